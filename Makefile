@@ -1,0 +1,56 @@
+# Everything a newcomer needs: `make up`, `make demo`, `make test`. Variables: IMAGES= CHECKPOINT= PORT= LS_PORT= DATA=
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= 3.11
+DATA ?= ./data
+PORT ?=
+LS_PORT ?=
+IMAGES ?=
+CHECKPOINT ?=
+SEED ?= 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# An installed uv serves; otherwise one goes into .tools, touching nothing outside this folder.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+
+.PHONY: help setup up demo test lint lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.tools/bin/uv:
+	@echo "Fetching uv into .tools"
+	@python3 -m venv .tools && .tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(READY): requirements.lock pyproject.toml | $(UV)
+	@echo "Making the environment in $(VENV) (about 6 GB, most of it PyTorch)"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+setup: $(READY)  ## make the environment in .venv
+
+up: $(READY)  ## Label Studio, the ML backend, its worker and Redis; IMAGES= CHECKPOINT= PORT= LS_PORT= DATA=
+	@$(BIN)/captioner up --data-dir "$(DATA)" \
+		$(if $(IMAGES),--images "$(IMAGES)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") \
+		$(if $(PORT),--port $(PORT)) $(if $(LS_PORT),--label-studio-port $(LS_PORT))
+
+demo: $(READY)  ## the whole loop with a simulated annotator in a real Label Studio; SEED=
+	@$(BIN)/python -m demo --seed $(SEED) --data-dir "$(DATA)/demo-$(SEED)"
+
+test: $(READY)  ## every test, linters included
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python -m pytest $(ARGS)
+
+lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
+	@$(UV) pip compile --quiet --universal --generate-hashes --all-extras --no-header --no-annotate --upgrade \
+		pyproject.toml -o requirements.lock
+	@echo "label-studio==$$(cat backend/up/label_studio_version.txt)" | $(UV) pip compile --quiet --universal \
+		--python-version $(PYTHON) --generate-hashes --no-header --no-annotate --upgrade - -o backend/up/label_studio.lock
+
+clean:  ## remove the environments; the data folder stays
+	rm -rf $(VENV) .tools .label-studio build *.egg-info

@@ -1,0 +1,1 @@
+"""Between Label Studio and the captioner: wire protocol, inbox, queue, registry, serving."""

@@ -1,0 +1,100 @@
+"""Tasks, drafts, corrections and events as this project speaks of them. Pure: standard library only."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+HELD_OUT_SHARE = 0.15
+"""Share of images, by content hash, whose corrections judge a candidate and are never trained on."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Label Studio task: one image to caption. `image` is the raw reference in its data, None where it has none."""
+
+    id: int
+    project_id: int
+    image: str | None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A caption shown to an annotator; `score` in (0, 1], higher is surer."""
+
+    project_id: int
+    task_id: int
+    version: str
+    image: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class DraftFailure:
+    """Why a task got no draft."""
+
+    project_id: int
+    task_id: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The human-approved captions of one annotation, as its newest known revision has them.
+
+    `texts` are normalised captions (empty for skipped and empty submits); several are several references of one image.
+    `origin` is Label Studio's: "prediction" (accepted unchanged), "prediction-changed", "manual", or None.
+    """
+
+    annotation_id: int
+    project_id: int
+    task_id: int
+    texts: tuple[str, ...]
+    updated_at: datetime
+    was_cancelled: bool = False
+    ground_truth: bool = False
+    origin: str | None = None
+    annotator: int | None = None
+    lead_time_seconds: float | None = None
+    parent_prediction: int | None = None
+    typed: tuple[str, ...] = ()  # the same captions exactly as typed
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be trained on: not skipped, and it says something."""
+        return not self.was_cancelled and bool(self.texts)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing Label Studio told us, decoded: what it creates or changes, and what it deletes.
+
+    `body` is the payload as received, without secrets; it is kept for the record.
+    """
+
+    action: str
+    project_id: int
+    corrections: tuple[Correction, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    deleted_annotations: tuple[int, ...] = ()
+    deleted_tasks: tuple[int, ...] = ()
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def asks_for_training(self) -> bool:
+        return self.action == "START_TRAINING"
+
+
+def normalise(text: str) -> str:
+    """The caption as it is trained on: NFC, control characters and runs of white space to one blank, trimmed."""
+    composed = unicodedata.normalize("NFC", text)
+    visible = "".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in composed)
+    return " ".join(visible.split())
+
+
+def retrain_due(new_corrections: int, every: int, asked: bool) -> bool:
+    """A retrain is due after `every` new usable corrections, or on request when there is at least one."""
+    return new_corrections >= (1 if asked else every)

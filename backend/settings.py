@@ -1,0 +1,198 @@
+"""Every setting, from flags and environment, checked together. The only module that reads environment variables."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from backend.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the README's table."""
+
+    variable: str
+    default: str
+    meaning: str
+
+
+SETTINGS: dict[str, Setting] = {
+    "data_dir": Setting("CAPTIONER_DATA_DIR", "./data", "the one folder that holds all state"),
+    "host": Setting("CAPTIONER_HOST", "127.0.0.1", "address the ML backend listens on"),
+    "port": Setting("CAPTIONER_PORT", "9090", "port the ML backend listens on"),
+    "label_studio_url": Setting("LABEL_STUDIO_URL", "", "where Label Studio is, as this machine reaches it"),
+    "label_studio_api_key": Setting("LABEL_STUDIO_API_KEY", "", "personal access token or legacy token"),
+    "basic_auth_user": Setting("BASIC_AUTH_USER", "", "user name asked of Label Studio on everything but /health"),
+    "basic_auth_pass": Setting("BASIC_AUTH_PASS", "", "its password"),
+    "redis_url": Setting("REDIS_URL", "", "Redis for the queue; empty: the embedded one in the data folder"),
+    "database_url": Setting("DATABASE_URL", "", "any SQLAlchemy URL; empty: SQLite in the data folder"),
+    "device": Setting("CAPTIONER_DEVICE", "auto", "`auto` (CUDA when there), `cpu`, `cuda` or `cuda:N`"),
+    "image_hosts": Setting(
+        "CAPTIONER_IMAGE_HOSTS", "", "private or loopback hosts images may come from: `host` or `host:port`, commas"
+    ),
+    "retrain_every": Setting("CAPTIONER_RETRAIN_EVERY", "50", "new corrections that start a retrain of a project"),
+    "promotion": Setting("CAPTIONER_PROMOTION", "auto", "`auto`: the gate promotes; `manual`: an operator does"),
+    "gate_margin": Setting("CAPTIONER_GATE_MARGIN", "1.0", "BLEU-4 points a candidate may fall short by"),
+    "gate_floor": Setting("CAPTIONER_GATE_FLOOR", "5.0", "BLEU-4 a project's first model must reach"),
+    "encoder": Setting("CAPTIONER_ENCODER", "mobilenet_v2", "encoder of a project's first model"),
+    "encoder_weights": Setting(
+        "CAPTIONER_ENCODER_WEIGHTS", "imagenet", "`imagenet` (torchvision's download), a file, or `none`"
+    ),
+    "web_workers": Setting("CAPTIONER_WEB_WORKERS", "1", "web processes; each holds its own copy of the champion"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked settings. Build with `from_env`; paths are absolute, empty strings have become None."""
+
+    data_dir: Path
+    host: str
+    port: int
+    label_studio_url: str | None
+    label_studio_api_key: str | None
+    basic_auth_user: str | None
+    basic_auth_pass: str | None
+    redis_url: str | None
+    database_url: str
+    device: str
+    image_hosts: tuple[str, ...]
+    retrain_every: int
+    promotion: str
+    gate_margin: float
+    gate_floor: float
+    encoder: str
+    encoder_weights: str
+    web_workers: int
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+        """Settings from flags (None means not given), else the environment, else defaults.
+
+        Raises SettingsError naming every mistake at once.
+        """
+        environ = os.environ if environ is None else environ
+        unknown = set(flags) - set(SETTINGS)
+        if unknown:
+            raise SettingsError(f"Unknown settings: {', '.join(sorted(unknown))}.")
+        mistakes: list[str] = []
+        values: dict[str, Any] = {}
+        for name, setting in SETTINGS.items():
+            flag = flags.get(name)
+            text = str(flag) if flag is not None else environ.get(setting.variable, "").strip() or setting.default
+            try:
+                values[name] = _PARSERS.get(name, _text)(text)
+            except ValueError as error:
+                mistakes.append(f"{setting.variable}={text!r}: {error}")
+        if (values.get("basic_auth_user") is None) != (values.get("basic_auth_pass") is None):
+            mistakes.append("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
+        if mistakes:
+            raise SettingsError("Settings are wrong: " + "; ".join(mistakes) + ".")
+        if values["database_url"] is None:
+            values["database_url"] = f"sqlite:///{values['data_dir'] / 'captioner.db'}"
+        return cls(**values)
+
+    def to_env(self) -> dict[str, str]:
+        """The same settings as environment variables, for child processes."""
+        environ = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+            environ[SETTINGS[field.name].variable] = text
+        return environ
+
+
+def _text(text: str) -> str | None:
+    return text or None
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise ValueError("a port is a number from 1 to 65535")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError("a whole number of at least 1 is needed")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise ValueError("a number from 0 to 100 is needed")
+    return value
+
+
+def _url(text: str) -> str | None:
+    if not text:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("an address such as http://localhost:8080 is needed")
+    return text.rstrip("/")
+
+
+def _redis_url(text: str) -> str | None:
+    if text and urlsplit(text).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("an address such as redis://localhost:6379/0 is needed")
+    return text or None
+
+
+def _database_url(text: str) -> str | None:
+    if text and not re.match(r"^\w+(\+\w+)?://", text):
+        raise ValueError("an SQLAlchemy address such as postgresql+psycopg://user@host/name is needed")
+    return text or None
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError("`auto`, `cpu`, `cuda` or `cuda:N` is needed")
+    return text
+
+
+def _promotion(text: str) -> str:
+    if text not in {"auto", "manual"}:
+        raise ValueError("`auto` or `manual` is needed")
+    return text
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for host in hosts:
+        if not re.fullmatch(r"(\[[0-9a-f:]+\]|[^\s/:@\[\]]+)(:\d+)?", host):
+            raise ValueError(f"{host!r} is not `host` or `host:port`")
+    return hosts
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "data_dir": _path,
+    "host": str,
+    "port": _port,
+    "label_studio_url": _url,
+    "redis_url": _redis_url,
+    "database_url": _database_url,
+    "device": _device,
+    "image_hosts": _hosts,
+    "retrain_every": _whole,
+    "promotion": _promotion,
+    "gate_margin": _number,
+    "gate_floor": _number,
+    "encoder": str,
+    "encoder_weights": str,
+    "web_workers": _whole,
+}

@@ -1,0 +1,131 @@
+"""Words and their numbers, and how annotators like a caption written. Standard library only."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.errors import DataError
+
+TOKENIZER = "captioner-1"
+"""Name of the rules of `tokenize`, part of every score's signature: rename it when they change."""
+
+PAD, START, END, UNKNOWN = 0, 1, 2, 3
+SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+
+
+class _Separators(dict[int, int]):
+    """Code point -> itself where it may stand in a word, else a blank; filled as characters are met."""
+
+    def __missing__(self, point: int) -> int:
+        character = chr(point)
+        # Marks are kept because many scripts write their vowels with them.
+        inside = character.isalnum() or character in "'-" or unicodedata.category(character).startswith("M")
+        self[point] = point if inside else ord(" ")
+        return self[point]
+
+
+_SEPARATORS = _Separators({ord("’"): ord("'"), ord("‐"): ord("-"), ord("‑"): ord("-")})
+
+
+def tokenize(text: str) -> list[str]:
+    """Lower-case words of any script; apostrophes and hyphens inside a word stay, other punctuation is dropped."""
+    composed = unicodedata.normalize("NFC", text.lower()).translate(_SEPARATORS).replace("--", " ")
+    return [word for part in composed.split() if (word := part.strip("'-"))]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words a captioner can say. A word's id is its place in `words`; the first four are `SPECIALS`."""
+
+    words: tuple[str, ...]
+    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.words[: len(SPECIALS)] != SPECIALS:
+            raise DataError(f"A vocabulary must begin with {', '.join(SPECIALS)}.")
+        object.__setattr__(self, "_ids", {word: number for number, word in enumerate(self.words)})
+        if len(self._ids) != len(self.words):
+            raise DataError("A vocabulary must not hold a word twice.")
+
+    @classmethod
+    def build(cls, captions: Iterable[str], min_count: int = 1, max_size: int | None = None) -> Vocabulary:
+        """Words seen at least `min_count` times, most frequent first; at most `max_size` entries with the specials."""
+        return cls((SPECIALS + _frequent(captions, min_count))[:max_size])
+
+    def extended(self, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
+        """The same words with the same ids, and after them the new words of the captions."""
+        new = (word for word in _frequent(captions, min_count) if word not in self._ids)
+        return Vocabulary(self.words + tuple(new))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def encode(self, text: str) -> list[int]:
+        """Ids from START to END; words it does not know become UNKNOWN."""
+        return [START, *(self._ids.get(word, UNKNOWN) for word in tokenize(text)), END]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words up to the first END, without specials."""
+        words = []
+        for number in ids:
+            if number == END:
+                break
+            if number >= len(SPECIALS):
+                words.append(self.words[number])
+        return " ".join(words)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with the tokenizer's name and the words."""
+        return {"tokenizer": TOKENIZER, "words": list(self.words)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Vocabulary:
+        """The inverse of `to_json`. Raises DataError when it is not such an object or of another tokenizer."""
+        words = value.get("words") if isinstance(value, dict) else None
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise DataError("The vocabulary is not an object with a list of words.")
+        if value.get("tokenizer") != TOKENIZER:
+            raise DataError(f"The vocabulary was made by tokenizer {value.get('tokenizer')!r}, not {TOKENIZER!r}.")
+        return cls(tuple(words))
+
+
+@dataclass(frozen=True)
+class Style:
+    """How annotators write: with a capital first letter, with a full stop."""
+
+    capitalise: bool = False
+    full_stop: bool = False
+
+    @classmethod
+    def of(cls, captions: Sequence[str]) -> Style:
+        """What more than half of the captions do; captions in scripts without capitals do not vote on capitals."""
+        texts = [text.strip() for text in captions if text.strip()]
+        cased = [text[0] for text in texts if text[0].lower() != text[0].upper()]
+        capitals = sum(letter.isupper() for letter in cased)
+        stops = sum(text.endswith(_STOPS) for text in texts)
+        return cls(capitalise=2 * capitals > len(cased), full_stop=2 * stops > len(texts))
+
+    def apply(self, text: str) -> str:
+        """The text written so; an empty text stays empty, an ending there is kept."""
+        text = text.strip()
+        if self.capitalise:
+            text = text[:1].upper() + text[1:]
+        if self.full_stop and text and not text.endswith(_STOPS):
+            text += "."
+        return text
+
+
+_STOPS = (".", "!", "?", "…", "。", "।")
+
+
+def _frequent(captions: Iterable[str], min_count: int) -> tuple[str, ...]:
+    counts = Counter(word for caption in captions for word in tokenize(caption))
+    frequent = [word for word, count in counts.items() if count >= min_count]
+    return tuple(sorted(frequent, key=lambda word: (-counts[word], word)))
