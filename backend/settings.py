@@ -92,11 +92,28 @@ class Settings:
                 mistakes.append(f"{setting.variable}={text!r}: {error}")
         if (values.get("basic_auth_user") is None) != (values.get("basic_auth_pass") is None):
             mistakes.append("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
+        credentials = (values.get("basic_auth_user") or "", values.get("basic_auth_pass") or "")
+        if not "".join(credentials).isascii() or ":" in credentials[0]:
+            # Label Studio sends other characters as Latin-1, servers read them as UTF-8
+            mistakes.append("BASIC_AUTH_USER and BASIC_AUTH_PASS must be plain ASCII, the user without a colon")
         if mistakes:
             raise SettingsError("Settings are wrong: " + "; ".join(mistakes) + ".")
         if values["database_url"] is None:
             values["database_url"] = f"sqlite:///{values['data_dir'] / 'captioner.db'}"
         return cls(**values)
+
+    @property
+    def basic_auth(self) -> tuple[str, str] | None:
+        """User name and password asked of Label Studio, or None."""
+        if self.basic_auth_user is None or self.basic_auth_pass is None:
+            return None
+        return self.basic_auth_user, self.basic_auth_pass
+
+    @property
+    def backend_url(self) -> str:
+        """The ML backend's address from this machine."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host
+        return f"http://{host}:{self.port}"
 
     def to_env(self) -> dict[str, str]:
         """The same settings as environment variables, for child processes."""

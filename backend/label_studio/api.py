@@ -1,0 +1,129 @@
+"""HTTP calls to Label Studio with a token, and what its refusals mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+
+from backend.errors import LabelStudioError, LabelStudioRefusalError
+from backend.label_studio.token import Token
+
+JSON = Any
+"""Whatever Label Studio answers; callers check what they use of it."""
+
+TIMEOUT_SECONDS = (5.0, 120.0)  # the action Batch predictions waits up to 100 s for /predict
+
+
+class Api:
+    """The Label Studio at `url`, spoken to with an API key of either kind. Safe to share by threads.
+
+    Every method raises LabelStudioError when Label Studio cannot be reached, and its subclass LabelStudioRefusalError
+    when it answers with an error; each says in one sentence what to do.
+    """
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.rstrip("/")
+        self.token = Token(self.url, api_key)
+
+    def get(self, path: str, **params: Any) -> JSON:
+        return self._call("GET", path, params=params)
+
+    def post(self, path: str, body: JSON = None, **params: Any) -> JSON:
+        return self._call("POST", path, json=body, params=params)
+
+    def patch(self, path: str, body: JSON, **params: Any) -> JSON:
+        return self._call("PATCH", path, json=body, params=params)
+
+    def delete(self, path: str) -> None:
+        self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, **options: Any) -> JSON:
+        answer = self._send(method, path, **options)
+        if answer.status_code == 401 and self.token.personal:
+            self.token.forget()  # restarted Label Studio, or clocks apart: once more with a fresh access token
+            for _, (_, file) in options.get("files") or []:
+                file.seek(0)
+            answer = self._send(method, path, **options)
+        if not answer.ok or answer.is_redirect:
+            raise self._refusal(method, path, answer)
+        if not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise LabelStudioError(
+                f"{self.url}{path} answered something that is not JSON; check that {self.url} is a Label Studio."
+            ) from error
+
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
+        header = self.token.header()
+
+        def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers.update(header)
+            return request
+
+        try:
+            return requests.request(
+                method,
+                f"{self.url}{path}",
+                auth=authorise,  # as a header it would lose to ~/.netrc
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,  # the token must not follow to another host
+                **options,
+            )
+        except requests.Timeout as error:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} did not answer {method} {path} in time; try again, or look at its log."
+            ) from error
+        except requests.RequestException as error:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} cannot be reached; check the address and that it is running."
+            ) from error
+
+    def _refusal(self, method: str, path: str, answer: requests.Response) -> LabelStudioRefusalError:
+        status, detail = answer.status_code, _detail(answer)
+        if answer.is_redirect:
+            message = (
+                f"Label Studio at {self.url} sends on to {answer.headers.get('Location')}; "
+                f"give its final address as LABEL_STUDIO_URL."
+            )
+        elif status == 401 and self.token.personal:
+            message = (
+                f"Label Studio at {self.url} refuses this personal access token; create a new one under "
+                f"Account & Settings and set LABEL_STUDIO_API_KEY."
+            )
+        elif status == 401:
+            cause = "because legacy tokens are off (the default)" if "disabled" in detail else f"({detail.rstrip('.')})"
+            message = (
+                f"Label Studio at {self.url} refuses this legacy token {cause}; set LABEL_STUDIO_API_KEY to a personal "
+                f"access token (Account & Settings), or switch legacy tokens on (Organization, API Tokens Settings)."
+            )
+        else:
+            message = f"Label Studio at {self.url} answered {status} to {method} {path}: {detail}"
+        return LabelStudioRefusalError(message, status, detail)
+
+
+def _detail(answer: requests.Response) -> str:
+    """Label Studio's own words: the messages of its validation errors, else its `detail`, else HTTP's."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return answer.reason  # a page for people
+    if isinstance(body, dict):
+        body = body.get("validation_errors") or body.get("detail") or body
+    words = "; ".join(_messages(body))
+    return " ".join(words.split())[:500] or answer.reason
+
+
+def _messages(value: Any, field: str = "") -> Iterator[str]:
+    """Every text in a tree of error messages, each after the field it is about."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _messages(item, "" if key == "non_field_errors" else key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _messages(item, field)
+    elif isinstance(value, str):
+        yield f"{field}: {value}" if field else value

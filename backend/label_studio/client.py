@@ -1,0 +1,186 @@
+"""Label Studio's API, as much of it as this project uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from backend.errors import LabelStudioError, LabelStudioRefusalError
+from backend.label_studio.api import JSON, Api
+
+UPLOAD_FILES = 50  # per request, and
+UPLOAD_BYTES = 50_000_000  # which is held in memory; Label Studio's own limits are 100 files and 250 MB
+
+
+class LabelStudio(Api):
+    """Projects, tasks, annotations, predictions, ML backends and webhooks of one Label Studio.
+
+    Every method raises LabelStudioError as those of Api do.
+    """
+
+    # Projects and tasks
+
+    def project(self, project_id: int) -> dict[str, Any]:
+        try:
+            return self._object(self.get(f"/api/projects/{project_id}"), "project")
+        except LabelStudioRefusalError as error:
+            if error.status != 404:
+                raise
+            raise LabelStudioRefusalError(
+                f"Label Studio at {self.url} has no project {project_id}, or this token's user may not see it; the "
+                f"number stands in the project's address (/projects/<number>).",
+                error.status,
+                error.detail,
+            ) from error
+
+    def projects(self) -> list[dict[str, Any]]:
+        return list(self._pages("/api/projects", "results", page_size=100))
+
+    def create_project(self, title: str, label_config: str, **fields: Any) -> dict[str, Any]:
+        return self._object(
+            self.post("/api/projects", {"title": title, "label_config": label_config, **fields}), "project"
+        )
+
+    def update_project(self, project_id: int, **fields: Any) -> dict[str, Any]:
+        return self._object(self.patch(f"/api/projects/{project_id}", fields), "project")
+
+    def upload_images(self, project_id: int, paths: Sequence[Path]) -> list[int]:
+        """Upload image files, one task each, in order; returns the ids of the new tasks."""
+        task_ids: list[int] = []
+        for batch in _batches(paths):
+            with ExitStack() as opened:
+                files = [
+                    (f"file{n}", (path.name, opened.enter_context(path.open("rb")))) for n, path in enumerate(batch)
+                ]
+                answer = self._call(
+                    "POST", f"/api/projects/{project_id}/import", files=files, params={"return_task_ids": "true"}
+                )
+            task_ids += self._object(answer, "import")["task_ids"]
+        return task_ids
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Import tasks `{"data": {…}, "annotations": […], "predictions": […]}`; returns their ids."""
+        answer = self.post(f"/api/projects/{project_id}/import", list(tasks), return_task_ids="true")
+        return list(self._object(answer, "import")["task_ids"])
+
+    def tasks(self, project_id: int, page_size: int = 100) -> Iterator[dict[str, Any]]:
+        """Every task of the project as the Data Manager lists it (with `fields=all`: annotations and predictions)."""
+        return self._pages("/api/tasks", "tasks", page_size=page_size, project=project_id, fields="all")
+
+    def open_task(self, task_id: int, project_id: int) -> dict[str, Any]:
+        """The task as the Data Manager opens it: where it has no prediction yet, the ML backend is asked for one."""
+        return self._object(self.get(f"/api/tasks/{task_id}", project=project_id), "task")
+
+    def next_task(self, project_id: int) -> dict[str, Any] | None:
+        """The next task of the label stream, drafted by the ML backend; None when none is left."""
+        try:
+            return self._object(self.get(f"/api/projects/{project_id}/next"), "task")
+        except LabelStudioRefusalError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def export(self, project_id: int) -> list[Any]:
+        """Every task with its annotations, those without included (the JSON export)."""
+        return self._list(
+            self.get(f"/api/projects/{project_id}/export", exportType="JSON", download_all_tasks="true"), "export"
+        )
+
+    # Annotations and predictions
+
+    def create_annotation(
+        self, task_id: int, project_id: int, result: Sequence[Mapping[str, Any]], **fields: Any
+    ) -> dict[str, Any]:
+        """Submit an annotation; fields such as `was_cancelled`, `parent_prediction`, `lead_time`."""
+        body = {"result": list(result), **fields}
+        return self._object(self.post(f"/api/tasks/{task_id}/annotations", body, project=project_id), "annotation")
+
+    def update_annotation(self, annotation_id: int, project_id: int, **fields: Any) -> dict[str, Any]:
+        return self._object(self.patch(f"/api/annotations/{annotation_id}", fields, project=project_id), "annotation")
+
+    def predictions(self, project_id: int | None = None, task_id: int | None = None) -> list[Any]:
+        chosen = {"project": project_id, "task": task_id}
+        return self._list(
+            self.get("/api/predictions", **{key: value for key, value in chosen.items() if value is not None}),
+            "predictions",
+        )
+
+    def retrieve_predictions(self, project_id: int, task_ids: Sequence[int] | None = None) -> dict[str, Any]:
+        """The action "Batch predictions" on these tasks (None: all): one /predict for those that lack the version."""
+        if task_ids is None:
+            selected: dict[str, Any] = {"all": True, "excluded": []}
+        else:
+            selected = {"all": False, "included": list(task_ids)}
+        body = {"selectedItems": selected, "project": str(project_id)}
+        return self._object(
+            self.post("/api/dm/actions", body, id="retrieve_tasks_predictions", project=project_id), "action"
+        )
+
+    # ML backends and webhooks
+
+    def ml_backends(self, project_id: int) -> list[Any]:
+        return self._list(self.get("/api/ml", project=project_id), "list of ML backends")
+
+    def create_ml_backend(self, project_id: int, url: str, **fields: Any) -> dict[str, Any]:
+        return self._object(self.post("/api/ml", {"project": project_id, "url": url, **fields}), "ML backend")
+
+    def update_ml_backend(self, backend_id: int, project_id: int, url: str, **fields: Any) -> dict[str, Any]:
+        """Label Studio answers 500 to an update without project and address, so they are always given."""
+        return self._object(
+            self.patch(f"/api/ml/{backend_id}", {"project": project_id, "url": url, **fields}), "ML backend"
+        )
+
+    def start_training(self, backend_id: int) -> None:
+        self.post(f"/api/ml/{backend_id}/train", {})
+
+    def webhooks(self, project_id: int) -> list[Any]:
+        return self._list(self.get("/api/webhooks", project=project_id), "list of webhooks")
+
+    def create_webhook(self, project_id: int, url: str, **fields: Any) -> dict[str, Any]:
+        return self._object(self.post("/api/webhooks", {"project": project_id, "url": url, **fields}), "webhook")
+
+    def update_webhook(self, webhook_id: int, **fields: Any) -> dict[str, Any]:
+        return self._object(self.patch(f"/api/webhooks/{webhook_id}", fields), "webhook")
+
+    def legacy_tokens_enabled(self) -> bool | None:
+        """Whether the organisation accepts legacy tokens, so that the one sent with /setup works; None: unknown."""
+        try:
+            enabled = self._object(self.get("/api/jwt/settings"), "settings").get("legacy_api_tokens_enabled")
+        except LabelStudioRefusalError:  # only organisation administrators may look
+            return None
+        return enabled if isinstance(enabled, bool) else None
+
+    def _pages(self, path: str, key: str, page_size: int, **params: Any) -> Iterator[dict[str, Any]]:
+        page, seen = 1, 0
+        while True:
+            answer = self._object(self.get(path, page=page, page_size=page_size, **params), "page")
+            yield from answer[key]
+            seen += len(answer[key])
+            # "total" counts tasks, "count" projects; a page beyond the last is answered 404
+            if not answer[key] or seen >= answer.get("total", answer.get("count", 0)):
+                return
+            page += 1
+
+    def _object(self, answer: JSON, noun: str) -> dict[str, Any]:
+        return answer if isinstance(answer, dict) else self._unexpected(noun)
+
+    def _list(self, answer: JSON, noun: str) -> list[Any]:
+        return answer if isinstance(answer, list) else self._unexpected(noun)
+
+    def _unexpected(self, noun: str) -> Any:
+        raise LabelStudioError(f"Label Studio at {self.url} answered something else than a {noun}; is it version 1.23?")
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    batch: list[Path] = []
+    size = 0
+    for path in paths:
+        size += path.stat().st_size
+        if batch and (len(batch) == UPLOAD_FILES or size > UPLOAD_BYTES):
+            yield batch
+            batch, size = [], path.stat().st_size
+        batch.append(path)
+    if batch:
+        yield batch

@@ -1,0 +1,204 @@
+"""Connect a Label Studio project to this backend: the ML backend record, the webhook, and prelabelling."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import labeling_config
+from backend.errors import LabelStudioError, LabelStudioRefusalError
+from backend.label_studio.client import LabelStudio
+from labeling_config import LabelingConfigError, Tags
+
+TITLE = "captioner"
+"""Title of the ML backend record. The label stream drafts only where `project.model_version` is this title."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What connecting did, in sentences for the user, and what does not work yet with how to mend it."""
+
+    project_id: int
+    tags: Tags
+    backend_id: int
+    webhook_id: int | None
+    report: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether drafts and corrections both flow."""
+        return not self.problems
+
+
+def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[str, str] | None = None) -> Connection:
+    """Connect the project to the backend at `backend_url` (as Label Studio reaches it), which must be running.
+
+    `auth` is the user name and password the backend asks for. May be repeated: what is right already stays. Raises
+    LabelStudioError, in one sentence saying how to mend it, where no draft could be served.
+    """
+    url = _checked(backend_url)
+    if auth is not None and (":" in auth[0] or not "".join(auth).isascii() or not all(auth)):
+        # Label Studio sends other characters as Latin-1, servers read them as UTF-8
+        raise LabelStudioError("BASIC_AUTH_USER and BASIC_AUTH_PASS must be plain ASCII, and the user without a colon.")
+    project = client.project(project_id)
+    try:
+        label_config = str(project.get("label_config") or "")
+        tags = labeling_config.parse(label_config) if label_config.strip() else None
+    except LabelingConfigError as error:
+        raise LabelStudioError(f"Project {project_id} cannot be connected: {error}") from error
+    if tags is None:
+        raise LabelStudioError(
+            f"Project {project_id} has no labelling config yet; set one (Settings > Labeling Interface), for instance "
+            f"{labeling_config.NAMES[0]}.xml of this project."
+        )
+    report = [
+        f"The caption box is {tags.caption_tag!r} for the image {tags.image_tag!r}, read from the task's field "
+        f"{tags.data_key!r}.",
+        *labeling_config.advice(label_config),
+    ]
+    backend_id, old_url, sentence = _record(client, project_id, url, auth)
+    report.append(sentence)
+    problems = []
+    webhook_id = None
+    try:
+        webhook_id, sentence = _webhook(client, project_id, url, old_url, auth)
+        report.append(sentence)
+    except LabelStudioRefusalError as error:
+        problems.append(_why_no_webhook(error, url))
+    report.append(_prelabel(client, project_id))
+    if client.legacy_tokens_enabled() is False:
+        report.append(
+            "Legacy tokens are off in this Label Studio, so the one it hands to the backend is dead: the backend can "
+            "fetch uploaded images only with LABEL_STUDIO_API_KEY set (a personal access token will do)."
+        )
+    return Connection(project_id, tags, backend_id, webhook_id, tuple(report), tuple(problems))
+
+
+def _record(
+    client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None
+) -> tuple[int, str | None, str]:
+    """The id of the ML backend record, the address it had before, and what was done."""
+    records = client.ml_backends(project_id)
+    mine = next((r for r in records if _same(r.get("url"), url)), None) or next(
+        (r for r in records if r.get("title") == TITLE), None
+    )
+    other = next((r for r in records if r is not mine), None)
+    if other is not None and (mine is None or other["id"] < mine["id"]):
+        raise LabelStudioError(
+            f"Project {project_id} already has the ML backend {other.get('title')!r} at {other.get('url')}, and Label "
+            f"Studio uses only the first one; remove it (Settings > Model) and connect again."
+        )
+    fields: dict[str, Any] = {"title": TITLE, "is_interactive": False}
+    if auth is None:
+        # Label Studio sends credentials whenever both are set, whatever auth_method says, and keeps an emptied password
+        fields |= {"auth_method": "NONE", "basic_auth_user": ""}
+    else:
+        fields |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}
+    try:
+        if mine is None:
+            created = client.create_ml_backend(project_id, url, **fields)
+            return created["id"], None, f"Label Studio has a new ML backend {TITLE!r} at {url}."
+        client.update_ml_backend(mine["id"], project_id, url, **fields)
+    except LabelStudioRefusalError as error:
+        raise LabelStudioError(_why_no_record(error, url, auth)) from error
+    return mine["id"], mine.get("url"), f"The ML backend {TITLE!r} at {url} was there already and is up to date."
+
+
+def _webhook(
+    client: LabelStudio, project_id: int, url: str, old_url: str | None, auth: tuple[str, str] | None
+) -> tuple[int, str]:
+    """The id of the webhook that brings every event with the credentials, and what was done."""
+    address = f"{url}/webhook"
+    wanted: dict[str, Any] = {"url": address, "is_active": True, "send_payload": True, "send_for_all_actions": True}
+    hooks = client.webhooks(project_id)
+    hook = next((h for h in hooks if h.get("url") == address), None)
+    if hook is None and old_url is not None:  # the backend has moved, and its webhook goes with it
+        hook = next((h for h in hooks if h.get("url") == f"{old_url.rstrip('/')}/webhook"), None)
+    headers = dict(hook.get("headers") or {}) if hook else {}
+    if auth is not None:
+        # Label Studio does not apply the ML backend's credentials to the webhook it creates for it
+        headers["Authorization"] = "Basic " + base64.b64encode(":".join(auth).encode()).decode()
+    wanted["headers"] = headers
+    carries = " and carries the user name and password" if auth else ""
+    if hook is None:
+        return client.create_webhook(project_id, **wanted)[
+            "id"
+        ], f"A new webhook tells {address} of every event{carries}."
+    client.update_webhook(hook["id"], **wanted)  # even unchanged: Label Studio then says whether it would deliver
+    return hook["id"], f"The webhook tells {address} of every event{carries}."
+
+
+def _prelabel(client: LabelStudio, project_id: int) -> str:
+    project = client.project(project_id)
+    wanted = {"show_collab_predictions": True, "model_version": TITLE}
+    changed = {key: value for key, value in wanted.items() if project.get(key) != value}
+    if changed:
+        client.update_project(project_id, **changed)
+    return "Tasks open with the draft of this backend, in the Data Manager and in the label stream."
+
+
+def _why_no_record(error: LabelStudioRefusalError, url: str, auth: tuple[str, str] | None) -> str:
+    detail = error.detail
+    if _address_refused(error):
+        return _private(url)
+    if "resolve hostname" in detail:
+        return (
+            f"Label Studio does not know the host of {url}; give an address of the captioner that Label Studio's own "
+            f"machine or container can reach."
+        )
+    if "health check failed" in detail:
+        return (
+            f"Label Studio cannot reach the captioner at {url}; see that it runs (captioner serve), and that Label "
+            f"Studio's own machine or container can reach this address."
+        )
+    if "Reason: 401" in detail or "authentication parameters" in detail:
+        given = "the user name and password given" if auth else "a call without user name and password"
+        return (
+            f"The captioner at {url} refuses {given}; use the BASIC_AUTH_USER and BASIC_AUTH_PASS it was started with."
+        )
+    if "look like a valid ML backend" in detail:
+        reason = detail.partition("Reason: ")[2].partition(" for url")[0].partition(" Check the ML")[0].rstrip(".")
+        return (
+            f"What answers at {url} did not accept the project ({reason}); see that it is the captioner, and its log."
+        )
+    return str(error)
+
+
+def _why_no_webhook(error: LabelStudioRefusalError, url: str) -> str:
+    if _address_refused(error):
+        return _private(url)
+    if error.status == 400 and "valid URL" in error.detail:
+        return (
+            f"Label Studio makes no webhook for {url}, because the host {urlsplit(url).hostname!r} has no dot: drafts "
+            f"are shown but corrections would not arrive; give the captioner's IP address or a name with a dot (in "
+            f"Docker Compose a network alias such as captioner.internal)."
+        )
+    return f"The webhook for {url} could not be made, so corrections would not arrive: {error}"
+
+
+def _address_refused(error: LabelStudioRefusalError) -> bool:
+    return error.status == 403 and ("reserved network" in error.detail or "URL was not allowed" in error.detail)
+
+
+def _private(url: str) -> str:
+    return (
+        f"Label Studio refuses {url} because its address is private or loopback; start Label Studio with "
+        f"USE_DEFAULT_BANNED_SUBNETS=false (or with both ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false) "
+        f"and connect again."
+    )
+
+
+def _checked(backend_url: str) -> str:
+    parts = urlsplit(backend_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise LabelStudioError(
+            f"{backend_url!r} is not an address of a backend; one such as http://10.0.0.5:9090 is needed."
+        )
+    return backend_url.rstrip("/")
+
+
+def _same(url: Any, other: str) -> bool:
+    return isinstance(url, str) and url.rstrip("/") == other

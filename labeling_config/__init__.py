@@ -1,0 +1,117 @@
+"""What the annotator sees: the shipped labelling configs, and the names that matter in anybody's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import resources
+from xml.etree import ElementTree
+
+NAMES = ("caption", "multi_caption", "review")
+"""The shipped configs: one caption, several captions an image, one caption plus why the draft was wrong."""
+
+
+class LabelingConfigError(Exception):
+    """A labelling config has no caption box for an image; the message is one sentence for its author."""
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Names in a labelling config: the `<Image>`, the `<TextArea>` for its caption, and the key of a task's data that
+    holds the image. `several`: the box takes more than one caption, so that each is a reference of the image."""
+
+    image_tag: str
+    caption_tag: str
+    data_key: str
+    several: bool
+
+
+def shipped(name: str) -> str:
+    """XML of the shipped config `name`. Raises LabelingConfigError when there is none of that name."""
+    if name not in NAMES:
+        raise LabelingConfigError(f"There is no labelling config {name!r}; the shipped ones are {', '.join(NAMES)}.")
+    return resources.files(__name__).joinpath(f"{name}.xml").read_text(encoding="utf-8")
+
+
+def parse(xml: str) -> Tags:
+    """Find the caption box: the first `<TextArea>` that points at an `<Image>`, one named "caption" before others.
+
+    Tag and attribute names are Label Studio's, in any case as in its editor. Boxes for single regions do not count.
+    Raises LabelingConfigError in one sentence when the config is not XML or has no such pair.
+    """
+    root = _read(xml)
+    images = {name: _key(tag) for tag in root.iter() if _kind(tag) == "image" and (name := tag.get("name"))}
+    if not images:
+        raise LabelingConfigError('The labelling config has no <Image>; add <Image name="image" value="$image"/>.')
+    pairs = [
+        (box, image)
+        for box in root.iter()
+        if _kind(box) == "textarea" and box.get("name") and not _true(box, "perRegion")
+        for image in (name.strip() for name in box.get("toName", "").split(","))
+        if image in images
+    ]
+    if not pairs:
+        named = " or ".join(sorted(images))
+        raise LabelingConfigError(
+            f"The labelling config has no <TextArea> for its <Image>; add "
+            f'<TextArea name="caption" toName="{named}" editable="true" maxSubmissions="1" transcription="true"/>.'
+        )
+    box, image = next((pair for pair in pairs if pair[0].get("name", "").lower() == "caption"), pairs[0])
+    data_key = images[image]
+    if not data_key:
+        raise LabelingConfigError(
+            f"The <Image> named {image!r} shows no field of the task; give it a value such as $image."
+        )
+    return Tags(image, box.get("name", ""), data_key, _submissions(box) > 1)
+
+
+def advice(xml: str) -> list[str]:
+    """What keeps drafts from opening as an editable text, as sentences; none for a config that is fine.
+
+    Raises LabelingConfigError as `parse` does.
+    """
+    tags = parse(xml)
+    box = next(t for t in _read(xml).iter() if _kind(t) == "textarea" and t.get("name") == tags.caption_tag)
+    sentences = []
+    if not _true(box, "editable"):
+        sentences.append(
+            f'The box {tags.caption_tag!r} is not editable: a draft can only be deleted; add editable="true".'
+        )
+    if _submissions(box) == 0:
+        sentences.append(
+            f"The box {tags.caption_tag!r} invites a second text beside the draft, of which the last one counts; "
+            f'add maxSubmissions="1" (or "5" to collect several captions).'
+        )
+    if not _true(box, "transcription"):
+        sentences.append(
+            f"The box {tags.caption_tag!r} shows a draft behind a pencil; "
+            f'add transcription="true" to open it in the text box.'
+        )
+    return sentences
+
+
+def _read(xml: str) -> ElementTree.Element:
+    if re.search(r"<!(DOCTYPE|ENTITY)", xml, re.IGNORECASE):  # entity bombs; Label Studio's configs have none
+        raise LabelingConfigError("The labelling config holds a DOCTYPE or an entity; remove it.")
+    try:
+        return ElementTree.fromstring(xml)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise LabelingConfigError(f"The labelling config is not valid XML: {error}.") from error
+
+
+def _kind(tag: ElementTree.Element) -> str:
+    return tag.tag.lower() if isinstance(tag.tag, str) else ""
+
+
+def _key(image: ElementTree.Element) -> str:
+    value = image.get("value", "").strip()
+    return value.lstrip("$") if value.startswith("$") else ""
+
+
+def _true(tag: ElementTree.Element, attribute: str) -> bool:
+    return tag.get(attribute, "false").strip().lower() == "true"
+
+
+def _submissions(box: ElementTree.Element) -> int:
+    text = box.get("maxSubmissions", "").strip()
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+import labeling_config
+from labeling_config import LabelingConfigError, Tags, advice, parse, shipped
+
+
+@pytest.mark.parametrize(("name", "several"), [("caption", False), ("multi_caption", True), ("review", False)])
+def test_shipped_configs_have_a_caption_box_that_opens_with_the_draft(name: str, several: bool) -> None:
+    assert parse(shipped(name)) == Tags("image", "caption", "image", several)
+    assert advice(shipped(name)) == []
+
+
+def test_every_shipped_config_is_tested() -> None:
+    assert set(labeling_config.NAMES) == {"caption", "multi_caption", "review"}
+
+
+def test_a_config_that_is_not_shipped_is_named_in_the_error() -> None:
+    with pytest.raises(LabelingConfigError, match=r"'captions'.*caption, multi_caption, review"):
+        shipped("captions")
+
+
+@pytest.mark.parametrize(
+    ("xml", "tags"),
+    [
+        (
+            '<View><Image name="pic" value="$photo"/><TextArea name="words" toName="pic"/></View>',
+            Tags("pic", "words", "photo", False),
+        ),
+        (  # one named caption wins, though it is not the first
+            '<View><Image name="i" value="$a"/><TextArea name="notes" toName="i"/>'
+            '<TextArea name="Caption" toName="i"/></View>',
+            Tags("i", "Caption", "a", False),
+        ),
+        (  # the first one otherwise
+            '<View><Image name="i" value="$a"/><TextArea name="x" toName="i"/><TextArea name="y" toName="i"/></View>',
+            Tags("i", "x", "a", False),
+        ),
+        (  # boxes for a text, or for single regions, are not captions
+            '<View><Text name="t" value="$text"/><Image name="i" value="$a"/><TextArea name="caption" toName="t"/>'
+            '<TextArea name="region" toName="i" perRegion="true"/><TextArea name="whole" toName="i"/></View>',
+            Tags("i", "whole", "a", False),
+        ),
+        (  # which of two images is captioned; in any case, nested, several targets
+            '<View><Image name="one" value="$first"/><View><image name="two" value="$second"/></View>'
+            '<View><textarea name="w" toName="nothing, two" maxSubmissions="4"/></View></View>',
+            Tags("two", "w", "second", True),
+        ),
+        (
+            '<View><Image name="i" value="$a"/><TextArea name="c" toName="i" maxSubmissions="1"/></View>',
+            Tags("i", "c", "a", False),
+        ),
+        (
+            '<?xml version="1.0"?><View><!-- a comment --><Image name="bild" value="$größe"/>'
+            '<TextArea name="c" toName="bild"/></View>',
+            Tags("bild", "c", "größe", False),
+        ),
+    ],
+)
+def test_any_names_are_read(xml: str, tags: Tags) -> None:
+    assert parse(xml) == tags
+
+
+@pytest.mark.parametrize(
+    ("xml", "sentence"),
+    [
+        ("<View></View>", "has no <Image>"),
+        ('<View><Text name="t" value="$t"/><TextArea name="c" toName="t"/></View>', "has no <Image>"),
+        ('<View><Image name="pic" value="$p"/></View>', 'no <TextArea> for its <Image>.*toName="pic"'),
+        ('<View><Image name="pic" value="$p"/><TextArea name="c" toName="picture"/></View>', "no <TextArea>"),
+        ('<View><Image name="pic" value="http://x/1.png"/><TextArea name="c" toName="pic"/></View>', "'pic'.*no field"),
+        ("<View>", "not valid XML"),
+        ("", "not valid XML"),
+        ('<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>', "DOCTYPE or an entity"),
+    ],
+)
+def test_a_config_without_a_caption_box_is_refused_in_one_sentence(xml: str, sentence: str) -> None:
+    with pytest.raises(LabelingConfigError, match=sentence) as caught:
+        parse(xml)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "sentence"),
+    [
+        ('maxSubmissions="1" transcription="true"', "not editable"),
+        ('editable="true" transcription="true"', "second text"),
+        ('editable="true" maxSubmissions="1"', "behind a pencil"),
+        ('editable="true" maxSubmissions="5"', "behind a pencil"),
+    ],
+)
+def test_advice_says_what_hides_the_draft(attributes: str, sentence: str) -> None:
+    xml = f'<View><Image name="i" value="$a"/><TextArea name="c" toName="i" {attributes}/></View>'
+    (advised,) = advice(xml)
+    assert sentence in advised
