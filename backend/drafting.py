@@ -1,0 +1,118 @@
+"""From tasks to drafts: what was drafted before, else fetch the image, caption it, record it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from backend.captioner import BATCH, Champions
+from backend.corrections import Draft, DraftFailure, Task
+from backend.errors import ImageError, ModelUnavailableError
+from backend.images import Access, Images, LocalImage
+from backend.store import Store
+
+log = logging.getLogger(__name__)
+
+NO_MODEL = "There is no model for this project yet."
+BUDGET_SECONDS = 75.0
+"""Label Studio drops a whole batch that takes longer than 100 s; better to answer with what is done by then."""
+
+FETCHERS = 8
+
+Drafted = Draft | DraftFailure
+_Key = tuple[int, str | None]
+
+
+class Drafting:
+    """Drafts tasks by the version that serves; safe to use from many threads."""
+
+    def __init__(
+        self, store: Store, images: Images, champions: Champions, budget_seconds: float = BUDGET_SECONDS
+    ) -> None:
+        self._store = store
+        self._images = images
+        self._champions = champions
+        self._budget_seconds = budget_seconds
+
+    def draft(self, project_id: int, tasks: Sequence[Task], version: str | None) -> list[Drafted]:
+        """A draft or the reason why there is none, for each task in order.
+
+        A task that this version has drafted before gets the same draft again, so that two requests at once agree.
+        `version` is held in memory by the caller; None means that nothing serves the project, which is no failure to
+        be recorded.
+        """
+        if version is None:
+            return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
+        deadline = time.monotonic() + self._budget_seconds
+        done: dict[_Key, Drafted] = dict(self._known(project_id, tasks, version))
+        todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
+        if todo:
+            made = self._make(project_id, todo, version, deadline)
+            # Read back, because another request may have drafted some of them meanwhile: the first draft stands.
+            done |= made | self._known(project_id, todo, version)
+        return [done[_key(task)] for task in tasks]
+
+    def _known(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Drafted]:
+        ids = list(dict.fromkeys(task.id for task in tasks))
+        return {(draft.task_id, draft.image): draft for draft in self._store.get_drafts(project_id, ids, version)}
+
+    def _make(self, project_id: int, tasks: Sequence[Task], version: str, deadline: float) -> dict[_Key, Drafted]:
+        """New drafts and failures, recorded batch by batch: what is done before the deadline is not done again."""
+        project = self._store.get_project(project_id)
+        access = Access(project.hostname, project.access_token) if project else None
+        made: dict[_Key, Drafted] = {}
+        pool = ThreadPoolExecutor(min(FETCHERS, len(tasks)), thread_name_prefix="images")
+        try:
+            fetched = [(task, pool.submit(self._fetch, task, access)) for task in tasks]
+            for start in range(0, len(fetched), BATCH):
+                made |= self._caption(project_id, fetched[start : start + BATCH], version, deadline)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return made
+
+    def _fetch(self, task: Task, access: Access | None) -> LocalImage:
+        if task.image is None:
+            raise ImageError("Its data has no image under the key that the labelling config shows.")
+        return self._images.local(task.image, task, access)
+
+    def _caption(
+        self, project_id: int, fetched: Sequence[tuple[Task, Future[LocalImage]]], version: str, deadline: float
+    ) -> dict[_Key, Drafted]:
+        found: dict[_Key, Drafted] = {}
+        ready: list[tuple[Task, LocalImage]] = []
+        for task, image in fetched:
+            try:
+                ready.append((task, image.result(max(0.0, deadline - time.monotonic()))))
+            except ImageError as error:
+                found[_key(task)] = DraftFailure(project_id, task.id, str(error))
+            except TimeoutError:
+                reason = f"It was not its turn within {self._budget_seconds:g} seconds; ask again for the rest."
+                found[_key(task)] = DraftFailure(project_id, task.id, reason)
+        try:
+            captions = self._champions.caption(version, [image.path for _, image in ready])
+            for (task, _), caption in zip(ready, captions, strict=True):
+                if isinstance(caption, Exception):
+                    found[_key(task)] = DraftFailure(project_id, task.id, str(caption))
+                else:
+                    found[_key(task)] = Draft(
+                        project_id, task.id, version, task.image or "", caption.text, caption.score
+                    )
+        except ModelUnavailableError as error:
+            found |= {_key(task): DraftFailure(project_id, task.id, str(error)) for task, _ in ready}
+        self._record(found)
+        return found
+
+    def _record(self, found: dict[_Key, Drafted]) -> None:
+        self._store.add_drafts([draft for draft in found.values() if isinstance(draft, Draft)])
+        for failure in found.values():
+            if isinstance(failure, DraftFailure):
+                log.warning(
+                    "No draft for task %d of project %d: %s", failure.task_id, failure.project_id, failure.reason
+                )
+                self._store.add_failure(failure)
+
+
+def _key(task: Task) -> _Key:
+    return task.id, task.image

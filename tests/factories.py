@@ -1,0 +1,83 @@
+"""Ready-made values for tests; every field may be overridden."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from backend.app import Backend, build
+from backend.corrections import Correction, Draft, Event, Task
+from backend.registry import ModelVersion
+from backend.settings import Settings
+from tests.fakes import Model
+
+
+def settings(data_dir: Path, **environ: str) -> Settings:
+    """Settings of a data folder; keywords are environment variables, so that they are checked like the user's."""
+    return Settings.from_env({"CAPTIONER_DATA_DIR": str(data_dir), **environ})
+
+
+def backend(data_dir: Path, **environ: str) -> Backend:
+    """Real rooms over SQLite, with nobody at the Redis address, and a model that says its name for a captioner."""
+    environ = {"REDIS_URL": "redis://127.0.0.1:1/0", **environ}
+    return build(settings(data_dir, **environ), load=lambda checkpoint, device: Model(checkpoint.name))
+
+
+def promoted(rooms: Backend, version: str, project_id: int = 1) -> str:
+    """The version, registered and made the project's champion; whoever watches loads it."""
+    rooms.registry.register(ModelVersion(version, rooms.settings.data_dir / "models" / version))
+    rooms.registry.promote(project_id, version, reason="for a test", by="test")
+    return version
+
+
+def served(rooms: Backend, version: str, project_id: int = 1) -> str:
+    """The version, in memory and serving the project."""
+    rooms.champions.serve(project_id, version, rooms.settings.data_dir / "models" / version)
+    return version
+
+
+def task(id: int = 1, project_id: int = 1, image: str | None = "/data/upload/1/photo.jpg") -> Task:
+    return Task(id, project_id, image)
+
+
+def correction(id: int = 1, text: str = "a red dot", second: float = 0, **fields: Any) -> Correction:
+    """A correction of task `id`; a greater `second` is a later revision. An empty text is an empty submit."""
+    texts = (text,) if text else ()
+    given = {"annotation_id": id, "project_id": 1, "task_id": id, "texts": texts, "typed": texts, **fields}
+    return Correction(**{"updated_at": LONG_AGO + timedelta(seconds=second), **given})
+
+
+def saved(*corrections: Correction, action: str = "ANNOTATION_CREATED", **fields: Any) -> Event:
+    """The event of annotations having been saved, with their tasks."""
+    tasks = tuple(task(each.task_id, each.project_id, f"/data/upload/1/{each.task_id}.jpg") for each in corrections)
+    project_id = corrections[0].project_id if corrections else 1
+    return Event(**{"action": action, "project_id": project_id, "corrections": corrections, "tasks": tasks, **fields})
+
+
+def draft(task_id: int = 1, version: str = "v1", text: str = "a dot", **fields: Any) -> Draft:
+    image = f"/data/upload/1/{task_id}.jpg"
+    return Draft(
+        **{
+            "project_id": 1,
+            "task_id": task_id,
+            "version": version,
+            "image": image,
+            "text": text,
+            "score": 0.5,
+            **fields,
+        }
+    )
+
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def picture(colour: Any = "red", kind: str = "PNG", size: tuple[int, int] = (16, 12)) -> bytes:
+    """The bytes of a small image; another colour is another content."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, kind)
+    return buffer.getvalue()
