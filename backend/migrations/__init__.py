@@ -1,0 +1,1 @@
+"""The history of the SQL schema, run by `Database.migrate`."""

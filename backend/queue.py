@@ -1,0 +1,151 @@
+"""Background work, handed over through Redis. What is pending is known from SQL; Redis may be emptied at any time.
+
+The only module, with the command line, that knows RQ.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import redis
+import rq
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from backend.database import now
+from backend.errors import QueueError
+from backend.retrains import Retrain
+
+log = logging.getLogger(__name__)
+
+NAME = "captioner"
+RETRAIN, RECONCILE = "backend.jobs.retrain", "backend.jobs.reconcile"  # by name: the web process never loads torch
+
+ANSWER_SECONDS = 0.5
+"""How long Redis may take: Label Studio waits one second for the webhook that queues."""
+JOB_TIMEOUT_SECONDS = 24 * 3600
+"""A bound for runaways only; a retrain that has died is found by its heartbeat."""
+RETRY_AFTER_SECONDS = 30.0
+"""A job that ended without its retrain getting on (a worker that cannot start it) is queued again after so long."""
+LOST_AFTER_SECONDS = 120.0
+"""RQ's workers report every 30 s on a job they run; one not reported on for so long is lost."""
+_NICE = 10
+
+
+class Queue:
+    """The queue at a Redis address; connects when first used. Safe to share by threads."""
+
+    def __init__(self, redis_url: str | None) -> None:
+        if not redis_url:
+            raise QueueError("No Redis is known: set REDIS_URL, or let `captioner up` run one.")
+        self._url = redis_url
+        self._connection = redis.Redis.from_url(
+            redis_url,
+            socket_connect_timeout=ANSWER_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._queue = rq.Queue(NAME, connection=self._connection, serializer=JSONSerializer)
+
+    def ping(self) -> None:
+        """Raises QueueError when Redis cannot be reached."""
+        try:
+            self._connection.ping()
+        except redis.RedisError as error:
+            raise self._unreachable(error) from error
+
+    def waiting(self) -> int:
+        """Jobs that no worker has begun. Raises QueueError when Redis cannot be reached."""
+        try:
+            return len(self._queue)
+        except redis.RedisError as error:
+            raise self._unreachable(error) from error
+
+    def workers(self) -> int:
+        """Workers alive. Raises QueueError when Redis cannot be reached."""
+        try:
+            return rq.Worker.count(queue=self._queue)
+        except redis.RedisError as error:
+            raise self._unreachable(error) from error
+
+    def enqueue_retrain(self, retrain: Retrain) -> str:
+        """Hand the next attempt at it to a worker, once however often it is asked; returns the job's id.
+
+        Raises QueueError when Redis cannot be reached.
+        """
+        return self._enqueue(RETRAIN, retrain.id, job_id=f"retrain-{retrain.snapshot}-{retrain.attempt + 1}")
+
+    def enqueue_reconcile(self, project_id: int) -> str:
+        """Have a worker compare the project with Label Studio's export; returns the job's id.
+
+        Raises QueueError when Redis cannot be reached.
+        """
+        return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", retry_after_seconds=0.0)
+
+    def work(self, burst: bool = False) -> None:
+        """Do what is queued until told to stop; with `burst`, until nothing is queued."""
+        connection = redis.Redis.from_url(self._url)  # waits for work as long as it takes
+        worker = _Worker([NAME], connection=connection, serializer=JSONSerializer)
+        # No scheduler: nothing is scheduled. What to repeat, and when, is decided from SQL by the watcher.
+        worker.work(burst=burst, with_scheduler=False)
+
+    def _enqueue(
+        self, function: str, *arguments: Any, job_id: str, retry_after_seconds: float = RETRY_AFTER_SECONDS
+    ) -> str:
+        try:
+            if self._is_over(job_id, retry_after_seconds):
+                Job(job_id, connection=self._connection, serializer=JSONSerializer).delete()
+            self._queue.enqueue(
+                function,
+                *arguments,
+                job_id=job_id,
+                unique=True,
+                job_timeout=JOB_TIMEOUT_SECONDS,
+                result_ttl=3600,
+                failure_ttl=24 * 3600,
+            )
+        except DuplicateJobError:
+            log.debug("%s is queued already.", job_id)
+        except redis.RedisError as error:
+            raise self._unreachable(error) from error
+        return job_id
+
+    def _is_over(self, job_id: str, after_seconds: float) -> bool:
+        """Whether there is such a job and no worker will do it any more."""
+        try:
+            job = Job.fetch(job_id, connection=self._connection, serializer=JSONSerializer)
+            status = job.get_status()
+        except (NoSuchJobError, InvalidJobOperation):
+            return False
+        if status == JobStatus.STARTED:
+            ended, after_seconds = job.last_heartbeat, LOST_AFTER_SECONDS
+        elif status in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}:
+            ended = job.ended_at
+        else:
+            return False
+        return ended is None or now() - ended >= timedelta(seconds=after_seconds)
+
+    def _unreachable(self, error: Exception) -> QueueError:
+        return QueueError(f"Redis cannot be reached ({error}); work stays in the database and is queued again later.")
+
+
+class _Worker(rq.Worker):
+    """RQ's forking worker: torch is only ever loaded in the forked work-horse, so that CUDA starts there."""
+
+    def main_work_horse(self, job: Job, queue: rq.Queue) -> None:
+        os.nice(_NICE)  # drafting for a person who waits comes first
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("rq.worker").propagate = False  # it has a handler of its own
+        super().main_work_horse(job, queue)
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Stop at the first signal, with the job: a retrain may take an hour, and is run again by itself."""
+        self._shutdown_requested_date = now() - timedelta(seconds=2)  # or the request counts as a repeated one
+        self.request_force_stop(signum, frame)

@@ -1,0 +1,206 @@
+"""What is known of each project: its tasks, the drafts served, the corrections, and every event as it was told."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from backend.corrections import Correction, Draft, DraftFailure, Event, Task
+from backend.database import chunks, now
+from backend.recording import Receipt, drafts_of, record
+from backend.retrains import Retrains, new_corrections
+from backend.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Label Studio project as its last /setup described it; None where there was none yet.
+
+    `training_asked`: a person asked for a retrain and none has begun since.
+    """
+
+    id: int
+    label_config: str | None
+    hostname: str | None
+    access_token: str | None
+    training_asked: bool
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredCorrection(Correction):
+    """A correction with the image it is of and the draft it started from, where one had been served.
+
+    `seq` is the event that last changed what can be learnt from it.
+    """
+
+    image: str | None = None
+    draft_text: str | None = None
+    draft_version: str | None = None
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a project is. `new` usable corrections have not been trained on; `kept` ones equal their draft."""
+
+    tasks: int
+    drafts: int
+    failures: int
+    corrections: int
+    skipped: int
+    kept: int
+    new: int
+
+
+class Store(Retrains):
+    """Reads and writes; every write is committed when the method returns, and is safe from any thread or process."""
+
+    def save_project(
+        self, project_id: int, label_config: str, hostname: str | None = None, access_token: str | None = None
+    ) -> None:
+        """Remember what /setup said; nothing is written where nothing changed, as Label Studio says it often."""
+        values = {"label_config": label_config, "hostname": hostname, "access_token": access_token}
+        known = self.get_project(project_id)
+        if known is not None and all(getattr(known, name) == value for name, value in values.items()):
+            return
+        with self.writing(project_id) as connection:
+            mine = projects.c.id == project_id
+            connection.execute(projects.update().where(mine).values(**values, updated_at=now()))
+
+    def get_project(self, project_id: int) -> Project | None:
+        with self.reading() as connection:
+            row = connection.execute(sa.select(projects).where(projects.c.id == project_id)).first()
+        return None if row is None or project_id == 0 else Project(**row._mapping)
+
+    def projects(self) -> list[Project]:
+        """Every project heard of, by id; 0 is not one, its row is where changes of the default champion meet."""
+        with self.reading() as connection:
+            rows = connection.execute(sa.select(projects).where(projects.c.id != 0).order_by(projects.c.id)).all()
+        return [Project(**row._mapping) for row in rows]
+
+    def record(self, event: Event) -> Receipt:
+        """Commit the event and all its effects, or nothing. Late and repeated events are harmless:
+
+        a revision not newer than the known one is ignored, and nothing undoes a deletion, whether or not what was
+        deleted had been heard of.
+        """
+        with self.writing(event.project_id) as connection:
+            return record(connection, event)
+
+    def get_task(self, project_id: int, task_id: int) -> Task | None:
+        """The task, if it has been heard of and not been deleted."""
+        query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.id == task_id, ~tasks.c.deleted)
+        with self.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Task(row.id, row.project_id, row.image)
+
+    def corrections(self, project_id: int, up_to_seq: int | None = None, usable: bool = True) -> list[StoredCorrection]:
+        """Corrections not deleted, by annotation id: the newest revision of each, or what it was as of an event.
+
+        With `usable`, only those that may be trained on.
+        """
+        table: sa.Table = corrections
+        where = [table.c.project_id == project_id, ~table.c.deleted]
+        if up_to_seq is not None:
+            table = correction_revisions
+            newest = sa.select(sa.func.max(table.c.id)).where(
+                table.c.project_id == project_id, table.c.event_seq <= up_to_seq
+            )
+            where = [table.c.id.in_(newest.group_by(table.c.annotation_id)), ~table.c.deleted]
+        if usable:
+            where.append(table.c.usable)
+        task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
+        image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
+        query = sa.select(table, image).join_from(table, tasks, task, isouter=True).where(*where)
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(table.c.annotation_id)).mappings().all()
+        return [_stored_correction(dict(row)) for row in rows]
+
+    def known_annotations(self, project_id: int, recorded_before: datetime) -> list[int]:
+        """Annotations not deleted that were last heard of before that moment."""
+        query = sa.select(corrections.c.annotation_id).where(
+            corrections.c.project_id == project_id, ~corrections.c.deleted, corrections.c.recorded_at < recorded_before
+        )
+        with self.reading() as connection:
+            return list(connection.scalars(query.order_by(corrections.c.annotation_id)))
+
+    def add_drafts(self, served: Iterable[Draft]) -> None:
+        """Record drafts; of two for the same project, task, version and image the first stays."""
+        of_project: dict[int, list[Draft]] = {}
+        for draft in served:
+            of_project.setdefault(draft.project_id, []).append(draft)
+        for project_id, new in of_project.items():
+            with self.writing(project_id) as connection:
+                ids = [draft.task_id for draft in new]
+                known = {_key(row) for row in drafts_of(connection, project_id, ids)}
+                rows: dict[tuple[int, str, str], dict[str, Any]] = {}
+                for draft in new:
+                    values = {**asdict(draft), "image_key": _image_key(draft.image), "served_at": now()}
+                    if _key(values) not in known:
+                        rows.setdefault(_key(values), values)
+                if rows:
+                    connection.execute(drafts.insert(), list(rows.values()))
+                for some in chunks(ids):
+                    mine = draft_failures.c.project_id == project_id
+                    connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
+
+    def get_drafts(self, project_id: int, task_ids: Sequence[int], version: str) -> list[Draft]:
+        """Drafts the version has given these tasks, oldest first; a task whose image changed may have several."""
+        with self.reading() as connection:
+            rows = drafts_of(connection, project_id, task_ids, drafts.c.version == version)
+        return [Draft(*(row[name] for name in Draft.__dataclass_fields__)) for row in rows]
+
+    def add_failure(self, failure: DraftFailure) -> None:
+        """Remember why the task got no draft, in place of an earlier reason."""
+        with self.writing(failure.project_id) as connection:
+            mine = (draft_failures.c.project_id == failure.project_id) & (draft_failures.c.task_id == failure.task_id)
+            connection.execute(draft_failures.delete().where(mine))
+            connection.execute(draft_failures.insert().values(**asdict(failure), failed_at=now()))
+
+    def failures(self, project_id: int, limit: int = 20) -> list[DraftFailure]:
+        """Tasks that have no draft and why, newest first."""
+        query = sa.select(draft_failures).where(draft_failures.c.project_id == project_id)
+        newest = query.order_by(draft_failures.c.failed_at.desc(), draft_failures.c.task_id).limit(limit)
+        with self.reading() as connection:
+            return [DraftFailure(row.project_id, row.task_id, row.reason) for row in connection.execute(newest)]
+
+    def counts(self, project_id: int) -> Counts:
+        with self.reading() as connection:
+
+            def count(table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
+                query = sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id, *where)
+                return connection.scalar(query) or 0
+
+            kept = sa.select(corrections.c.texts, corrections.c.draft_text).where(
+                corrections.c.project_id == project_id, corrections.c.usable, corrections.c.draft_text.is_not(None)
+            )
+            return Counts(
+                tasks=count(tasks, ~tasks.c.deleted),
+                drafts=count(drafts),
+                failures=count(draft_failures),
+                corrections=count(corrections, corrections.c.usable),
+                skipped=count(corrections, ~corrections.c.deleted, ~corrections.c.usable),
+                kept=sum(row.texts == [row.draft_text] for row in connection.execute(kept)),
+                new=new_corrections(connection, project_id),
+            )
+
+
+def _key(draft: Mapping[str, Any]) -> tuple[int, str, str]:
+    return draft["task_id"], draft["version"], draft["image_key"]
+
+
+def _image_key(image: str) -> str:
+    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _stored_correction(row: Mapping[str, Any]) -> StoredCorrection:
+    values = {name: row[name] for name in StoredCorrection.__dataclass_fields__}
+    return StoredCorrection(
+        **{**values, "texts": tuple(row["texts"]), "typed": tuple(row["typed"]), "image": row["task_image"]}
+    )

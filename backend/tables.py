@@ -1,0 +1,194 @@
+"""The SQL tables. Their schema in a database is made by `backend/migrations`, which a test holds equal to this file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Time(sa.types.TypeDecorator[datetime]):
+    """A moment, stored as UTC: SQLite forgets time zones, so they are taken off going in and put back coming out."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or value.tzinfo is None:
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value if value is None else value.replace(tzinfo=UTC)
+
+
+# One row a Label Studio project. It is also what a transaction that changes anything of the project locks, so that
+# the numbers of its events are committed in order. `training_asked`: a person asked and no retrain has begun since.
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("label_config", sa.Text),
+    sa.Column("hostname", sa.Text),
+    sa.Column("access_token", sa.Text),
+    sa.Column("training_asked", sa.Boolean, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+)
+
+# Everything Label Studio told us, as it was told. `seq` is never used twice.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("received_at", Time, nullable=False),
+    sa.Index(None, "project_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+# `deleted` rows are tombstones; they stay so that a late event does not bring the task back.
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("image", sa.Text),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+)
+
+
+def _revision_columns() -> list[sa.Column]:
+    """What one revision of an annotation says; `draft_*` is the draft it started from, where one had been served."""
+    return [
+        sa.Column("project_id", sa.Integer, nullable=False),
+        sa.Column("task_id", sa.Integer),
+        sa.Column("texts", sa.JSON, nullable=False),
+        sa.Column("typed", sa.JSON, nullable=False),
+        sa.Column("updated_at", Time),
+        sa.Column("was_cancelled", sa.Boolean, nullable=False),
+        sa.Column("ground_truth", sa.Boolean, nullable=False),
+        sa.Column("origin", sa.String(64)),
+        sa.Column("annotator", sa.Integer),
+        sa.Column("lead_time_seconds", sa.Float),
+        sa.Column("parent_prediction", sa.Integer),
+        sa.Column("image", sa.Text),
+        sa.Column("draft_text", sa.Text),
+        sa.Column("draft_version", sa.String(255)),
+        sa.Column("usable", sa.Boolean, nullable=False),
+        sa.Column("deleted", sa.Boolean, nullable=False),
+        sa.Column("recorded_at", Time, nullable=False),
+    ]
+
+
+# The newest revision of each annotation. `seq` is the event that last changed what can be learnt from it.
+corrections = sa.Table(
+    "corrections",
+    metadata,
+    sa.Column("annotation_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    *_revision_columns(),
+    sa.Index(None, "project_id", "seq"),
+    sa.Index(None, "project_id", "task_id"),
+)
+
+# Every revision ever recorded, the newest included: append-only, so that a snapshot can be asked for as of an event.
+correction_revisions = sa.Table(
+    "correction_revisions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("annotation_id", sa.Integer, nullable=False),
+    sa.Column("event_seq", sa.Integer, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    *_revision_columns(),
+    sa.Index(None, "project_id", "event_seq"),
+)
+
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("task_id", sa.Integer, nullable=False),
+    sa.Column("version", sa.String(255), nullable=False),
+    sa.Column("image", sa.Text, nullable=False),
+    sa.Column("image_key", sa.String(64), nullable=False),  # its SHA-256: an address may be too long for an index
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("score", sa.Float, nullable=False),
+    sa.Column("served_at", Time, nullable=False),
+    sa.UniqueConstraint("project_id", "task_id", "version", "image_key"),
+)
+
+# Why a task got no draft, the last time it was asked for.
+draft_failures = sa.Table(
+    "draft_failures",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("task_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("failed_at", Time, nullable=False),
+)
+
+# `attempt` counts the processes that began it; only the newest may write. `frozen`: the snapshot will not move again.
+retrains = sa.Table(
+    "retrains",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("snapshot", sa.String(64), nullable=False),
+    sa.Column("cutoff_seq", sa.Integer, nullable=False),
+    sa.Column("frozen", sa.Boolean, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("version", sa.String(255)),
+    sa.Column("progress", sa.JSON, nullable=False),
+    sa.Column("requested_at", Time, nullable=False),
+    sa.Column("started_at", Time),
+    sa.Column("heartbeat_at", Time),
+    sa.Column("ended_at", Time),
+    sa.Index(None, "project_id", "state"),
+    sqlite_autoincrement=True,
+)
+
+model_versions = sa.Table(
+    "model_versions",
+    metadata,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("project_id", sa.Integer),
+    sa.Column("checkpoint", sa.Text, nullable=False),
+    sa.Column("parent", sa.String(255)),
+    sa.Column("manifest", sa.Text),
+    sa.Column("snapshot", sa.String(64)),
+    sa.Column("verdict", sa.JSON(none_as_null=True)),
+    sa.Column("scores", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Index(None, "project_id"),
+)
+
+# Moves of the champion alias, append-only: the newest row of a project says which version is its champion (None: the
+# default one, project 0). `previous_id` is the move that a rollback goes back to.
+alias_moves = sa.Table(
+    "alias_moves",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("version", sa.String(255)),
+    sa.Column("previous_id", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("moved_by", sa.String(64), nullable=False),
+    sa.Column("moved_at", Time, nullable=False),
+    sa.Index(None, "project_id", "id"),
+    sqlite_autoincrement=True,
+)

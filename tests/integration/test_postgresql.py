@@ -1,0 +1,34 @@
+"""The store's own tests once more, on PostgreSQL: only the fixtures differ."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from backend.database import Database
+from backend.registry import Registry
+from backend.store import Store
+from tests.unit.backend.test_database import differences
+from tests.unit.backend.test_registry import *  # noqa: F403
+from tests.unit.backend.test_retrains import *  # noqa: F403
+from tests.unit.backend.test_store import *  # noqa: F403
+
+
+@pytest.fixture
+def store(postgresql_url: str) -> Store:
+    store = Store(postgresql_url)
+    store.migrate()
+    return store
+
+
+@pytest.fixture
+def registry(store: Store) -> Registry:
+    return Registry(store)
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(postgresql_url: str) -> None:
+    databases = [Database(postgresql_url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Database.migrate, databases))
+    assert differences(databases[0]) == []

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import redis
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from backend.errors import QueueError
+from backend.queue import Queue
+from backend.retrains import QUEUED, Retrain
+from tests.factories import settings
+from tests.integration.conftest import ROOT, start_worker, wait_for
+
+RETRAIN = Retrain(
+    7, 1, "1-12", 12, False, 0, QUEUED, None, None, {}, datetime(2026, 1, 1, tzinfo=UTC), None, None, None
+)  # fmt: skip
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Queue:
+    return Queue(redis_url)
+
+
+def job(redis_url: str, job_id: str) -> Job:
+    return Job.fetch(job_id, connection=redis.Redis.from_url(redis_url), serializer=JSONSerializer)
+
+
+def test_a_retrain_is_queued_once_however_often_it_is_asked(queue: Queue, redis_url: str) -> None:
+    assert {queue.enqueue_retrain(RETRAIN) for _ in range(3)} == {"retrain-1-12-1"}
+    assert queue.waiting() == 1
+    queued = job(redis_url, "retrain-1-12-1")
+    assert (queued.func_name, list(queued.args)) == ("backend.jobs.retrain", [7])
+    assert queue.enqueue_retrain(replace(RETRAIN, attempt=1)) == "retrain-1-12-2"
+    assert queue.waiting() == 2
+
+
+def test_what_is_in_redis_is_json(queue: Queue, redis_url: str) -> None:
+    queue.enqueue_retrain(RETRAIN)
+    raw = redis.Redis.from_url(redis_url).hget("rq:job:retrain-1-12-1", "data")
+    assert raw is not None
+    assert b"backend.jobs.retrain" in job(redis_url, "retrain-1-12-1").data
+    assert JSONSerializer.loads(job(redis_url, "retrain-1-12-1").data)[0] == "backend.jobs.retrain"
+
+
+@pytest.mark.parametrize("status", ["failed", "finished", "stopped"])
+def test_a_job_that_ended_without_its_retrain_is_queued_again(queue: Queue, redis_url: str, status: str) -> None:
+    queue.enqueue_retrain(RETRAIN)
+    connection = redis.Redis.from_url(redis_url)
+    connection.delete("rq:queue:captioner")
+    connection.hset("rq:job:retrain-1-12-1", mapping={"status": status, "ended_at": _stamp(time.time() - 5)})
+    queue.enqueue_retrain(RETRAIN)
+    assert queue.waiting() == 0, "a worker that cannot begin it is not asked again every second"
+    connection.hset("rq:job:retrain-1-12-1", "ended_at", _stamp(time.time() - 60))
+    queue.enqueue_retrain(RETRAIN)
+    assert queue.waiting() == 1
+
+
+def test_a_job_whose_worker_vanished_is_queued_again(queue: Queue, redis_url: str) -> None:
+    queue.enqueue_retrain(RETRAIN)
+    connection = redis.Redis.from_url(redis_url)
+    connection.delete("rq:queue:captioner")
+    begun = {"status": "started", "started_at": _stamp(time.time() - 500)}
+    connection.hset("rq:job:retrain-1-12-1", mapping={**begun, "last_heartbeat": _stamp(time.time() - 20)})
+    queue.enqueue_retrain(RETRAIN)
+    assert queue.waiting() == 0
+    connection.hset("rq:job:retrain-1-12-1", "last_heartbeat", _stamp(time.time() - 200))
+    queue.enqueue_retrain(RETRAIN)
+    assert queue.waiting() == 1
+
+
+def test_redis_being_away_is_known_at_once(tmp_path: Path) -> None:
+    queue = Queue(f"unix://{tmp_path}/nobody.sock")
+    began = time.monotonic()
+    for attempt in (queue.ping, queue.waiting, queue.workers, lambda: queue.enqueue_retrain(RETRAIN)):
+        with pytest.raises(QueueError, match=r"^Redis cannot be reached .*; work stays in the database"):
+            attempt()
+    assert time.monotonic() - began < 1
+    with pytest.raises(QueueError, match="set REDIS_URL"):
+        Queue(None)
+
+
+def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> None:
+    queue = Queue(redis_url)
+    queue.enqueue_reconcile(1)
+    program = (
+        "import sys; from backend.queue import Queue; Queue(sys.argv[1]).work(burst=True); "
+        "print({'torch', 'training'} & set(sys.modules))"
+    )
+    environ = {**os.environ, **settings(tmp_path, REDIS_URL=redis_url).to_env()}
+    done = subprocess.run([sys.executable, "-c", program, redis_url], cwd=ROOT, env=environ, capture_output=True)
+    assert done.stdout.decode().splitlines()[-1:] == ["set()"], done.stderr.decode()
+    assert (tmp_path / "captioner.db").exists(), "its work-horse did the job"
+    assert job(redis_url, "reconcile-1").get_status() == "finished"
+    queue.enqueue_reconcile(1)
+    assert queue.waiting() == 1, "comparing may be asked for again as soon as it is done"
+
+
+def test_a_worker_stops_at_the_first_signal(queue: Queue, redis_url: str, tmp_path: Path) -> None:
+    worker = start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=False)
+    try:
+        wait_for(lambda: queue.workers() == 1, "a worker", worker)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        assert queue.workers() == 0
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

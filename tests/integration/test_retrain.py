@@ -1,0 +1,283 @@
+"""Whole retrains with the real training code, in real workers, through everything that can interrupt them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from backend import jobs
+from backend.corrections import Event
+from backend.registry import DEFAULT
+from backend.retrains import DONE, FAILED, QUEUED, RUNNING
+from tests.factories import correction, saved
+from tests.integration.conftest import Loop, wait_for
+from training import checkpoint, manifest
+
+MakeLoop = Callable[..., Loop]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loop], None]:
+    """Does what is queued in this process."""
+
+    def work(loop: Loop) -> None:
+        for variable, value in loop.settings.to_env().items():
+            monkeypatch.setenv(variable, value)
+        for retrain in loop.store.queued_retrains():
+            jobs.retrain(retrain.id)
+
+    return work
+
+
+def snapshot(loop: Loop, number: int = -1) -> list[manifest.Row]:
+    retrain = sorted(loop.store.retrains(1), key=lambda each: each.id)[number]
+    return manifest.load(loop.settings.data_dir / "snapshots" / retrain.snapshot / "manifest.jsonl")
+
+
+def models(loop: Loop) -> list[str]:
+    return sorted(path.name for path in (loop.settings.data_dir / "models").iterdir())
+
+
+def test_from_corrections_to_a_served_champion(make_loop: MakeLoop) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="24", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    held_out, trained = loop.pictures.new(held_out=True)[:4], loop.pictures.new(held_out=False)[:20]
+    loop.correct([*held_out, *trained])
+    assert loop.work().wait() == 0
+
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.version, retrain.attempt) == (DONE, "p1-v1", 1)
+    assert retrain.outcome is not None
+    assert retrain.outcome.startswith("p1-v1 is promoted: BLEU-4 ")
+    assert retrain.outcome.endswith("(4 held-out pairs, provisional).")
+    assert {row.sha256: row.split for row in snapshot(loop)} == {
+        **{row.sha256: "held_out" for row in held_out},
+        **{row.sha256: "train" for row in trained},
+    }
+    version = loop.registry.get("p1-v1")
+    assert (version.parent, version.project_id, version.state) == ("starter", 1, "passed")
+    assert version.verdict is not None
+    assert version.verdict["pairs"] == 4
+    assert models(loop) == ["p1-v1"]
+    record = checkpoint.read_info(version.checkpoint)["extra"]
+    assert record["images"] == 60, "20 corrections and twice as many of the starter's"
+
+    loop.watcher.look()
+    assert loop.champions.serving(1) == "p1-v1"
+    [hypothesis] = loop.champions.caption("p1-v1", [trained[0].image])
+    assert hypothesis.text
+
+
+def test_a_killed_work_horse_is_followed_by_another_on_the_same_pairs(make_loop: MakeLoop) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="12", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:20]])
+    worker = loop.work(epochs=10_000)
+    interrupted = loop.wait_until_training(worker)
+    before = snapshot(loop)
+    os.kill(loop.horse(worker), signal.SIGKILL)
+    worker.wait()
+    assert loop.store.retrains(1)[0].state == RUNNING
+    assert not loop.registry.versions(1)[:-1], "nothing but the starter has been registered"
+
+    loop.correct(loop.pictures.new(held_out=False)[20:23], first=100)
+    loop.watcher.sweep()
+    assert loop.queue.waiting() == 0, "it is not known to be dead yet"
+    loop.age_heartbeat(interrupted)
+    loop.watcher.sweep()
+    assert loop.queue.waiting() == 1
+    assert loop.work().wait() == 0
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.attempt, retrain.version) == (DONE, 2, "p1-v1")
+    assert (retrain.snapshot, snapshot(loop)) == (interrupted.snapshot, before)
+    assert models(loop) == ["p1-v1"]
+    assert loop.store.counts(1).new == 3
+
+
+def test_a_killed_worker_takes_its_horse_with_it(make_loop: MakeLoop) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="12")
+    loop.serve_starter()
+    loop.correct(loop.pictures.new(held_out=False))
+    worker = loop.work(epochs=10_000)
+    loop.wait_until_training(worker)
+    horse = loop.horse(worker)
+    worker.kill()
+    worker.wait()
+    wait_for(lambda: not _alive(horse), "the end of the orphaned horse")
+    assert loop.store.retrains(1)[0].state == RUNNING
+
+
+def test_two_triggers_make_one_retrain_and_a_correction_meanwhile_makes_the_next(make_loop: MakeLoop) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="12", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    held_out, rows = loop.pictures.new(held_out=True), loop.pictures.new(held_out=False)
+    loop.correct([*held_out[:2], *rows[:12]])
+    loop.inbox.receive(Event("START_TRAINING", 1))
+    assert loop.queue.waiting() == 1
+    worker = loop.work(epochs=25)
+    loop.wait_until_training(worker)
+    loop.inbox.receive(Event("START_TRAINING", 1))
+    loop.correct(rows[12:13], first=50)
+    assert len(loop.store.retrains(1)) == 1
+    assert worker.wait() == 0, "the same worker goes on with what was asked meanwhile"
+
+    second, first = loop.store.retrains(1)
+    assert [(each.state, each.version) for each in (first, second)] == [(DONE, "p1-v1"), (DONE, "p1-v2")]
+    late = rows[12].sha256
+    assert late not in {row.sha256 for row in snapshot(loop, 0)}
+    assert late in {row.sha256 for row in snapshot(loop, 1)}
+    assert loop.registry.get("p1-v2").parent == "p1-v1"
+    assert loop.registry.champions()[1] == "p1-v2"
+    assert loop.store.request_retrain(1, asked=False, every=1) is None
+
+
+def test_an_emptied_redis_loses_no_retrain(make_loop: MakeLoop, redis_url: str) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8")
+    loop.serve_starter()
+    loop.correct(loop.pictures.new(held_out=False)[:8])
+    assert loop.queue.waiting() == 1
+    redis.Redis.from_url(redis_url).flushall()
+    assert loop.work().wait() == 0
+    assert loop.store.retrains(1)[0].state == QUEUED
+    loop.watcher.sweep()
+    assert loop.work().wait() == 0
+    assert loop.store.retrains(1)[0].state == DONE
+
+
+def test_nothing_is_promoted_that_cannot_be_judged(make_loop: MakeLoop, here: Callable[[Loop], None]) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8")
+    loop.serve_starter()
+    loop.correct(loop.pictures.new(held_out=False)[:8])
+    here(loop)
+    [retrain] = loop.store.retrains(1)
+    assert retrain.outcome == (
+        "p1-v1 is rejected: no held-out corrections to judge by yet (0 held-out pairs, provisional)."
+    )
+    assert (retrain.state, loop.registry.get("p1-v1").state) == (DONE, "rejected")
+    assert loop.registry.champions() == {DEFAULT: "starter"}
+
+
+def test_with_manual_promotion_an_operator_decides(make_loop: MakeLoop, here: Callable[[Loop], None]) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100", CAPTIONER_PROMOTION="manual")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
+    here(loop)
+    outcome = loop.store.retrains(1)[0].outcome
+    assert outcome is not None
+    assert outcome.startswith("p1-v1 may be promoted (`captioner promote p1-v1`): BLEU-4 ")
+    assert loop.registry.champions() == {DEFAULT: "starter"}
+
+
+def test_a_champion_chosen_meanwhile_is_not_replaced(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import gate
+
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    judge = gate.judge
+
+    def meanwhile(*evaluations: gate.Evaluation | None, **rules: float) -> gate.Verdict:
+        other = loop.registry.get("starter").__class__("chosen", loop.pictures.captioner)
+        loop.registry.register(other)
+        loop.registry.promote(1, "chosen", reason="I like it", by="operator")
+        return judge(*evaluations, **rules)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gate, "judge", meanwhile)
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
+    here(loop)
+    outcome = loop.store.retrains(1)[0].outcome
+    assert outcome is not None
+    assert outcome.startswith("p1-v1 passed but is not promoted: Version 'p1-v1' was compared with 'starter', but")
+    assert loop.registry.champions()[1] == "chosen"
+
+
+def test_a_process_that_died_after_registering_is_not_repeated(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
+
+    class Killed(BaseException):
+        """What no handler catches, as SIGKILL."""
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("backend.registry.Registry.promote", die)
+        with pytest.raises(Killed):
+            here(loop)
+    [retrain] = loop.store.retrains(1)
+    assert retrain.state == RUNNING
+    registered = loop.registry.get("p1-v1")
+    loop.age_heartbeat(retrain)
+    jobs.retrain(retrain.id)
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.attempt, retrain.version) == (DONE, 2, "p1-v1")
+    assert loop.registry.get("p1-v1") == registered
+    assert loop.registry.champions()[1] == "p1-v1"
+
+
+def test_a_first_model_is_trained_from_nothing_where_no_weights_can_be_had(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("backend.retraining.FIRST_MODEL_STEPS", 20)
+    loop = make_loop(
+        CAPTIONER_RETRAIN_EVERY="12",
+        CAPTIONER_GATE_FLOOR="0",
+        CAPTIONER_ENCODER_WEIGHTS=str(tmp_path / "none.pth"),
+    )
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:12]])
+    here(loop)
+    [retrain] = loop.store.retrains(1)
+    assert retrain.outcome is not None
+    assert retrain.outcome.startswith("p1-v1 is promoted: BLEU-4 ")
+    version = loop.registry.get("p1-v1")
+    assert version.parent is None
+    assert checkpoint.read_info(version.checkpoint)["encoder"]["name"] == "small_cnn"
+
+
+def test_several_annotations_of_one_image_are_one_row(make_loop: MakeLoop, here: Callable[[Loop], None]) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="100")
+    loop.serve_starter()
+    [row] = loop.pictures.new(held_out=False)[:1]
+    loop.correct([row])
+    twice = correction(900, "another caption", task_id=1), correction(901, row.references[0], task_id=1)
+    loop.inbox.receive(saved(*twice))
+    loop.correct([row], first=2)  # the same picture uploaded as another task
+    loop.inbox.receive(Event("START_TRAINING", 1))
+    here(loop)
+    [row_again] = snapshot(loop)
+    assert (row_again.sha256, row_again.references) == (row.sha256, (row.references[0], "another caption"))
+
+
+def test_a_failure_is_told_in_one_sentence(make_loop: MakeLoop, here: Callable[[Loop], None]) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="3")
+    loop.serve_starter()
+    loop.inbox.receive(saved(*(correction(number) for number in (1, 2, 3))))
+    here(loop)
+    [retrain] = loop.store.retrains(1)
+    assert retrain.state == FAILED
+    assert retrain.outcome is not None
+    assert retrain.outcome.startswith("No image of the 3 corrections can be had; the first: ")
+    assert loop.queue.waiting() == 1, "only what was queued at first; it does not try again by itself"
+    loop.correct(loop.pictures.new(held_out=True)[:3], first=1, second=1)
+    here(loop)
+    assert loop.store.retrains(1)[0].outcome == (
+        "All 3 corrected images belong to the held-out ones that judge models; correct a few more."
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import CaptionerError
+from backend.pulse import Pulse
+from backend.registry import ModelVersion, Registry
+from backend.retraining import Retraining
+from backend.settings import Settings
+from backend.store import Store
+from tests.factories import correction, picture, saved, settings
+from tests.fakes import Answer, Host, host
+from training import manifest
+from training.config import TrainingConfig
+from training.errors import TrainingError
+from training.manifest import HELD_OUT, TRAIN, Row
+
+
+class EnoughError(CaptionerError):
+    """Raised in place of training."""
+
+
+class Trainings:
+    """Stands in for `training.fit.train` and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.config: TrainingConfig | None = None
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, rows: list[Row], out: Path, config: TrainingConfig, **options: Any) -> Path:
+        self.rows, self.config, self.options = rows, config, options
+        raise EnoughError("enough")
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    stand_in = Trainings()
+    monkeypatch.setattr("training.fit.train", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def contents() -> list[bytes]:
+    """Pictures with contents of their own, those that are held out first."""
+    made = [picture((number, 7, 9)) for number in range(120)]
+    return sorted(made, key=lambda content: _row(content).split != HELD_OUT)
+
+
+def _row(content: bytes, image: Path = Path("x.png"), *references: str, split: str | None = None) -> Row:
+    sha256 = hashlib.sha256(content).hexdigest()
+    by_content = HELD_OUT if manifest.split_position(sha256) < 0.15 else TRAIN
+    return Row(image, sha256, references or ("of the base",), split or by_content)
+
+
+def _retrain(configured: Settings, captions: dict[int, tuple[bytes, str]], studio: Host) -> Retraining:
+    for number, (content, _) in captions.items():
+        studio.answers[f"/data/upload/1/{number}.jpg"] = Answer(body=content)
+    store = Store(configured.database_url)
+    store.migrate()
+    store.record(saved(*(correction(number, text) for number, (_, text) in captions.items())))
+    requested = store.request_retrain(1, asked=True, every=50)
+    assert requested is not None
+    claimed = store.claim_retrain(requested.id)
+    assert claimed is not None
+    return Retraining(configured, store, claimed, Pulse(store, claimed))
+
+
+def test_what_is_replayed(tmp_path: Path, contents: list[bytes], trainings: Trainings) -> None:
+    held_out = [content for content in contents if _row(content).split == HELD_OUT]
+    others = contents[len(held_out) :]
+    assert len(held_out) > 5
+    base = [_row(content, tmp_path / "base.png", split=TRAIN) for content in contents]  # trained before all splits
+    base += [replace(_row(content), sha256="0" * 63 + str(n), split="dev") for n, content in enumerate(others[:9])]
+    manifest.save(base, tmp_path / "base" / "manifest.jsonl")
+    manifest.save([_row(others[0], tmp_path / "x.png", "taken back")], tmp_path / "own" / "manifest.jsonl")
+    captions = {number: (content, f"picture {number}") for number, content in enumerate(others[1:11], start=1)}
+    captions |= {20 + n: (content, "held out") for n, content in enumerate(held_out[:3])}
+    with host() as studio:
+        retraining = _retrain(settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url), captions, studio)
+        registry = Registry(retraining._store)
+        registry.register(ModelVersion("starter", tmp_path, manifest=tmp_path / "base" / "manifest.jsonl"))
+        own = tmp_path / "own" / "manifest.jsonl"
+        registry.register(ModelVersion("p1-v1", tmp_path / "champion", 1, parent="starter", manifest=own))
+        registry.promote(1, "p1-v1", reason="better", by="gate")
+        with pytest.raises(EnoughError):
+            retraining.run()
+        first = trainings.rows
+        with pytest.raises(EnoughError):
+            retraining.run()
+    corrected, replayed = first[:10], first[10:]
+    assert {row.references[0] for row in corrected} == {f"picture {number}" for number in range(1, 11)}
+    assert len(replayed) == 20, "twice the corrections"
+    assert {row.references for row in replayed} == {("of the base",)}
+    assert {row.split for row in first} == {TRAIN}
+    assert not {row.sha256 for row in first} & {_row(content).sha256 for content in held_out}
+    assert len({row.sha256 for row in first}) == 30, "no image twice"
+    assert trainings.rows == first, "the same sample each time"
+    assert trainings.options["start_from"] == tmp_path / "champion"
+    assert (trainings.options["style"].capitalise, trainings.options["style"].full_stop) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "expected"),
+    [
+        ("mobilenet_v2", "imagenet", ("mobilenet_v2", "imagenet", "none")),
+        ("resnet50", "none", ("resnet50", "none", "all")),
+        ("small_cnn", "imagenet", ("small_cnn", "none", "all")),
+    ],
+)
+def test_a_first_model_uses_the_encoder_of_the_settings(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings, encoder: str, weights: str, expected: tuple[str, ...]
+) -> None:
+    environ = {"CAPTIONER_ENCODER": encoder, "CAPTIONER_ENCODER_WEIGHTS": weights}
+    with host() as studio:
+        configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, **environ)
+        captions = {n: (content, "Some picture.") for n, content in enumerate(contents[-20:], start=1)}
+        with pytest.raises(EnoughError):
+            _retrain(configured, captions, studio).run()
+    assert trainings.config is not None
+    used = trainings.config.encoder
+    assert (used.name, used.weights, used.trained) == expected
+    assert "start_from" not in trainings.options
+    assert len(trainings.rows) == 20
+    assert trainings.config.epochs * -(-20 // trainings.config.batch_size) >= 200, "a small set is gone through often"
+
+
+def test_images_that_cannot_be_had_are_left_out(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with host() as studio:
+        captions = {n: (content, "a picture") for n, content in enumerate(contents[-3:], start=1)}
+        retraining = _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), captions, studio)
+        del studio.answers["/data/upload/1/2.jpg"]
+        with pytest.raises(EnoughError):
+            retraining.run()
+    assert len(trainings.rows) == 2
+    assert "1 of 3 images are left out, the first: " in caplog.text
+
+
+def test_without_corrections_there_is_nothing_to_do(tmp_path: Path, contents: list[bytes]) -> None:
+    with host() as studio:
+        captions = {1: (contents[-1], "a picture")}
+        retraining = _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), captions, studio)
+        retraining._store.record(saved(deleted_annotations=(1,)))
+        with pytest.raises(TrainingError, match=r"^Project 1 has no corrections left to learn from\.$"):
+            retraining.run()

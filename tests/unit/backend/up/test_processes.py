@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from backend.up.processes import RESTARTS_A_MINUTE, Child, ProcessError
+
+
+def python(tmp_path: Path, code: str, **options: float) -> Child:
+    return Child("The thing", [sys.executable, "-u", "-c", code], tmp_path / "thing.log", **options)  # type: ignore[arg-type]
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
+
+
+def await_true(condition: object, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_child_that_dies_at_once_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    child = python(tmp_path, "raise SystemExit('no such device')")
+    child.start()
+    with pytest.raises(ProcessError, match="no such device"):
+        child.await_ready(lambda: False, 10)
+
+
+def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ProcessError, match="The thing could not be started"):
+        Child("The thing", [str(tmp_path / "nothing")], tmp_path / "thing.log").start()
+
+
+def test_a_killed_child_is_started_again_but_not_for_ever(tmp_path: Path) -> None:
+    child = python(tmp_path, "import time; time.sleep(60)")
+    child.start()
+    assert not child.revive()
+    for _ in range(RESTARTS_A_MINUTE):
+        os.kill(child.pid or 0, signal.SIGKILL)
+        await_true(lambda: not child.alive)
+        assert child.revive()
+    os.kill(child.pid or 0, signal.SIGKILL)
+    await_true(lambda: not child.alive)
+    with pytest.raises(ProcessError, match="keeps dying"):
+        child.revive()
+
+
+def test_a_child_that_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid); time.sleep(60)"
+    )
+    child = python(tmp_path, code, stop_seconds=0.3)
+    child.start()
+    await_true(lambda: child.log.read_text().strip())
+    grandchild = int(child.log.read_text())
+    child.stop()
+    assert not child.alive
+    await_true(lambda: gone(grandchild))
+
+
+def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from backend.up.processes import Child\n"
+        f"c = Child('c', [sys.executable, '-c', 'import time; time.sleep(60)'], Path({str(tmp_path / 'c.log')!r}))\n"
+        "c.start(); print(c.pid, flush=True); import time; time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    await_true(lambda: gone(pid))
