@@ -1,0 +1,47 @@
+"""The ML backend under gunicorn: one process with threads, so that /health answers while captions are computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from backend.settings import Settings
+
+THREADS = 64
+"""Label Studio opens a new connection for each call; most threads wait for images or for the captioner, and /health
+must find one that is free."""
+
+
+class _Server(BaseApplication):
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        options: dict[str, Any] = {
+            "bind": f"{self._settings.host}:{self._settings.port}",
+            "workers": self._settings.web_workers,
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "timeout": 120,  # Label Studio waits 100 s for /predict
+            "graceful_timeout": 10,
+            "loglevel": "info",
+            "proc_name": "captioner",
+            "control_socket_disable": True,  # it would be made in the home folder
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        # In the worker process: threads, connections and CUDA do not survive a fork.
+        from backend.app import build, create_app
+
+        backend = build(self._settings)
+        backend.start()
+        return create_app(backend)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop."""
+    _Server(settings).run()

@@ -1,0 +1,1 @@
+"""`captioner up`: every process of the loop on one machine, started, watched and stopped together."""

@@ -1,0 +1,110 @@
+"""A real Label Studio in an environment of its own: its pins differ from this project's."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import requests
+
+from backend.errors import CaptionerError
+from backend.up.processes import Child
+
+_HERE = Path(__file__).parent
+VERSION = (_HERE / "label_studio_version.txt").read_text().strip()
+
+
+class LabelStudioInstallError(CaptionerError):
+    """Label Studio's environment could not be made."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """The account `up` makes once per data folder."""
+
+    email: str
+    password: str
+    token: str
+
+
+def login(data_dir: Path) -> Login:
+    """The data folder's account, made on first use and readable by its owner only."""
+    path = data_dir / "label-studio" / "login.json"
+    if path.exists():
+        return Login(**json.loads(path.read_text()))
+    made = Login("annotator@example.com", secrets.token_urlsafe(9), secrets.token_hex(20))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(asdict(made), file)
+    unfinished.replace(path)
+    return made
+
+
+def environment() -> Path:
+    """Where Label Studio's environment is: beside this one, shared by all data folders."""
+    return Path(sys.prefix).parent / ".label-studio"
+
+
+def is_installed() -> bool:
+    marker = environment() / ".ready"
+    return marker.exists() and marker.read_text() == _lock_text()
+
+
+def install(log: Path) -> None:
+    """Make the environment from the pinned versions. Raises LabelStudioInstallError with the end of the log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    target = environment()
+    uv = [sys.executable, "-m", "uv"]
+    python = target / "bin" / "python"
+    steps = [
+        [*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)],
+        [*uv, "pip", "sync", "--quiet", "--python", str(python), "--require-hashes", str(_HERE / "label_studio.lock")],
+    ]
+    with log.open("ab") as output:
+        for step in steps:
+            if subprocess.run(step, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
+                end = log.read_text(errors="replace").strip().splitlines()[-2:]
+                raise LabelStudioInstallError(
+                    f"Label Studio {VERSION} could not be installed into {target}: {' '.join(end)} (log: {log})."
+                )
+    (target / ".ready").write_text(_lock_text())
+
+
+def child(data_dir: Path, port: int, account: Login) -> Child:
+    """Label Studio as a child process on loopback, unattended."""
+    environ = {
+        **os.environ,
+        "LABEL_STUDIO_BASE_DATA_DIR": str(data_dir / "label-studio"),
+        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        "USE_DEFAULT_BANNED_SUBNETS": "false",  # its guards ban loopback, where the ML backend is
+        "LABEL_STUDIO_HOST": f"http://127.0.0.1:{port}",
+        "LABEL_STUDIO_USERNAME": account.email,  # in the environment, not in the process list
+        "LABEL_STUDIO_PASSWORD": account.password,
+        "LABEL_STUDIO_USER_TOKEN": account.token,
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+    }
+    for name in ("DATABASE_URL", "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "DJANGO_SETTINGS_MODULE"):
+        environ.pop(name, None)
+    argv = [str(environment() / "bin" / "label-studio"), "start", "--no-browser", "--internal-host", "127.0.0.1"]
+    argv += ["--port", str(port), "--enable-legacy-api-token"]
+    return Child("Label Studio", argv, data_dir / "logs" / "label-studio.log", environ)
+
+
+def is_healthy(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def _lock_text() -> str:
+    return (_HERE / "label_studio.lock").read_text()

@@ -1,0 +1,115 @@
+"""The project `up` opens in its Label Studio: made once, filled with images, connected to the backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+import labeling_config
+from backend.errors import CaptionerError, LabelStudioError
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.connect import connect
+from backend.reconcile import reconcile
+from backend.settings import Settings
+from backend.store import Store
+from backend.up.steps import say, step
+
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
+SCENES_SEED = 2026
+UPLOAD_AT_ONCE = 25  # small enough for a smooth progress bar, large enough to be quick
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where a project's images come from; `key` tells one project of a data folder from another."""
+
+    key: str
+    title: str
+    paths: Sequence[Path]
+
+
+def photos(folder: Path) -> Images:
+    """All photos below a folder, in the order of their names. Raises CaptionerError when it holds none."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
+    if not paths:
+        raise CaptionerError(f"The folder {folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}).")
+    return Images(f"photos:{folder}", f"Captions of {folder.name}"[:50], paths)
+
+
+def scenes(data_dir: Path, count: int) -> Images:
+    """Generated scenes, drawn on first use. Half of them hold things the starter captioner has never seen."""
+    from training.scenes import write
+
+    folder = data_dir / "scenes"
+    if count and not (folder / "manifest.jsonl").exists():
+        write(folder, count, seed=SCENES_SEED, world="full", side=256)
+    return Images("scenes", "Captions of generated scenes", sorted(folder.glob("*.jpg")))
+
+
+def open_project(settings: Settings, images: Images) -> int:
+    """The project for these images: made, filled and connected; what an earlier run did is not done again."""
+    assert settings.label_studio_url
+    assert settings.label_studio_api_key
+    client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+    known = _Known(settings.data_dir / "label-studio" / "projects.json")
+    project_id = known.get(images.key)
+    if project_id is None or project_id not in {project["id"] for project in client.projects()}:
+        with step("Creating the project", f"Project “{images.title}” created"):
+            project_id = client.create_project(images.title, labeling_config.shipped("caption"))["id"]
+        known.add(images.key, project_id)
+    _import(client, project_id, images, settings.data_dir)
+    return project_id
+
+
+def connect_project(settings: Settings, backend_url: str, project_id: int, store: Store) -> None:
+    """Connect it to the backend and take in the captions it already has."""
+    assert settings.label_studio_url
+    assert settings.label_studio_api_key
+    client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+    auth = None
+    if settings.basic_auth_user and settings.basic_auth_pass:
+        auth = (settings.basic_auth_user, settings.basic_auth_pass)
+    with step("Connecting Label Studio to the ML backend", "Label Studio and the ML backend connected"):
+        connection = connect(client, project_id, backend_url, auth)
+        if not connection.complete:
+            raise LabelStudioError(" ".join(connection.problems))
+        reconcile(project_id, client, store)
+
+
+def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path) -> None:
+    """Upload what is not in the project yet; the list of what is grows with each batch, so that an interrupted
+    import goes on where it was."""
+    done_file = data_dir / "label-studio" / f"imported-{project_id}.txt"
+    done = set(done_file.read_text().splitlines()) if done_file.exists() else set()
+    missing = [path for path in images.paths if str(path) not in done]
+    if not missing:
+        return
+    with tqdm(total=len(missing), desc="Importing images", unit="image", leave=False) as bar:
+        for begin in range(0, len(missing), UPLOAD_AT_ONCE):
+            batch = missing[begin : begin + UPLOAD_AT_ONCE]
+            client.upload_images(project_id, batch)
+            with done_file.open("a") as file:
+                file.writelines(f"{path}\n" for path in batch)
+            bar.update(len(batch))
+    say(f"✓ {len(missing)} images imported")
+
+
+class _Known:
+    """Projects this data folder has made, by what their images are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ids: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, key: str) -> int | None:
+        return self._ids.get(key)
+
+    def add(self, key: str, project_id: int) -> None:
+        self._ids[key] = project_id
+        unfinished = self._path.with_suffix(".new")
+        unfinished.write_text(json.dumps(self._ids))
+        unfinished.replace(self._path)

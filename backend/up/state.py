@@ -1,0 +1,35 @@
+"""What a running `up` leaves in its data folder for other commands: addresses, login, the settings it runs with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def save(data_dir: Path, state: dict[str, Any]) -> None:
+    """Say that `up` is ready. The file holds passwords, so only its owner may read it."""
+    path = _path(data_dir)
+    unfinished = path.with_suffix(".new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(state, file)
+    unfinished.replace(path)
+
+
+def running(data_dir: Path) -> dict[str, Any] | None:
+    """What the `up` that is ready over this folder said; None when none is."""
+    try:
+        state = dict(json.loads(_path(data_dir).read_text()))
+        os.kill(state["pid"], 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return state
+
+
+def forget(data_dir: Path) -> None:
+    _path(data_dir).unlink(missing_ok=True)
+
+
+def _path(data_dir: Path) -> Path:
+    return data_dir / "run" / "up.json"

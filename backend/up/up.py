@@ -1,0 +1,252 @@
+"""The steps of `captioner up`, top to bottom, and the watch that follows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import filelock
+import requests
+
+from backend.errors import CaptionerError
+from backend.queue import Queue
+from backend.registry import DEFAULT, Registry
+from backend.settings import Settings
+from backend.status import serving
+from backend.store import Store
+from backend.up import embedded_redis, first_model, label_studio_server, project
+from backend.up.ports import is_free
+from backend.up.processes import Child
+from backend.up.state import forget, running, save
+from backend.up.steps import say, step
+
+LOAD_SECONDS = 120.0
+SCENES = 100
+"""Generated scenes imported for a newcomer without photos."""
+
+
+class Up:
+    """One run of the whole loop over one data folder. `run` returns the exit status."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        images: Path | None,
+        checkpoint: Path | None,
+        label_studio_port: int | None,
+        scenes: int = SCENES,
+    ) -> None:
+        if images and not images.is_dir():
+            raise CaptionerError(f"The folder of photos {images} does not exist.")
+        if checkpoint and not (checkpoint / "config.json").is_file():
+            raise CaptionerError(
+                f"{checkpoint} is not a checkpoint: it has no config.json. `captioner train` makes one."
+            )
+        self._settings = settings
+        self._images = images.absolute() if images else None
+        self._checkpoint = checkpoint.absolute() if checkpoint else None
+        self._label_studio_port = label_studio_port
+        self._scenes = scenes
+        self._data_dir = settings.data_dir
+        self._children: list[Child] = []
+
+    def run(self) -> int:
+        """Start everything, watch it until Ctrl-C, stop everything."""
+        (self._data_dir / "run").mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self._data_dir / "run" / "up.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return self._already_running()
+        forget(self._data_dir)  # left by one that was killed
+        for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs with it ignored
+            signal.signal(stop, _interrupt)
+        try:
+            self._start()
+            self._watch()
+        except KeyboardInterrupt:
+            say("\nStopping.")
+        finally:
+            self._stop()
+            lock.release()
+        return 0
+
+    def _start(self) -> None:
+        begun = time.monotonic()
+        label_studio = self._start_label_studio() if self._label_studio_port else None
+        self._start_redis()
+        store = Store(self._settings.database_url)
+        with step("Preparing the database", "Database ready"):
+            store.migrate()
+        registry = Registry(store)
+        version = self._first_version(registry)
+        self._start_backend()
+        state: dict[str, Any] = {"backend_url": self._settings.backend_url, "pid": os.getpid()}
+        if label_studio:
+            state |= self._open_project(label_studio, store, registry, version)
+        elif version:
+            first_model.promote_once(registry, DEFAULT, version)
+            self._await_champion(registry, DEFAULT)
+        state["settings"] = self._settings.to_env()
+        save(self._data_dir, state)
+        say(f"\nReady after {time.monotonic() - begun:.0f} s.")
+        say(_banner(state))
+
+    def _start_redis(self) -> None:
+        if self._settings.redis_url:
+            with step(f"Looking for Redis at {self._settings.redis_url.rsplit('@')[-1]}"):
+                Queue(self._settings.redis_url).ping()
+            return
+        with step("Starting Redis", "Redis ready"):
+            server = embedded_redis.child(self._data_dir)
+            url = str(embedded_redis.url(self._data_dir))
+            self._add(server, lambda: _answers(url), 20)
+        self._settings = replace(self._settings, redis_url=url)
+
+    def _start_label_studio(self) -> Child:
+        """Install it when it is missing and start it; its first start runs beside the steps that follow."""
+        port = self._label_studio_port
+        assert port is not None
+        if not is_free(port):
+            raise CaptionerError(
+                f"Port {port} is taken by another program: choose one with --label-studio-port (LS_PORT=)."
+            )
+        if not label_studio_server.is_installed():
+            with step(
+                f"Installing Label Studio {label_studio_server.VERSION} into {label_studio_server.environment()}"
+            ):
+                label_studio_server.install(self._data_dir / "logs" / "label-studio-install.log")
+        account = label_studio_server.login(self._data_dir)
+        server = label_studio_server.child(self._data_dir, port, account)
+        server.start()
+        self._children.append(server)
+        self._settings = replace(
+            self._settings, label_studio_url=self._label_studio_url, label_studio_api_key=account.token
+        )
+        return server
+
+    def _first_version(self, registry: Registry) -> str | None:
+        """The model that drafts from the start, or none: photos get no drafts from a model of generated scenes."""
+        if self._checkpoint:
+            return first_model.adopt(registry, self._checkpoint, self._data_dir)
+        if self._images or not self._label_studio_port:
+            return None
+        return first_model.starter(registry, self._data_dir)
+
+    def _start_backend(self) -> None:
+        if not is_free(self._settings.port, self._settings.host):
+            raise CaptionerError(
+                f"Port {self._settings.port} is taken by another program: choose one with --port (PORT=)."
+            )
+        environ = {**os.environ, **self._settings.to_env()}
+        run = [sys.executable, "-m", "backend.cli"]
+        logs = self._data_dir / "logs"
+        with step("Starting the worker and the ML backend", "Worker and ML backend ready"):
+            worker = Child("The worker", [*run, "worker"], logs / "worker.log", environ, stop_signals=2)
+            worker.start()
+            self._children.append(worker)
+            self._add(
+                Child("The ML backend", [*run, "serve"], logs / "backend.log", environ), self._backend_answers, 90
+            )
+
+    def _open_project(self, server: Child, store: Store, registry: Registry, version: str | None) -> dict[str, Any]:
+        with step("Waiting for Label Studio (its first start takes half a minute)", "Label Studio ready"):
+            server.await_ready(lambda: label_studio_server.is_healthy(self._label_studio_url), 180)
+        images = project.photos(self._images) if self._images else project.scenes(self._data_dir, self._scenes)
+        project_id = project.open_project(self._settings, images)
+        if version:
+            first_model.promote_once(registry, project_id, version)
+        self._await_champion(registry, project_id)
+        project.connect_project(self._settings, self._settings.backend_url, project_id, store)
+        account = label_studio_server.login(self._data_dir)
+        return {
+            "label_studio_url": self._label_studio_url,
+            "project": project_id,
+            "email": account.email,
+            "password": account.password,
+            "token": account.token,
+        }
+
+    def _await_champion(self, registry: Registry, project_id: int) -> None:
+        """Ready means that drafts come. A champion that cannot be loaded is a reason to stop only if nothing serves."""
+        champion = registry.champion(project_id)
+        if champion is None:
+            return
+        with step(f"Loading the captioner {champion.name}", f"The captioner {champion.name} drafts"):
+            deadline = time.monotonic() + LOAD_SECONDS
+            while True:
+                memory = serving(self._settings) or {"serving": {}, "refused": {}}
+                if memory["serving"].get(str(project_id), memory["serving"].get(str(DEFAULT))):
+                    return
+                refused = memory["refused"].get(str(project_id)) or memory["refused"].get(str(DEFAULT))
+                if refused:
+                    raise CaptionerError(refused)
+                if time.monotonic() > deadline:
+                    raise CaptionerError(f"The captioner {champion.name} was not loaded within {LOAD_SECONDS:.0f} s.")
+                time.sleep(0.2)
+
+    def _watch(self) -> None:
+        """Start again what dies, until Ctrl-C."""
+        while True:
+            for child in self._children:
+                if child.revive():
+                    say(f"{time.strftime('%H:%M:%S')} {child.name} died and was started again.")
+            time.sleep(0.5)
+
+    def _stop(self) -> None:
+        forget(self._data_dir)
+        for child in reversed(self._children):
+            child.stop()
+
+    def _already_running(self) -> int:
+        state = running(self._data_dir)
+        if state is None:
+            raise CaptionerError(f"Another `captioner up` is starting or stopping over {self._data_dir}; wait for it.")
+        say(f"Already running over {self._data_dir} (process {state['pid']}).")
+        say(_banner(state))
+        return 0
+
+    def _add(self, child: Child, ready: Any, seconds: float) -> None:
+        child.start()
+        self._children.append(child)
+        child.await_ready(ready, seconds)
+
+    @property
+    def _label_studio_url(self) -> str:
+        return f"http://127.0.0.1:{self._label_studio_port}"
+
+    def _backend_answers(self) -> bool:
+        try:
+            return requests.get(f"{self._settings.backend_url}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+
+def _answers(redis_url: str) -> bool:
+    try:
+        Queue(redis_url).ping()
+    except CaptionerError:
+        return False
+    return True
+
+
+def _banner(state: dict[str, Any]) -> str:
+    lines = []
+    if "label_studio_url" in state:
+        lines += [
+            f"  Label Studio  {state['label_studio_url']}/projects/{state['project']}/data",
+            f"  login         {state['email']}",
+            f"  password      {state['password']}",
+        ]
+    lines += [f"  ML backend    {state['backend_url']}", "  what it does  captioner status", "  stop          Ctrl-C"]
+    return "\n".join(lines)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

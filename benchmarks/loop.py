@@ -1,0 +1,202 @@
+"""The loop's steps over the real wire: drafting, webhooks, a retrain of 50 corrections, promotion to served.
+
+    python -m benchmarks.loop [--quick]
+
+Runs `captioner up --no-label-studio` over a temporary folder and speaks to it as Label Studio does. What Label Studio
+allows each step stands beside the figure.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+
+import labeling_config
+from backend.registry import Registry
+from backend.retrains import DONE
+from backend.store import Store
+from backend.up.launch import Launch
+from backend.up.ports import free_port
+from benchmarks.report import report
+from training import manifest
+from training.scenes import write
+
+PROJECT = 1
+MEANINGS = {
+    "draft_one_ms": "ms, /predict of one new task, median (Label Studio waits 100 s)",
+    "draft_batch_seconds": "s, /predict of the batch of new tasks in one request (Label Studio waits 100 s)",
+    "draft_batch_tasks": "tasks in that batch",
+    "one_by_one_over_batch": "time of as many single requests over the batch's",
+    "redraft_batch_seconds": "s, the same batch again: drafts come from SQL",
+    "webhook_ack_p50_ms": "ms, webhook committed and answered (Label Studio waits 1 s)",
+    "webhook_ack_p99_ms": "ms, the slowest of a hundred",
+    "correction_to_queued_ms": "ms, the correction that makes a retrain due, until it is queued",
+    "queued_to_running_seconds": "s, until the worker has begun",
+    "retrain_corrections": "corrections of the retrain",
+    "retrain_seconds": "s, the whole retrain: snapshot, training, evaluation of both, gate",
+    "health_during_retrain_p99_ms": "ms, /health meanwhile (Label Studio waits 1 s)",
+    "promotion_to_served_ms": "ms, from the alias row to the answer of /setup, median",
+}
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A smoke run: few tasks, a barely trained captioner.")
+def main(quick: bool) -> None:
+    batch, corrections, singles = (12, 6, 4) if quick else (100, 50, 30)
+    with tempfile.TemporaryDirectory(prefix="captioner-loop-") as name:
+        folder = Path(name)
+        rows = manifest.load(write(folder / "scenes", batch + singles + corrections, seed=7, world="full"))
+        checkpoint = _captioner(folder, epochs=1 if quick else 8)
+        flags = ["--no-label-studio", "--checkpoint", str(checkpoint), "--port", str(free_port())]
+        flags += ["--retrain-every", str(corrections)]
+        with _images(folder / "scenes") as port:
+            environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_PROMOTION": "manual"}
+            with Launch(folder / "data", *flags, environ=environ, output=sys.stderr) as state:
+                figures = _measure(state["backend_url"], port, folder, rows, batch, singles, corrections)
+    report("loop", figures, MEANINGS)
+
+
+def _captioner(folder: Path, epochs: int) -> Path:
+    """A captioner whose speed is the starter's; how good it is does not matter here."""
+    from training.config import TrainingConfig
+    from training.fit import train
+
+    rows = manifest.load(write(folder / "starter", 200, seed=1))
+    return train(rows, folder / "captioner", TrainingConfig.starter(epochs=epochs), cache_dir=folder / "cache")
+
+
+@contextmanager
+def _images(folder: Path) -> Iterator[int]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+
+
+def _measure(
+    url: str, port: int, folder: Path, rows: list[manifest.Row], batch: int, singles: int, corrections: int
+) -> dict[str, float]:
+    data_dir = folder / "data"
+    store = Store(f"sqlite:///{data_dir / 'captioner.db'}")
+    registry = Registry(store)
+    label_config = labeling_config.shipped("caption")
+    session = requests.Session()
+
+    def post(path: str, body: dict[str, Any]) -> Any:
+        answer = session.post(url + path, json=body, timeout=120)
+        answer.raise_for_status()
+        return answer.json()
+
+    def tasks(first: int, count: int) -> list[dict[str, Any]]:
+        return [
+            {"id": n + 1, "project": PROJECT, "data": {"image": f"http://127.0.0.1:{port}/{rows[n].image.name}"}}
+            for n in range(first, first + count)
+        ]
+
+    def predict(some: list[dict[str, Any]]) -> float:
+        begun = time.perf_counter()
+        answer = post("/predict", {"tasks": some, "project": f"{PROJECT}.1", "label_config": label_config})
+        assert all(found.get("result") for found in answer["results"]), "a task got no draft"
+        return time.perf_counter() - begun
+
+    setup = {
+        "project": f"{PROJECT}.1",
+        "schema": label_config,
+        "hostname": "",
+        "access_token": "",
+        "extra_params": None,
+    }
+    first = registry.champions()[0]
+    _await(lambda: post("/setup", setup)["model_version"] == first, 30, "the captioner to be loaded")
+    predict(tasks(batch, 1))  # the first call of all pays for what torch sets up
+    one = [predict(tasks(batch + n, 1)) for n in range(1, singles)]
+    together = predict(tasks(0, batch))
+    again = predict(tasks(0, batch))
+
+    project = {"id": PROJECT, "label_config": label_config}
+    acks = []
+    for n in range(corrections):
+        event = _created(n, tasks(batch + singles + n, 1)[0], rows[batch + singles + n].references[0], project)
+        due_at = datetime.now(UTC)
+        begun = time.perf_counter()
+        post("/webhook", event)
+        acks.append(time.perf_counter() - begun)
+    retrain = store.retrains(PROJECT)[0]
+    health: list[float] = []
+
+    def ended() -> bool:
+        begun = time.perf_counter()
+        requests.get(f"{url}/health", timeout=10).raise_for_status()
+        health.append(time.perf_counter() - begun)
+        return not store.retrains(PROJECT)[0].active
+
+    _await(ended, 600, "the retrain")
+    done = store.retrains(PROJECT)[0]
+    if done.state != DONE or not done.version or not done.started_at or not done.ended_at:
+        raise click.ClickException(f"The retrain failed: {done.outcome}")
+    swaps = []
+    for version in (done.version, first) * 3:
+        begun = time.perf_counter()
+        registry.promote(PROJECT, version, reason="benchmark", by="benchmark")
+        _await(lambda wanted=version: post("/setup", setup)["model_version"] == wanted, 60, "the swap", 0.005)  # type: ignore[misc]
+        swaps.append(time.perf_counter() - begun)
+    return {
+        "draft_one_ms": 1000 * statistics.median(one),
+        "draft_batch_seconds": together,
+        "draft_batch_tasks": batch,
+        "one_by_one_over_batch": statistics.median(one) * batch / together,
+        "redraft_batch_seconds": again,
+        "webhook_ack_p50_ms": 1000 * statistics.median(acks),
+        "webhook_ack_p99_ms": 1000 * sorted(acks)[int(0.99 * (len(acks) - 1))],
+        "correction_to_queued_ms": 1000 * (retrain.requested_at - due_at).total_seconds(),
+        "queued_to_running_seconds": (done.started_at - done.requested_at).total_seconds(),
+        "retrain_corrections": corrections,
+        "retrain_seconds": (done.ended_at - done.started_at).total_seconds(),
+        "health_during_retrain_p99_ms": 1000 * sorted(health)[int(0.99 * (len(health) - 1))],
+        "promotion_to_served_ms": 1000 * statistics.median(swaps),
+    }
+
+
+def _created(number: int, task: dict[str, Any], caption: str, project: dict[str, Any]) -> dict[str, Any]:
+    """ANNOTATION_CREATED as Label Studio sends it."""
+    moment = datetime.now(UTC).isoformat()
+    result = {
+        "id": f"bench{number:05d}",
+        "from_name": "caption",
+        "to_name": "image",
+        "type": "textarea",
+        "value": {"text": [caption]},
+        "origin": "manual",
+    }
+    annotation = {"id": number + 1, "task": task["id"], "project": PROJECT, "result": [result], "was_cancelled": False}
+    times = {"created_at": moment, "updated_at": moment}
+    return {"action": "ANNOTATION_CREATED", "annotation": {**annotation, **times}, "task": task, "project": project}
+
+
+def _await(condition: Callable[[], bool], seconds: float, what: str, pause_seconds: float = 0.05) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"Waited {seconds:.0f} s for {what}, in vain.")
+        time.sleep(pause_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""How every benchmark speaks: a table for people, then one JSON line for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def report(benchmark: str, figures: Mapping[str, float], meanings: Mapping[str, str]) -> None:
+    """Print each figure with its meaning, then the JSON object as the last line."""
+    width = max(len(key) for key in figures)
+    print(f"\n{benchmark}")
+    for key, value in figures.items():
+        print(f"  {key.ljust(width)}  {value:>10.4g}  {meanings.get(key, '')}")
+    rounded = {key: float(f"{value:.5g}") for key, value in figures.items()}
+    print(json.dumps({"benchmark": benchmark, "machine": machine(), "figures": rounded}), flush=True)
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()

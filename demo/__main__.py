@@ -1,0 +1,71 @@
+"""`make demo`: rounds of captioning, each followed by a retrain and the gate, and the table of what came of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from backend.errors import CaptionerError
+from backend.up.launch import Launch
+from backend.up.ports import free_port
+from backend.up.steps import say
+from demo.annotator import Submission
+from demo.project import Project
+from demo.report import failures_of, table
+from training.scenes import closest, is_true, load_scenes, write
+
+
+@click.command()
+@click.option("--seed", default=1, show_default=True, help="Of the scenes; the captioner's own seeds are fixed.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds that end in a retrain; one more only measures.")
+@click.option("--tasks", default=100, show_default=True, help="Tasks captioned in each round.")
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="A folder for this demo alone.")
+def main(seed: int, rounds: int, tasks: int, data_dir: Path) -> None:
+    """Run the loop with a simulated annotator. Exits with 1 where the loop fails."""
+    begun = time.monotonic()
+    data_dir = data_dir.absolute()
+    if (data_dir / "captioner.db").exists():
+        raise click.ClickException(f"{data_dir} holds an earlier demo: remove it, or choose another --data-dir.")
+    flags = ["--scenes", "0", "--retrain-every", str(tasks), "--promotion", "auto"]
+    flags += ["--port", str(free_port()), "--label-studio-port", str(free_port())]
+    try:
+        with Launch(data_dir, *flags) as state:
+            project = Project(state, data_dir)
+            submissions = play(project, data_dir / "demo-scenes", seed, rounds, tasks)
+            versions, retrains = project.versions(), project.retrains()
+    except CaptionerError as error:
+        raise click.ClickException(str(error)) from error
+    say("\n" + table(versions, submissions))
+    say(f"\nSeed {seed}, {time.monotonic() - begun:.0f} s.")
+    failures = failures_of(versions, submissions, retrains)
+    for failure in failures:
+        say(f"FAILED: {failure}")
+    sys.exit(1 if failures else 0)
+
+
+def play(project: Project, folder: Path, seed: int, rounds: int, tasks: int) -> list[Submission]:
+    """Caption `tasks` new scenes a round; after each but the last, wait for the retrain that they start."""
+    write(folder, (rounds + 1) * tasks, seed=1000 + seed, world="full", side=256)
+    scenes = load_scenes(folder)
+
+    def correct(image: Path, draft: str) -> str:
+        """A draft that is true is kept; another becomes the true caption nearest to it."""
+        scene = scenes[image.name]
+        return draft if is_true(draft, scene) else closest(draft, scene)
+
+    images = [folder / name for name in sorted(scenes)]
+    submissions: list[Submission] = []
+    for number in range(1, rounds + 2):
+        batch = images[(number - 1) * tasks : number * tasks]
+        title = f"Round {number}" if number <= rounds else "Last look"
+        submissions += project.caption(batch, correct, title)
+        if number <= rounds:
+            project.await_retrain(number)
+    return submissions
+
+
+if __name__ == "__main__":
+    main()

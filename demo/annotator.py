@@ -1,0 +1,51 @@
+"""A simulated annotator, working through Label Studio's API as the browser does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import labeling_config
+from backend.label_studio import wire
+from backend.label_studio.client import LabelStudio
+from training.metrics import word_edits
+
+TAGS = labeling_config.parse(labeling_config.shipped("caption"))  # which `up` gives its project
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One task done: what was shown, what was submitted."""
+
+    task_id: int
+    version: str
+    draft: str
+    caption: str
+
+    @property
+    def kept(self) -> bool:
+        return self.draft == self.caption
+
+    @property
+    def edits(self) -> int:
+        return word_edits(self.draft, self.caption)
+
+
+def caption_task(client: LabelStudio, project_id: int, task_id: int, correct: Callable[[str], str]) -> Submission:
+    """Open the task, read its draft, submit `correct(draft)`."""
+    task = client.open_task(task_id, project_id)
+    prediction = max(task["predictions"], key=lambda found: found["id"], default=None)
+    draft = _text(prediction)
+    caption = correct(draft)
+    origin = "manual" if prediction is None else "prediction" if draft == caption else "prediction-changed"
+    result = wire.result(TAGS, caption, origin=origin) | {"id": f"demo{task_id:06d}"}
+    parent = {"parent_prediction": prediction["id"]} if prediction else {}
+    client.create_annotation(task_id, project_id, [result], lead_time=1.0 + 0.5 * word_edits(draft, caption), **parent)
+    return Submission(task_id, prediction["model_version"] if prediction else "none", draft, caption)
+
+
+def _text(prediction: dict[str, Any] | None) -> str:
+    if not prediction or not prediction["result"]:
+        return ""
+    return str(prediction["result"][0]["value"]["text"][0])

@@ -1,0 +1,71 @@
+"""A project of a running `captioner up`, as the simulated annotator and the clock see it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from backend.errors import CaptionerError
+from backend.label_studio.client import LabelStudio
+from backend.up.steps import say
+from demo.annotator import Submission, caption_task
+
+RETRAIN_SECONDS = 600.0
+LOOK_SECONDS = 2.0
+
+
+class Project:
+    """The project that `up` opened; `state` is what it said once it was ready."""
+
+    def __init__(self, state: Mapping[str, Any], data_dir: Path) -> None:
+        self.id = int(state["project"])
+        self.client = LabelStudio(state["label_studio_url"], state["token"])
+        self._data_dir = data_dir
+
+    def caption(
+        self, images: Sequence[Path], correct: Callable[[Path, str], str], title: str, task_ids: Sequence[int] = ()
+    ) -> list[Submission]:
+        """Have each image drafted and submit `correct(image, draft)`; imports them unless `task_ids` are given."""
+        tasks = list(task_ids) or self.client.upload_images(self.id, images)
+        self.client.retrieve_predictions(self.id, tasks)
+        return [
+            caption_task(self.client, self.id, task_id, lambda draft, image=image: correct(image, draft))  # type: ignore[misc]
+            for task_id, image in tqdm(list(zip(tasks, images, strict=True)), desc=title, unit="task")
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """`captioner status --json`."""
+        argv = [sys.executable, "-m", "backend.cli", "status", "--json", "--data-dir", str(self._data_dir)]
+        return dict(json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout))
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Model versions that are this project's or fit for any, oldest first."""
+        return [version for version in self.status()["versions"] if version["project"] in {None, self.id}]
+
+    def retrains(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        return list(self._own(self.status()).get("retrains", []))
+
+    def await_retrain(self, number: int) -> None:
+        """Return once so many retrains have ended and the champion is served; raises CaptionerError after minutes."""
+        begun = time.monotonic()
+        while not self._settled(number):
+            if time.monotonic() - begun > RETRAIN_SECONDS:
+                raise CaptionerError(f"Waited {RETRAIN_SECONDS:.0f} s for retrain {number}, in vain.")
+            time.sleep(LOOK_SECONDS)
+        say(f"Retrain {number} judged after {time.monotonic() - begun:.0f} s: {self.retrains()[0]['outcome']}")
+
+    def _settled(self, number: int) -> bool:
+        found = self._own(self.status())
+        ended = [retrain for retrain in found["retrains"] if retrain["state"] not in {"queued", "running"}]
+        return len(ended) >= number and found["champion"] == found["serving"]
+
+    def _own(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        return next(project for project in status["projects"] if project["id"] == self.id)

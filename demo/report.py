@@ -1,0 +1,64 @@
+"""What the demo found: a row per model version, and whether the loop did what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from demo.annotator import Submission
+
+HEADINGS = ("version", "tasks", "drafts kept", "mean word edits", "BLEU-4 held out", "champion's", "pairs", "verdict")
+
+
+def table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission]) -> str:
+    """One row a version, in the order they were made."""
+    rows = [HEADINGS]
+    for version in versions:
+        mine = [s for s in submissions if s.version == version["name"]]
+        verdict = version["verdict"] or {}
+        rows.append(
+            (
+                version["name"],
+                str(len(mine)),
+                f"{mean(s.kept for s in mine):.0%}" if mine else "-",
+                f"{mean(s.edits for s in mine):.2f}" if mine else "-",
+                _score(verdict.get("candidate_score")),
+                _score(verdict.get("champion_score")),
+                str(verdict.get("pairs", "-")),
+                _decision(verdict),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def failures_of(
+    versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission], retrains: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What of the loop did not work, in words; empty when all did."""
+    found = []
+    drafted = [v["name"] for v in versions if any(s.version == v["name"] for s in submissions)]
+    promoted = [v for v in versions if (v["verdict"] or {}).get("decision") == "promote"]
+    if len(promoted) < 2:
+        found.append(f"{len(promoted)} versions were promoted after the starter; 2 are needed.")
+    if any(s.version == "none" for s in submissions):
+        found.append("Some tasks opened without a draft.")
+    if len(drafted) > 1:
+        first, last = ([s.edits for s in submissions if s.version == name] for name in (drafted[0], drafted[-1]))
+        if not mean(last) < mean(first):
+            found.append(f"Mean word edits did not fall: {mean(first):.2f} to {mean(last):.2f}.")
+    failed = [retrain for retrain in retrains if retrain["state"] == "failed"]
+    found += [f"Retrain of {retrain['snapshot']} failed: {retrain['outcome']}" for retrain in failed]
+    return found
+
+
+def _score(score: Mapping[str, Any] | None) -> str:
+    return f"{score['value']:.1f}" if score else "-"
+
+
+def _decision(verdict: Mapping[str, Any]) -> str:
+    if not verdict:
+        return "-"
+    return str(verdict["decision"]) + (" (provisional)" if verdict.get("provisional") else "")

@@ -1,0 +1,171 @@
+"""The loop in a real Label Studio, in the order a user meets it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import RETRAIN_EVERY
+from tests.e2e.stack import Stack, await_true
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def submit(stack: Stack, task_id: int, text: str, **fields: Any) -> dict[str, Any]:
+    """Submit a caption as the editor does; `origin` says how it came about."""
+    result = {
+        "id": f"e2e{task_id:07d}",
+        "from_name": "caption",
+        "to_name": "image",
+        "type": "textarea",
+        "value": {"text": [text]},
+        "origin": fields.pop("origin", "manual"),
+    }
+    return stack.client.create_annotation(task_id, stack.project, [result], **fields)
+
+
+def task_ids(stack: Stack) -> list[int]:
+    return sorted(task["id"] for task in stack.client.tasks(stack.project))
+
+
+def corrections(stack: Stack) -> list[Any]:
+    from backend.store import Store
+
+    return Store(stack.state["settings"]["DATABASE_URL"]).corrections(stack.project)
+
+
+def test_the_draft_stands_in_an_editable_box_and_its_correction_comes_back(
+    stack: Stack, page: Any, screenshots: Path
+) -> None:
+    task_id = task_ids(stack)[0]
+    stack.client.retrieve_predictions(stack.project, [task_id])
+    draft = stack.client.predictions(task_id=task_id)[0]["result"][0]["value"]["text"][0]
+    page.goto(f"{stack.state['label_studio_url']}/projects/{stack.project}/data?task={task_id}")
+    box = page.locator("textarea", has_text=draft).first
+    box.wait_for(timeout=60_000)
+    assert box.is_editable()
+    page.screenshot(path=str(screenshots / "draft.png"))
+    assert (screenshots / "draft.png").stat().st_size > 10_000
+    box.fill(f"{draft} Corrected by hand.")
+    page.get_by_role("button", name="Submit").first.click()
+    row = await_true(lambda: next(iter(corrections(stack)), None), 30, "the correction")
+    assert row.texts == (f"{draft} Corrected by hand.",)
+    assert row.origin == "prediction-changed"
+    assert row.draft_text == draft
+    assert row.draft_version == "starter-v1"
+    assert row.image
+    assert row.lead_time_seconds > 0
+
+
+def test_every_kind_of_event_reaches_the_store(stack: Stack) -> None:
+    first, second, third, *_ = task_ids(stack)[1:]
+    before = stack.project_status()
+    skipped = stack.client.create_annotation(first, stack.project, [], was_cancelled=True)
+    kept = submit(stack, second, "A caption that is changed later.")
+    gone = submit(stack, third, "A caption that is deleted later.")
+    stack.client.update_annotation(kept["id"], stack.project, result=_renamed(kept, "A changed caption."))
+    stack.client.delete(f"/api/annotations/{gone['id']}")
+    after = stack.project_status()
+    assert after["skipped"] - before["skipped"] == 1
+    assert after["corrections"] - before["corrections"] == 1
+    by_id = {row.annotation_id: row for row in corrections(stack)}
+    assert by_id[kept["id"]].texts == ("A changed caption.",)
+    assert skipped["id"] not in by_id
+    assert gone["id"] not in by_id
+
+
+def test_after_n_corrections_a_new_version_is_trained_judged_and_served(stack: Stack) -> None:
+    version = stack.project_status()["serving"]
+    for task_id in task_ids(stack)[4 : 4 + RETRAIN_EVERY]:
+        submit(stack, task_id, "A small red circle sits above a large blue square.")
+    ended = await_true(lambda: ended_retrains(stack), 240, "the retrain")
+    assert ended[0]["state"] == "done", ended[0]["outcome"]
+    found = {each["name"]: each for each in stack.status()["versions"]}[f"p{stack.project}-v1"]
+    assert found["parent"] == version
+    assert found["verdict"]["decision"] in {"promote", "reject"}
+    if found["verdict"]["decision"] == "reject":
+        stack.captioner("promote", found["name"])
+    await_true(lambda: stack.project_status()["serving"] == found["name"], 30, "the new version")
+    unseen = task_ids(stack)[-1]
+    stack.client.retrieve_predictions(stack.project, [unseen])
+    assert found["name"] in {each["model_version"] for each in stack.client.predictions(task_id=unseen)}
+    assert found["name"] in stack.captioner("status")
+
+
+def test_start_training_in_label_studio_starts_a_retrain(stack: Stack) -> None:
+    before = len(ended_retrains(stack))
+    submit(stack, task_ids(stack)[-2], "Three green triangles.")
+    stack.client.start_training(stack.client.ml_backends(stack.project)[0]["id"])
+    assert await_true(lambda: len(ended_retrains(stack)) > before, 240, "the retrain")
+    assert ended_retrains(stack)[0]["state"] == "done"
+
+
+@pytest.mark.parametrize("word", ["backend.cli serve", "backend.cli worker", "redis-server"])
+def test_a_killed_process_is_started_again_and_nothing_is_lost(stack: Stack, word: str) -> None:
+    known = {row.annotation_id for row in corrections(stack)}
+    old = stack.children(word)
+    stack.kill(word)
+    await_true(lambda: stack.children(word) and set(stack.children(word)) != set(old), 30, f"a new {word}")
+    await_true(lambda: stack.status()["backend"]["up"], 60, "the ML backend")
+    await_true(lambda: stack.status()["queue"] == "Redis answers", 60, "Redis")
+    assert {row.annotation_id for row in corrections(stack)} == known
+    assert stack.project_status()["serving"] == stack.project_status()["champion"]
+
+
+def test_a_retrain_whose_worker_is_killed_is_run_again(stack: Stack) -> None:
+    before = len(ended_retrains(stack))
+    submit(stack, task_ids(stack)[-3], "One yellow square.")
+    stack.client.start_training(stack.client.ml_backends(stack.project)[0]["id"])
+    await_true(lambda: active(stack) and active(stack)["state"] == "running", 60, "the retrain to run")
+    for pid in reversed(stack.children("backend.cli worker")):
+        os.kill(pid, signal.SIGKILL)
+    await_true(lambda: len(ended_retrains(stack)) > before, 300, "the second attempt")
+    assert ended_retrains(stack)[0]["state"] == "done"
+    assert ended_retrains(stack)[0]["attempt"] == 2
+
+
+def test_a_second_up_says_that_one_runs_already(stack: Stack) -> None:
+    argv = [sys.executable, "-m", "backend.cli", "up", "--data-dir", str(stack.data_dir)]
+    again = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 0
+    assert "Already running" in again.stdout
+    assert stack.state["label_studio_url"] in again.stdout
+
+
+def test_ctrl_c_stops_everything_and_a_second_up_goes_on(stack: Stack) -> None:
+    champion = stack.project_status()["champion"]
+    known = {row.annotation_id for row in corrections(stack)}
+    pids = stack.children("")
+    stack.stop()
+    await_true(lambda: not [pid for pid in pids if alive(pid)], 20, "every process to end")
+    seconds = stack.start()
+    assert seconds < 60
+    assert stack.project_status()["champion"] == champion
+    await_true(lambda: stack.project_status()["serving"] == champion, 10, "the champion")
+    assert {row.annotation_id for row in corrections(stack)} == known
+    assert len(task_ids(stack)) == 24  # nothing was imported twice
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ended_retrains(stack: Stack) -> list[dict[str, Any]]:
+    return [each for each in stack.project_status()["retrains"] if each["state"] in {"done", "failed"}]
+
+
+def active(stack: Stack) -> dict[str, Any]:
+    return next((e for e in stack.project_status()["retrains"] if e["state"] in {"queued", "running"}), {})
+
+
+def _renamed(annotation: dict[str, Any], text: str) -> list[dict[str, Any]]:
+    return [{**item, "value": {"text": [text]}, "origin": "manual"} for item in annotation["result"]]
