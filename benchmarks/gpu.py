@@ -1,0 +1,109 @@
+"""What matters on a CUDA device, beside the same machine's CPU, in one call of a few minutes.
+
+    python -m benchmarks.gpu [--quick]
+
+Needs `training` and PyTorch alone. Weights are random: speed does not depend on them. Without CUDA only `--quick` runs,
+on the CPU, as a smoke run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.report import report
+from training import fit
+from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
+from training.model import Captioner
+from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
+
+WORDS = 2500  # Flickr8k's vocabulary at a minimum count of four, about
+CAPTION_LENGTH = 12
+CAPTIONS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="a smoke run, on the CPU where there is no CUDA")
+    quick = parser.parse_args().quick
+    if not torch.cuda.is_available() and not quick:
+        sys.exit("Error: this machine has no CUDA device; --quick makes a smoke run on the CPU.")
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    figures: dict[str, float] = {}
+    for device in devices:
+        small = quick or device == "cpu"  # the ratio needs no more of the slow side
+        figures |= {f"{device}_{name}": value for name, value in _measure(device, small, quick).items()}
+    if "cuda" in devices:
+        for name in [key.removeprefix("cuda_") for key in figures if key.startswith("cuda_")]:
+            figures[f"cuda_over_cpu_{name}"] = figures[f"cuda_{name}"] / figures[f"cpu_{name}"]
+    report("gpu", figures, {name: _meaning(name) for name in figures})
+
+
+def _measure(device: str, small: bool, quick: bool) -> dict[str, float]:
+    batch, seconds = (8, 0.2) if quick else (32, 5.0) if small else (256, 10.0)
+    found = {}
+    for encoder in ("mobilenet_v2", "resnet50"):
+        captioner = _captioner(encoder).to(device).eval()
+        pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8, device=device)  # (B, S, S, 3)
+        with torch.inference_mode():
+            found[f"encode_{encoder}"] = batch * _rate(lambda: captioner.encode(pixels), device, seconds)  # noqa: B023
+    with torch.inference_mode():
+        grid = captioner.encode(pixels).float()  # (B, P, C)
+        found["caption_beam5"] = batch * _rate(lambda: captioner.tell(grid), device, seconds)
+    found["train_captions"] = batch * CAPTIONS * _rate(_training_step(captioner, grid.clone()), device, seconds)
+    return found
+
+
+def _captioner(encoder: str) -> Captioner:
+    vocabulary = Vocabulary((*SPECIALS, *(f"w{n}" for n in range(WORDS))))
+    parts = (EncoderConfig(encoder, "none", "none"), DecoderConfig(), TransformConfig(), DecodingConfig())
+    torch.manual_seed(1)
+    return Captioner(*parts, vocabulary, Style(), dropout=0.4)
+
+
+def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], object]:
+    """One step on features that are in memory, as `fit` does it."""
+    captioner.train()
+    config = TrainingConfig()
+    optimiser = fit.optimiser(captioner, config)
+    words = torch.randint(len(SPECIALS), WORDS, (len(grid), CAPTIONS, CAPTION_LENGTH), device=grid.device)  # (B, K, T)
+    words[:, :, -1] = PAD
+
+    def step() -> None:
+        loss = fit.loss_of(captioner, grid, words, torch.ones(len(grid), device=grid.device), config)[0]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def _rate(call: Callable[[], object], device: str, seconds: float) -> float:
+    """Calls a second: the median of single calls, after two to warm up."""
+    times: list[float] = []
+    deadline = time.perf_counter() + seconds
+    for number in range(1_000_000):
+        begun = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if number >= 2:
+            times.append(time.perf_counter() - begun)
+        if times and time.perf_counter() > deadline:
+            break
+    return 1 / statistics.median(times)
+
+
+def _meaning(name: str) -> str:
+    if name.startswith("cuda_over_cpu"):
+        return "times as fast"
+    return "captions a second, trained on from cached features" if "train" in name else "images a second"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The captioner: encoder, decoder, vocabulary and style in one module that turns image files into captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from training import transforms
+from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.decoder import Decoder
+from training.decoding import Hypothesis, beam_search
+from training.device import autocast
+from training.encoder import Encoder
+from training.errors import DataError
+from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
+
+BATCH = 32  # images a step when captioning
+
+
+class Captioner(nn.Module):
+    """Show, attend and tell. Built with random weights; `checkpoint.load` and `fit.train` give it others."""
+
+    def __init__(
+        self,
+        encoder: EncoderConfig,
+        decoder: DecoderConfig,
+        transform: TransformConfig,
+        decoding: DecodingConfig,
+        vocabulary: Vocabulary,
+        style: Style,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.decoding = decoding
+        self.vocabulary = vocabulary
+        self.style = style
+        self.encoder = Encoder(encoder)
+        cells = self.encoder.cells(transform.side)
+        self.decoder = Decoder(decoder, len(vocabulary), self.encoder.channels, cells, dropout)
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.bias.device
+
+    def encode(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Images as bytes (B, S, S, 3) to grids (B, P, C), half as many bits as float32 where the hardware has them."""
+        images = transforms.normalise(torch.as_tensor(pixels).to(self.device), self.transform)  # (B, 3, S, S)
+        with autocast(self.device):
+            return self.encoder(images)
+
+    def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
+        """A caption for each image file, in order; for one that cannot be read its DataError stands in its place."""
+        captions: list[Hypothesis | DataError] = []
+        loaded = transforms.load_all(images, self.transform.side)
+        while batch := list(islice(loaded, BATCH)):
+            readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
+            with torch.inference_mode():
+                grid = self.encode(np.stack(readable)) if readable else None
+            told: Iterator[Hypothesis] = iter(self.tell(grid, decoding) if grid is not None else ())
+            captions += [next(told) if isinstance(item, np.ndarray) else item for item in batch]
+        return captions
+
+    def tell(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
+        """A caption for each encoded image of `grid` (B, P, C), in the annotators' style."""
+        self.eval()
+        found = beam_search(
+            self.decoder,
+            grid.to(self.device, torch.float32),
+            decoding or self.decoding,
+            start=START,
+            end=END,
+            never=(PAD, START, UNKNOWN),
+        )
+        return [
+            Hypothesis(self.style.apply(self.vocabulary.decode(item.tokens)), item.score, item.tokens) for item in found
+        ]
+
+    def learn_words(self, vocabulary: Vocabulary) -> None:
+        """Take over an extension of the present vocabulary; the known words keep what was learned."""
+        self.vocabulary = vocabulary
+        self.decoder.grow(len(vocabulary))
