@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from backend.errors import CaptionerError
+from backend.up.processes import end_with_parent
 from backend.up.state import running
 
 READY_SECONDS = 480.0  # a first start installs Label Studio and trains the starter captioner
@@ -35,7 +36,12 @@ class Launch:
         """Start it and wait until it is ready: the seconds that took. Raises CaptionerError when it ends instead."""
         begun = time.monotonic()
         self._process = subprocess.Popen(
-            self._argv, env=self._environ, stdout=self._output, stderr=self._output, start_new_session=True
+            self._argv,
+            env=self._environ,
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,
+            preexec_fn=lambda: end_with_parent(signal.SIGTERM),
         )
         while (state := running(self.data_dir)) is None:
             if self._process.poll() is not None:

@@ -24,10 +24,10 @@ class ProcessError(CaptionerError):
     """A child process could not be started or keeps dying."""
 
 
-def _die_with_parent() -> None:
-    """Linux: the kernel kills this process when its parent dies, so that `kill -9` of `up` leaves nothing behind."""
+def end_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
+    """For `preexec_fn`. On Linux the kernel sends this process `how` when its parent dies, even of `kill -9`."""
     if hasattr(_LIBC, "prctl"):
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, how)
 
 
 class Child:
@@ -64,7 +64,7 @@ class Child:
                     stderr=subprocess.STDOUT,
                     env=self._environ,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=end_with_parent,
                 )
             except OSError as error:
                 raise ProcessError(f"{self.name} could not be started: {error}.") from error

@@ -50,6 +50,7 @@ def test_the_draft_stands_in_an_editable_box_and_its_correction_comes_back(
     box = page.locator("textarea", has_text=draft).first
     box.wait_for(timeout=60_000)
     assert box.is_editable()
+    page.wait_for_load_state("networkidle")
     page.screenshot(path=str(screenshots / "draft.png"))
     assert (screenshots / "draft.png").stat().st_size > 10_000
     box.fill(f"{draft} Corrected by hand.")

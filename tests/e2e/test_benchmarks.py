@@ -1,0 +1,38 @@
+"""Every benchmark runs, and its last line is the JSON that it promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("CAPTIONER_TEST_DATA", ROOT.parent / "shared" / "data"))
+NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in {"__init__", "report"})
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_smoke_run_ends_with_its_figures(name: str) -> None:
+    argv = [sys.executable, "-m", f"benchmarks.{name}", "--quick"]
+    if name == "photos":
+        weights = DATA / "weights" / "mobilenet_v2.pth"
+        if not weights.exists():
+            pytest.skip(f"{DATA} (or CAPTIONER_TEST_DATA) holds no Flickr8k and no encoder weights")
+        argv += ["--data", str(DATA / "flickr8k"), "--weights", str(weights)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["benchmark"] == name
+    assert result["machine"]["cores"] >= 1
+    assert result["figures"]
+    assert all(isinstance(value, float | int) for value in result["figures"].values())
+
+
+def test_every_benchmark_stands_in_the_documentation() -> None:
+    documentation = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert [name for name in NAMES if f"benchmarks.{name}" not in documentation] == []
