@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from backend.errors import CaptionerError, LabelStudioError
-from backend.settings import SETTINGS, Settings
+from backend.settings import SETTINGS, Settings, loopback_without_proxy
 from training.cli import commands as training_commands
 from training.errors import TrainingError
 
@@ -26,11 +26,30 @@ class PlainErrors(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def setting(name: str, flag: str | None = None) -> Any:
+def setting(name: str) -> Any:
     """A flag for one setting; the environment variable and default stand in its help."""
     row = SETTINGS[name]
+    flag = "--api-key" if name == "label_studio_api_key" else "--" + name.replace("_", "-")
     text = f"{row.meaning} [{row.variable}{f'; default {row.default}' if row.default else ''}]"
-    return click.option(flag or "--" + name.replace("_", "-"), name, default=None, metavar="TEXT", help=text)
+    return click.option(flag, name, default=None, metavar="TEXT", help=text)
+
+
+def settings_of(command: str) -> Any:
+    """A flag for every setting the command, or what it starts, makes use of."""
+
+    def flags(function: Any) -> Any:
+        for name in reversed(SETTINGS):
+            if name not in _UNUSED.get(command, ()):
+                function = setting(name)(function)
+        return function
+
+    return flags
+
+
+_UNUSED = {
+    "serve": {"promotion", "gate_margin", "gate_floor", "encoder", "encoder_weights"},
+    "worker": {"host", "port", "basic_auth_user", "basic_auth_pass", "web_workers"},
+}
 
 
 def example(*lines: str) -> str:
@@ -42,6 +61,7 @@ def example(*lines: str) -> str:
 @click.version_option(package_name="label-studio-captioner")
 def main() -> None:
     """Draft image captions in Label Studio, learn from every correction, serve what the gate lets through."""
+    loopback_without_proxy()
 
 
 for _command in training_commands:
@@ -49,11 +69,7 @@ for _command in training_commands:
 
 
 @main.command(epilog=example("captioner up --images ~/photos --label-studio-port 8081"))
-@setting("data_dir")
-@setting("port")
-@setting("retrain_every")
-@setting("promotion")
-@setting("device")
+@settings_of("up")
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Folder of photos to import (default: generated scenes)."
 )
@@ -79,12 +95,7 @@ def up(
 
 
 @main.command(epilog=example("captioner serve --port 9090"))
-@setting("data_dir")
-@setting("host")
-@setting("port")
-@setting("label_studio_url")
-@setting("device")
-@setting("web_workers")
+@settings_of("serve")
 def serve(**flags: Any) -> None:
     """Run the ML backend alone (gunicorn)."""
     from backend.server import serve as run
@@ -93,23 +104,23 @@ def serve(**flags: Any) -> None:
 
 
 @main.command(epilog=example("captioner worker", "captioner worker --burst"))
-@setting("data_dir")
-@setting("redis_url")
-@setting("device")
+@settings_of("worker")
 @click.option("--burst", is_flag=True, help="Stop when the queue is empty.")
 def worker(burst: bool, **flags: Any) -> None:
     """Run the RQ worker that retrains."""
     from backend.queue import Queue
 
     settings = _settings(flags)
+    queue = Queue(settings.redis_url)
+    queue.ping()  # or RQ's own words would stand where one clear line should
     os.environ.update(settings.to_env())  # the work-horse reads its settings from the environment
-    Queue(settings.redis_url).work(burst=burst)
+    queue.work(burst=burst)
 
 
 @main.command(epilog=example("captioner connect --label-studio-url http://localhost:8080 --project 3 --api-key $TOKEN"))
 @setting("data_dir")
 @setting("label_studio_url")
-@setting("label_studio_api_key", "--api-key")
+@setting("label_studio_api_key")
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.option("--backend-url", help="The ML backend's address as Label Studio reaches it [http://HOST:PORT].")
 def connect(project: int, backend_url: str | None, **flags: Any) -> None:
@@ -170,7 +181,7 @@ def versions(project: int | None, **flags: Any) -> None:
 def promote(version: str, project: int | None, as_default: bool, reason: str, **flags: Any) -> None:
     """Make a model version the champion of a project, whatever the gate said."""
     registry = _registry(_settings(flags))
-    target = 0 if as_default else project or registry.get(version).project_id
+    target = 0 if as_default else registry.get(version).project_id if project is None else project
     if target is None:
         raise click.UsageError(f"{version} belongs to no project: give --project N or --default.")
     registry.promote(target, version, reason=reason, by="operator")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from backend.settings import Settings
+from backend.up.processes import end_with_parent
 
 THREADS = 64
 """Label Studio opens a new connection for each call; most threads wait for images or for the captioner, and /health
@@ -16,6 +18,7 @@ must find one that is free."""
 class _Server(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._arbiter = os.getpid()
         super().__init__()
 
     def load_config(self) -> None:
@@ -34,6 +37,9 @@ class _Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
+        end_with_parent()  # left alone it would keep the port until its last request is answered
+        if os.getppid() != self._arbiter:  # it died before the kernel was told
+            os._exit(1)
         # In the worker process: threads, connections and CUDA do not survive a fork.
         from backend.app import build, create_app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -96,6 +97,8 @@ class Settings:
         if not "".join(credentials).isascii() or ":" in credentials[0]:
             # Label Studio sends other characters as Latin-1, servers read them as UTF-8
             mistakes.append("BASIC_AUTH_USER and BASIC_AUTH_PASS must be plain ASCII, the user without a colon")
+        if not re.fullmatch("[!-~]*", values.get("label_studio_api_key") or ""):
+            mistakes.append("LABEL_STUDIO_API_KEY must be plain ASCII without blanks, as Label Studio shows it")
         if mistakes:
             raise SettingsError("Settings are wrong: " + "; ".join(mistakes) + ".")
         if values["database_url"] is None:
@@ -123,6 +126,15 @@ class Settings:
             text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
             environ[SETTINGS[field.name].variable] = text
         return environ
+
+
+def loopback_without_proxy() -> None:
+    """Let nothing on this machine be asked for through a proxy of the environment, here and in child processes."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if known.strip() == "*":
+        return
+    hosts = dict.fromkeys([*(part.strip() for part in known.split(",") if part.strip()), "127.0.0.1", "localhost"])
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
 
 
 def _text(text: str) -> str | None:
@@ -187,8 +199,16 @@ def _promotion(text: str) -> str:
 def _hosts(text: str) -> tuple[str, ...]:
     hosts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
     for host in hosts:
-        if not re.fullmatch(r"(\[[0-9a-f:]+\]|[^\s/:@\[\]]+)(:\d+)?", host):
-            raise ValueError(f"{host!r} is not `host` or `host:port`")
+        try:
+            if not re.fullmatch(r"(\[[0-9a-f:]+\]|[^\s/:@\[\]]+)(:\d+)?", host):
+                raise ValueError
+            parts = urlsplit(f"//{host}")
+            if host.startswith("["):
+                ipaddress.IPv6Address(parts.hostname or "")
+            if parts.port == 0:  # asking for it raises ValueError beyond 65535
+                raise ValueError
+        except ValueError as error:
+            raise ValueError(f"{host!r} is not `host` or `host:port`") from error
     return hosts
 
 

@@ -60,7 +60,7 @@ def main(data: Path, weights: Path, encoder: str, images: int, epochs: int, phot
 
 def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epochs: int, photos: int) -> None:
     checkpoint = folder / "flickr8k"
-    argv = [sys.executable, "-m", "backend.cli", "train", "--dataset", "flickr8k", "--data-dir", str(data)]
+    argv = [sys.executable, "-P", "-m", "backend.cli", "train", "--dataset", "flickr8k", "--data-dir", str(data)]
     argv += ["--encoder", encoder, "--encoder-weights", str(weights), "--limit", str(images), "--epochs", str(epochs)]
     begun = time.monotonic()
     if subprocess.run([*argv, "--out", str(checkpoint)], check=False).returncode:

@@ -42,7 +42,7 @@ class Project:
 
     def status(self) -> dict[str, Any]:
         """`captioner status --json`."""
-        argv = [sys.executable, "-m", "backend.cli", "status", "--json", "--data-dir", str(self._data_dir)]
+        argv = [sys.executable, "-P", "-m", "backend.cli", "status", "--json", "--data-dir", str(self._data_dir)]
         return dict(json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout))
 
     def versions(self) -> list[dict[str, Any]]:

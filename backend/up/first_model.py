@@ -9,18 +9,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from backend.errors import CaptionerError
 from backend.registry import ModelVersion, Registry
+from backend.up.processes import end_with_parent
 from backend.up.steps import say, step
 
 STARTER = "starter-v1"
+_BY = "up"
 
 
 def adopt(registry: Registry, checkpoint: Path, data_dir: Path) -> str:
-    """Copy the user's checkpoint into the data folder and register it; its name holds a hash of its weights."""
+    """Copy the user's checkpoint into the data folder and register it; its name holds a hash of its files.
+
+    Raises CaptionerError, and nothing is registered, when it is none or does not caption.
+    """
     try:
-        with (checkpoint / "model.safetensors").open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _digest(checkpoint)
     except OSError as error:
         raise CaptionerError(f"{checkpoint} is not a checkpoint: {error}. `captioner train` makes one.") from error
     name = f"{re.sub(r'[^a-z0-9]+', '-', checkpoint.name.lower()).strip('-') or 'own'}-{digest[:6]}"
@@ -29,29 +35,71 @@ def adopt(registry: Registry, checkpoint: Path, data_dir: Path) -> str:
         unfinished = folder.with_name(f".{name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(checkpoint, unfinished)
+        try:
+            with step(f"Trying the checkpoint {checkpoint}", f"The checkpoint {checkpoint} captions"):
+                _try(unfinished, checkpoint)
+        except CaptionerError:
+            shutil.rmtree(unfinished)
+            raise
         unfinished.rename(folder)
     _register(registry, ModelVersion(name, folder))
     return name
 
 
-def starter(registry: Registry, data_dir: Path) -> str:
+def starter(registry: Registry, data_dir: Path, device: str) -> str:
     """Train the starter captioner on generated scenes, unless the data folder has it."""
     folder = data_dir / "models" / STARTER
     scenes = data_dir / "starter-scenes"
     if not folder.exists():
         say("No model yet: the starter captioner is trained on generated scenes, once, within two minutes.")
         with step("Training the starter captioner", "Starter captioner trained", spinner=False):
-            argv = [sys.executable, "-m", "training.cli", "train", "--scenes", "--data-dir", str(scenes)]
-            if subprocess.run([*argv, "--out", str(folder)], check=False).returncode:
+            argv = [*_TRAINING, "train", "--scenes", "--data-dir", str(scenes), "--device", device]
+            done = subprocess.run([*argv, "--out", str(folder)], check=False, preexec_fn=end_with_parent)
+            if done.returncode:
                 raise CaptionerError("The starter captioner could not be trained; its own message stands above.")
     _register(registry, ModelVersion(STARTER, folder, manifest=scenes / "manifest.jsonl"))
     return STARTER
 
 
-def promote_once(registry: Registry, project_id: int, version: str) -> None:
-    """Let it serve the project, unless it has before: the project may have learnt something better since."""
-    if all(move.version != version for move in registry.moves(project_id, limit=10_000)):
-        registry.promote(project_id, version, reason="given to `captioner up`", by="up")
+def promote_given(registry: Registry, project_id: int, version: str) -> None:
+    """Let a checkpoint of the user's serve the project, unless it is the one given last time: the project may have
+    learnt something better from it since."""
+    given = (move.version for move in registry.moves(project_id, limit=10_000) if move.moved_by == _BY)
+    if next(given, None) != version:
+        registry.promote(project_id, version, reason="given to `captioner up`", by=_BY)
+
+
+def promote_starter(registry: Registry, project_id: int) -> None:
+    """Let the starter serve the project, unless anything has served it before."""
+    if not registry.moves(project_id, limit=1):
+        registry.promote(project_id, STARTER, reason="nothing better is known yet", by=_BY)
+
+
+_TRAINING = [sys.executable, "-P", "-m", "training.cli"]
+
+
+def _digest(checkpoint: Path) -> str:
+    """Of all its files: one with the same weights and other words is another checkpoint."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors", "vocabulary.json"):
+        with (checkpoint / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _try(folder: Path, checkpoint: Path) -> None:
+    """Caption a blank picture with it, in a process of its own: this one is to stay light."""
+    picture = folder.with_name(f"{folder.name}.png")
+    Image.new("RGB", (64, 64), "grey").save(picture)
+    try:
+        argv = [*_TRAINING, "caption", str(folder), str(picture), "--device", "cpu"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, preexec_fn=end_with_parent)
+    finally:
+        picture.unlink()
+    if done.returncode:
+        words = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["it gave no reason"]
+        reason = words[-1].removeprefix("Error: ").replace(str(folder), str(checkpoint))
+        raise CaptionerError(f"The checkpoint {checkpoint} does not caption: {reason}")
 
 
 def _register(registry: Registry, version: ModelVersion) -> None:

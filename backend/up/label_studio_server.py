@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import requests
 
 from backend.errors import CaptionerError
-from backend.up.processes import Child
+from backend.up.processes import Child, end_with_parent
 
 _HERE = Path(__file__).parent
 VERSION = (_HERE / "label_studio_version.txt").read_text().strip()
@@ -21,6 +23,10 @@ VERSION = (_HERE / "label_studio_version.txt").read_text().strip()
 
 class LabelStudioInstallError(CaptionerError):
     """Label Studio's environment could not be made."""
+
+
+class LoginError(CaptionerError):
+    """The account of Label Studio is not known any more."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,20 @@ class Login:
 
 
 def login(data_dir: Path) -> Login:
-    """The data folder's account, made on first use and readable by its owner only."""
+    """The data folder's account, made on first use and readable by its owner only.
+
+    Its token is the one Label Studio has: it makes one of its own where it is killed before it has taken in ours, and
+    the user may ask it for another. Raises LoginError where the file is damaged.
+    """
     path = data_dir / "label-studio" / "login.json"
     if path.exists():
-        return Login(**json.loads(path.read_text()))
+        try:
+            known = Login(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise LoginError(
+                f"{path} holds no account ({error}): put it back, or remove {path.parent} for a new Label Studio."
+            ) from error
+        return replace(known, token=_token(path.parent / "label_studio.sqlite3", known.email) or known.token)
     made = Login("annotator@example.com", secrets.token_urlsafe(9), secrets.token_hex(20))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".new")
@@ -60,7 +76,7 @@ def install(log: Path) -> None:
     """Make the environment from the pinned versions. Raises LabelStudioInstallError with the end of the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     target = environment()
-    uv = [sys.executable, "-m", "uv"]
+    uv = [sys.executable, "-P", "-m", "uv"]
     python = target / "bin" / "python"
     steps = [
         [*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)],
@@ -68,7 +84,10 @@ def install(log: Path) -> None:
     ]
     with log.open("ab") as output:
         for step in steps:
-            if subprocess.run(step, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
+            done = subprocess.run(
+                step, stdout=output, stderr=subprocess.STDOUT, check=False, preexec_fn=end_with_parent
+            )
+            if done.returncode:
                 end = log.read_text(errors="replace").strip().splitlines()[-2:]
                 raise LabelStudioInstallError(
                     f"Label Studio {VERSION} could not be installed into {target}: {' '.join(end)} (log: {log})."
@@ -104,6 +123,17 @@ def is_healthy(url: str) -> bool:
         return requests.get(f"{url}/health", timeout=2).ok
     except requests.RequestException:
         return False
+
+
+def _token(database: Path, email: str) -> str | None:
+    """The account's token in Label Studio's database; None where there is none yet."""
+    query = "SELECT key FROM authtoken_token JOIN htx_user ON htx_user.id = user_id WHERE email = ?"
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute(query, (email,)).fetchone()
+    except sqlite3.Error:  # not made yet
+        return None
+    return str(row[0]) if row else None
 
 
 def _lock_text() -> str:

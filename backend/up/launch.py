@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from backend.errors import CaptionerError
+from backend.settings import loopback_without_proxy
 from backend.up.processes import end_with_parent
 from backend.up.state import running
 
@@ -27,7 +28,8 @@ class Launch:
     ) -> None:
         self.data_dir = data_dir
         self.state: dict[str, Any] = {}
-        self._argv = [sys.executable, "-m", "backend.cli", "up", "--data-dir", str(data_dir), *flags]
+        loopback_without_proxy()  # who starts it speaks to what it starts
+        self._argv = [sys.executable, "-P", "-m", "backend.cli", "up", "--data-dir", str(data_dir), *flags]
         self._environ = {**os.environ, **(environ or {})}
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None

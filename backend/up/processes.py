@@ -39,14 +39,12 @@ class Child:
         argv: Sequence[str],
         log: Path,
         environ: Mapping[str, str] | None = None,
-        stop_signals: int = 1,
         stop_seconds: float = 10.0,
     ) -> None:
         self.name = name
         self.log = log
         self._argv = list(argv)
         self._environ = dict(os.environ if environ is None else environ)
-        self._stop_signals = stop_signals  # RQ's worker finishes its job after one SIGTERM and drops it after two
         self._stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._starts: list[float] = []
@@ -102,14 +100,7 @@ class Child:
         process = self._process
         if process is None or process.poll() is not None:
             return
-        for repeat in range(self._stop_signals):
-            if repeat:
-                try:
-                    process.wait(timeout=1.2)  # RQ ignores a second signal within a second of the first
-                    break
-                except subprocess.TimeoutExpired:
-                    pass
-            process.terminate()
+        process.terminate()
         try:
             process.wait(timeout=self._stop_seconds)
         except subprocess.TimeoutExpired:

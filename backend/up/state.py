@@ -27,8 +27,13 @@ def running(data_dir: Path) -> dict[str, Any] | None:
     return state
 
 
-def forget(data_dir: Path) -> None:
-    _path(data_dir).unlink(missing_ok=True)
+def forget(data_dir: Path) -> bool:
+    """Whether there was anything to forget, which after a start means that the `up` before was killed."""
+    try:
+        _path(data_dir).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _path(data_dir: Path) -> Path:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -21,12 +22,15 @@ from backend.settings import Settings
 from backend.status import serving
 from backend.store import Store
 from backend.up import embedded_redis, first_model, label_studio_server, project
-from backend.up.ports import is_free
-from backend.up.processes import Child
+from backend.up.ports import PortError, check
+from backend.up.processes import Child, ProcessError
 from backend.up.state import forget, running, save
 from backend.up.steps import say, step
 
 LOAD_SECONDS = 120.0
+PORT_SECONDS = 15.0
+"""How long processes of an `up` that was killed may keep its ports."""
+LABEL_STUDIO_PORT = 8080
 SCENES = 100
 """Generated scenes imported for a newcomer without photos."""
 
@@ -53,6 +57,13 @@ class Up:
         self._checkpoint = checkpoint.absolute() if checkpoint else None
         self._label_studio_port = label_studio_port
         self._scenes = scenes
+        self._asked = {
+            **settings.to_env(),
+            "--images": str(self._images or ""),
+            "--checkpoint": str(self._checkpoint or ""),
+            "--label-studio-port": str(label_studio_port or LABEL_STUDIO_PORT),
+            "--no-label-studio": "" if label_studio_port else "yes",
+        }
         self._data_dir = settings.data_dir
         self._children: list[Child] = []
 
@@ -64,7 +75,7 @@ class Up:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             return self._already_running()
-        forget(self._data_dir)  # left by one that was killed
+        self._killed_before = forget(self._data_dir)
         for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs with it ignored
             signal.signal(stop, _interrupt)
         try:
@@ -79,6 +90,7 @@ class Up:
 
     def _start(self) -> None:
         begun = time.monotonic()
+        self._check_ports()
         label_studio = self._start_label_studio() if self._label_studio_port else None
         self._start_redis()
         store = Store(self._settings.database_url)
@@ -87,16 +99,32 @@ class Up:
         registry = Registry(store)
         version = self._first_version(registry)
         self._start_backend()
-        state: dict[str, Any] = {"backend_url": self._settings.backend_url, "pid": os.getpid()}
         if label_studio:
-            state |= self._open_project(label_studio, store, registry, version)
+            self._await_label_studio(label_studio)
+        self._start_worker()  # a retrain that waits begins at once, and wants images of Label Studio
+        state: dict[str, Any] = {"backend_url": self._settings.backend_url, "pid": os.getpid(), "asked": self._asked}
+        if label_studio:
+            state |= self._open_project(store, registry, version)
         elif version:
-            first_model.promote_once(registry, DEFAULT, version)
+            self._promote(registry, DEFAULT, version)
             self._await_champion(registry, DEFAULT)
         state["settings"] = self._settings.to_env()
         save(self._data_dir, state)
         say(f"\nReady after {time.monotonic() - begun:.0f} s.")
         say(_banner(state))
+
+    def _check_ports(self) -> None:
+        """Before anything is started that would have to be stopped again."""
+        mine = [(self._settings.port, self._settings.host, "--port (PORT=)")]
+        if self._label_studio_port:
+            if self._label_studio_port == self._settings.port:
+                raise PortError(
+                    f"Port {self._settings.port} cannot be Label Studio's and the ML backend's: choose another with "
+                    f"--port (PORT=) or --label-studio-port (LS_PORT=)."
+                )
+            mine.append((self._label_studio_port, "127.0.0.1", "--label-studio-port (LS_PORT=)"))
+        for port, host, flag in mine:
+            check(port, host, flag, PORT_SECONDS if self._killed_before else 0.0)
 
     def _start_redis(self) -> None:
         if self._settings.redis_url:
@@ -104,19 +132,25 @@ class Up:
                 Queue(self._settings.redis_url).ping()
             return
         with step("Starting Redis", "Redis ready"):
-            server = embedded_redis.child(self._data_dir)
-            url = str(embedded_redis.url(self._data_dir))
-            self._add(server, lambda: _answers(url), 20)
-        self._settings = replace(self._settings, redis_url=url)
+            try:
+                self._add_redis()
+            except ProcessError as error:
+                self._children.pop().stop()
+                if not (moved := embedded_redis.set_aside(self._data_dir)):
+                    raise
+                say(f"{error} It starts again without what it held, now in {moved[0]}; nothing is lost by that.")
+                self._add_redis()
+        self._settings = replace(self._settings, redis_url=embedded_redis.url(self._data_dir))
+
+    def _add_redis(self) -> None:
+        server = embedded_redis.child(self._data_dir)
+        url = str(embedded_redis.url(self._data_dir))
+        self._add(server, lambda: _answers(url), 20)
 
     def _start_label_studio(self) -> Child:
         """Install it when it is missing and start it; its first start runs beside the steps that follow."""
         port = self._label_studio_port
         assert port is not None
-        if not is_free(port):
-            raise CaptionerError(
-                f"Port {port} is taken by another program: choose one with --label-studio-port (LS_PORT=)."
-            )
         if not label_studio_server.is_installed():
             with step(
                 f"Installing Label Studio {label_studio_server.VERSION} into {label_studio_server.environment()}"
@@ -137,31 +171,36 @@ class Up:
             return first_model.adopt(registry, self._checkpoint, self._data_dir)
         if self._images or not self._label_studio_port:
             return None
-        return first_model.starter(registry, self._data_dir)
+        return first_model.starter(registry, self._data_dir, self._settings.device)
+
+    def _promote(self, registry: Registry, project_id: int, version: str) -> None:
+        if self._checkpoint:
+            first_model.promote_given(registry, project_id, version)
+        else:
+            first_model.promote_starter(registry, project_id)
 
     def _start_backend(self) -> None:
-        if not is_free(self._settings.port, self._settings.host):
-            raise CaptionerError(
-                f"Port {self._settings.port} is taken by another program: choose one with --port (PORT=)."
-            )
-        environ = {**os.environ, **self._settings.to_env()}
-        run = [sys.executable, "-m", "backend.cli"]
-        logs = self._data_dir / "logs"
-        with step("Starting the worker and the ML backend", "Worker and ML backend ready"):
-            worker = Child("The worker", [*run, "worker"], logs / "worker.log", environ, stop_signals=2)
-            worker.start()
-            self._children.append(worker)
-            self._add(
-                Child("The ML backend", [*run, "serve"], logs / "backend.log", environ), self._backend_answers, 90
-            )
+        with step("Starting the ML backend", "ML backend ready"):
+            self._add(self._command("The ML backend", "serve", "backend.log"), self._backend_answers, 90)
 
-    def _open_project(self, server: Child, store: Store, registry: Registry, version: str | None) -> dict[str, Any]:
+    def _start_worker(self) -> None:
+        worker = self._command("The worker", "worker", "worker.log")
+        worker.start()
+        self._children.append(worker)
+
+    def _command(self, name: str, command: str, log: str) -> Child:
+        argv = [sys.executable, "-P", "-m", "backend.cli", command]
+        return Child(name, argv, self._data_dir / "logs" / log, {**os.environ, **self._settings.to_env()})
+
+    def _await_label_studio(self, server: Child) -> None:
         with step("Waiting for Label Studio (its first start takes half a minute)", "Label Studio ready"):
             server.await_ready(lambda: label_studio_server.is_healthy(self._label_studio_url), 180)
+
+    def _open_project(self, store: Store, registry: Registry, version: str | None) -> dict[str, Any]:
         images = project.photos(self._images) if self._images else project.scenes(self._data_dir, self._scenes)
         project_id = project.open_project(self._settings, images)
         if version:
-            first_model.promote_once(registry, project_id, version)
+            self._promote(registry, project_id, version)
         self._await_champion(registry, project_id)
         project.connect_project(self._settings, self._settings.backend_url, project_id, store)
         account = label_studio_server.login(self._data_dir)
@@ -208,11 +247,23 @@ class Up:
         state = running(self._data_dir)
         if state is None:
             raise CaptionerError(f"Another `captioner up` is starting or stopping over {self._data_dir}; wait for it.")
+        if other := self._asked_otherwise(state):
+            raise CaptionerError(
+                f"A `captioner up` runs over {self._data_dir} (process {state['pid']}) with another "
+                f"{', another '.join(other)}: stop it first (Ctrl-C), or choose another --data-dir (DATA=)."
+            )
         say(f"Already running over {self._data_dir} (process {state['pid']}).")
         say(_banner(state))
         return 0
 
-    def _add(self, child: Child, ready: Any, seconds: float) -> None:
+    def _asked_otherwise(self, state: dict[str, Any]) -> list[str]:
+        """What was asked for now, and is neither as it was asked for then nor the default."""
+        usual = Settings.from_env({"CAPTIONER_DATA_DIR": str(self._data_dir)}).to_env()
+        usual |= {"--images": "", "--checkpoint": "", "--no-label-studio": ""}
+        usual["--label-studio-port"] = str(LABEL_STUDIO_PORT)
+        return [name for name, value in self._asked.items() if value not in {usual[name], state["asked"].get(name)}]
+
+    def _add(self, child: Child, ready: Callable[[], bool], seconds: float) -> None:
         child.start()
         self._children.append(child)
         child.await_ready(ready, seconds)

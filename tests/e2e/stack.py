@@ -45,7 +45,7 @@ class Stack(Launch):
 
     def captioner(self, *arguments: str) -> str:
         """Output of a `captioner` command over the same data folder."""
-        argv = [sys.executable, "-m", "backend.cli", *arguments, "--data-dir", str(self.data_dir)]
+        argv = [sys.executable, "-P", "-m", "backend.cli", *arguments, "--data-dir", str(self.data_dir)]
         return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def status(self) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def test_a_retrain_whose_worker_is_killed_is_run_again(stack: Stack) -> None:
 
 
 def test_a_second_up_says_that_one_runs_already(stack: Stack) -> None:
-    argv = [sys.executable, "-m", "backend.cli", "up", "--data-dir", str(stack.data_dir)]
+    argv = [sys.executable, "-P", "-m", "backend.cli", "up", "--data-dir", str(stack.data_dir)]
     again = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert again.returncode == 0
     assert "Already running" in again.stdout

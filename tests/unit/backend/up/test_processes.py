@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.up.ports import free_port, is_free
 from backend.up.processes import RESTARTS_A_MINUTE, Child, ProcessError
 
 
@@ -83,3 +85,26 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     await_true(lambda: gone(pid))
+
+
+@pytest.mark.timeout(60)
+def test_the_web_worker_dies_with_its_arbiter_though_a_request_is_being_served(tmp_path: Path) -> None:
+    port = free_port()
+    argv = [sys.executable, "-P", "-m", "backend.cli", "serve", "--data-dir", str(tmp_path), "--port", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        arbiter = subprocess.Popen(argv, stdout=log, stderr=log)
+    try:
+        await_true(lambda: not is_free(port), 30)
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            caller.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200")
+            caller.sendall(b"POST /webhook HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+            workers = Path(f"/proc/{arbiter.pid}/task/{arbiter.pid}/children").read_text().split()
+            assert workers
+            arbiter.kill()
+            arbiter.wait()
+            await_true(lambda: all(gone(int(pid)) for pid in workers), 3)
+    finally:
+        arbiter.kill()
+        arbiter.wait()
+    assert is_free(port)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backend.errors import CaptionerError
+from backend.registry import ModelVersion, Registry
+from backend.store import Store
+from backend.up import first_model
+from backend.up.first_model import STARTER, adopt, promote_given, promote_starter
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    store = Store(f"sqlite:///{tmp_path}/captioner.db")
+    store.migrate()
+    return Registry(store)
+
+
+def served(registry: Registry, *names: str) -> Registry:
+    for name in names:
+        registry.register(ModelVersion(name, Path("/models") / name))
+    return registry
+
+
+def test_a_checkpoint_that_does_not_caption_is_neither_registered_nor_kept(registry: Registry, tmp_path: Path) -> None:
+    broken = tmp_path / "mine"
+    broken.mkdir()
+    for name in ("config.json", "vocabulary.json", "model.safetensors"):
+        (broken / name).write_text(json.dumps({"format": 1}))
+    with pytest.raises(CaptionerError, match=rf"^The checkpoint {broken} does not caption: The checkpoint {broken} "):
+        adopt(registry, broken, tmp_path / "data")
+    assert registry.versions() == []
+    assert list((tmp_path / "data" / "models").iterdir()) == []
+
+
+def test_a_checkpoint_is_tried_once_and_known_by_all_its_files(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr(first_model, "_try", lambda folder, checkpoint: tried.append(folder))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("config.json", "vocabulary.json", "model.safetensors"):
+        (mine / name).write_text("{}")
+    first = adopt(registry, mine, tmp_path / "data")
+    assert adopt(registry, mine, tmp_path / "data") == first
+    assert len(tried) == 1
+    (mine / "vocabulary.json").write_text('{"words": []}')
+    assert adopt(registry, mine, tmp_path / "data") != first
+    assert len(tried) == 2
+
+
+def test_a_folder_that_is_no_checkpoint_is_one_sentence(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(CaptionerError, match=r"is not a checkpoint: .*`captioner train` makes one\.$"):
+        adopt(registry, tmp_path, tmp_path / "data")
+
+
+def test_a_checkpoint_given_again_does_not_take_the_place_of_what_was_learnt_from_it(registry: Registry) -> None:
+    served(registry, "mine", "p1-v1")
+    promote_given(registry, 1, "mine")
+    registry.promote(1, "p1-v1", reason="better", by="gate")
+    promote_given(registry, 1, "mine")
+    assert registry.champions()[1] == "p1-v1"
+
+
+def test_another_checkpoint_is_promoted_though_it_has_served_before(registry: Registry) -> None:
+    served(registry, "mine", "other")
+    for given in ("mine", "other", "mine"):
+        promote_given(registry, 1, given)
+        assert registry.champions()[1] == given
+
+
+def test_the_starter_takes_nobodys_place(registry: Registry) -> None:
+    served(registry, STARTER, "mine")
+    promote_starter(registry, 1)
+    assert registry.champions()[1] == STARTER
+    registry.promote(1, "mine", reason="mine", by="operator")
+    promote_starter(registry, 1)
+    promote_given(registry, 2, "mine")
+    promote_starter(registry, 2)
+    assert registry.champions() == {1: "mine", 2: "mine"}

@@ -1,0 +1,114 @@
+"""`captioner up` before and around its processes; the processes themselves are tested end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import filelock
+import pytest
+from click.testing import CliRunner, Result
+
+from backend.cli import main
+from backend.up import embedded_redis, state
+from backend.up.label_studio_server import LoginError, login
+from backend.up.ports import free_port
+from backend.up.up import Up
+from tests.factories import settings
+
+
+def up(data_dir: Path, *flags: str) -> Result:
+    return CliRunner().invoke(main, ["up", "--data-dir", str(data_dir), *flags])
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", [b"\0" * 4096, b"no append-only file\n"])
+def test_redis_starts_over_a_damaged_file_without_it(
+    tmp_path: Path, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "appendonly.aof").write_bytes(damage)
+    loop = Up(settings(tmp_path), None, None, None)
+    try:
+        loop._start_redis()
+        assert [child.name for child in loop._children if child.alive] == ["Redis"]
+        assert len(loop._children) == 1
+    finally:
+        loop._stop()
+    assert "It starts again without what it held" in capsys.readouterr().out
+    [aside] = (tmp_path / "redis").glob("damaged-*")
+    assert aside.read_bytes() == damage
+
+
+def test_setting_aside_nothing_moves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    assert embedded_redis.set_aside(tmp_path) == []
+
+
+def test_both_ports_are_looked_at_before_anything_starts(tmp_path: Path) -> None:
+    port = str(free_port())
+    same = up(tmp_path, "--port", port, "--label-studio-port", port)
+    assert same.exit_code == 1
+    assert same.output.strip().splitlines()[-1].startswith(f"Error: Port {port} cannot be Label Studio's and the ML")
+    assert not (tmp_path / "label-studio").exists()
+    assert not (tmp_path / "captioner.db").exists()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Path:
+    """The data folder of an `up` that runs with `--images` and `--retrain-every 8`."""
+    images = tmp_path / "photos"
+    images.mkdir()
+    data_dir = tmp_path / "data"
+    asked = Up(settings(data_dir, CAPTIONER_RETRAIN_EVERY="8"), images, None, 8080)._asked
+    (data_dir / "run").mkdir(parents=True)
+    state.save(data_dir, {"pid": os.getpid(), "backend_url": "http://127.0.0.1:9090", "asked": asked})
+    return data_dir
+
+
+@pytest.mark.parametrize(
+    ("flags", "other"),
+    [
+        ([], None),
+        (["--retrain-every", "8"], None),
+        (["--images", "photos"], None),
+        (["--images", "."], "another --images"),
+        (["--retrain-every", "9"], "another CAPTIONER_RETRAIN_EVERY"),
+        (["--label-studio-port", "8081", "--device", "cpu"], "another CAPTIONER_DEVICE, another --label-studio-port"),
+    ],
+    ids=str,
+)
+def test_what_a_running_one_was_not_asked_for_is_refused(
+    running: Path, flags: list[str], other: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(running.parent)
+    with filelock.FileLock(running / "run" / "up.lock"):
+        result = up(running, *flags)
+    assert result.exit_code == (1 if other else 0), result.output
+    if other:
+        assert f"with {other}: stop it first" in result.output
+    else:
+        assert "Already running" in result.output
+
+
+def test_a_damaged_account_is_one_sentence(tmp_path: Path) -> None:
+    made = login(tmp_path)
+    assert login(tmp_path) == made
+    (tmp_path / "label-studio" / "login.json").write_text("")
+    with pytest.raises(LoginError, match=r"login\.json holds no account"):
+        login(tmp_path)
+
+
+def test_the_token_is_the_one_label_studio_has(tmp_path: Path) -> None:
+    made = login(tmp_path)
+    with sqlite3.connect(tmp_path / "label-studio" / "label_studio.sqlite3") as connection:
+        connection.execute("CREATE TABLE htx_user (id INTEGER, email TEXT)")
+        connection.execute("CREATE TABLE authtoken_token (key TEXT, user_id INTEGER)")
+        connection.execute("INSERT INTO htx_user VALUES (4, 'another@example.com'), (5, ?)", (made.email,))
+        connection.commit()
+        assert login(tmp_path).token == made.token
+        connection.execute("INSERT INTO authtoken_token VALUES ('b', 4), ('a', 5)")
+    assert login(tmp_path).token == "a"
+    assert json.loads((tmp_path / "label-studio" / "login.json").read_text())["token"] == made.token
