@@ -14,6 +14,7 @@ from backend.captioner import Champions, Loader
 from backend.drafting import Drafting
 from backend.errors import (
     CaptionerError,
+    DatabaseError,
     ImageError,
     LabelStudioError,
     ModelUnavailableError,
@@ -41,6 +42,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ImageError, 502),
     (LabelStudioError, 502),
     (ModelUnavailableError, 503),
+    (DatabaseError, 503),
     (QueueError, 503),
     (CaptionerError, 500),
 )

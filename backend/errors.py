@@ -20,8 +20,16 @@ class ImageError(CaptionerError):
     """An image could not be fetched or read."""
 
 
+class UnreachableImageError(ImageError):
+    """Who has the image does not answer, or not now (HTTP 429, 5xx): asking again later may help."""
+
+
 class LabelStudioError(CaptionerError):
     """Label Studio refused or could not be reached."""
+
+
+class LabelStudioUnreachableError(LabelStudioError):
+    """Label Studio cannot be reached now."""
 
 
 class LabelStudioRefusalError(LabelStudioError):
@@ -39,6 +47,10 @@ class ModelUnavailableError(CaptionerError):
 
 class RegistryError(CaptionerError):
     """No such model version, or it may not be promoted."""
+
+
+class DatabaseError(CaptionerError):
+    """The database cannot be opened, reached or brought up to date."""
 
 
 class QueueError(CaptionerError):

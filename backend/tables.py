@@ -31,12 +31,14 @@ class Time(sa.types.TypeDecorator[datetime]):
         return value if value is None else value.replace(tzinfo=UTC)
 
 
+# Label Studio's own ids are 64 bits wide, and so are all columns that hold one.
+#
 # One row a Label Studio project. It is also what a transaction that changes anything of the project locks, so that
 # the numbers of its events are committed in order. `training_asked`: a person asked and no retrain has begun since.
 projects = sa.Table(
     "projects",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("label_config", sa.Text),
     sa.Column("hostname", sa.Text),
     sa.Column("access_token", sa.Text),
@@ -49,7 +51,7 @@ events = sa.Table(
     "events",
     metadata,
     sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
     sa.Column("action", sa.String(64), nullable=False),
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("received_at", Time, nullable=False),
@@ -61,8 +63,8 @@ events = sa.Table(
 tasks = sa.Table(
     "tasks",
     metadata,
-    sa.Column("project_id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("image", sa.Text),
     sa.Column("deleted", sa.Boolean, nullable=False),
 )
@@ -71,17 +73,17 @@ tasks = sa.Table(
 def _revision_columns() -> list[sa.Column]:
     """What one revision of an annotation says; `draft_*` is the draft it started from, where one had been served."""
     return [
-        sa.Column("project_id", sa.Integer, nullable=False),
-        sa.Column("task_id", sa.Integer),
+        sa.Column("project_id", sa.BigInteger, nullable=False),
+        sa.Column("task_id", sa.BigInteger),
         sa.Column("texts", sa.JSON, nullable=False),
         sa.Column("typed", sa.JSON, nullable=False),
         sa.Column("updated_at", Time),
         sa.Column("was_cancelled", sa.Boolean, nullable=False),
         sa.Column("ground_truth", sa.Boolean, nullable=False),
         sa.Column("origin", sa.String(64)),
-        sa.Column("annotator", sa.Integer),
+        sa.Column("annotator", sa.BigInteger),
         sa.Column("lead_time_seconds", sa.Float),
-        sa.Column("parent_prediction", sa.Integer),
+        sa.Column("parent_prediction", sa.BigInteger),
         sa.Column("image", sa.Text),
         sa.Column("draft_text", sa.Text),
         sa.Column("draft_version", sa.String(255)),
@@ -95,7 +97,7 @@ def _revision_columns() -> list[sa.Column]:
 corrections = sa.Table(
     "corrections",
     metadata,
-    sa.Column("annotation_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("annotation_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("seq", sa.Integer, nullable=False),
     *_revision_columns(),
     sa.Index(None, "project_id", "seq"),
@@ -107,7 +109,7 @@ correction_revisions = sa.Table(
     "correction_revisions",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("annotation_id", sa.Integer, nullable=False),
+    sa.Column("annotation_id", sa.BigInteger, nullable=False),
     sa.Column("event_seq", sa.Integer, nullable=False),
     sa.Column("seq", sa.Integer, nullable=False),
     *_revision_columns(),
@@ -118,8 +120,8 @@ drafts = sa.Table(
     "drafts",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("project_id", sa.Integer, nullable=False),
-    sa.Column("task_id", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("task_id", sa.BigInteger, nullable=False),
     sa.Column("version", sa.String(255), nullable=False),
     sa.Column("image", sa.Text, nullable=False),
     sa.Column("image_key", sa.String(64), nullable=False),  # its SHA-256: an address may be too long for an index
@@ -133,18 +135,19 @@ drafts = sa.Table(
 draft_failures = sa.Table(
     "draft_failures",
     metadata,
-    sa.Column("project_id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("task_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("task_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("failed_at", Time, nullable=False),
 )
 
 # `attempt` counts the processes that began it; only the newest may write. `frozen`: the snapshot will not move again.
+# `deaths` counts those that ended without a word; a `postponed` one waits until `due_at`.
 retrains = sa.Table(
     "retrains",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
     sa.Column("snapshot", sa.String(64), nullable=False),
     sa.Column("cutoff_seq", sa.Integer, nullable=False),
     sa.Column("frozen", sa.Boolean, nullable=False),
@@ -157,6 +160,9 @@ retrains = sa.Table(
     sa.Column("started_at", Time),
     sa.Column("heartbeat_at", Time),
     sa.Column("ended_at", Time),
+    sa.Column("deaths", sa.Integer, nullable=False),
+    sa.Column("postponed", sa.Integer, nullable=False),
+    sa.Column("due_at", Time),
     sa.Index(None, "project_id", "state"),
     sqlite_autoincrement=True,
 )
@@ -165,7 +171,7 @@ model_versions = sa.Table(
     "model_versions",
     metadata,
     sa.Column("name", sa.String(255), primary_key=True),
-    sa.Column("project_id", sa.Integer),
+    sa.Column("project_id", sa.BigInteger),
     sa.Column("checkpoint", sa.Text, nullable=False),
     sa.Column("parent", sa.String(255)),
     sa.Column("manifest", sa.Text),
@@ -183,7 +189,7 @@ alias_moves = sa.Table(
     "alias_moves",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
     sa.Column("version", sa.String(255)),
     sa.Column("previous_id", sa.Integer),
     sa.Column("reason", sa.Text, nullable=False),

@@ -3,11 +3,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from backend.database import Database
+from backend.errors import DatabaseError
 from backend.tables import metadata
 
 
@@ -51,3 +53,41 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
     database.migrate()
     with database.writing(1), database.reading() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM projects")) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("foo://x", "foo"),
+        ("mysql+nosuchdriver://x", "nosuchdriver"),
+        ("sqlite:////proc/nowhere/captioner.db", "cannot be opened"),
+        ("postgresql+psycopg://ann:secret@127.0.0.1:1/captioner", "cannot be used: .*refused"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_one_sentence(address: str, sentence: str) -> None:
+    with pytest.raises(DatabaseError, match=sentence) as caught:
+        Database(address).migrate()
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_database_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "captioner.db").write_text("some notes " * 100)
+    with pytest.raises(DatabaseError, match="file is not a database"):
+        Database(f"sqlite:///{tmp_path}/captioner.db").migrate()
+
+
+def test_a_database_of_a_newer_version_is_one_sentence(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/captioner.db")
+    database.migrate()
+    with database.writing(1) as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match="another schema"):
+        database.migrate()
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/captioner.db")
+    database.migrate()
+    with pytest.raises(sa.exc.IntegrityError), database.writing(1) as connection:
+        connection.execute(sa.text("INSERT INTO projects SELECT * FROM projects"))
