@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from backend.errors import ImageError
+from backend.errors import ImageError, UnreachableImageError
 
 Resolver = Callable[[str, int], list[str]]
 
@@ -66,7 +66,7 @@ class AddressGuard:
         try:
             addresses = self._resolve(host, port)
         except (OSError, UnicodeError) as error:
-            raise ImageError(f"The host {host} is not known: check the address of the image.") from error
+            raise UnreachableImageError(f"The host {host} is not known: check the address of the image.") from error
         allowed = [address for address in addresses if self._may_reach(host, port, address)]
         if not allowed:
             raise ImageError(
@@ -80,7 +80,7 @@ class AddressGuard:
                 return socket.create_connection((address, port), timeout_seconds)
             except OSError as error:
                 failure = error
-        raise ImageError(f"{host}:{port} cannot be reached: {failure}.") from failure
+        raise UnreachableImageError(f"{host}:{port} cannot be reached: {failure}.") from failure
 
     def _may_reach(self, host: str, port: int, address: str) -> bool:
         host = host.lower()
@@ -103,6 +103,8 @@ def is_public(address: str) -> bool:
         inner = _carried(parsed)
         if inner is not None:
             return is_public(str(inner))
+        if parsed.is_site_local:  # deprecated, but still routed inside some networks; ipaddress calls it global
+            return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 

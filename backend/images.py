@@ -20,15 +20,17 @@ from PIL import Image
 from backend.addresses import AddressGuard, Origin
 from backend.corrections import Task
 from backend.download import Downloader, StatusError, shown
-from backend.errors import ImageError, LabelStudioError
+from backend.errors import ImageError, LabelStudioError, LabelStudioUnreachableError, UnreachableImageError
 from backend.label_studio.token import Token
 from backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
+JPEGS = frozenset({"JPEG", "MPO"})  # MPO: a JPEG with further ones behind it, as many phones and cameras write
 CLOUD_SCHEMES = frozenset({"s3", "gs", "azure-blob"})
-MAX_PIXELS = 150_000_000
+MAX_PIXELS = 50_000_000
+MAX_JPEG_PIXELS = 150_000_000  # of a JPEG as little as a 64th is decoded; what must be decoded whole takes memory
 REFETCH_AFTER_SECONDS = 24 * 3600.0
 """What an address shows may change; an upload to Label Studio has a name of its own and never does."""
 
@@ -79,6 +81,8 @@ class Images:
         References are Label Studio's: `/data/upload/…`, `/data/local-files/?d=…`, `s3://…`, `gs://…`, `azure-blob://…`,
         `https://…`. Raises ImageError in one sentence.
         """
+        if any("\ud800" <= character <= "\udfff" for character in reference):
+            raise ImageError(f"{reference[:200]!a} is not an image reference: it holds half a character.")
         source = self._source(reference.strip(), task, access)
         place = hashlib.sha256(f"{source.owner}\n{reference.strip()}".encode()).hexdigest()
         entry = self._root / "index" / place[:2] / f"{place}.json"
@@ -143,6 +147,8 @@ class Images:
         if self._token:
             try:
                 return self._token.header()["Authorization"]
+            except LabelStudioUnreachableError as error:
+                raise UnreachableImageError(str(error)) from error
             except LabelStudioError as error:
                 raise ImageError(str(error)) from error
         # A token that came with a request is never exchanged: that would post to an address nobody has checked.
@@ -192,11 +198,10 @@ def _extension(content: bytes, reference: str) -> str:
         raise ImageError(
             f"The image {shown(reference)} is not a readable JPEG, PNG, WebP, GIF, BMP or TIFF."
         ) from error
-    if pixels > MAX_PIXELS:
-        raise ImageError(
-            f"The image {shown(reference)} has {pixels / 1e6:.0f} million pixels; {MAX_PIXELS / 1e6:.0f} fit."
-        )
-    return FORMATS[kind]
+    most = MAX_JPEG_PIXELS if kind in JPEGS else MAX_PIXELS
+    if pixels > most:
+        raise ImageError(f"The image {shown(reference)} has {pixels / 1e6:.0f} million pixels; {most / 1e6:.0f} fit.")
+    return FORMATS["JPEG" if kind in JPEGS else kind]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -78,6 +78,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 def picture(colour: Any = "red", kind: str = "PNG", size: tuple[int, int] = (16, 12)) -> bytes:
     """The bytes of a small image; another colour is another content."""
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, kind)
+    buffer, image = io.BytesIO(), Image.new("RGB", size, colour)
+    options: dict[str, Any] = {"save_all": True, "append_images": [image]} if kind == "MPO" else {}  # one is no MPO
+    image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from training.config import TransformConfig
 from training.errors import DataError
 
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 50_000_000
+MAX_JPEG_PIXELS = 150_000_000  # of a JPEG as little as a 64th is decoded
+LARGE_PIXELS = 16_000_000
+THINNED = 8
+"""An image is thinned to so many times the wanted side before it is converted: some modes take many bytes a pixel."""
+
 CHUNK = 64  # images decoded together
 
 
 def load(path: Path, side: int) -> np.ndarray:
     """The image as (side, side, 3) bytes: upright, RGB, squashed so that nothing of it is cut away.
 
-    Large JPEGs are decoded at a fraction of their size. Raises DataError when the file is no readable image.
+    Large JPEGs are decoded at a fraction of their size, other large images one at a time. Raises DataError when the
+    file is no readable image.
     """
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
+            pixels = image.width * image.height
+            if pixels > (MAX_JPEG_PIXELS if image.format in {"JPEG", "MPO"} else MAX_PIXELS):
                 raise DataError(f"The image {path} has {image.width}x{image.height} pixels, more than can be read.")
-            image.draft("RGB", (side * 2, side * 2))
-            upright = ImageOps.exif_transpose(image)
-            pixels = _opaque(upright).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            with _one_large if pixels > LARGE_PIXELS else nullcontext():
+                small = _shrunk(image, side)
+                # Pillow's own turning would write all of the EXIF anew, and fails on tags of a wrong type.
+                turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DataError(f"The image {path} cannot be read: {error}.") from error
-    return np.asarray(pixels, dtype=np.uint8)
+    return np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8)
 
 
 def load_all(paths: Sequence[Path], side: int) -> Iterator[np.ndarray | DataError]:
@@ -75,14 +88,41 @@ def _load_or_error(path: Path, side: int) -> np.ndarray | DataError:
         return error
 
 
+_one_large = threading.Lock()
+
+_TURNS: dict[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation."""
+
+
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The image as RGB, side x side."""
+    image.draft("RGB", (side * 2, side * 2))
+    most = THINNED * side
+    if image.width > most or image.height > most:
+        image = image.resize((min(image.width, most), min(image.height, most)), Image.Resampling.NEAREST)
+    return _opaque(image).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
 def _opaque(image: Image.Image) -> Image.Image:
-    """Transparent images on white, as a browser shows them."""
+    """Transparent images on white, as a browser shows them; those of more than 8 bits reduced to 8."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257.0).round().astype(np.uint8)).convert("RGB")
+    if image.mode in {"I", "F"}:  # of no fixed range: from the darkest to the lightest
+        values = np.asarray(image, dtype=np.float64)
+        known = np.isfinite(values)
+        low, high = (values[known].min(), values[known].max()) if known.any() else (0.0, 0.0)
+        grey = (np.where(known, values, low) - low) * (255.0 / ((high - low) or 1.0))
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, "white")
         return Image.alpha_composite(white, coloured).convert("RGB")
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        spread = float(values.max() - values.min()) or 1.0
-        return Image.fromarray(((values - values.min()) * (255.0 / spread)).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")

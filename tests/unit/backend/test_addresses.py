@@ -24,6 +24,7 @@ def test_public_addresses(address: str) -> None:
         "172.16.5.5",
         "192.168.1.1",
         "169.254.169.254",  # cloud metadata
+        "fec0::1",  # site-local, given up by the standard but not by every network
         "100.64.0.1",  # shared by a provider's customers
         "192.0.2.1",
         "198.18.0.1",

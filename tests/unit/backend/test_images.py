@@ -17,6 +17,7 @@ from backend.errors import ImageError
 from backend.images import Access, Images
 from tests.factories import picture, settings, task
 from tests.fakes import Answer, Host, host
+from training import transforms
 
 PHOTO = picture()
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -229,7 +230,19 @@ def test_other_references_are_refused(tmp_path: Path, studio: Host, reference: s
         fetched(configured(tmp_path, studio), reference)
 
 
-@pytest.mark.parametrize("reference", ["//evil.example/a.png", "http://[", "http://a:b/", "/data/\x00[", "//[/data/x"])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "//evil.example/a.png",
+        "/data/\ud800.png",
+        "s3://b/\ud800.png",
+        "http://a/\udfff",
+        "http://[",
+        "http://a:b/",
+        "/data/\x00[",
+        "//[/data/x",
+    ],
+)
 def test_malformed_references_are_one_sentence(tmp_path: Path, studio: Host, reference: str) -> None:
     with pytest.raises(ImageError):
         fetched(configured(tmp_path, studio), reference)
@@ -246,7 +259,9 @@ def test_what_is_no_image_is_refused_and_not_kept(tmp_path: Path, studio: Host, 
     assert not list(tmp_path.rglob("*.*"))
 
 
-@pytest.mark.parametrize(("kind", "extension"), [("JPEG", "jpg"), ("WEBP", "webp"), ("GIF", "gif"), ("TIFF", "tif")])
+@pytest.mark.parametrize(
+    ("kind", "extension"), [("JPEG", "jpg"), ("MPO", "jpg"), ("WEBP", "webp"), ("GIF", "gif"), ("TIFF", "tif")]
+)
 def test_the_ending_is_the_contents(tmp_path: Path, studio: Host, kind: str, extension: str) -> None:
     studio.answers["/data/upload/1/a.bin"] = Answer(200, picture(kind=kind))
     found = configured(tmp_path, studio).local("/data/upload/1/a.bin", task())
@@ -258,6 +273,18 @@ def test_too_many_pixels_are_refused(tmp_path: Path, studio: Host, monkeypatch: 
     studio.answers["/data/upload/1/a.png"] = Answer(200, picture(size=(11, 10)))
     with pytest.raises(ImageError, match="million pixels"):
         fetched(configured(tmp_path, studio), "/data/upload/1/a.png")
+    photo = picture(kind="JPEG", size=(11, 10))
+    studio.answers["/data/upload/1/a.jpg"] = Answer(200, photo)
+    assert fetched(configured(tmp_path, studio), "/data/upload/1/a.jpg") == photo, "it is decoded at a fraction"
+    monkeypatch.setattr(module, "MAX_JPEG_PIXELS", 100)
+    studio.answers["/data/upload/1/b.jpg"] = Answer(200, photo)
+    with pytest.raises(ImageError, match="million pixels"):
+        fetched(configured(tmp_path, studio), "/data/upload/1/b.jpg")
+
+
+def test_the_captioner_reads_what_is_let_in() -> None:
+    assert module.MAX_PIXELS <= transforms.MAX_PIXELS
+    assert module.MAX_JPEG_PIXELS <= transforms.MAX_JPEG_PIXELS
 
 
 def test_an_address_is_fetched_again_after_a_day(tmp_path: Path, other: Host, monkeypatch: pytest.MonkeyPatch) -> None:
