@@ -89,10 +89,17 @@ class Event:
 
 
 def normalise(text: str) -> str:
-    """The caption as it is trained on: NFC, control characters and runs of white space to one blank, trimmed."""
+    """The caption as it is trained on: NFC, control characters and runs of white space to one blank, trimmed.
+
+    Halves of surrogate pairs and U+FFFD, which stands for what could not be read, are dropped. A text without a letter
+    or digit ("...", an emoji, a zero-width blank) says nothing that could be learnt or judged by: it becomes empty.
+    """
     composed = unicodedata.normalize("NFC", text)
-    visible = "".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in composed)
-    return " ".join(visible.split())
+    visible = "".join(_SHOWN.get(unicodedata.category(c), c) for c in composed if c != "\ufffd")
+    return " ".join(visible.split()) if any(c.isalnum() for c in visible) else ""
+
+
+_SHOWN = {"Cc": " ", "Zl": " ", "Zp": " ", "Cs": ""}
 
 
 def retrain_due(new_corrections: int, every: int, asked: bool) -> bool:

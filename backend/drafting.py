@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from backend.captioner import BATCH, Champions
@@ -21,6 +21,8 @@ BUDGET_SECONDS = 75.0
 
 FETCHERS = 8
 
+_UNEXPECTED = "Fetching its image failed ({}); the captioner's log has the details."
+
 Drafted = Draft | DraftFailure
 _Key = tuple[int, str | None]
 
@@ -36,16 +38,18 @@ class Drafting:
         self._champions = champions
         self._budget_seconds = budget_seconds
 
-    def draft(self, project_id: int, tasks: Sequence[Task], version: str | None) -> list[Drafted]:
+    def draft(
+        self, project_id: int, tasks: Sequence[Task], version: str | None, came: float | None = None
+    ) -> list[Drafted]:
         """A draft or the reason why there is none, for each task in order.
 
         A task that this version has drafted before gets the same draft again, so that two requests at once agree.
         `version` is held in memory by the caller; None means that nothing serves the project, which is no failure to
-        be recorded.
+        be recorded. `came` is when the request came, by `time.monotonic` (default: now); the budget began then.
         """
         if version is None:
             return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
-        deadline = time.monotonic() + self._budget_seconds
+        deadline = (time.monotonic() if came is None else came) + self._budget_seconds
         done: dict[_Key, Drafted] = dict(self._known(project_id, tasks, version))
         todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
         if todo:
@@ -67,6 +71,10 @@ class Drafting:
         try:
             fetched = [(task, pool.submit(self._fetch, task, access)) for task in tasks]
             for start in range(0, len(fetched), BATCH):
+                if time.monotonic() >= deadline:
+                    late = {_key(task): self._late(task) for task, _ in fetched[start:]}
+                    self._record(late)
+                    return made | late
                 made |= self._caption(project_id, fetched[start : start + BATCH], version, deadline)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -88,13 +96,17 @@ class Drafting:
             except ImageError as error:
                 found[_key(task)] = DraftFailure(project_id, task.id, str(error))
             except TimeoutError:
-                reason = f"It was not its turn within {self._budget_seconds:g} seconds; ask again for the rest."
-                found[_key(task)] = DraftFailure(project_id, task.id, reason)
+                found[_key(task)] = self._late(task)
+            except Exception as error:  # one task must not take the others down with it
+                log.exception("The image of task %d of project %d failed.", task.id, project_id)
+                found[_key(task)] = DraftFailure(project_id, task.id, _UNEXPECTED.format(type(error).__name__))
         try:
             captions = self._champions.caption(version, [image.path for _, image in ready])
             for (task, _), caption in zip(ready, captions, strict=True):
                 if isinstance(caption, Exception):
                     found[_key(task)] = DraftFailure(project_id, task.id, str(caption))
+                elif not caption.text:  # an empty prediction would count as a draft, and never be asked for again
+                    found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
                 else:
                     found[_key(task)] = Draft(
                         project_id, task.id, version, task.image or "", caption.text, caption.score
@@ -104,14 +116,23 @@ class Drafting:
         self._record(found)
         return found
 
-    def _record(self, found: dict[_Key, Drafted]) -> None:
+    def _late(self, task: Task) -> DraftFailure:
+        reason = f"It was not its turn within {self._budget_seconds:g} seconds; ask again for the rest."
+        return DraftFailure(task.project_id, task.id, reason)
+
+    def _record(self, found: Mapping[_Key, Drafted]) -> None:
         self._store.add_drafts([draft for draft in found.values() if isinstance(draft, Draft)])
-        for failure in found.values():
-            if isinstance(failure, DraftFailure):
-                log.warning(
-                    "No draft for task %d of project %d: %s", failure.task_id, failure.project_id, failure.reason
-                )
-                self._store.add_failure(failure)
+        failures = [failure for failure in found.values() if isinstance(failure, DraftFailure)]
+        self._store.add_failures(failures)
+        if failures:
+            first = failures[0]
+            log.warning(
+                "%d tasks of project %d get no draft; task %d: %s",
+                len(failures),
+                first.project_id,
+                first.task_id,
+                first.reason,
+            )
 
 
 def _key(task: Task) -> _Key:

@@ -25,7 +25,7 @@ from label_studio_ml.model import LabelStudioMLBase
 from backend.app import Backend, build
 from backend.errors import RequestError
 from backend.label_studio import wire
-from backend.routes import PREDICT_WAIT_SECONDS, SETUP_WAIT_SECONDS, predictions, version_of
+from backend.routes import SETUP_WAIT_SECONDS, predictions, version_of
 from backend.settings import Settings
 
 _BASE_NAMES_PROJECT = "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters
@@ -67,7 +67,8 @@ class CaptionerModel(LabelStudioMLBase):
     @property
     def model_version(self) -> str:
         """The version that serves the project of this model."""
-        backend = _started(SETUP_WAIT_SECONDS)
+        backend = _started()
+        backend.await_champions(SETUP_WAIT_SECONDS)
         return version_of(backend.champions, self._project_id or 0)
 
     def get(self, key: str) -> Any:
@@ -88,7 +89,7 @@ class CaptionerModel(LabelStudioMLBase):
             return []
         project = tasks[0].get("project") if self._project_id is None else self._project_id
         asked = wire.predict_request({"tasks": list(tasks), "project": project, "label_config": self._config})
-        backend = _started(PREDICT_WAIT_SECONDS)
+        backend = _started()
         self._remember(backend, asked.project_id)
         results = predictions(backend, asked)
         if self._project_id is None:
@@ -110,7 +111,7 @@ class CaptionerModel(LabelStudioMLBase):
             event, data = args[:2]
         if event is None or data is None:
             raise RequestError("Only webhook events are learnt from: an event and its data are needed.")
-        receipt = rooms().inbox.receive(wire.event({**data, "action": event}))
+        receipt = rooms().inbox.receive(wire.event({**data, "action": event}, rooms().store.label_config))
         # 1.0.9 would take anything returned for a trained model, and report the job's number as a model version.
         return None if self._project_id is None else {"job": receipt.job}
 
@@ -125,9 +126,8 @@ class CaptionerModel(LabelStudioMLBase):
         )
 
 
-def _started(wait_seconds: float) -> Backend:
-    """The rooms with the champions loaded; a process that only takes in events never gets here."""
+def _started() -> Backend:
+    """The rooms, with the champions being loaded; a process that only takes in events never gets here."""
     backend = rooms()
     backend.start()
-    backend.await_champions(wait_seconds)
     return backend

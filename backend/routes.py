@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, request
@@ -30,10 +31,14 @@ def routes(backend: Backend) -> Blueprint:
     """The wire protocol of Label Studio 1.23 over these rooms."""
     blueprint = Blueprint("captioner", __name__)
 
-    @blueprint.get("/")
     @blueprint.get("/health")
     def health() -> dict[str, Any]:
         return {"status": "UP", "model_class": "CaptionerModel"}
+
+    @blueprint.get("/")
+    def front() -> dict[str, Any]:
+        """The same for a person who opens the address; it asks for the password, unlike /health."""
+        return health()
 
     @blueprint.post("/setup")
     def setup() -> dict[str, Any]:
@@ -45,13 +50,11 @@ def routes(backend: Backend) -> Blueprint:
 
     @blueprint.post("/predict")
     def predict() -> dict[str, Any]:
-        asked = wire.predict_request(_json())
-        backend.await_champions(PREDICT_WAIT_SECONDS)
-        return {"results": predictions(backend, asked)}
+        return {"results": predictions(backend, wire.predict_request(_json()))}
 
     @blueprint.post("/webhook")
     def webhook() -> dict[str, Any]:
-        receipt = backend.inbox.receive(wire.event(_json()))
+        receipt = backend.inbox.receive(wire.event(_json(), backend.store.label_config))
         return {"status": "ok"} | ({"job": receipt.job} if receipt.job else {})
 
     @blueprint.route("/versions", methods=["GET", "POST"])
@@ -73,14 +76,22 @@ def version_of(champions: Champions, project_id: int) -> str:
 
 
 def predictions(backend: Backend, asked: wire.PredictRequest) -> list[Any]:
-    """`results` for /predict, aligned with the tasks: `[]` where there is no draft, one version in all others."""
+    """`results` for /predict, aligned with the tasks: `[]` where there is no draft, one version in all others.
+
+    Waits for champions that are still being loaded after a start.
+    """
+    came = time.monotonic()
+    backend.await_champions(PREDICT_WAIT_SECONDS)
     with backend.champions.hold(asked.project_id) as version:
-        drafted = backend.drafting.draft(asked.project_id, asked.tasks, version)
+        drafted = backend.drafting.draft(asked.project_id, asked.tasks, version, came)
     return [wire.prediction(draft, asked.tags) if isinstance(draft, Draft) else [] for draft in drafted]
 
 
 def _json() -> Any:
-    payload = request.get_json(force=True, silent=True)
+    try:
+        payload = request.get_json(force=True, silent=True)
+    except RecursionError as error:
+        raise RequestError("The request body is nested too deep.") from error
     if not isinstance(payload, dict):
         raise RequestError("The request body is not a JSON object.")
     return payload

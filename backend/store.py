@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from backend.corrections import Correction, Draft, DraftFailure, Event, Task
 from backend.database import chunks, now
 from backend.recording import Receipt, drafts_of, record
-from backend.retrains import Retrains, new_corrections
+from backend.retrains import DONE, FAILED, Retrains, new_corrections
 from backend.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
 
 
@@ -47,7 +47,8 @@ class StoredCorrection(Correction):
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a project is. `new` usable corrections have not been trained on; `kept` ones equal their draft."""
+    """How far a project is. `new` usable corrections have not been learnt from, `untried` ones came after the last
+    retrain, a failed one included; `kept` ones equal their draft."""
 
     tasks: int
     drafts: int
@@ -56,6 +57,7 @@ class Counts:
     skipped: int
     kept: int
     new: int
+    untried: int
 
 
 class Store(Retrains):
@@ -77,6 +79,11 @@ class Store(Retrains):
         with self.reading() as connection:
             row = connection.execute(sa.select(projects).where(projects.c.id == project_id)).first()
         return None if row is None or project_id == 0 else Project(**row._mapping)
+
+    def label_config(self, project_id: int) -> str | None:
+        """The project's labelling config as its last /setup had it."""
+        project = self.get_project(project_id)
+        return project.label_config if project else None
 
     def projects(self) -> list[Project]:
         """Every project heard of, by id; 0 is not one, its row is where changes of the default champion meet."""
@@ -156,12 +163,18 @@ class Store(Retrains):
             rows = drafts_of(connection, project_id, task_ids, drafts.c.version == version)
         return [Draft(*(row[name] for name in Draft.__dataclass_fields__)) for row in rows]
 
-    def add_failure(self, failure: DraftFailure) -> None:
-        """Remember why the task got no draft, in place of an earlier reason."""
-        with self.writing(failure.project_id) as connection:
-            mine = (draft_failures.c.project_id == failure.project_id) & (draft_failures.c.task_id == failure.task_id)
-            connection.execute(draft_failures.delete().where(mine))
-            connection.execute(draft_failures.insert().values(**asdict(failure), failed_at=now()))
+    def add_failures(self, failures: Iterable[DraftFailure]) -> None:
+        """Remember why these tasks got no draft, in place of earlier reasons; of two for one task the last stays."""
+        of_project: dict[int, dict[int, DraftFailure]] = {}
+        for failure in failures:
+            of_project.setdefault(failure.project_id, {})[failure.task_id] = failure
+        for project_id, new in of_project.items():
+            with self.writing(project_id) as connection:
+                for some in chunks(list(new)):
+                    mine = draft_failures.c.project_id == project_id
+                    connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
+                rows = [{**asdict(failure), "failed_at": now()} for failure in new.values()]
+                connection.execute(draft_failures.insert(), rows)
 
     def failures(self, project_id: int, limit: int = 20) -> list[DraftFailure]:
         """Tasks that have no draft and why, newest first."""
@@ -188,6 +201,7 @@ class Store(Retrains):
                 skipped=count(corrections, ~corrections.c.deleted, ~corrections.c.usable),
                 kept=sum(row.texts == [row.draft_text] for row in connection.execute(kept)),
                 new=new_corrections(connection, project_id),
+                untried=new_corrections(connection, project_id, states=(DONE, FAILED)),
             )
 
 

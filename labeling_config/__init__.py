@@ -114,4 +114,4 @@ def _true(tag: ElementTree.Element, attribute: str) -> bool:
 
 def _submissions(box: ElementTree.Element) -> int:
     text = box.get("maxSubmissions", "").strip()
-    return int(text) if text.isdigit() else 0
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0

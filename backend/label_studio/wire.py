@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,16 @@ from backend.errors import RequestError
 from labeling_config import LabelingConfigError, Tags
 
 SECRETS = frozenset({"token", "access_token", "task_data_login", "task_data_password"})
+GREATEST_ID = 2**63 - 1
+"""What a 64-bit column holds; Label Studio's ids are as wide."""
+
+DEEPEST = 100
+"""Levels of lists and objects in a payload; Label Studio's own have about ten."""
+
+LONGEST_NAME = 64
+"""Characters kept of an action or an origin, which are short words."""
+
+LONGEST_LEAD_TIME_SECONDS = 1e9
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class SetupRequest:
 
 def predict_request(payload: Any) -> PredictRequest:
     """Decode the body of POST /predict. Raises RequestError when it is malformed or its labelling config unusable."""
-    body = _object(payload, "The request")
+    body = _object(_clean(payload), "The request")
     tags = _tags(_text(body, "label_config", "The request"))
     project_id = _project_id(body.get("project"))
     return PredictRequest(project_id, _tasks(_list(body, "tasks", "The request"), project_id, tags), tags)
@@ -44,7 +55,7 @@ def predict_request(payload: Any) -> PredictRequest:
 
 def setup_request(payload: Any) -> SetupRequest:
     """Decode the body of POST /setup; the labelling config is not looked into. Raises RequestError when malformed."""
-    body = _object(payload, "The request")
+    body = _object(_clean(payload), "The request")
     return SetupRequest(
         project_id=_project_id(body.get("project")),
         label_config=_text(body, "schema", "The request"),
@@ -53,14 +64,15 @@ def setup_request(payload: Any) -> SetupRequest:
     )
 
 
-def event(payload: Any) -> Event:
+def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda project_id: None) -> Event:
     """Decode any webhook call, START_TRAINING included; an action this project has no use for becomes an event without
     effects. So does an annotation where the project has no caption box: there is no caption in it.
 
-    Raises RequestError when it names no action or project, or when something in it has no id or time.
+    `label_config_of` knows the labelling config of a project that the call names only by its number. Raises
+    RequestError when it names no action or project, or when something in it has no id or time.
     """
-    body = _object(payload, "The webhook call")
-    action = _text(body, "action", "The webhook call")
+    body = _object(_clean(payload), "The webhook call")
+    action = _text(body, "action", "The webhook call")[:LONGEST_NAME]
     annotations = _both(body, "annotation")
     tasks = _both(body, "task")
     project_id = _project_id(body.get("project") or next((a.get("project") for a in annotations + tasks), None))
@@ -69,7 +81,7 @@ def event(payload: Any) -> Event:
     record["project"] = project_id  # the project as a whole is bulky, secret and known
     deleted = verb == "DELETED"
     of_annotations, of_tasks = kind in {"ANNOTATION", "ANNOTATIONS"}, kind in {"TASK", "TASKS"}
-    tags = _tags_of_project(body.get("project"))
+    tags = _tags_of_project(body.get("project"), project_id, label_config_of)
     return Event(
         action=action,
         project_id=project_id,
@@ -87,7 +99,7 @@ def corrections_from_export(
     """Tasks and corrections of Label Studio's JSON export (`exportType=JSON`). Raises RequestError when malformed."""
     if not isinstance(export, list):
         raise RequestError("The export is not a JSON list of tasks.")
-    entries = [_object(entry, "A task of the export") for entry in export]
+    entries = [_object(entry, "A task of the export") for entry in _clean(export)]
     annotations = [
         {"task": entry.get("id"), **_object(annotation, "An annotation of the export")}
         for entry in entries
@@ -136,7 +148,6 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
     if task_id is None:
         raise RequestError(f'Annotation {annotation_id} has no number "task".')
     typed, origin = _captions(annotation.get("result"), tags)
-    lead_time = annotation.get("lead_time")
     return Correction(
         annotation_id=annotation_id,
         project_id=project_id,
@@ -147,7 +158,7 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         ground_truth=bool(annotation.get("ground_truth")),
         origin=origin,
         annotator=_reference(annotation.get("completed_by")),
-        lead_time_seconds=float(lead_time) if isinstance(lead_time, int | float) else None,
+        lead_time_seconds=_seconds(annotation.get("lead_time")),
         parent_prediction=_reference(annotation.get("parent_prediction")),
         typed=typed,
     )
@@ -167,7 +178,7 @@ def _captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
         texts = value.get("text") if isinstance(value, dict) else None
         origin = entry.get("origin")
         found += [
-            (text, origin if isinstance(origin, str) else None)
+            (text, origin[:LONGEST_NAME] if isinstance(origin, str) else None)
             for text in ([texts] if isinstance(texts, str) else texts if isinstance(texts, list) else [])
             if isinstance(text, str) and normalise(text)
         ]
@@ -193,8 +204,10 @@ def _tags(label_config: str) -> Tags:
         raise RequestError(str(error)) from error
 
 
-def _tags_of_project(project: Any) -> Tags | None:
+def _tags_of_project(project: Any, project_id: int, label_config_of: Callable[[int], str | None]) -> Tags | None:
     label_config = project.get("label_config") if isinstance(project, dict) else None
+    if label_config is None:
+        label_config = label_config_of(project_id)
     try:
         return labeling_config.parse(label_config) if isinstance(label_config, str) else None
     except LabelingConfigError:
@@ -209,24 +222,27 @@ def project_of(payload: Mapping[str, Any]) -> int | None:
 def _project_id(project: Any) -> int:
     """From the full project object, its number, or the `"<id>.<created epoch>"` of /setup and /predict."""
     value = project.get("id") if isinstance(project, dict) else project
-    text = str(value).split(".", 1)[0] if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if not text.isdecimal():
+    if isinstance(value, str):
+        text = value.split(".", 1)[0]
+        value = int(text) if text.isdecimal() and len(text) <= len(str(GREATEST_ID)) else None
+    number = _reference(value)
+    if not number:  # 0 stands for all projects in here, and must not be reached from outside
         raise RequestError(
             'The request names no project; "project" must be its number, "<number>.<time>" or an object.'
         )
-    return int(text)
+    return number
 
 
 def _reference(value: Any) -> int | None:
-    """An id given as a number or as an object with one; None for anything else (`null`, `{}`)."""
+    """An id given as a number or as an object with one; None for anything else (`null`, `{}`, no number of an id)."""
     number = value.get("id") if isinstance(value, dict) else value
-    return number if isinstance(number, int) and not isinstance(number, bool) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= GREATEST_ID else None
 
 
 def _id(entry: Mapping[str, Any], noun: str) -> int:
     number = _reference(entry.get("id"))
     if number is None:
-        raise RequestError(f'The "id" of {noun} is missing or not a number.')
+        raise RequestError(f'The "id" of {noun} is missing or not a 64-bit number.')
     return number
 
 
@@ -237,9 +253,14 @@ def _ids(entries: Sequence[Mapping[str, Any]], noun: str) -> tuple[int, ...]:
 def _time(value: Any, owner: str) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as error:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError) as error:
         raise RequestError(f'{owner} has no valid "updated_at" (an ISO 8601 time is needed).') from error
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _seconds(value: Any) -> float | None:
+    """A duration; None for what is none, NaN and numbers beyond all floats included."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= LONGEST_LEAD_TIME_SECONDS else None
 
 
 def _object(value: Any, owner: str) -> dict[str, Any]:
@@ -265,6 +286,23 @@ def _text(body: Mapping[str, Any], key: str, owner: str) -> str:
 def _optional_text(body: Mapping[str, Any], key: str) -> str | None:
     value = body.get(key)
     return value.strip() or None if isinstance(value, str) else None
+
+
+def _clean(value: Any, depth: int = 0) -> Any:
+    """The JSON value as every database can store it, whatever its sender let through.
+
+    Characters that no database takes, halves of surrogate pairs and NUL, become U+FFFD; NaN and infinity, which are no
+    JSON, become null. Raises RequestError where it is nested deeper than anything Label Studio sends.
+    """
+    if depth > DEEPEST:
+        raise RequestError(f"The request is nested more than {DEEPEST} levels deep.")
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _without_secrets(value: Any) -> Any:

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from backend.app import Backend
 from backend.corrections import Draft, DraftFailure, Task
 from backend.drafting import NO_MODEL, Drafting
+from backend.images import Access, LocalImage
 from tests import factories
 from tests.factories import picture, served, task
 from tests.fakes import Answer, Host, Model, host
@@ -164,3 +166,49 @@ def test_a_hundred_tasks_are_one_request(rooms: Backend) -> None:
     assert [d.task_id for d in drafted] == list(range(1, 101))
     assert sum(len(batch) for batch in model(rooms, "v1").batches) == 100
     assert len(model(rooms, "v1").batches) <= 5
+
+
+def test_an_unforeseen_failure_of_one_image_fails_alone(
+    rooms: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    local = rooms.images.local
+
+    def surprising(reference: str, task: Task, access: Access | None = None) -> LocalImage:
+        if task.id == 2:
+            raise KeyError("a secret of ours")
+        return local(reference, task, access)
+
+    monkeypatch.setattr(rooms.images, "local", surprising)
+    drafted = rooms.drafting.draft(1, numbered(1, 2, 3), served(rooms, "v1"))
+    assert [type(d) for d in drafted] == [Draft, DraftFailure, Draft]
+    (failure,) = rooms.store.failures(1)
+    assert failure.reason == "Fetching its image failed (KeyError); the captioner's log has the details."
+    assert "a secret of ours" in caplog.text
+
+
+def test_no_batch_begins_after_the_budget(rooms: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("backend.drafting.time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    class Slow(Model):
+        def caption(self, images):  # type: ignore[no-untyped-def]
+            clock[0] += 50
+            return super().caption(images)
+
+    slow = Slow("v1")
+    rooms.champions._load = lambda checkpoint, device: slow
+    drafted = rooms.drafting.draft(1, numbered(*range(1, 101)), served(rooms, "v1"))
+    assert len(slow.batches) == 2, "the second ends after 100 of 75 seconds"
+    assert [isinstance(d, Draft) for d in drafted] == [True] * 64 + [False] * 36
+    assert "within 75 seconds" in drafted[-1].reason  # type: ignore[union-attr]
+    assert rooms.store.counts(1).failures == 36
+
+
+def test_a_caption_without_words_is_no_draft(rooms: Backend) -> None:
+    class Speechless(Model):
+        def caption(self, images):  # type: ignore[no-untyped-def]
+            return [type(found)("", 0.5) for found in super().caption(images)]
+
+    rooms.champions._load = lambda checkpoint, device: Speechless("v1")
+    (failure,) = rooms.drafting.draft(1, numbered(1), served(rooms, "v1"))
+    assert failure == DraftFailure(1, 1, "v1 has no words for its image.")

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -201,3 +202,59 @@ def test_serving_tells_what_is_in_memory(client: FlaskClient, rooms: Backend) ->
     served(rooms, "v1", project_id=0)
     served(rooms, "v2", project_id=7)
     assert client.get("/serving").json == {"serving": {"0": "v1", "7": "v2"}, "refused": {}}
+
+
+@pytest.mark.parametrize("levels", [500, 5000, 200_000])
+@pytest.mark.parametrize("path", ["/webhook", "/setup", "/predict"])
+def test_what_is_nested_too_deep_is_400(client: FlaskClient, path: str, levels: int) -> None:
+    body = b'{"action": "PROJECT_UPDATED", "project": 1, "x": ' + b"[" * levels + b"]" * levels + b"}"
+    answer = client.post(path, data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert "deep" in answer.get_json()["error"]
+
+
+def test_a_project_number_beyond_all_is_400(client: FlaskClient) -> None:
+    assert client.get(f"/versions?project={'9' * 30}").status_code == 400
+
+
+def test_a_reference_with_half_a_character_fails_alone(client: FlaskClient, rooms: Backend) -> None:
+    served(rooms, "v1")
+    body = recorded("22_retrieve_predictions", "/predict")
+    body["tasks"][1]["data"]["image"] = "/data/upload/1/\ud800.png"
+    results = client.post("/predict", json=body).get_json()["results"]
+    assert [bool(item) for item in results] == [True, False, True]
+
+
+def test_a_photo_of_several_jpegs_is_drafted_like_any_other(client: FlaskClient, rooms: Backend, studio: Host) -> None:
+    served(rooms, "v1")
+    body = recorded("15_test_predict", "/predict")
+    studio.answers[body["tasks"][0]["data"]["image"]] = Answer(200, picture(kind="MPO"))
+    assert client.post("/predict", json=body).get_json()["results"][0]["model_version"] == "v1"
+
+
+def test_an_event_that_only_numbers_its_project_is_read_by_the_config_of_setup(
+    client: FlaskClient, rooms: Backend
+) -> None:
+    client.post("/setup", json=recorded("10_connect_ml", "/setup"))
+    client.post("/webhook", json=recorded("31_create_corrected", "/webhook") | {"project": 1})
+    assert [correction.texts for correction in rooms.store.corrections(1)] == [
+        ("a human wrote this caption, with ünïcode",)
+    ]
+
+
+def test_the_wait_for_the_champions_is_part_of_the_budget(
+    client: FlaskClient, rooms: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(rooms, "v1")
+    clock = [1000.0]
+
+    def wait(seconds: float) -> bool:
+        clock[0] += 80
+        return True
+
+    for module in ("routes", "drafting"):
+        monkeypatch.setattr(f"backend.{module}.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(rooms, "await_champions", wait)
+    body = recorded("15_test_predict", "/predict")
+    assert client.post("/predict", json=body).get_json()["results"] == [[]]
+    assert "not its turn" in rooms.store.failures(1)[0].reason

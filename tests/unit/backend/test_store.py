@@ -171,12 +171,38 @@ def test_drafts_are_found_by_version_and_the_first_of_a_kind_stays(store: Store)
 
 def test_a_failure_is_kept_until_the_task_gets_a_draft(store: Store) -> None:
     for reason in ("first reason", "it cannot be read"):
-        store.add_failure(DraftFailure(1, 1, reason))
-    store.add_failure(DraftFailure(1, 2, "too big"))
+        store.add_failures([DraftFailure(1, 1, reason)])
+    store.add_failures([DraftFailure(1, 2, "too big")])
     assert store.failures(1) == [DraftFailure(1, 2, "too big"), DraftFailure(1, 1, "it cannot be read")]
     assert store.failures(1, limit=1) == [DraftFailure(1, 2, "too big")]
     store.add_drafts([draft(1)])
     assert store.failures(1) == [DraftFailure(1, 2, "too big")]
+
+
+def test_many_failures_are_one_transaction(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    writing = store.writing
+    monkeypatch.setattr(store, "writing", lambda project_id: begun.append(project_id) or writing(project_id))
+    store.add_failures([DraftFailure(1, number % 1000, f"reason {number}") for number in range(2000)])
+    assert begun == [1]
+    assert store.counts(1).failures == 1000
+    assert {failure.reason for failure in store.failures(1, limit=1000)} == {f"reason {n}" for n in range(1000, 2000)}
+    store.add_failures([])
+    assert begun == [1]
+
+
+def test_ids_have_64_bits(store: Store) -> None:
+    """Label Studio's are that wide; PostgreSQL's INTEGER is not."""
+    great = 2**63 - 1
+    mine = {"project_id": great, "task_id": great, "annotator": great, "parent_prediction": great}
+    store.record(saved(correction(great, **mine)))
+    store.add_drafts([draft(great, project_id=great)])
+    store.add_failures([DraftFailure(great, great, "too big")])
+    (found,) = store.corrections(great)
+    assert {name: getattr(found, name) for name in mine} == mine
+    assert found.annotation_id == great
+    assert store.counts(great).failures == 1
+    assert store.request_retrain(great, asked=True, every=1) is not None
 
 
 def test_what_setup_said_is_remembered(store: Store) -> None:
@@ -200,7 +226,7 @@ def test_asking_for_training_is_remembered_with_the_event(store: Store) -> None:
 
 def test_counts(store: Store) -> None:
     store.add_drafts([draft(1, text="kept as it was"), draft(2)])
-    store.add_failure(DraftFailure(1, 9, "too big"))
+    store.add_failures([DraftFailure(1, 9, "too big")])
     store.record(saved(correction(1, "kept as it was"), correction(2, "changed"), correction(3, "from nothing")))
     store.record(saved(correction(4, "", was_cancelled=True), deleted_annotations=(3,)))
     counts = store.counts(1)

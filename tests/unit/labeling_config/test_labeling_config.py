@@ -94,3 +94,9 @@ def test_advice_says_what_hides_the_draft(attributes: str, sentence: str) -> Non
     xml = f'<View><Image name="i" value="$a"/><TextArea name="c" toName="i" {attributes}/></View>'
     (advised,) = advice(xml)
     assert sentence in advised
+
+
+@pytest.mark.parametrize(("given", "several"), [("²", False), ("9" * 5000, False), ("5", True), ("x", False)])
+def test_any_number_of_submissions_can_be_read(given: str, several: bool) -> None:
+    box = f'<TextArea name="c" toName="i" maxSubmissions="{given}"/>'
+    assert parse(f'<View><Image name="i" value="$a"/>{box}</View>').several is several

@@ -282,6 +282,13 @@ def test_a_prediction_uses_the_names_of_the_config() -> None:
     assert (result["from_name"], result["to_name"]) == ("words", "pic")
 
 
+def nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
 PREDICT = {"tasks": [], "project": "1.2", "label_config": shipped("caption")}
 
 
@@ -309,6 +316,18 @@ PREDICT = {"tasks": [], "project": "1.2", "label_config": shipped("caption")}
         (wire.event, annotation_event(task=None), "Annotation 2 has no number"),
         (wire.event, annotation_event(updated_at="yesterday"), 'Annotation 2 has no valid "updated_at"'),
         (wire.event, annotation_event(updated_at=None), 'no valid "updated_at"'),
+        (wire.event, annotation_event(updated_at="0001-01-01T00:00:00+14:00"), 'no valid "updated_at"'),
+        (wire.event, annotation_event(updated_at="9999-12-31T23:59:59-14:00"), 'no valid "updated_at"'),
+        (wire.event, annotation_event(id=2**63), '"id" of an annotation'),
+        (wire.event, annotation_event(id=-1), '"id" of an annotation'),
+        (wire.event, annotation_event(task=2**70), "Annotation 2 has no number"),
+        (wire.predict_request, PREDICT | {"tasks": [{"id": 10**30, "data": {}}]}, '"id" of a task'),
+        (wire.predict_request, PREDICT | {"project": str(2**63)}, "names no project"),
+        (wire.predict_request, PREDICT | {"project": "9" * 5000}, "names no project"),
+        (wire.predict_request, PREDICT | {"project": 10**5000}, "names no project"),
+        (wire.setup_request, {"project": "0.1", "schema": "<View/>"}, "names no project"),
+        (wire.event, {"action": "PROJECT_UPDATED", "project": {"id": 0}}, "names no project"),
+        (wire.event, {"action": "PROJECT_UPDATED", "project": 1, "x": nested(101)}, "levels deep"),
     ],
 )
 def test_malformed_requests_are_refused_in_one_sentence(decode: Any, payload: Any, sentence: str) -> None:
@@ -333,3 +352,63 @@ def test_a_request_may_name_a_project(payload: dict[str, Any], project_id: int |
 def test_a_project_that_is_no_number() -> None:
     with pytest.raises(RequestError, match="names no project"):
         wire.project_of({"project": "mine"})
+
+
+def test_what_no_database_takes_is_replaced_everywhere() -> None:
+    """Lone surrogates, NUL and NaN pass JSON, and neither UTF-8 nor PostgreSQL."""
+    body = annotation_event(result=[entry("hi \ud83d there \ud83d\ude00\0")], lead_time=float("nan"))
+    body["\ud800"] = [float("inf"), "\udfff"]
+    event = wire.event(body)
+    (correction,) = event.corrections
+    assert correction.texts == ("hi there 😀",)
+    assert correction.typed == ("hi \ufffd there 😀\ufffd",)
+    assert correction.lead_time_seconds is None
+    assert event.body["\ufffd"] == [None, "\ufffd"]
+    json.dumps(event.body, ensure_ascii=False, allow_nan=False).encode()
+    setup = wire.setup_request({"project": "1.1", "schema": "<View>\ud800</View>", "hostname": "http://\ud800"})
+    assert (setup.label_config, setup.hostname) == ("<View>\ufffd</View>", "http://\ufffd")
+    (task,) = wire.predict_request(PREDICT | {"tasks": [{"id": 1, "data": {"image": "/data/\ud800"}}]}).tasks
+    assert task.image == "/data/\ufffd"
+    assert wire.event({"action": "\ud800", "project": 1}).action == "\ufffd"
+    (exported,), _ = wire.corrections_from_export([{"id": 1, "data": {"image": "/\ud800"}}], 1, TAGS)
+    assert exported.image == "/\ufffd"
+
+
+@pytest.mark.parametrize("seconds", [10**400, -1, "long", None])
+def test_a_lead_time_that_is_none(seconds: Any) -> None:
+    (correction,) = wire.event(annotation_event(lead_time=seconds)).corrections
+    assert correction.lead_time_seconds is None
+
+
+def test_a_user_with_an_impossible_id_is_nobody() -> None:
+    (correction,) = wire.event(annotation_event(completed_by=2**70)).corrections
+    assert correction.annotator is None
+
+
+def test_long_names_fit_their_columns() -> None:
+    assert wire.event({"action": "X" * 1000, "project": 1}).action == "X" * 64
+    (correction,) = wire.event(annotation_event(result=[entry("hi", origin="x" * 1000)])).corrections
+    assert correction.origin == "x" * 64
+
+
+@pytest.mark.parametrize("text", ["...", "😀", "\u200b", "\u200e", "\ud83d", "- -", "'"])
+def test_a_text_without_a_word_is_no_caption(text: str) -> None:
+    event = wire.event(annotation_event(result=[entry("a dog", text)]))
+    assert event.corrections[0].texts == ("a dog",)
+    (alone,) = wire.event(annotation_event(result=[entry(text)])).corrections
+    assert not alone.usable
+
+
+def test_the_config_of_a_project_that_is_only_named_is_asked_for() -> None:
+    body = annotation_event() | {"project": 1}
+    assert wire.event(body).corrections == ()
+    asked: list[int] = []
+
+    def label_config_of(project_id: int) -> str:
+        asked.append(project_id)
+        return shipped("caption")
+
+    (correction,) = wire.event(body, label_config_of).corrections
+    assert correction.texts == ("a human wrote this caption, with ünïcode",)
+    wire.event(annotation_event(), label_config_of)
+    assert asked == [1], "the project in the call itself goes before"
