@@ -11,19 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.corrections import HELD_OUT_SHARE, Task
-from backend.errors import ImageError, RegistryError
+from backend.corrections import HELD_OUT_SHARE, Task, normalise
+from backend.errors import CaptionerError, ImageError, RegistryError, UnreachableImageError
 from backend.images import Access, Images
 from backend.pulse import Pulse, SupersededError
 from backend.reconcile import reconcile_if_possible
 from backend.registry import ModelVersion, Registry
-from backend.retrains import Retrain
+from backend.retrains import MAX_POSTPONED, Retrain
 from backend.settings import Settings
 from backend.store import Store, StoredCorrection
 from training import gate, manifest, metrics
 from training.config import TrainingConfig
 from training.errors import DataError, TrainingError, WeightsError
-from training.vocabulary import Style
+from training.vocabulary import Style, tokenize
 
 if TYPE_CHECKING:
     from training.fit import Progress
@@ -38,6 +38,10 @@ FIRST_MODEL_STEPS = 600
 """A first model may have few corrections: its epochs are as many as make about so many steps."""
 
 
+class PostponedError(CaptionerError):
+    """Images cannot be had at the moment; nothing has been frozen or trained."""
+
+
 class Retraining:
     """One attempt at one retrain; `run` reads from top to bottom."""
 
@@ -48,7 +52,10 @@ class Retraining:
         self._models = settings.data_dir / "models"
 
     def run(self) -> tuple[str, str]:
-        """The candidate's name and one sentence on what became of it. Raises CaptionerError or TrainingError."""
+        """The candidate's name and one sentence on what became of it.
+
+        Raises PostponedError when it should be begun again later, else CaptionerError or TrainingError.
+        """
         self._pulse.tell("collect")
         if not self._retrain.frozen:
             reconcile_if_possible(self._settings, self._store, self._project_id)
@@ -81,33 +88,43 @@ class Retraining:
         access = Access(project.hostname, project.access_token) if project else None
         images = Images(self._settings)
 
-        def found(correction: StoredCorrection) -> tuple[StoredCorrection, Path, str] | ImageError:
+        def found(correction: StoredCorrection) -> tuple[list[str], Path, str] | Exception:
             task = Task(correction.task_id, correction.project_id, correction.image)
             try:
                 if task.image is None:
                     raise ImageError(f"Task {task.id} shows no image.")
+                # Normalised again, because what was recorded long ago was so by the rules of then.
+                texts = [text for text in map(normalise, correction.texts) if tokenize(text)]
+                if not texts:
+                    raise DataError(f"Annotation {correction.annotation_id} has no word in it.")
                 local = images.local(task.image, task, access)
-            except ImageError as error:
+            except (ImageError, DataError) as error:
                 return error
-            return correction, local.path, local.sha256
+            except Exception as error:  # one correction must not keep all the others from being learnt
+                log.exception("Annotation %d of project %d failed.", correction.annotation_id, self._project_id)
+                return error
+            return texts, local.path, local.sha256
 
         rows: dict[str, manifest.Row] = {}
-        missing: list[ImageError] = []
+        missing: list[Exception] = []
         with ThreadPoolExecutor(FETCHING) as pool:
             for done, item in enumerate(pool.map(found, corrections), start=1):
                 self._pulse.tell("collect", step=done, steps=len(corrections))
-                if isinstance(item, ImageError):
+                if isinstance(item, Exception):
                     missing.append(item)
                     continue
-                correction, path, sha256 = item
+                texts, path, sha256 = item
                 known = rows[sha256].references if sha256 in rows else ()
-                references = tuple(dict.fromkeys((*known, *correction.texts)))
+                references = tuple(dict.fromkeys((*known, *texts)))
                 split = manifest.HELD_OUT if _is_held_out(sha256) else manifest.TRAIN
                 rows[sha256] = manifest.Row(path, sha256, references, split)
+        away = [error for error in missing if isinstance(error, UnreachableImageError)]
+        if away and self._retrain.postponed < MAX_POSTPONED:
+            raise PostponedError(f"{len(away)} of {len(corrections)} images cannot be had now, the first: {away[0]}")
         if missing:
-            log.warning("%d of %d images are left out, the first: %s", len(missing), len(corrections), missing[0])
+            log.warning("%d of %d corrections are left out, the first: %s", len(missing), len(corrections), missing[0])
         if not rows:
-            raise TrainingError(f"No image of the {len(corrections)} corrections can be had; the first: {missing[0]}")
+            raise TrainingError(f"None of the {len(corrections)} corrections can be used; the first: {missing[0]}")
         return list(rows.values())
 
     def _trained(self, snapshot: Path) -> ModelVersion:

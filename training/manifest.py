@@ -33,7 +33,7 @@ class Row:
 def load(path: Path) -> list[Row]:
     """Rows of the manifest at `path`. Raises DataError naming the file and line that is wrong."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would split captions as well
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The manifest {path} cannot be read: {error}.") from error
     rows = []

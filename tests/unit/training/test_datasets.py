@@ -107,3 +107,9 @@ def test_jsonl_by_file_and_by_folder(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "two.png has no captions" in caplog.text
     with pytest.raises(DataError, match=r"nowhere"):
         datasets.read("jsonl", tmp_path / "nowhere.jsonl")
+
+
+def test_a_caption_may_hold_a_line_separator(flickr8k: Path) -> None:
+    texts = flickr8k / "Flickr8k.token.txt"
+    texts.write_text(texts.read_text().replace("A dog a 0", "A\u2028dog\x85a 0"))
+    assert "A\u2028dog\x85a 0 ." in datasets.read("flickr8k", flickr8k)[0].references

@@ -115,3 +115,9 @@ def test_split_position_is_fixed_and_even() -> None:
 def test_hash_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg"):
         manifest.hash_file(tmp_path / "gone.jpg")
+
+
+def test_a_caption_may_hold_any_character_of_unicode(tmp_path: Path, image: Path) -> None:
+    texts = ("a\u2028dog", "a\x85dog", "a\u2029dog", "a\x0bdog", "a\x1cdog", "a\r\ndog")
+    path = manifest.save([Row(image, "ab", texts)], tmp_path / "manifest.jsonl")
+    assert manifest.load(path)[0].references == texts
