@@ -58,9 +58,11 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
 
 
 def load(folder: Path, device: str = "auto") -> Captioner:
+    import torch
     """The captioner in `folder`, on the device, ready to caption. Raises CheckpointError naming what is wrong."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+    from training import transforms
 
     from training.device import choose
     from training.model import Captioner
@@ -77,7 +79,11 @@ def load(folder: Path, device: str = "auto") -> Captioner:
             Style(**info["style"]),
         )
         captioner.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except (TrainingError, TypeError, AttributeError) as error:
+        # Numbers that are none would otherwise show with the first image, as nonsense or an error of torch's.
+        normalised = transforms.normalise(torch.zeros(1, 1, 1, 3), captioner.transform)  # (1, 3, 1, 1)
+        if not all(value.isfinite().all() for value in (normalised, *captioner.state_dict().values())):
+            raise CheckpointError("Not all of its numbers are finite.")
+    except (TrainingError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CheckpointError(f"The checkpoint {folder} is damaged: {error}") from error
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
@@ -109,7 +115,7 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"The checkpoint {path.parent} is incomplete: {path.name}: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"The checkpoint {path.parent} is damaged: {path.name} is no JSON ({error}).") from error
 
 
