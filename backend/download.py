@@ -18,8 +18,9 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, requote_uri
 
 from backend.addresses import AddressGuard, Origin
-from backend.errors import ImageError
+from backend.errors import ImageError, UnreachableImageError
 
+LATER = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 CONNECT_TIMEOUT_SECONDS = 5.0
 _HEADERS = {"User-Agent": "label-studio-captioner", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
@@ -67,9 +68,12 @@ class Downloader:
                 reason = str(error) or type(error).__name__
                 if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
                     reason = f"it took longer than {self._total_timeout_seconds:g} seconds"
-                raise ImageError(f"The image {asked} could not be fetched: {reason}.") from error
+                kind = ImageError if isinstance(error, ValueError) else UnreachableImageError
+                raise kind(f"The image {asked} could not be fetched: {reason}.") from error
             if status == 200:
                 return body
+            if status in LATER or status >= 500:
+                raise UnreachableImageError(f"The image {asked} could not be fetched: {origin.host} answered {status}.")
             if status not in REDIRECTS or not location:
                 raise StatusError(f"The image {asked} could not be fetched: {origin.host} answered {status}.", status)
         raise ImageError(f"The image {asked} could not be fetched: more than {self._max_redirects} redirects.")

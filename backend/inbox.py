@@ -9,7 +9,6 @@ from backend.corrections import Event
 from backend.errors import QueueError
 from backend.queue import Queue
 from backend.recording import Receipt
-from backend.retrains import QUEUED
 from backend.settings import Settings
 from backend.store import Store
 
@@ -37,7 +36,7 @@ class Inbox:
         retrain = self._store.request_retrain(project_id, asked, self._every)
         if retrain is None:
             return None
-        if retrain.state == QUEUED:
+        if retrain.due:
             try:
                 self._queue.enqueue_retrain(retrain)
             except QueueError as error:

@@ -7,19 +7,27 @@ done is found in SQL and in the snapshot, and what was left half done is cleared
 from __future__ import annotations
 
 import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from backend.errors import CaptionerError
 from backend.inbox import Inbox
 from backend.pulse import Pulse, SupersededError
 from backend.queue import Queue
 from backend.reconcile import reconcile_if_possible
-from backend.retraining import Retraining
-from backend.retrains import DONE, FAILED
+from backend.retraining import PostponedError, Retraining
+from backend.retrains import DONE, FAILED, Retrain
 from backend.settings import Settings
 from backend.store import Store
 from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
+
+
+class StoppedError(BaseException):
+    """The worker was told to stop; no handler of ordinary errors is to catch it."""
 
 
 def retrain(retrain_id: int) -> None:
@@ -29,8 +37,19 @@ def retrain(retrain_id: int) -> None:
     store.migrate()
     claimed = store.claim_retrain(retrain_id)
     if claimed is None:
-        log.info("Retrain %d has ended or is being done by another process.", retrain_id)
+        log.info("Retrain %d has ended, waits or is being done by another process.", retrain_id)
         return
+    try:
+        with _stoppable():
+            _attempt(settings, store, claimed)
+    except StoppedError:
+        log.warning("Retrain %s: the worker stops; it is begun again by the next.", claimed.snapshot)
+        store.release_retrain(claimed.id, claimed.attempt)
+        return
+    Inbox(store, Queue(settings.redis_url), settings).queue_due(claimed.project_id)
+
+
+def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
     with Pulse(store, claimed) as pulse:
         version: str | None = None
         try:
@@ -39,14 +58,33 @@ def retrain(retrain_id: int) -> None:
         except SupersededError:
             log.warning("Retrain %s, attempt %d: another process has taken over.", claimed.snapshot, claimed.attempt)
             return
+        except PostponedError as error:
+            log.warning("Retrain %s is postponed: %s", claimed.snapshot, error)
+            store.postpone_retrain(claimed, str(error))
+            return
         except (CaptionerError, TrainingError) as error:
             state, outcome = FAILED, str(error)
         except Exception as error:
             log.exception("Retrain %s failed.", claimed.snapshot)
             state, outcome = FAILED, f"The retrain failed ({error!r}); the worker's log tells where."
     log.info("Retrain %s: %s", claimed.snapshot, outcome)
-    store.finish_retrain(retrain_id, claimed.attempt, state=state, outcome=outcome, version=version)
-    Inbox(store, Queue(settings.redis_url), settings).queue_due(claimed.project_id)
+    store.finish_retrain(claimed.id, claimed.attempt, state=state, outcome=outcome, version=version)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within the block, SIGTERM raises StoppedError; a second one changes nothing."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise StoppedError
+
+    usual = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, usual)
 
 
 def reconcile(project_id: int) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import time
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -36,6 +38,8 @@ RETRY_AFTER_SECONDS = 30.0
 """A job that ended without its retrain getting on (a worker that cannot start it) is queued again after so long."""
 LOST_AFTER_SECONDS = 120.0
 """RQ's workers report every 30 s on a job they run; one not reported on for so long is lost."""
+STOP_SECONDS = 5.0
+"""What a job has for ending by itself before it is killed."""
 _NICE = 10
 
 
@@ -102,6 +106,7 @@ class Queue:
         try:
             if self._is_over(job_id, retry_after_seconds):
                 Job(job_id, connection=self._connection, serializer=JSONSerializer).delete()
+                self._queue.intermediate_queue.remove(job_id)  # or RQ would take the new one for the lost one
             self._queue.enqueue(
                 function,
                 *arguments,
@@ -126,6 +131,9 @@ class Queue:
             return False
         if status == JobStatus.STARTED:
             ended, after_seconds = job.last_heartbeat, LOST_AFTER_SECONDS
+        elif status == JobStatus.QUEUED and self._queue.get_job_position(job_id) is None:
+            # A worker took it and died before it began; RQ itself looks for those every ten minutes only.
+            ended, after_seconds = job.enqueued_at, RETRY_AFTER_SECONDS
         elif status in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}:
             ended = job.ended_at
         else:
@@ -146,6 +154,20 @@ class _Worker(rq.Worker):
         super().main_work_horse(job, queue)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Stop at the first signal, with the job: a retrain may take an hour, and is run again by itself."""
+        """Stop at the first signal, with the job: a retrain may take an hour, and is run again by itself.
+
+        The job is asked first, so that it can say that it did not die.
+        """
         self._shutdown_requested_date = now() - timedelta(seconds=2)  # or the request counts as a repeated one
+        if self.horse_pid:
+            self.kill_horse(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while not self._horse_ended() and time.monotonic() < deadline:
+                time.sleep(0.05)
         self.request_force_stop(signum, frame)
+
+    def _horse_ended(self) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.horse_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True

@@ -16,7 +16,10 @@ from backend.tables import corrections, events, projects, retrains
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 STALE_SECONDS = 30.0
 """A running retrain that has not been heard of for so long is taken to have died."""
-MAX_ATTEMPTS = 5
+MAX_DEATHS = 5
+MAX_POSTPONED = 6
+POSTPONED_SECONDS = 15.0
+"""The first delay of a retrain whose images cannot be had now; each further one is twice as long."""
 
 _ACTIVE = (QUEUED, RUNNING)
 
@@ -25,7 +28,9 @@ _ACTIVE = (QUEUED, RUNNING)
 class Retrain:
     """One retrain of a project on its corrections up to event `cutoff_seq`.
 
-    `outcome` is one sentence once it has ended; `version` the candidate it made; `progress` what it last said.
+    `outcome` is one sentence once it has ended or been postponed; `version` the candidate it made; `progress` what it
+    last said. Every process that began it is an `attempt`; those that ended without a word are `deaths`. A `postponed`
+    one waits until `due_at`.
     """
 
     id: int
@@ -42,10 +47,18 @@ class Retrain:
     started_at: datetime | None
     heartbeat_at: datetime | None
     ended_at: datetime | None
+    deaths: int = 0
+    postponed: int = 0
+    due_at: datetime | None = None
 
     @property
     def active(self) -> bool:
         return self.state in _ACTIVE
+
+    @property
+    def due(self) -> bool:
+        """Whether a worker may begin it now."""
+        return self.state == QUEUED and (self.due_at is None or self.due_at <= now())
 
     def stale(self, after_seconds: float = STALE_SECONDS) -> bool:
         """Whether it runs by name only: its process has not been heard of for `after_seconds`."""
@@ -90,24 +103,29 @@ class Retrains(Database):
         return [Retrain(**row._mapping) for row in rows]
 
     def queued_retrains(self) -> list[Retrain]:
-        return self._in_state(QUEUED)
+        """Those that a worker may begin now."""
+        return [retrain for retrain in self._in_state(QUEUED) if retrain.due]
 
     def stale_retrains(self, older_than_seconds: float = STALE_SECONDS) -> list[Retrain]:
         """Running retrains whose process has not been heard of for so long."""
         return [retrain for retrain in self._in_state(RUNNING) if retrain.stale(older_than_seconds)]
 
     def claim_retrain(self, retrain_id: int, stale_after_seconds: float = STALE_SECONDS) -> Retrain | None:
-        """Begin the next attempt at it. None when it has ended, another process is at it, or it died too often."""
+        """Begin the next attempt at it. None when it has ended, waits, another process is at it, or it died too often.
+
+        A process not heard of for `stale_after_seconds` is taken to have died.
+        """
         known = self.get_retrain(retrain_id)
         if known is None:
             return None
         with self.writing(known.project_id) as connection:
             retrain = _get(connection, retrain_id)
-            if retrain.state != QUEUED and not retrain.stale(stale_after_seconds):
+            if not retrain.due and not retrain.stale(stale_after_seconds):
                 return None
-            if retrain.attempt >= MAX_ATTEMPTS:
-                outcome = f"Its process died {retrain.attempt} times; the machine may be short of memory."
-                _change(connection, retrain_id, state=FAILED, outcome=outcome, ended_at=now())
+            deaths = retrain.deaths + (retrain.state == RUNNING)
+            if deaths >= MAX_DEATHS:
+                outcome = f"Its process died {deaths} times; the machine may be short of memory."
+                _change(connection, retrain_id, state=FAILED, deaths=deaths, outcome=outcome, ended_at=now())
                 return None
             started = retrain.started_at or now()
             _change(
@@ -115,6 +133,9 @@ class Retrains(Database):
                 retrain_id,
                 state=RUNNING,
                 attempt=retrain.attempt + 1,
+                deaths=deaths,
+                outcome=None,
+                due_at=None,
                 started_at=started,
                 heartbeat_at=now(),
                 progress={},
@@ -141,6 +162,23 @@ class Retrains(Database):
     def heartbeat(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
         """Say that attempt is alive and how far it is. False: it has been superseded and must stop."""
         return self._write_attempt(retrain_id, attempt, heartbeat_at=now(), progress=progress)
+
+    def release_retrain(self, retrain_id: int, attempt: int) -> bool:
+        """Give it back: its process was told to stop. False when the attempt was superseded."""
+        return self._write_attempt(retrain_id, attempt, state=QUEUED)
+
+    def postpone_retrain(self, retrain: Retrain, reason: str) -> bool:
+        """Give it back, to be begun later with what has been recorded by then. False when it was superseded."""
+        delay = timedelta(seconds=POSTPONED_SECONDS * 2**retrain.postponed)
+        return self._write_attempt(
+            retrain.id,
+            retrain.attempt,
+            state=QUEUED,
+            frozen=False,
+            postponed=retrain.postponed + 1,
+            due_at=now() + delay,
+            outcome=reason,
+        )
 
     def finish_retrain(
         self, retrain_id: int, attempt: int, *, state: str, outcome: str, version: str | None = None
@@ -192,6 +230,8 @@ def _create(connection: Connection, project_id: int) -> Retrain:
             frozen=False,
             attempt=0,
             state=QUEUED,
+            deaths=0,
+            postponed=0,
             progress={},
             requested_at=now(),
         )

@@ -78,7 +78,7 @@ def _project(
         "serving": served,
         "refused": memory and memory["refused"].get(mine),
         **asdict(counts),
-        "retrain_in": max(settings.retrain_every - counts.new, 0),
+        "retrain_in": max(settings.retrain_every - counts.untried, 0),
         "retrains": [_retrain(retrain) for retrain in retrains],
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
     }
@@ -102,7 +102,8 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
     if active:
         yield f"  retrain      {active['state']}: {_progress(active)}"
     else:
-        yield f"  retrain      {project['retrain_in']} more corrections until {goal} ({project['new']} are new)"
+        now = ", or Start Training in Label Studio's settings" if project["new"] else ""
+        yield f"  retrain      {project['retrain_in']} more corrections until {goal}{now} ({project['new']} are new)"
     if last:
         yield f"  last retrain {last['state']}: {last['outcome']}"
     if project["failures"]:
@@ -113,6 +114,8 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
 
 def _progress(retrain: Mapping[str, Any]) -> str:
     said = retrain["progress"]
+    if retrain["state"] == "queued" and retrain["outcome"]:
+        return f"waits until {retrain['due_at']:.16}: {retrain['outcome']}"
     if not said:
         return f"asked for at {retrain['requested_at']:.16}"
     return ", ".join(f"{key} {value}" for key, value in said.items() if value is not None)
@@ -120,7 +123,7 @@ def _progress(retrain: Mapping[str, Any]) -> str:
 
 def _retrain(retrain: Retrain) -> dict[str, Any]:
     names = ("id", "snapshot", "state", "outcome", "version", "attempt", "progress")
-    times = ("requested_at", "started_at", "ended_at")
+    times = ("requested_at", "started_at", "ended_at", "due_at")
     found = {name: getattr(retrain, name) for name in names}
     if retrain.started_at and retrain.ended_at:
         found["seconds"] = (retrain.ended_at - retrain.started_at).total_seconds()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import requests
 
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, LabelStudioUnreachableError
 
 REFRESH_AFTER_SECONDS = 240.0
 """Label Studio's access tokens live 300 seconds; a request may take a while to arrive."""
@@ -78,7 +78,7 @@ class Token:
                 auth=lambda request: request,  # or requests would look for credentials in ~/.netrc
             )
         except requests.RequestException as error:
-            raise LabelStudioError(
+            raise LabelStudioUnreachableError(
                 f"Label Studio at {self.url} cannot be reached ({type(error).__name__}); check LABEL_STUDIO_URL."
             ) from error
         if answer.status_code == 401:
@@ -86,6 +86,8 @@ class Token:
                 f"Label Studio at {self.url} refuses the personal access token: it was revoked, has expired or is of "
                 f"another Label Studio; create a new one under Account & Settings and set LABEL_STUDIO_API_KEY."
             )
+        if answer.status_code >= 500:
+            raise LabelStudioUnreachableError(f"{address} answered {answer.status_code}; look at Label Studio's log.")
         try:
             access = answer.json()["access"] if answer.status_code == 200 else None
         except (ValueError, KeyError, TypeError):

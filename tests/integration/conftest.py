@@ -55,7 +55,7 @@ def start_worker(settings: Settings, burst: bool, epochs: int | None = None) -> 
     program = f"import sys; from backend.queue import Queue; Queue(sys.argv[1]).work(burst={burst})"
     if epochs is not None:
         longer = "from training.config import TrainingConfig; usual = TrainingConfig.retraining; "
-        program = f"{longer}TrainingConfig.retraining = lambda: usual(epochs={epochs}); {program}"
+        program = f"{longer}TrainingConfig.retraining = lambda *given: usual(*given, epochs={epochs}); {program}"
     environ = {**os.environ, **settings.to_env(), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", program, str(settings.redis_url)]
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL)

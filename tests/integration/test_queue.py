@@ -77,6 +77,26 @@ def test_a_job_whose_worker_vanished_is_queued_again(queue: Queue, redis_url: st
     assert queue.waiting() == 1
 
 
+@pytest.mark.parametrize("kind", ["retrain", "reconcile"])
+def test_a_job_lost_between_the_queue_and_its_worker_is_queued_again(queue: Queue, redis_url: str, kind: str) -> None:
+    def enqueue() -> str:
+        return queue.enqueue_retrain(RETRAIN) if kind == "retrain" else queue.enqueue_reconcile(1)
+
+    job_id = enqueue()
+    connection = redis.Redis.from_url(redis_url)
+    connection.hset(f"rq:job:{job_id}", "enqueued_at", _stamp(time.time() - 60))
+    enqueue()
+    assert queue.waiting() == 1, "it only waits for its turn"
+    connection.lmove("rq:queue:captioner", "rq:queue:captioner:intermediate")
+    connection.hset(f"rq:job:{job_id}", "enqueued_at", _stamp(time.time() - 5))
+    enqueue()
+    assert queue.waiting() == 0, "its worker may be about to begin"
+    connection.hset(f"rq:job:{job_id}", "enqueued_at", _stamp(time.time() - 60))
+    enqueue()
+    assert queue.waiting() == 1
+    assert connection.llen("rq:queue:captioner:intermediate") == 0
+
+
 def test_redis_being_away_is_known_at_once(tmp_path: Path) -> None:
     queue = Queue(f"unix://{tmp_path}/nobody.sock")
     began = time.monotonic()

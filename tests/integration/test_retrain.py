@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import redis
 
 from backend import jobs
 from backend.corrections import Event
+from backend.database import now
 from backend.registry import DEFAULT
-from backend.retrains import DONE, FAILED, QUEUED, RUNNING
+from backend.retrains import DONE, FAILED, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING
 from tests.factories import correction, saved
+from tests.fakes import Answer
 from tests.integration.conftest import Loop, wait_for
 from training import checkpoint, manifest
 
@@ -110,6 +113,61 @@ def test_a_killed_worker_takes_its_horse_with_it(make_loop: MakeLoop) -> None:
     worker.wait()
     wait_for(lambda: not _alive(horse), "the end of the orphaned horse")
     assert loop.store.retrains(1)[0].state == RUNNING
+
+
+def test_a_worker_told_to_stop_gives_its_retrain_back(make_loop: MakeLoop) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="12", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:12]])
+    worker = loop.work(epochs=10_000)
+    loop.wait_until_training(worker)
+    worker.terminate()
+    worker.wait()
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.attempt, retrain.deaths) == (QUEUED, 1, 0)
+    loop.watcher.sweep()
+    assert loop.work().wait() == 0, "the next one need not wait for it to be given up"
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.attempt, retrain.deaths) == (DONE, 2, 0)
+
+
+def test_images_that_cannot_be_had_now_are_waited_for(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
+    there = loop.studio.answers["/data/upload/1/3.jpg"]
+    loop.studio.answers["/data/upload/1/3.jpg"] = Answer(503)
+    here(loop)
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.frozen, retrain.postponed) == (QUEUED, False, 1)
+    assert retrain.outcome is not None
+    assert retrain.outcome.startswith("1 of 10 images cannot be had now, the first: The image ")
+    assert not (loop.settings.data_dir / "snapshots").exists()
+    here(loop)
+    assert loop.store.retrains(1)[0].attempt == 1, "its time has not come"
+
+    loop.studio.answers["/data/upload/1/3.jpg"] = there
+    monkeypatch.setattr("backend.retrains.now", lambda: now() + timedelta(seconds=POSTPONED_SECONDS))
+    here(loop)
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.attempt) == (DONE, 2)
+    assert len(snapshot(loop)) == 10
+
+
+def test_images_that_stay_away_are_left_out_in_the_end(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.retrains.POSTPONED_SECONDS", 0.0)
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
+    loop.studio.answers["/data/upload/1/3.jpg"] = Answer(503)
+    for _ in range(MAX_POSTPONED + 1):
+        here(loop)
+    assert loop.store.retrains(1)[0].state == DONE
+    assert len(snapshot(loop)) == 9
 
 
 def test_two_triggers_make_one_retrain_and_a_correction_meanwhile_makes_the_next(make_loop: MakeLoop) -> None:

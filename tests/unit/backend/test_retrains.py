@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from backend.corrections import Event
-from backend.retrains import DONE, FAILED, MAX_ATTEMPTS, QUEUED, RUNNING, Retrain
+from backend.database import now
+from backend.retrains import DONE, FAILED, MAX_DEATHS, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING, Retrain
 from backend.store import Store
 from tests.factories import correction, saved
 
@@ -125,6 +127,7 @@ def test_after_a_failure_it_does_not_try_again_by_itself_at_once(store: Store) -
     correct(store, 4)
     assert store.request_retrain(1, asked=False, every=3) is None
     assert store.counts(1).new == 4, "they have not been learnt from"
+    assert store.counts(1).untried == 1
     assert requested(store, asked=True).id > retrain.id
 
 
@@ -169,7 +172,7 @@ def test_a_dead_process_is_superseded_and_may_no_longer_write(store: Store) -> N
 def test_a_retrain_that_kills_its_process_is_given_up(store: Store) -> None:
     correct(store, 1, 2, 3)
     retrain = requested(store)
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    for attempt in range(1, MAX_DEATHS + 1):
         assert claimed(store, retrain, stale_after_seconds=0).attempt == attempt
     assert store.claim_retrain(retrain.id, stale_after_seconds=0) is None
     ended = store.get_retrain(retrain.id)
@@ -177,6 +180,43 @@ def test_a_retrain_that_kills_its_process_is_given_up(store: Store) -> None:
     assert ended.state == FAILED
     assert "died 5 times" in (ended.outcome or "")
     assert store.request_retrain(1, asked=False, every=3) is None
+
+
+def test_a_retrain_given_back_has_not_died(store: Store) -> None:
+    correct(store, 1, 2, 3)
+    retrain = requested(store)
+    for attempt in range(1, 2 * MAX_DEATHS):
+        assert claimed(store, retrain).attempt == attempt
+        assert not store.release_retrain(retrain.id, attempt - 1), "only the newest attempt may"
+        assert store.release_retrain(retrain.id, attempt)
+        assert [each.id for each in store.queued_retrains()] == [retrain.id], "the next worker begins it at once"
+    assert claimed(store, retrain).deaths == 0
+
+
+def test_a_postponed_retrain_waits_longer_each_time_and_takes_in_what_came(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [now()]
+    monkeypatch.setattr("backend.retrains.now", lambda: clock[0])
+    correct(store, 1, 2, 3)
+    retrain = requested(store)
+    for number in range(MAX_POSTPONED):
+        running = claimed(store, retrain)
+        frozen = store.freeze_retrain(running.id, running.attempt)
+        assert frozen is not None
+        assert store.postpone_retrain(frozen, "Label Studio is away.")
+        assert store.claim_retrain(retrain.id) is None
+        assert store.queued_retrains() == []
+        waiting = requested(store)
+        assert (waiting.id, waiting.state, waiting.outcome) == (retrain.id, QUEUED, "Label Studio is away.")
+        clock[0] += timedelta(seconds=POSTPONED_SECONDS * 2**number)
+        assert [each.id for each in store.queued_retrains()] == [retrain.id]
+    seq = correct(store, 4)
+    last = claimed(store, retrain)
+    assert (last.postponed, last.deaths, last.outcome) == (MAX_POSTPONED, 0, None)
+    frozen = store.freeze_retrain(last.id, last.attempt)
+    assert frozen is not None
+    assert frozen.cutoff_seq == seq
 
 
 def test_there_is_nothing_to_claim_that_was_never_requested(store: Store) -> None:
