@@ -58,12 +58,12 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
 
 
 def load(folder: Path, device: str = "auto") -> Captioner:
-    import torch
     """The captioner in `folder`, on the device, ready to caption. Raises CheckpointError naming what is wrong."""
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-    from training import transforms
 
+    from training import transforms
     from training.device import choose
     from training.model import Captioner
 
