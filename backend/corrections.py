@@ -18,6 +18,7 @@ class Task:
     id: int
     project_id: int
     image: str | None
+    created_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Correction:
     lead_time_seconds: float | None = None
     parent_prediction: int | None = None
     typed: tuple[str, ...] = ()  # the same captions exactly as typed
+    created_at: datetime | None = None  # a Label Studio begun anew gives ids out again, but not its time
 
     @property
     def usable(self) -> bool:

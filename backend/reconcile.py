@@ -20,7 +20,7 @@ from labeling_config import LabelingConfigError
 log = logging.getLogger(__name__)
 
 SETTLED_SECONDS = 60.0
-"""An annotation heard of more recently may be missing from the export because it was being saved meanwhile."""
+"""What was heard of more recently may be missing from the export because it was being saved meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def reconcile(project_id: int, client: LabelStudio, store: Store) -> Reconciliat
     tasks, corrections = wire.corrections_from_export(client.export(project_id), project_id, tags)
     exported = {correction.annotation_id for correction in corrections}
     deleted = tuple(id_ for id_ in store.known_annotations(project_id, settled) if id_ not in exported)
+    present = {task.id for task in tasks}
+    deleted_tasks = tuple(id_ for id_ in store.known_tasks(project_id, settled) if id_ not in present)
     receipt = store.record(
         Event(
             action=RECONCILED,
@@ -61,7 +63,13 @@ def reconcile(project_id: int, client: LabelStudio, store: Store) -> Reconciliat
             corrections=corrections,
             tasks=tasks,
             deleted_annotations=deleted,
-            body={"tasks": len(tasks), "annotations": len(corrections), "deleted": list(deleted)},
+            deleted_tasks=deleted_tasks,
+            body={
+                "tasks": len(tasks),
+                "annotations": len(corrections),
+                "deleted": list(deleted),
+                "deleted_tasks": list(deleted_tasks),
+            },
         )
     )
     found = Reconciliation(project_id, len(tasks), len(corrections), receipt.new_corrections, len(deleted))

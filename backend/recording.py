@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backend.corrections import Correction, Event
+from backend.corrections import Correction, Event, Task
 from backend.database import chunks, now
 from backend.tables import correction_revisions, corrections, drafts, events, projects, tasks
 
@@ -58,12 +59,18 @@ def _record_tasks(connection: Connection, event: Event) -> None:
     known = _known_tasks(connection, event.project_id, [*reported, *deleted])
     rows = []
     for task_id in sorted(reported.keys() | deleted):
-        old = known.get(task_id)
-        image = (reported[task_id].image if task_id in reported else None) or (old and old["image"])
-        gone = task_id in deleted or bool(old and old["deleted"])
-        row = {"project_id": event.project_id, "id": task_id, "image": image or None, "deleted": gone}
-        if row != old:
-            rows.append(row)
+        task = reported.get(task_id) or Task(task_id, event.project_id, None)
+        found = known.get(task_id)
+        old = None if found and _is_another(task.created_at, found) else found
+        row = {
+            "project_id": event.project_id,
+            "id": task_id,
+            "image": task.image or (old and old["image"]) or None,
+            "created_at": task.created_at or (old and old["created_at"]),
+            "deleted": task_id in deleted or bool(old and old["deleted"]),
+        }
+        if found is None or any(found[name] != value for name, value in row.items()):
+            rows.append({**row, "recorded_at": now()})
     mine = tasks.c.project_id == event.project_id
     for some in chunks([row["id"] for row in rows]):
         connection.execute(tasks.delete().where(mine, tasks.c.id.in_(some)))
@@ -78,7 +85,11 @@ def _revisions(connection: Connection, event: Event, seq: int) -> list[dict[str,
         other = reported.get(correction.annotation_id)
         if other is None or correction.updated_at >= other.updated_at:
             reported[correction.annotation_id] = correction
-    known = _known_corrections(connection, list(reported))
+    known = {
+        id_: row
+        for id_, row in _known_corrections(connection, list(reported)).items()
+        if not _is_another(reported[id_].created_at, row)
+    }
     reported = {
         id_: correction
         for id_, correction in reported.items()
@@ -117,6 +128,14 @@ def _revisions(connection: Connection, event: Event, seq: int) -> list[dict[str,
             row["seq"] = old["seq"]  # saved again with nothing new to learn
         rows.append(row)
     return rows
+
+
+def _is_another(created_at: datetime | None, known: Mapping[str, Any]) -> bool:
+    """Whether what was created then is not what is known under its id: a Label Studio begun anew gives ids out again.
+
+    The known one was created before it was recorded, where nothing more precise was ever told of it.
+    """
+    return created_at is not None and created_at > (known["created_at"] or known["recorded_at"])
 
 
 def _deletions(connection: Connection, event: Event, seq: int) -> list[dict[str, Any]]:

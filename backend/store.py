@@ -137,6 +137,14 @@ class Store(Retrains):
         with self.reading() as connection:
             return list(connection.scalars(query.order_by(corrections.c.annotation_id)))
 
+    def known_tasks(self, project_id: int, recorded_before: datetime) -> list[int]:
+        """Tasks not deleted that were last heard of before that moment."""
+        query = sa.select(tasks.c.id).where(
+            tasks.c.project_id == project_id, ~tasks.c.deleted, tasks.c.recorded_at < recorded_before
+        )
+        with self.reading() as connection:
+            return list(connection.scalars(query.order_by(tasks.c.id)))
+
     def add_drafts(self, served: Iterable[Draft]) -> None:
         """Record drafts; of two for the same project, task, version and image the first stays."""
         of_project: dict[int, list[Draft]] = {}

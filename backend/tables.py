@@ -59,14 +59,17 @@ events = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# `deleted` rows are tombstones; they stay so that a late event does not bring the task back.
+# `deleted` rows are tombstones; they stay so that a late event does not bring the task back. `created_at` tells a task
+# from another that a Label Studio begun anew has given the same id.
 tasks = sa.Table(
     "tasks",
     metadata,
     sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("image", sa.Text),
+    sa.Column("created_at", Time),
     sa.Column("deleted", sa.Boolean, nullable=False),
+    sa.Column("recorded_at", Time, nullable=False),
 )
 
 
@@ -77,6 +80,7 @@ def _revision_columns() -> list[sa.Column]:
         sa.Column("task_id", sa.BigInteger),
         sa.Column("texts", sa.JSON, nullable=False),
         sa.Column("typed", sa.JSON, nullable=False),
+        sa.Column("created_at", Time),
         sa.Column("updated_at", Time),
         sa.Column("was_cancelled", sa.Boolean, nullable=False),
         sa.Column("ground_truth", sa.Boolean, nullable=False),

@@ -134,7 +134,8 @@ def _tasks(entries: Sequence[Any], project_id: int, tags: Tags) -> tuple[Task, .
         task = _object(entry, "A task")
         data = task.get("data")
         image = data.get(tags.data_key) if isinstance(data, dict) else None
-        tasks.append(Task(_id(task, "a task"), project_id, image if isinstance(image, str) and image.strip() else None))
+        image = image if isinstance(image, str) and image.strip() else None
+        tasks.append(Task(_id(task, "a task"), project_id, image, _optional_time(task.get("created_at"))))
     return tuple(tasks)
 
 
@@ -161,6 +162,7 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         lead_time_seconds=_seconds(annotation.get("lead_time")),
         parent_prediction=_reference(annotation.get("parent_prediction")),
         typed=typed,
+        created_at=_optional_time(annotation.get("created_at")),
     )
 
 
@@ -251,11 +253,18 @@ def _ids(entries: Sequence[Mapping[str, Any]], noun: str) -> tuple[int, ...]:
 
 
 def _time(value: Any, owner: str) -> datetime:
+    moment = _optional_time(value)
+    if moment is None:
+        raise RequestError(f'{owner} has no valid "updated_at" (an ISO 8601 time is needed).')
+    return moment
+
+
+def _optional_time(value: Any) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise RequestError(f'{owner} has no valid "updated_at" (an ISO 8601 time is needed).') from error
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _seconds(value: Any) -> float | None:

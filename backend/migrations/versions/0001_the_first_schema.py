@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("task_id", sa.BigInteger()),
         sa.Column("texts", sa.JSON(), nullable=False),
         sa.Column("typed", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime()),
         sa.Column("updated_at", sa.DateTime()),
         sa.Column("was_cancelled", sa.Boolean(), nullable=False),
         sa.Column("ground_truth", sa.Boolean(), nullable=False),
@@ -59,6 +60,7 @@ def upgrade() -> None:
         sa.Column("task_id", sa.BigInteger()),
         sa.Column("texts", sa.JSON(), nullable=False),
         sa.Column("typed", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime()),
         sa.Column("updated_at", sa.DateTime()),
         sa.Column("was_cancelled", sa.Boolean(), nullable=False),
         sa.Column("ground_truth", sa.Boolean(), nullable=False),
@@ -168,7 +170,9 @@ def upgrade() -> None:
         sa.Column("project_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("image", sa.Text()),
+        sa.Column("created_at", sa.DateTime()),
         sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "id", name="pk_tasks"),
     )
 

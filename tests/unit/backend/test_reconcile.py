@@ -50,6 +50,33 @@ def _later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "now", lambda: datetime.now(UTC) + timedelta(hours=1))
 
 
+@pytest.mark.usefixtures("_later")
+def test_tasks_deleted_without_an_event_are_forgotten(store: Store) -> None:
+    studio = Studio([exported(1), exported(2)], [exported(2)])
+    reconcile(1, studio, store)  # type: ignore[arg-type]
+    assert store.counts(1).tasks == 2
+    reconcile(1, studio, store)  # type: ignore[arg-type]
+    assert store.counts(1).tasks == 1
+    assert store.get_task(1, 1) is None
+
+
+@pytest.mark.usefixtures("_later")
+def test_a_label_studio_begun_anew_under_the_same_ids_loses_nothing(store: Store) -> None:
+    before, after = "2026-01-01T00:00:00Z", (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    first = exported(1, "a red dot", created_at=before) | {"created_at": before}
+    second = exported(1, "a blue square", second=10**9, created_at=after) | {"created_at": after}
+    second["data"] = {"image": "/data/upload/1/another.jpg"}
+    reconcile(1, Studio([first]), store)  # type: ignore[arg-type]
+    reconcile(1, Studio([]), store)  # type: ignore[arg-type]
+    assert store.corrections(1) == []
+    reconcile(1, Studio([first]), store)  # type: ignore[arg-type]
+    assert store.corrections(1) == [], "the same one is dead for good"
+    assert reconcile(1, Studio([second]), store).new == 1  # type: ignore[arg-type]
+    assert [(row.texts, row.image) for row in store.corrections(1)] == [
+        (("a blue square",), "/data/upload/1/another.jpg")
+    ]
+
+
 def test_captions_a_project_already_has_count(store: Store) -> None:
     found = reconcile(1, Studio([exported(1), exported(2, "a blue dot")]), store)  # type: ignore[arg-type]
     assert str(found) == (

@@ -65,6 +65,18 @@ def test_no_late_update_undoes_a_deletion(store: Store, known: bool) -> None:
     assert store.corrections(1, usable=False) == []
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_id_given_out_again_after_a_deletion_is_another_annotation(store: Store, known: bool) -> None:
+    if known:
+        store.record(saved(correction(1, created_at=LONG_AGO)))
+    store.record(saved(action="ANNOTATIONS_DELETED", deleted_annotations=(1,)))
+    anew = datetime.now(UTC) + timedelta(seconds=1)
+    store.record(saved(correction(1, "late", 9, created_at=LONG_AGO)))
+    assert texts(store) == {}
+    assert store.record(saved(correction(1, "of another", 1, created_at=anew))).new_corrections == 1
+    assert texts(store) == {1: ("of another",)}
+
+
 def test_a_deleted_task_takes_its_annotations_with_it_and_later_ones_too(store: Store) -> None:
     store.record(saved(correction(1), correction(2, task_id=1), correction(3)))
     store.record(saved(action="TASKS_DELETED", deleted_tasks=(1,)))

@@ -259,6 +259,8 @@ def test_export() -> None:
         (5, 4, ("draft caption for task 4",), False, False),
         (6, 5, ("imported caption",), False, True),
     ]
+    assert [task.created_at for task in tasks] == [datetime.fromisoformat(entry["created_at"]) for entry in export]
+    assert corrections[0].created_at == datetime.fromisoformat(export[0]["annotations"][0]["created_at"])
 
 
 def test_an_export_agrees_with_the_events_it_repeats() -> None:
