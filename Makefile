@@ -23,11 +23,18 @@ help:  ## this list
 
 .tools/bin/uv:
 	@echo "Fetching uv into .tools"
-	@python3 -m venv .tools && .tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@if python3 -c "import ensurepip" 2>/dev/null; then \
+		python3 -m venv --clear .tools && .tools/bin/python -m pip install --quiet --disable-pip-version-check uv; \
+	elif python3 -m pip --version >/dev/null 2>&1; then \
+		python3 -m pip install --quiet --disable-pip-version-check --upgrade --target .tools/lib uv && \
+		mkdir -p .tools/bin && ln -sf ../lib/bin/uv .tools/bin/uv; \
+	else \
+		echo "Python's venv is missing: install python3-venv (apt install python3-venv), or uv itself." >&2; exit 1; \
+	fi
 
 $(READY): requirements.lock pyproject.toml | $(UV)
 	@echo "Making the environment in $(VENV) (about 6 GB, most of it PyTorch)"
-	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@test -x $(BIN)/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
@@ -40,6 +47,7 @@ up: $(READY)  ## Label Studio, the ML backend, its worker and Redis; IMAGES= CHE
 		$(if $(PORT),--port $(PORT)) $(if $(LS_PORT),--label-studio-port $(LS_PORT))
 
 demo: $(READY)  ## the whole loop with a simulated annotator in a real Label Studio; SEED=
+	@rm -rf "$(DATA)/demo-$(SEED)"
 	@$(BIN)/python -m demo --seed $(SEED) --data-dir "$(DATA)/demo-$(SEED)"
 
 test: $(READY)  ## every test, linters included

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -44,6 +45,32 @@ def test_every_make_variable_reaches_the_command() -> None:
     printed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for value in ("/photos", "/checkpoint", "9191", "8181", "/elsewhere"):
         assert value in printed
+
+
+@pytest.mark.parametrize(("has_pip", "made"), [(True, True), (False, False)])
+def test_uv_is_fetched_or_missed_clearly_where_python_has_no_venv(tmp_path: Path, has_pip: bool, made: bool) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    install = "mkdir -p .tools/lib/bin; echo uv > .tools/lib/bin/uv"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; *"pip --version") exit {int(not has_pip)};; '
+        f'*"pip install"*) {install};; *) exit 9;; esac\n'
+    )
+    python.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
+    argv = ["make", ".tools/bin/uv"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == made
+    assert (tmp_path / ".tools" / "bin" / "uv").exists() == made
+    assert ("install python3-venv" in done.stderr) != made
+
+
+def test_what_was_left_half_done_does_not_stand_in_the_way() -> None:
+    argv = ["make", "--dry-run", "--always-make", "demo", "SEED=7", "DATA=/elsewhere"]
+    printed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "venv --quiet --allow-existing" in printed
+    assert printed.index('rm -rf "/elsewhere/demo-7"') < printed.index("-m demo --seed 7")
 
 
 def test_the_tree_names_only_what_is_there() -> None:

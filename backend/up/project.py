@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from tqdm import tqdm
 
@@ -20,6 +23,8 @@ from backend.up.steps import say, step
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 SCENES_SEED = 2026
+_UPLOAD = re.compile(r"/data/upload/\d+/[0-9a-f]{8}-([^/]*)$")
+_NAME_LENGTH = 40
 UPLOAD_AT_ONCE = 25  # small enough for a smooth progress bar, large enough to be quick
 
 
@@ -56,11 +61,16 @@ def open_project(settings: Settings, images: Images) -> int:
     assert settings.label_studio_api_key
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
     known = _Known(settings.data_dir / "label-studio" / "projects.json")
+    mark = f"Made by captioner up from {images.key}"
+    there = {project["id"]: project.get("description") for project in client.projects()}
     project_id = known.get(images.key)
-    if project_id is None or project_id not in {project["id"] for project in client.projects()}:
+    if project_id not in there:  # or made by a run that was killed before it could note the number
+        project_id = next((id_ for id_, description in there.items() if description == mark), None)
+    if project_id is None:
         with step("Creating the project", f"Project “{images.title}” created"):
-            project_id = client.create_project(images.title, labeling_config.shipped("caption"))["id"]
-        known.add(images.key, project_id)
+            config = labeling_config.shipped("caption")
+            project_id = int(client.create_project(images.title, config, description=mark)["id"])
+    known.add(images.key, project_id)
     _import(client, project_id, images, settings.data_dir)
     return project_id
 
@@ -82,20 +92,50 @@ def connect_project(settings: Settings, backend_url: str, project_id: int, store
 
 def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path) -> None:
     """Upload what is not in the project yet; the list of what is grows with each batch, so that an interrupted
-    import goes on where it was."""
+    import goes on where it was. A batch may have arrived without having been noted."""
     done_file = data_dir / "label-studio" / f"imported-{project_id}.txt"
     done = set(done_file.read_text().splitlines()) if done_file.exists() else set()
     missing = [path for path in images.paths if str(path) not in done]
     if not missing:
         return
+    unnoted = Counter(_uploads(client, project_id)) - Counter(_kept_name(Path(path).name) for path in done)
+    arrived = [path for path in missing if _taken(unnoted, _kept_name(path.name))]
+    _note(done_file, arrived)
+    if not (missing := [path for path in missing if path not in set(arrived)]):
+        return
     with tqdm(total=len(missing), desc="Importing images", unit="image", leave=False) as bar:
         for begin in range(0, len(missing), UPLOAD_AT_ONCE):
             batch = missing[begin : begin + UPLOAD_AT_ONCE]
             client.upload_images(project_id, batch)
-            with done_file.open("a") as file:
-                file.writelines(f"{path}\n" for path in batch)
+            _note(done_file, batch)
             bar.update(len(batch))
     say(f"✓ {len(missing)} images imported")
+
+
+def _note(done_file: Path, paths: Sequence[Path]) -> None:
+    with done_file.open("a") as file:
+        file.writelines(f"{path}\n" for path in paths)
+
+
+def _uploads(client: LabelStudio, project_id: int) -> Iterator[str]:
+    """Names of the files that the project's tasks show, as `_kept_name` has them."""
+    for task in client.tasks(project_id):
+        for value in task["data"].values():
+            if isinstance(value, str) and (found := _UPLOAD.search(unquote(value))):
+                yield found[1][:_NAME_LENGTH]
+
+
+def _kept_name(name: str) -> str:
+    """What Label Studio makes of a file's name (Django's `get_valid_filename`); it shortens long ones at their end."""
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))[:_NAME_LENGTH]
+
+
+def _taken(names: Counter[str], name: str) -> bool:
+    """Whether the name is among them; it is taken out, so that each counts once."""
+    if names[name] < 1:
+        return False
+    names[name] -= 1
+    return True
 
 
 class _Known:

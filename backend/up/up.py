@@ -28,8 +28,8 @@ from backend.up.state import forget, running, save
 from backend.up.steps import say, step
 
 LOAD_SECONDS = 120.0
-PORT_SECONDS = 15.0
-"""How long processes of an `up` that was killed may keep its ports."""
+PORT_SECONDS, KILLED_PORT_SECONDS = 1.0, 15.0
+"""How long processes of an `up` that ended, or was killed when it was ready, may keep its ports."""
 LABEL_STUDIO_PORT = 8080
 SCENES = 100
 """Generated scenes imported for a newcomer without photos."""
@@ -124,7 +124,7 @@ class Up:
                 )
             mine.append((self._label_studio_port, "127.0.0.1", "--label-studio-port (LS_PORT=)"))
         for port, host, flag in mine:
-            check(port, host, flag, PORT_SECONDS if self._killed_before else 0.0)
+            check(port, host, flag, KILLED_PORT_SECONDS if self._killed_before else PORT_SECONDS)
 
     def _start_redis(self) -> None:
         if self._settings.redis_url:

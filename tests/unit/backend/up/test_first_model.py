@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from backend.registry import ModelVersion, Registry
 from backend.store import Store
 from backend.up import first_model
 from backend.up.first_model import STARTER, adopt, promote_given, promote_starter
+from backend.up.processes import end_with_parent
 
 
 @pytest.fixture
@@ -71,6 +74,22 @@ def test_another_checkpoint_is_promoted_though_it_has_served_before(registry: Re
     for given in ("mine", "other", "mine"):
         promote_given(registry, 1, given)
         assert registry.champions()[1] == given
+
+
+def test_the_starter_is_trained_on_the_device_that_was_asked_for(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def run(argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.append((argv, options["preexec_fn"]))
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert first_model.starter(registry, tmp_path, "cuda:1") == STARTER
+    [(argv, preexec)] = asked
+    assert argv[argv.index("--device") + 1] == "cuda:1"
+    assert preexec is end_with_parent, "it ends with an `up` that is killed"
 
 
 def test_the_starter_takes_nobodys_place(registry: Registry) -> None:

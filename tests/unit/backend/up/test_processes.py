@@ -107,4 +107,4 @@ def test_the_web_worker_dies_with_its_arbiter_though_a_request_is_being_served(t
     finally:
         arbiter.kill()
         arbiter.wait()
-    assert is_free(port)
+    await_true(lambda: is_free(port), 3)
