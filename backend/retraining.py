@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPLAY_FACTOR = 2
+REPLAY_FACTOR = 1
 """Rows replayed of what a champion was first trained on, at most, for each row of corrections."""
 FETCHING = 8  # images at once
 FIRST_MODEL_STEPS = 600
@@ -185,6 +186,7 @@ class Retraining:
 
     def _fitted(self, corrected: list[manifest.Row], champion: ModelVersion | None, out: Path) -> Path:
         """A checkpoint at `out` that has learnt the corrections."""
+        from training.checkpoint import encoder_of
         from training.fit import train
 
         def tell(progress: Progress) -> None:
@@ -197,8 +199,9 @@ class Retraining:
             "style": Style.of([text for row in corrected for text in row.references]),
         }
         if champion is not None:
-            rows = [*corrected, *self._replay(corrected, champion)]
-            return train(rows, out, TrainingConfig.retraining(), start_from=champion.checkpoint, **common)
+            rows = [*corrected, *self._in_its_words(self._replay(corrected, champion), champion)]
+            config = TrainingConfig.retraining(encoder_of(champion.checkpoint))
+            return train(rows, out, config, start_from=champion.checkpoint, **common)
         try:
             config = _first_model(self._settings.encoder, self._settings.encoder_weights, len(corrected))
             return train(corrected, out, config, **common)
@@ -227,6 +230,22 @@ class Retraining:
         rows = [found[sha256] for sha256 in sorted(found)]
         wanted = min(len(rows), REPLAY_FACTOR * len(corrected))
         return random.Random(self._retrain.snapshot).sample(rows, wanted)
+
+    def _in_its_words(self, rows: list[manifest.Row], champion: ModelVersion) -> list[manifest.Row]:
+        """The rows with the champion's captions in place of the human ones (Kim & Rush, 2016: sequence-level
+        distillation).
+
+        They keep its manner of speaking: annotators mend what is wrong in a draft and leave its wording, and so should
+        the retrain.
+        """
+        from training import checkpoint
+        from training.evaluate import hypotheses
+
+        if not rows:
+            return []
+        captioner = checkpoint.load(champion.checkpoint, self._settings.device)
+        told = hypotheses(captioner, rows, None, self._settings.data_dir / "features")
+        return [replace(row, references=(item.text,)) for row, item in zip(rows, told, strict=True) if item.text]
 
     def _lineage(self, version: ModelVersion) -> Iterable[ModelVersion]:
         yield version

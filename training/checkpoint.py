@@ -36,6 +36,7 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
         "extra": extra or {},
     }
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    replaced = folder.with_name(f"{unfinished.name}.replaced")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -45,15 +46,18 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
         save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
         _settle(unfinished / WEIGHTS)
         if folder.exists():
-            replaced = folder.with_name(f".{folder.name}.{os.getpid()}.replaced")
             folder.rename(replaced)
+        try:
             unfinished.rename(folder)
-            shutil.rmtree(replaced)
-        else:
-            unfinished.rename(folder)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(folder)
+            raise
     except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
         raise CheckpointError(f"The checkpoint {folder} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
     return folder
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from training.fit import Progress
     from training.manifest import Row
 
-STARTER_SCENES = 2000
+STARTER_SCENES = 1600
 STARTER_SEED = 1
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -83,21 +83,23 @@ def train(
     **changes: Any,
 ) -> None:
     """Train a captioner and write its checkpoint to --out."""
+    from training.checkpoint import encoder_of
     from training.config import TrainingConfig
 
     changes = {name: value for name, value in changes.items() if value is not None}
     if scenes:
         from training.scenes import write
 
+        config = TrainingConfig.starter(**changes)
         folder = data_dir or out.with_name(f"{out.name}-scenes")
         click.echo(f"Drawing {limit or STARTER_SCENES} scenes into {folder}.")
         write(folder, limit or STARTER_SCENES, STARTER_SEED)
-        rows, config = _rows(None, None, folder / "manifest.jsonl", None, None), TrainingConfig.starter(**changes)
+        rows = _rows(None, None, folder / "manifest.jsonl", None, None)
         cache_dir = folder / "cache"
     else:
         rows = _rows(dataset, data_dir, manifest_file, None, limit)
         if start_from:
-            config = TrainingConfig.retraining(**changes)
+            config = TrainingConfig.retraining(encoder_of(start_from), **changes)
         else:
             weights = encoder_weights or ("none" if encoder == "small_cnn" else "imagenet")
             config = TrainingConfig.photos(encoder, weights, **changes)
@@ -143,7 +145,7 @@ def evaluate(
     checkpoints.read_info(checkpoint)
     rows = _rows(dataset, data_dir, manifest_file, split or (None if manifest_file else "dev"), limit)
     captioner = checkpoints.load(checkpoint, device)
-    decoding = replace(captioner.decoding, beam=beam).validate() if beam else captioner.decoding
+    decoding = replace(captioner.decoding, beam=beam).validate() if beam is not None else captioner.decoding
     with tqdm(total=len(rows), desc="Captioning", unit="image", leave=False) as bar:
 
         def show(done: int, total: int) -> None:
@@ -193,7 +195,7 @@ def caption(checkpoint: Path, images: Sequence[Path], beam: int | None, device: 
 
     checkpoints.read_info(checkpoint)
     captioner = checkpoints.load(checkpoint, device)
-    decoding = replace(captioner.decoding, beam=beam).validate() if beam else None
+    decoding = replace(captioner.decoding, beam=beam).validate() if beam is not None else None
     failed = 0
     for image, found in zip(images, captioner.caption(images, decoding), strict=True):
         if isinstance(found, DataError):

@@ -157,7 +157,7 @@ class TrainingConfig(Config):
     transform: TransformConfig = field(default_factory=TransformConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     epochs: int = 15
-    batch_size: int = 64  # images
+    batch_size: int = 32  # images
     captions_per_image: int = 5  # at most, drawn anew each epoch
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 1e-3  # only where encoder.trained is "all"
@@ -207,7 +207,7 @@ class TrainingConfig(Config):
             encoder=EncoderConfig("small_cnn", "none", "all"),
             decoder=DecoderConfig(embedding=64, hidden=128, heads=4),
             transform=_small_transform(),
-            epochs=18,
+            epochs=16,
             batch_size=16,  # many small steps: each scene has little to say, and the CNN begins from nothing
             captions_per_image=2,
             learning_rate=4e-3,
@@ -226,9 +226,9 @@ class TrainingConfig(Config):
         `encoder` is the champion's: a small one that is trained together with its decoder learns in larger steps.
         """
         if encoder is not None and encoder.trained == "all":
-            config = cls.starter(epochs=30, learning_rate=3e-3, encoder_learning_rate=3e-3, min_count=1)
+            config = cls.starter(epochs=25, learning_rate=3e-3, encoder_learning_rate=3e-3, min_count=1)
         else:
-            config = cls(epochs=12, batch_size=32, captions_per_image=2, learning_rate=5e-4, min_count=1)
+            config = cls(epochs=12, batch_size=32, captions_per_image=2, learning_rate=2e-4, min_count=1)
         return dataclasses.replace(config, **changes).validate()
 
 

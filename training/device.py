@@ -38,11 +38,14 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 @contextmanager
-def few_threads(wanted: bool = True) -> Iterator[None]:
-    """One CPU thread inside, where `wanted`: small networks lose more by the threads' waiting than they gain."""
+def training_threads(small: bool) -> Iterator[None]:
+    """One CPU thread inside for a small network, half of them for others.
+
+    A recurrent network is many small steps that each wait for the slowest thread: beside a busy web server all cores
+    are several times slower than half of them.
+    """
     before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1 if small else max(1, before // 2))
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from training import checkpoint, encoder, manifest, transforms
 from training.batches import Batch, batches
 from training.config import TrainingConfig
-from training.device import autocast, choose, few_threads
+from training.device import autocast, choose, training_threads
 from training.errors import DataError
 from training.features import Inputs
 from training.manifest import Row
@@ -81,12 +81,12 @@ def train(
     captioner = _learner(captions, config, start_from).to(choose(device))
     captioner.style = style or Style.of(captions)
 
-    with few_threads(captioner.encoder.config.name == "small_cnn"):
-        inputs = Inputs(captioner, rows, cache_dir, lambda done, total: tell("prepare", 0, done, total, None))
-        learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
-        judged = [row for row in inputs.rows if row.split == manifest.DEV]
-        if not learned:
-            raise DataError(f"None of the {len(rows)} images to train on can be read, such as {rows[0].image}.")
+    inputs = Inputs(captioner, rows, cache_dir, lambda done, total: tell("prepare", 0, done, total, None))
+    learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
+    judged = [row for row in inputs.rows if row.split == manifest.DEV]
+    if not learned:
+        raise DataError(f"None of the {len(rows)} images to train on can be read, such as {rows[0].image}.")
+    with training_threads(small=captioner.encoder.config.name == "small_cnn"):
         dev_loss = _learn(captioner, inputs, learned, judged, config, tell)
     record = {
         "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},

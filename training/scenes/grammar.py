@@ -9,14 +9,16 @@ from training.metrics import word_edits
 from training.scenes.world import Group, Scene
 from training.vocabulary import tokenize
 
+# How likely people are to say it stands beside each phrase: they have habits, and a captioner picks them up.
 _RELATIONS = {
-    "left": ("to the left of", "left of", "next to", "beside"),
-    "right": ("to the right of", "right of", "next to", "beside"),
-    "above": ("above", "over"),
-    "below": ("below", "under"),
-    "inside": ("inside",),
-    "around": (),  # people name the inner thing first
+    "left": {"to the left of": 8.0, "left of": 2.0, "next to": 1.0, "beside": 1.0},
+    "right": {"to the right of": 2.0, "right of": 0.5, "next to": 0.3, "beside": 0.3},
+    "above": {"above": 8.0, "over": 2.0},
+    "below": {"below": 1.5, "under": 0.8},
+    "inside": {"inside": 8.0},
+    "around": {},  # people name the inner thing first
 }
+_BARE, _IS, _SITS, _THERE, _SHOWS = 8.0, 2.0, 0.6, 1.5, 0.5
 _INVERSE = {
     "left": "right",
     "right": "left",
@@ -31,9 +33,11 @@ _NUMBERS = {2: "two", 3: "three"}
 def captions(scene: Scene, seed: int) -> list[str]:
     """Five different true captions as five people might write them: four in full detail, one with less."""
     lot = random.Random(f"{scene.seed}:{seed}")
-    full = list(dict.fromkeys(_sentences(scene, sized=True, placed=True)))
+    full = dict(_sentences(scene, sized=True, placed=True))
     rest = [text for text in phrasings(scene) if text not in full]
-    chosen = [*lot.sample(full, 4), lot.choice(rest)]
+    # the largest of u ** (1 / weight) draw without replacement by weight (Efraimidis & Spirakis, 2006)
+    drawn = sorted(full, key=lambda text: lot.random() ** (1 / full[text]), reverse=True)
+    chosen = [*drawn[:4], lot.choice(rest)]
     lot.shuffle(chosen)
     return chosen
 
@@ -41,7 +45,7 @@ def captions(scene: Scene, seed: int) -> list[str]:
 def phrasings(scene: Scene) -> list[str]:
     """All captions of the grammar that are true of the scene and name everything in it, most detailed first."""
     claims = [(sized, placed) for sized in (True, False) for placed in (True, False)]
-    return list(dict.fromkeys(text for claim in claims for text in _sentences(scene, *claim)))
+    return list(dict.fromkeys(text for claim in claims for text, _ in _sentences(scene, *claim)))
 
 
 def is_true(caption: str, scene: Scene) -> bool:
@@ -57,7 +61,8 @@ def closest(draft: str, scene: Scene) -> str:
     return min(phrasings(scene), key=lambda text: word_edits(draft, text))
 
 
-def _sentences(scene: Scene, sized: bool, placed: bool) -> Iterator[str]:
+def _sentences(scene: Scene, sized: bool, placed: bool) -> Iterator[tuple[str, float]]:
+    """Sentences with how likely people are to choose them."""
     first, *others = scene.groups
     if not others:
         for tail in _places(first) if placed else ("",):
@@ -68,21 +73,21 @@ def _sentences(scene: Scene, sized: bool, placed: bool) -> Iterator[str]:
     directions = ((first, scene.relation, second), (second, _INVERSE[scene.relation], first))
     for subject, relation, other in directions:
         if placed:
-            for word in _RELATIONS[relation]:
-                yield from _frames(subject, sized, f"{word} {_noun(other, sized)}")
+            for word, weight in _RELATIONS[relation].items():
+                yield from _frames(subject, sized, f"{word} {_noun(other, sized)}", weight=weight)
         else:
             yield from _frames(subject, sized, "", f" and {_noun(other, sized)}")
 
 
-def _frames(subject: Group, sized: bool, tail: str, also: str = "") -> Iterator[str]:
+def _frames(subject: Group, sized: bool, tail: str, also: str = "", weight: float = 1.0) -> Iterator[tuple[str, float]]:
     several = len(subject.things) > 1
     noun = _noun(subject, sized) + also
     if tail:
-        yield _sentence(f"{noun} {'are' if several else 'is'} {tail}")
-        yield _sentence(f"{noun} {'sit' if several else 'sits'} {tail}")
-    yield _sentence(f"{noun} {tail}")
-    yield _sentence(f"there {'are' if several else 'is'} {noun} {tail}")
-    yield _sentence(f"the picture shows {noun} {tail}")
+        yield _sentence(f"{noun} {'are' if several else 'is'} {tail}"), weight * _IS
+        yield _sentence(f"{noun} {'sit' if several else 'sits'} {tail}"), weight * _SITS
+    yield _sentence(f"{noun} {tail}"), weight * _BARE
+    yield _sentence(f"there {'are' if several else 'is'} {noun} {tail}"), weight * _THERE
+    yield _sentence(f"the picture shows {noun} {tail}"), weight * _SHOWS
 
 
 def _noun(group: Group, sized: bool) -> str:

@@ -18,7 +18,8 @@ from backend.store import Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training import manifest
-from training.config import TrainingConfig
+from training.config import EncoderConfig, TrainingConfig
+from training.decoding import Hypothesis
 from training.errors import TrainingError
 from training.manifest import HELD_OUT, TRAIN, Row
 
@@ -44,6 +45,7 @@ class Trainings:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     stand_in = Trainings()
     monkeypatch.setattr("training.fit.train", stand_in)
+    monkeypatch.setattr("training.checkpoint.encoder_of", lambda folder: EncoderConfig("small_cnn", "none", "all"))
     return stand_in
 
 
@@ -73,7 +75,15 @@ def _retrain(configured: Settings, captions: dict[int, tuple[bytes, str]], studi
     return Retraining(configured, store, claimed, Pulse(store, claimed))
 
 
-def test_what_is_replayed(tmp_path: Path, contents: list[bytes], trainings: Trainings) -> None:
+def test_what_is_replayed(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.checkpoint.load", lambda folder, device: folder.name)
+
+    def told(captioner: str, rows: list[Row], decoding: None, cache_dir: Path) -> list[Hypothesis]:
+        return [Hypothesis("" if number == 0 else f"{captioner} says", 0.5, ()) for number, _ in enumerate(rows)]
+
+    monkeypatch.setattr("training.evaluate.hypotheses", told)
     held_out = [content for content in contents if _row(content).split == HELD_OUT]
     others = contents[len(held_out) :]
     assert len(held_out) > 5
@@ -97,11 +107,11 @@ def test_what_is_replayed(tmp_path: Path, contents: list[bytes], trainings: Trai
             retraining.run()
     corrected, replayed = first[:10], first[10:]
     assert {row.references[0] for row in corrected} == {f"picture {number}" for number in range(1, 11)}
-    assert len(replayed) == 20, "twice the corrections"
-    assert {row.references for row in replayed} == {("of the base",)}
+    assert len(replayed) == 9, "as many as the corrections, but for the one of which the champion said nothing"
+    assert {row.references for row in replayed} == {("champion says",)}
     assert {row.split for row in first} == {TRAIN}
     assert not {row.sha256 for row in first} & {_row(content).sha256 for content in held_out}
-    assert len({row.sha256 for row in first}) == 30, "no image twice"
+    assert len({row.sha256 for row in first}) == 19, "no image twice"
     assert trainings.rows == first, "the same sample each time"
     assert trainings.options["start_from"] == tmp_path / "champion"
     assert (trainings.options["style"].capitalise, trainings.options["style"].full_stop) == (False, False)

@@ -1,0 +1,68 @@
+"""Tiny captioners: enough weights to run every line, few enough to run it in milliseconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from training import manifest
+from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
+from training.manifest import Row
+from training.model import Captioner
+from training.vocabulary import Style, Vocabulary
+
+COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220), "white": (250, 250, 250)}
+TRANSFORM = TransformConfig(side=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+DECODER = DecoderConfig(embedding=16, hidden=32, heads=2)
+
+
+@pytest.fixture
+def tiny() -> Captioner:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.build(["a red picture", "a blue picture of nothing"])
+    encoder = EncoderConfig("small_cnn", "none", "none")
+    return Captioner(
+        encoder, DECODER, TRANSFORM, DecodingConfig(beam=3, max_length=6), vocabulary, Style(True, True)
+    ).eval()
+
+
+@pytest.fixture
+def tiny_config() -> TrainingConfig:
+    """Learns the colours of `coloured_rows` by heart within seconds."""
+    return TrainingConfig(
+        encoder=EncoderConfig("small_cnn", "none", "all"),
+        decoder=DECODER,
+        transform=TRANSFORM,
+        decoding=DecodingConfig(beam=3, max_length=8),
+        epochs=20,
+        batch_size=4,
+        learning_rate=6e-3,
+        encoder_learning_rate=3e-3,
+        label_smoothing=0.0,
+        dropout=0.0,
+        patience=0,
+    )
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[..., Path]:
+    def make(colour: str, name: str | None = None, size: tuple[int, int] = (40, 30)) -> Path:
+        path = tmp_path / (name or f"{colour}.png")
+        Image.new("RGB", size, COLOURS[colour]).save(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def coloured_rows(picture: Callable[..., Path]) -> list[Row]:
+    """Sixteen pictures of one colour each; their captions name it."""
+    rows = []
+    for number in range(4):
+        for colour in COLOURS:
+            path = picture(colour, f"{colour}-{number}.png", (40 + number, 30))
+            captions = (f"A {colour} picture.", f"This is a picture in {colour}.")
+            rows.append(Row(path, manifest.hash_file(path), captions))
+    return rows

@@ -1,0 +1,96 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.errors import DataError
+from training.features import Cache, Inputs
+from training.manifest import Row, hash_file
+from training.model import Captioner
+
+
+def arrays(count: int, start: int = 0) -> np.ndarray:
+    return np.arange(start * 6, (start + count) * 6, dtype=np.float16).reshape(count, 2, 3)
+
+
+def test_grows_and_is_found_again(tmp_path: Path) -> None:
+    Cache(tmp_path, (2, 3), "float16").add(["a", "b"], arrays(2))
+    cache = Cache(tmp_path, (2, 3), "float16")
+    assert "a" in cache
+    assert "c" not in cache
+    cache.add(["c"], arrays(1, 2))
+    assert (cache.get(["c", "a", "c"]) == arrays(3)[[2, 0, 2]]).all()
+
+
+def test_two_writers_do_not_lose_or_double(tmp_path: Path) -> None:
+    one, other = Cache(tmp_path, (2, 3), "float16"), Cache(tmp_path, (2, 3), "float16")
+    one.add(["a", "b"], arrays(2))
+    other.add(["b", "c"], arrays(2, 1))
+    assert (Cache(tmp_path, (2, 3), "float16").get(["a", "b", "c"]) == arrays(3)).all()
+    assert (tmp_path / "arrays").stat().st_size == 3 * 6 * 2
+
+
+@pytest.mark.parametrize("harm", ["half an array", "half a line", "a line without its array"])
+def test_a_crash_costs_only_what_was_being_written(tmp_path: Path, harm: str) -> None:
+    Cache(tmp_path, (2, 3), "float16").add(["a", "b"], arrays(2))
+    if harm == "half an array":
+        with (tmp_path / "arrays").open("ab") as file:
+            file.write(b"12345")
+    else:
+        with (tmp_path / "index").open("a") as file:
+            file.write("c" if harm == "half a line" else "c\n")
+    cache = Cache(tmp_path, (2, 3), "float16")
+    assert "c" not in cache
+    cache.add(["c"], arrays(1, 2))
+    assert (Cache(tmp_path, (2, 3), "float16").get(["a", "b", "c"]) == arrays(3)).all()
+
+
+def test_another_shape_is_refused(tmp_path: Path) -> None:
+    Cache(tmp_path, (2, 3), "float16")
+    with pytest.raises(DataError, match="another shape"):
+        Cache(tmp_path, (2, 4), "float16")
+
+
+def test_each_image_is_encoded_once(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    encode = tiny.encode
+    monkeypatch.setattr(tiny, "encode", lambda pixels: encoded.append(len(pixels)) or encode(pixels))  # type: ignore[func-returns-value]
+    told: list[tuple[int, int]] = []
+    Inputs(tiny, coloured_rows[:3] + coloured_rows[:3], tmp_path, lambda done, total: told.append((done, total)))
+    again = Inputs(tiny, coloured_rows[:5], tmp_path)
+    assert encoded == [3, 2]
+    assert told == [(0, 3), (3, 3)]
+    hashes = [row.sha256 for row in coloured_rows[:5]]
+    with torch.inference_mode():
+        from training import transforms
+
+        fresh = encode(np.stack([transforms.load(row.image, 32) for row in coloured_rows[:5]])).float()
+    torch.testing.assert_close(again.grid(hashes).float(), fresh, rtol=2e-2, atol=2e-2)
+
+
+def test_other_weights_do_not_meet_old_features(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    hashes = [coloured_rows[0].sha256]
+    before = Inputs(tiny, coloured_rows[:1], tmp_path).grid(hashes)
+    with torch.no_grad():
+        for parameter in tiny.encoder.parameters():
+            parameter.mul_(2)
+    after = Inputs(tiny, coloured_rows[:1], tmp_path).grid(hashes)
+    assert not torch.allclose(before, after)
+
+
+def test_unreadable_images_are_left_out_and_told(
+    tiny: Captioner, picture: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = picture("red"), tmp_path / "bad.png"
+    bad.write_bytes(b"bad")
+    rows = [Row(good, hash_file(good), ("red",)), Row(bad, hash_file(bad), ("bad",))]
+    with caplog.at_level(logging.WARNING):
+        inputs = Inputs(tiny, rows, tmp_path / "cache")
+    assert inputs.rows == rows[:1]
+    assert "1 of 2 images are left out" in caplog.text
+    assert "bad.png" in caplog.text
