@@ -44,8 +44,8 @@ MEANINGS = {
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of the encoder.")
 @click.option("--encoder", default="mobilenet_v2", show_default=True)
-@click.option("--images", default=2000, show_default=True, help="Training images.")
-@click.option("--epochs", default=8, show_default=True)
+@click.option("--images", default=1500, show_default=True, help="Training images.")
+@click.option("--epochs", default=6, show_default=True)
 @click.option("--photos", default=60, show_default=True, help="Photos to correct.")
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(data: Path, weights: Path, encoder: str, images: int, epochs: int, photos: int, quick: bool) -> None:
@@ -62,6 +62,7 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
     checkpoint = folder / "flickr8k"
     argv = [sys.executable, "-P", "-m", "backend.cli", "train", "--dataset", "flickr8k", "--data-dir", str(data)]
     argv += ["--encoder", encoder, "--encoder-weights", str(weights), "--limit", str(images), "--epochs", str(epochs)]
+    argv += ["--cache-dir", str(folder / "features")]
     begun = time.monotonic()
     if subprocess.run([*argv, "--out", str(checkpoint)], check=False).returncode:
         raise CaptionerError("The captioner could not be trained; its own message stands above.")

@@ -41,7 +41,7 @@ def _cache_option(command: Any) -> Any:
     return click.option(
         "--cache-dir",
         type=FOLDER,
-        default=Path("features"),
+        default=Path("data") / "features",
         show_default=True,
         help="Encoder outputs are kept here and computed once.",
     )(command)

@@ -36,5 +36,18 @@ def forget(data_dir: Path) -> bool:
     return True
 
 
+def banner(state: dict[str, Any]) -> str:
+    """The state for people: where to go and how to log in."""
+    lines = []
+    if "label_studio_url" in state:
+        lines += [
+            f"  Label Studio  {state['label_studio_url']}/projects/{state['project']}/data",
+            f"  login         {state['email']}",
+            f"  password      {state['password']}",
+        ]
+    lines += [f"  ML backend    {state['backend_url']}", "  what it does  captioner status", "  stop          Ctrl-C"]
+    return "\n".join(lines)
+
+
 def _path(data_dir: Path) -> Path:
     return data_dir / "run" / "up.json"

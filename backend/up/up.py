@@ -24,7 +24,7 @@ from backend.store import Store
 from backend.up import embedded_redis, first_model, label_studio_server, project
 from backend.up.ports import PortError, check
 from backend.up.processes import Child, ProcessError
-from backend.up.state import forget, running, save
+from backend.up.state import banner, forget, running, save
 from backend.up.steps import say, step
 
 LOAD_SECONDS = 120.0
@@ -111,7 +111,7 @@ class Up:
         state["settings"] = self._settings.to_env()
         save(self._data_dir, state)
         say(f"\nReady after {time.monotonic() - begun:.0f} s.")
-        say(_banner(state))
+        say(banner(state))
 
     def _check_ports(self) -> None:
         """Before anything is started that would have to be stopped again."""
@@ -253,7 +253,7 @@ class Up:
                 f"{', another '.join(other)}: stop it first (Ctrl-C), or choose another --data-dir (DATA=)."
             )
         say(f"Already running over {self._data_dir} (process {state['pid']}).")
-        say(_banner(state))
+        say(banner(state))
         return 0
 
     def _asked_otherwise(self, state: dict[str, Any]) -> list[str]:
@@ -285,18 +285,6 @@ def _answers(redis_url: str) -> bool:
     except CaptionerError:
         return False
     return True
-
-
-def _banner(state: dict[str, Any]) -> str:
-    lines = []
-    if "label_studio_url" in state:
-        lines += [
-            f"  Label Studio  {state['label_studio_url']}/projects/{state['project']}/data",
-            f"  login         {state['email']}",
-            f"  password      {state['password']}",
-        ]
-    lines += [f"  ML backend    {state['backend_url']}", "  what it does  captioner status", "  stop          Ctrl-C"]
-    return "\n".join(lines)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -1,0 +1,113 @@
+"""JSON values as Label Studio sends them, checked: what is no id, time or text is refused or passed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from backend.errors import RequestError
+
+SECRETS = frozenset({"token", "access_token", "task_data_login", "task_data_password"})
+GREATEST_ID = 2**63 - 1
+"""What a 64-bit column holds; Label Studio's ids are as wide."""
+
+DEEPEST = 100
+"""Levels of lists and objects in a payload; Label Studio's own have about ten."""
+
+LONGEST_LEAD_TIME_SECONDS = 1e9
+
+
+def both(body: Mapping[str, Any], noun: str) -> list[dict[str, Any]]:
+    """What stands under `noun` and under its plural, each an object or a list: Label Studio mixes all four."""
+    found: list[Any] = []
+    for key in (noun, f"{noun}s"):
+        value = body.get(key)
+        found += value if isinstance(value, list) else [] if value is None else [value]
+    return [object_of(item, f"The {noun} of a webhook call") for item in found]
+
+
+def reference(value: Any) -> int | None:
+    """An id given as a number or as an object with one; None for anything else (`null`, `{}`, no number of an id)."""
+    number = value.get("id") if isinstance(value, dict) else value
+    return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= GREATEST_ID else None
+
+
+def id_of(entry: Mapping[str, Any], noun: str) -> int:
+    number = reference(entry.get("id"))
+    if number is None:
+        raise RequestError(f'The "id" of {noun} is missing or not a 64-bit number.')
+    return number
+
+
+def ids_of(entries: Sequence[Mapping[str, Any]], noun: str) -> tuple[int, ...]:
+    return tuple(id_of(entry, noun) for entry in entries)
+
+
+def time_of(value: Any, owner: str) -> datetime:
+    moment = optional_time(value)
+    if moment is None:
+        raise RequestError(f'{owner} has no valid "updated_at" (an ISO 8601 time is needed).')
+    return moment
+
+
+def optional_time(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def seconds(value: Any) -> float | None:
+    """A duration; None for what is none, NaN and numbers beyond all floats included."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= LONGEST_LEAD_TIME_SECONDS else None
+
+
+def object_of(value: Any, owner: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestError(f"{owner} is not a JSON object.")
+    return value
+
+
+def list_at(body: Mapping[str, Any], key: str, owner: str) -> list[Any]:
+    value = body.get(key)
+    if not isinstance(value, list):
+        raise RequestError(f'{owner} has no list "{key}".')
+    return value
+
+
+def text_at(body: Mapping[str, Any], key: str, owner: str) -> str:
+    value = body.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise RequestError(f'{owner} has no text "{key}".')
+    return value
+
+
+def optional_text_at(body: Mapping[str, Any], key: str) -> str | None:
+    value = body.get(key)
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """The JSON value as every database can store it, whatever its sender let through.
+
+    Characters that no database takes, halves of surrogate pairs and NUL, become U+FFFD; NaN and infinity, which are no
+    JSON, become null. Raises RequestError where it is nested deeper than anything Label Studio sends.
+    """
+    if depth > DEEPEST:
+        raise RequestError(f"The request is nested more than {DEEPEST} levels deep.")
+    if isinstance(value, dict):
+        return {clean(key): clean(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clean(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_secrets(item) for key, item in value.items() if key not in SECRETS}
+    return [without_secrets(item) for item in value] if isinstance(value, list) else value
