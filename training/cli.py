@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from training.fit import Progress
     from training.manifest import Row
 
-STARTER_SCENES = 1600
+STARTER_SCENES = 1800
 STARTER_SEED = 1
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)

@@ -207,7 +207,7 @@ class TrainingConfig(Config):
             encoder=EncoderConfig("small_cnn", "none", "all"),
             decoder=DecoderConfig(embedding=64, hidden=128, heads=4),
             transform=_small_transform(),
-            epochs=16,
+            epochs=18,
             batch_size=16,  # many small steps: each scene has little to say, and the CNN begins from nothing
             captions_per_image=2,
             learning_rate=4e-3,
