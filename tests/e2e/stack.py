@@ -71,6 +71,12 @@ class Stack(Launch):
                         found.append(int(entry.name))
         return found
 
+    def kill_up(self) -> None:
+        """SIGKILL `up` itself."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
     def kill(self, word: str) -> None:
         """SIGKILL the first process whose command line holds the word."""
         os.kill(self.children(word)[0], signal.SIGKILL)

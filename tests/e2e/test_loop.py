@@ -153,6 +153,19 @@ def test_ctrl_c_stops_everything_and_a_second_up_goes_on(stack: Stack) -> None:
     assert len(task_ids(stack)) == 24  # nothing was imported twice
 
 
+def test_a_killed_up_leaves_nothing_behind_and_the_next_goes_on(stack: Stack) -> None:
+    champion = stack.project_status()["champion"]
+    task_id = task_ids(stack)[-4]
+    submit(stack, task_id, "Acknowledged just before the end.")
+    known = {row.annotation_id for row in corrections(stack)}
+    pids = stack.children("")
+    stack.kill_up()
+    await_true(lambda: not [pid for pid in pids if alive(pid)], 30, "every process to end")
+    assert stack.start() < 60
+    assert {row.annotation_id for row in corrections(stack)} == known
+    await_true(lambda: stack.project_status()["serving"] == champion, 10, "the champion")
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
