@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHOOSING_SHARE = 0.1
+"""Share of images whose corrections choose how far a candidate goes from the champion."""
 REPLAY_FACTOR = 1
 """Rows replayed of what a champion was first trained on, at most, for each row of corrections."""
 FETCHING = 8  # images at once
@@ -117,7 +119,7 @@ class Retraining:
                 texts, path, sha256 = item
                 known = rows[sha256].references if sha256 in rows else ()
                 references = tuple(dict.fromkeys((*known, *texts)))
-                split = manifest.HELD_OUT if _is_held_out(sha256) else manifest.TRAIN
+                split = split_of(sha256)
                 rows[sha256] = manifest.Row(path, sha256, references, split)
         away = [error for error in missing if isinstance(error, UnreachableImageError)]
         if away and self._retrain.postponed < MAX_POSTPONED:
@@ -134,7 +136,7 @@ class Retraining:
         from training.evaluate import evaluate
 
         rows = manifest.load(snapshot)
-        corrected = [row for row in rows if row.split == manifest.TRAIN]
+        corrected = [row for row in rows if row.split != manifest.HELD_OUT]
         held_out = [row for row in rows if row.split == manifest.HELD_OUT]
         if not corrected:
             raise TrainingError(
@@ -199,15 +201,39 @@ class Retraining:
             "style": Style.of([text for row in corrected for text in row.references]),
         }
         if champion is not None:
-            rows = [*corrected, *self._in_its_words(self._replay(corrected, champion), champion)]
+            learnt = [row for row in corrected if row.split == manifest.TRAIN] or corrected
+            rows = [*learnt, *self._in_its_words(self._replay(corrected, champion), champion)]
             config = TrainingConfig.retraining(encoder_of(champion.checkpoint))
-            return train(rows, out, config, start_from=champion.checkpoint, **common)
+            train(
+                [replace(row, split=manifest.TRAIN) for row in rows],
+                out,
+                config,
+                start_from=champion.checkpoint,
+                **common,
+            )
+            return self._blended(champion, out, [row for row in corrected if row not in learnt])
+        corrected = [replace(row, split=manifest.TRAIN) for row in corrected]
         try:
             config = _first_model(self._settings.encoder, self._settings.encoder_weights, len(corrected))
             return train(corrected, out, config, **common)
         except WeightsError as error:
             log.warning("%s A small encoder is trained from nothing instead.", error)
             return train(corrected, out, _first_model("small_cnn", "none", len(corrected)), **common)
+
+    def _blended(self, champion: ModelVersion, folder: Path, rows: list[manifest.Row]) -> Path:
+        """The checkpoint at `folder`, moved back towards the champion as far as that is better on `rows`."""
+        from training import blend, checkpoint
+
+        before, after = (checkpoint.load(each, self._settings.device) for each in (champion.checkpoint, folder))
+
+        def tell(done: int, total: int) -> None:
+            self._pulse.tell("blend", step=done, steps=total)
+
+        captioner, share = blend.best_blend(before, after, rows, self._settings.data_dir / "features", tell)
+        if share == 1.0:
+            return folder
+        log.info("%.0f %% of the way from %s is best on %d corrections.", 100 * share, champion.name, len(rows))
+        return checkpoint.save(folder, captioner, checkpoint.read_info(folder)["extra"] | {"blend": share})
 
     def _replay(self, corrected: list[manifest.Row], champion: ModelVersion) -> list[manifest.Row]:
         """A fixed sample of what the champion learnt before this project, so that it does not forget it.
@@ -282,3 +308,10 @@ def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:
 
 def _is_held_out(sha256: str) -> bool:
     return manifest.split_position(sha256) < HELD_OUT_SHARE
+
+
+def split_of(sha256: str) -> str:
+    """Which corrections judge, which choose among candidates (DEV), which are trained on: fixed by the image."""
+    if _is_held_out(sha256):
+        return manifest.HELD_OUT
+    return manifest.DEV if manifest.split_position(sha256) < HELD_OUT_SHARE + CHOOSING_SHARE else manifest.TRAIN

@@ -96,11 +96,12 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
         "photos": len(submissions),
         "mean_edits": sum(s.edits for s in submissions) / len(submissions),
         "retrain_seconds": retrain["seconds"],
-        "champion_bleu4": verdict["champion_score"]["value"],
-        "candidate_bleu4": verdict["candidate_score"]["value"],
         "pairs": verdict["pairs"],
         "promoted": float(verdict["decision"] == "promote"),
     }
+    for role in ("champion", "candidate"):  # without scores where by chance no photo was held out
+        if verdict[f"{role}_score"]:
+            figures[f"{role}_bleu4"] = verdict[f"{role}_score"]["value"]
     report("photos", figures, MEANINGS)
 
 

@@ -12,7 +12,7 @@ from backend.errors import CaptionerError
 from backend.images import Access, Images, LocalImage
 from backend.pulse import Pulse
 from backend.registry import ModelVersion, Registry
-from backend.retraining import Retraining
+from backend.retraining import Retraining, split_of
 from backend.settings import Settings
 from backend.store import Store
 from tests.factories import correction, picture, saved, settings
@@ -21,7 +21,7 @@ from training import manifest
 from training.config import EncoderConfig, TrainingConfig
 from training.decoding import Hypothesis
 from training.errors import TrainingError
-from training.manifest import HELD_OUT, TRAIN, Row
+from training.manifest import DEV, HELD_OUT, TRAIN, Row
 
 
 class EnoughError(CaptionerError):
@@ -85,14 +85,17 @@ def test_what_is_replayed(
 
     monkeypatch.setattr("training.evaluate.hypotheses", told)
     held_out = [content for content in contents if _row(content).split == HELD_OUT]
-    others = contents[len(held_out) :]
+    others = [content for content in contents if split_of(_row(content).sha256) == TRAIN]
+    choosing = [content for content in contents if split_of(_row(content).sha256) == DEV]
     assert len(held_out) > 5
+    assert choosing
     base = [_row(content, tmp_path / "base.png", split=TRAIN) for content in contents]  # trained before all splits
     base += [replace(_row(content), sha256="0" * 63 + str(n), split="dev") for n, content in enumerate(others[:9])]
     manifest.save(base, tmp_path / "base" / "manifest.jsonl")
     manifest.save([_row(others[0], tmp_path / "x.png", "taken back")], tmp_path / "own" / "manifest.jsonl")
     captions = {number: (content, f"picture {number}") for number, content in enumerate(others[1:11], start=1)}
     captions |= {20 + n: (content, "held out") for n, content in enumerate(held_out[:3])}
+    captions |= {30: (choosing[0], "chooses a candidate")}
     with host() as studio:
         retraining = _retrain(settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url), captions, studio)
         registry = Registry(retraining._store)
@@ -107,11 +110,13 @@ def test_what_is_replayed(
             retraining.run()
     corrected, replayed = first[:10], first[10:]
     assert {row.references[0] for row in corrected} == {f"picture {number}" for number in range(1, 11)}
-    assert len(replayed) == 9, "as many as the corrections, but for the one of which the champion said nothing"
+    assert len(replayed) == 10, (
+        "as many as the corrections, but for the one of which the champion said nothing"
+    )
     assert {row.references for row in replayed} == {("champion says",)}
     assert {row.split for row in first} == {TRAIN}
-    assert not {row.sha256 for row in first} & {_row(content).sha256 for content in held_out}
-    assert len({row.sha256 for row in first}) == 19, "no image twice"
+    assert not {row.sha256 for row in first} & {_row(content).sha256 for content in [*held_out, choosing[0]]}
+    assert len({row.sha256 for row in first}) == 20, "no image twice"
     assert trainings.rows == first, "the same sample each time"
     assert trainings.options["start_from"] == tmp_path / "champion"
     assert (trainings.options["style"].capitalise, trainings.options["style"].full_stop) == (False, False)
