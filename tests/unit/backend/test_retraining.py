@@ -110,9 +110,7 @@ def test_what_is_replayed(
             retraining.run()
     corrected, replayed = first[:10], first[10:]
     assert {row.references[0] for row in corrected} == {f"picture {number}" for number in range(1, 11)}
-    assert len(replayed) == 10, (
-        "as many as the corrections, but for the one of which the champion said nothing"
-    )
+    assert len(replayed) == 10, "as many as the corrections, but for the one of which the champion said nothing"
     assert {row.references for row in replayed} == {("champion says",)}
     assert {row.split for row in first} == {TRAIN}
     assert not {row.sha256 for row in first} & {_row(content).sha256 for content in [*held_out, choosing[0]]}
