@@ -18,7 +18,7 @@ from training.manifest import Row
 from training.model import Captioner
 
 SHARES = (1.0, 0.75, 0.5, 0.25)
-FEWEST_ROWS = 5
+FEWEST_ROWS = 12
 """With fewer images to choose by, the choice would be noise."""
 
 

@@ -18,7 +18,7 @@ _RELATIONS = {
     "inside": {"inside": 8.0},
     "around": {},  # people name the inner thing first
 }
-_BARE, _IS, _SITS, _THERE, _SHOWS = 8.0, 2.0, 0.6, 1.5, 0.5
+_BARE, _IS, _SITS, _THERE, _SHOWS = 1.5, 8.0, 0.4, 0.8, 0.3
 _INVERSE = {
     "left": "right",
     "right": "left",

@@ -51,8 +51,8 @@ def test_the_blend_that_says_what_the_corrections_say_is_chosen(
     pair: tuple[Captioner, Captioner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, after = pair
-    rows = [Row(tmp_path / str(n), str(n), ("a dog runs over there",), manifest.DEV) for n in range(8)]
-    right = {0.75: 7, 0.5: 7, 1.0: 3, 0.25: 0}
+    rows = [Row(tmp_path / str(n), str(n), ("a dog runs over there",), manifest.DEV) for n in range(12)]
+    right = {0.75: 9, 0.5: 9, 1.0: 3, 0.25: 0}
 
     class Said:
         def __init__(self, text: str) -> None:
@@ -62,7 +62,7 @@ def test_the_blend_that_says_what_the_corrections_say_is_chosen(
     monkeypatch.setattr(
         blend,
         "hypotheses",
-        lambda share, rows, *_: [Said("a dog runs over there" if n < right[share] else "cat") for n in range(8)],
+        lambda share, rows, *_: [Said("a dog runs over there" if n < right[share] else "cat") for n in range(12)],
     )
     assert blend.best_blend(before, after, rows, tmp_path) == (0.75, 0.75)
     assert blend.best_blend(before, after, rows[:4], tmp_path) == (after, 1.0)
