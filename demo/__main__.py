@@ -21,7 +21,7 @@ from training.scenes import closest, is_true, load_scenes, write
 @click.command()
 @click.option("--seed", default=1, show_default=True, help="Of the scenes; the captioner's own seeds are fixed.")
 @click.option("--rounds", default=4, show_default=True, help="Rounds that end in a retrain; one more only measures.")
-@click.option("--tasks", default=100, show_default=True, help="Tasks captioned in each round.")
+@click.option("--tasks", default=150, show_default=True, help="Tasks captioned in each round.")
 @click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="A folder for this demo alone.")
 def main(seed: int, rounds: int, tasks: int, data_dir: Path) -> None:
     """Run the loop with a simulated annotator. Exits with 1 where the loop fails."""
