@@ -325,7 +325,7 @@ def test_a_failure_is_told_in_one_sentence(make_loop: MakeLoop, here: Callable[[
     [retrain] = loop.store.retrains(1)
     assert retrain.state == FAILED
     assert retrain.outcome is not None
-    assert retrain.outcome.startswith("No image of the 3 corrections can be had; the first: ")
+    assert retrain.outcome.startswith("None of the 3 corrections can be used; the first: ")
     assert loop.queue.waiting() == 1, "only what was queued at first; it does not try again by itself"
     loop.correct(loop.pictures.new(held_out=True)[:3], first=1, second=1)
     here(loop)
