@@ -128,12 +128,21 @@ def test_a_worker_stops_at_the_first_signal(queue: Queue, redis_url: str, tmp_pa
     worker = start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=False)
     try:
         wait_for(lambda: queue.workers() == 1, "a worker", worker)
+        # RQ makes itself known before it minds signals
+        wait_for(lambda: _minds(worker.pid, signal.SIGTERM), "the worker to mind the signal", worker)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
         assert queue.workers() == 0
     finally:
         worker.kill()
         worker.wait()
+
+
+def _minds(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal (Linux: proc(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def _stamp(seconds: float) -> str:
