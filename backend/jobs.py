@@ -17,9 +17,10 @@ from backend.inbox import Inbox
 from backend.pulse import Pulse, SupersededError
 from backend.queue import Queue
 from backend.reconcile import reconcile_if_possible
-from backend.retraining import PostponedError, Retraining
+from backend.retraining import Retraining
 from backend.retrains import DONE, FAILED, Retrain
 from backend.settings import Settings
+from backend.snapshot import PostponedError
 from backend.store import Store
 from training.errors import TrainingError
 

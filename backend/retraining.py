@@ -7,24 +7,23 @@ import math
 import random
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.corrections import HELD_OUT_SHARE, Task, normalise
-from backend.errors import CaptionerError, ImageError, RegistryError, UnreachableImageError
-from backend.images import Access, Images
+from backend import snapshot
+from backend.errors import RegistryError
 from backend.pulse import Pulse, SupersededError
 from backend.reconcile import reconcile_if_possible
 from backend.registry import ModelVersion, Registry
-from backend.retrains import MAX_POSTPONED, Retrain
+from backend.retrains import Retrain
 from backend.settings import Settings
-from backend.store import Store, StoredCorrection
+from backend.snapshot import is_held_out
+from backend.store import Store
 from training import gate, manifest, metrics
 from training.config import TrainingConfig
 from training.errors import DataError, TrainingError, WeightsError
-from training.vocabulary import Style, tokenize
+from training.vocabulary import Style
 
 if TYPE_CHECKING:
     from training.fit import Progress
@@ -32,17 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHOOSING_SHARE = 0.1
-"""Share of images whose corrections choose how far a candidate goes from the champion."""
 REPLAY_FACTOR = 1
 """Rows replayed of what a champion was first trained on, at most, for each row of corrections."""
-FETCHING = 8  # images at once
 FIRST_MODEL_STEPS = 600
 """A first model may have few corrections: its epochs are as many as make about so many steps."""
-
-
-class PostponedError(CaptionerError):
-    """Images cannot be had at the moment; nothing has been frozen or trained."""
 
 
 class Retraining:
@@ -63,10 +55,10 @@ class Retraining:
         if not self._retrain.frozen:
             reconcile_if_possible(self._settings, self._store, self._project_id)
         self._retrain = self._frozen()
-        snapshot = self._snapshot()
+        pairs = snapshot.take(self._settings, self._store, self._retrain, self._pulse)
         candidate = self._registry.of_snapshot(self._project_id, self._retrain.snapshot)
         if candidate is None:
-            candidate = self._trained(snapshot)
+            candidate = self._trained(pairs)
         return candidate.name, self._promoted(candidate)
 
     def _frozen(self) -> Retrain:
@@ -75,67 +67,12 @@ class Retraining:
             raise SupersededError
         return frozen
 
-    def _snapshot(self) -> Path:
-        """The manifest of the frozen corrections; made once, so that every attempt trains the same pairs."""
-        path = self._settings.data_dir / "snapshots" / self._retrain.snapshot / "manifest.jsonl"
-        if not path.exists():
-            manifest.save(self._rows(), path)
-        return path
-
-    def _rows(self) -> list[manifest.Row]:
-        """One row an image, with the captions of all its annotations, split by the hash of its content."""
-        corrections = self._store.corrections(self._project_id, up_to_seq=self._retrain.cutoff_seq)
-        if not corrections:
-            raise TrainingError(f"Project {self._project_id} has no corrections left to learn from.")
-        project = self._store.get_project(self._project_id)
-        access = Access(project.hostname, project.access_token) if project else None
-        images = Images(self._settings)
-
-        def found(correction: StoredCorrection) -> tuple[list[str], Path, str] | Exception:
-            task = Task(correction.task_id, correction.project_id, correction.image)
-            try:
-                if task.image is None:
-                    raise ImageError(f"Task {task.id} shows no image.")
-                # Normalised again, because what was recorded long ago was so by the rules of then.
-                texts = [text for text in map(normalise, correction.texts) if tokenize(text)]
-                if not texts:
-                    raise DataError(f"Annotation {correction.annotation_id} has no word in it.")
-                local = images.local(task.image, task, access)
-            except (ImageError, DataError) as error:
-                return error
-            except Exception as error:  # one correction must not keep all the others from being learnt
-                log.exception("Annotation %d of project %d failed.", correction.annotation_id, self._project_id)
-                return error
-            return texts, local.path, local.sha256
-
-        rows: dict[str, manifest.Row] = {}
-        missing: list[Exception] = []
-        with ThreadPoolExecutor(FETCHING) as pool:
-            for done, item in enumerate(pool.map(found, corrections), start=1):
-                self._pulse.tell("collect", step=done, steps=len(corrections))
-                if isinstance(item, Exception):
-                    missing.append(item)
-                    continue
-                texts, path, sha256 = item
-                known = rows[sha256].references if sha256 in rows else ()
-                references = tuple(dict.fromkeys((*known, *texts)))
-                split = split_of(sha256)
-                rows[sha256] = manifest.Row(path, sha256, references, split)
-        away = [error for error in missing if isinstance(error, UnreachableImageError)]
-        if away and self._retrain.postponed < MAX_POSTPONED:
-            raise PostponedError(f"{len(away)} of {len(corrections)} images cannot be had now, the first: {away[0]}")
-        if missing:
-            log.warning("%d of %d corrections are left out, the first: %s", len(missing), len(corrections), missing[0])
-        if not rows:
-            raise TrainingError(f"None of the {len(corrections)} corrections can be used; the first: {missing[0]}")
-        return list(rows.values())
-
-    def _trained(self, snapshot: Path) -> ModelVersion:
+    def _trained(self, pairs: Path) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""
         from training import checkpoint
         from training.evaluate import evaluate
 
-        rows = manifest.load(snapshot)
+        rows = manifest.load(pairs)
         corrected = [row for row in rows if row.split != manifest.HELD_OUT]
         held_out = [row for row in rows if row.split == manifest.HELD_OUT]
         if not corrected:
@@ -178,7 +115,7 @@ class Retraining:
                 checkpoint=folder,
                 project_id=self._project_id,
                 parent=champion.name if champion else None,
-                manifest=snapshot,
+                manifest=pairs,
                 snapshot=self._retrain.snapshot,
                 verdict=verdict.to_json(),
                 scores=scores,
@@ -251,7 +188,7 @@ class Retraining:
                 log.warning("Nothing of %s is replayed: %s", ancestor.name, error)
                 continue
             for row in rows:
-                if row.split == manifest.TRAIN and row.sha256 not in taken and not _is_held_out(row.sha256):
+                if row.split == manifest.TRAIN and row.sha256 not in taken and not is_held_out(row.sha256):
                     found.setdefault(row.sha256, row)
         rows = [found[sha256] for sha256 in sorted(found)]
         wanted = min(len(rows), REPLAY_FACTOR * len(corrected))
@@ -304,14 +241,3 @@ def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:
     batch = min(config.batch_size, max(8, images // 8))
     epochs = min(100, max(config.epochs, FIRST_MODEL_STEPS // math.ceil(images / batch)))
     return TrainingConfig.photos(config.encoder.name, config.encoder.weights, epochs=epochs, batch_size=batch)
-
-
-def _is_held_out(sha256: str) -> bool:
-    return manifest.split_position(sha256) < HELD_OUT_SHARE
-
-
-def split_of(sha256: str) -> str:
-    """Which corrections judge, which choose among candidates (DEV), which are trained on: fixed by the image."""
-    if _is_held_out(sha256):
-        return manifest.HELD_OUT
-    return manifest.DEV if manifest.split_position(sha256) < HELD_OUT_SHARE + CHOOSING_SHARE else manifest.TRAIN

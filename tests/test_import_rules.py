@@ -34,7 +34,7 @@ ONLY = [
     ({"label_studio_ml"}, ("backend/model.py",)),
 ]
 PURE = ("backend/corrections.py", "training/gate.py", "training/metrics.py", "training/vocabulary.py")
-CAPTIONING_ROOMS = ("backend/captioner.py", "backend/retraining.py", "backend/cli.py")
+CAPTIONING_ROOMS = ("backend/captioner.py", "backend/retraining.py", "backend/snapshot.py", "backend/cli.py")
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:

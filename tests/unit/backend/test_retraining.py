@@ -7,20 +7,18 @@ from typing import Any
 
 import pytest
 
-from backend.corrections import Task
 from backend.errors import CaptionerError
-from backend.images import Access, Images, LocalImage
 from backend.pulse import Pulse
 from backend.registry import ModelVersion, Registry
-from backend.retraining import Retraining, split_of
+from backend.retraining import Retraining
 from backend.settings import Settings
+from backend.snapshot import split_of
 from backend.store import Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training import manifest
 from training.config import EncoderConfig, TrainingConfig
 from training.decoding import Hypothesis
-from training.errors import TrainingError
 from training.manifest import DEV, HELD_OUT, TRAIN, Row
 
 
@@ -143,52 +141,3 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     assert "start_from" not in trainings.options
     assert len(trainings.rows) == 20
     assert trainings.config.epochs * -(-20 // trainings.config.batch_size) >= 200, "a small set is gone through often"
-
-
-def test_images_that_cannot_be_had_are_left_out(
-    tmp_path: Path, contents: list[bytes], trainings: Trainings, caplog: pytest.LogCaptureFixture
-) -> None:
-    with host() as studio:
-        captions = {n: (content, "a picture") for n, content in enumerate(contents[-3:], start=1)}
-        retraining = _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), captions, studio)
-        del studio.answers["/data/upload/1/2.jpg"]
-        with pytest.raises(EnoughError):
-            retraining.run()
-    assert len(trainings.rows) == 2
-    assert "1 of 3 corrections are left out, the first: " in caplog.text
-
-
-def test_one_bad_correction_does_not_keep_the_others_from_being_learnt(
-    tmp_path: Path,
-    contents: list[bytes],
-    trainings: Trainings,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Captions without a word, half a character, and an image that fails in a way nobody thought of."""
-    local = Images.local
-
-    def surprising(self: Images, reference: str, task: Task, access: Access | None = None) -> LocalImage:
-        if task.id == 4:
-            raise KeyError("a surprise")
-        return local(self, reference, task, access)
-
-    monkeypatch.setattr(Images, "local", surprising)
-    texts = ["a red box", "...", "hi \ud83d there", "unlucky", "a\u2028blue\x85box"]
-    with host() as studio:
-        captions = {number: (contents[-number], text) for number, text in enumerate(texts, start=1)}
-        with pytest.raises(EnoughError):
-            _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), captions, studio).run()
-    learnt = {row.references for row in trainings.rows}
-    assert learnt == {("a red box",), ("hi there",), ("a blue box",)}
-    assert "2 of 5 corrections are left out, the first: Annotation 2 has no word in it." in caplog.text
-    assert "a surprise" in caplog.text
-
-
-def test_without_corrections_there_is_nothing_to_do(tmp_path: Path, contents: list[bytes]) -> None:
-    with host() as studio:
-        captions = {1: (contents[-1], "a picture")}
-        retraining = _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), captions, studio)
-        retraining._store.record(saved(deleted_annotations=(1,)))
-        with pytest.raises(TrainingError, match=r"^Project 1 has no corrections left to learn from\.$"):
-            retraining.run()
