@@ -33,7 +33,12 @@ ONLY = [
     ({"gunicorn"}, ("backend/server.py",)),
     ({"label_studio_ml"}, ("backend/model.py",)),
 ]
-PURE = ("backend/corrections.py", "training/gate.py", "training/metrics.py", "training/vocabulary.py")
+PURE = (
+    "backend/corrections.py",
+    "training/gate.py",
+    *(name for name in NAMES.values() if name.startswith("training/metrics/")),
+    "training/vocabulary.py",
+)
 CAPTIONING_ROOMS = ("backend/captioner.py", "backend/retraining.py", "backend/snapshot.py", "backend/cli.py")
 
 

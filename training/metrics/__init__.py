@@ -1,0 +1,31 @@
+"""Scores of captions against references: of corpora to report, of single captions as rewards. No torch.
+
+Scores to report split texts with `training.vocabulary.tokenize`, refuse what cannot be scored (`texts.py`) and carry a
+signature. Rewards take tokens of any kind, so that self-critical training scores word numbers.
+"""
+
+from training.metrics.bleu_score import SentenceBleu, bleu, sentence_bleu_4
+from training.metrics.cider_score import CiderD, cider_d, cider_d_each
+from training.metrics.meteor_score import meteor
+from training.metrics.report import Report, score_all
+from training.metrics.rouge_score import rouge_l
+from training.metrics.score import MetricUnavailableError, Score
+from training.metrics.words import distinct_words, mean_length, word_edits
+
+__all__ = [
+    "CiderD",
+    "MetricUnavailableError",
+    "Report",
+    "Score",
+    "SentenceBleu",
+    "bleu",
+    "cider_d",
+    "cider_d_each",
+    "distinct_words",
+    "mean_length",
+    "meteor",
+    "rouge_l",
+    "score_all",
+    "sentence_bleu_4",
+    "word_edits",
+]

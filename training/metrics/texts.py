@@ -1,0 +1,54 @@
+"""Hypotheses and references before they are scored: checked, split into words, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from training.errors import TrainingError
+from training.vocabulary import tokenize
+
+
+def check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Raise TrainingError for anything that would be scored silently wrong.
+
+    An empty hypothesis is allowed: a captioner that says nothing is to be scored. So is a reference without a word
+    beside one that has some.
+    """
+    if not _are_texts(hypotheses):
+        raise TrainingError("Hypotheses must be a list of texts, one for each image.")
+    if not hypotheses:
+        raise TrainingError("There is nothing to score: the list of hypotheses is empty.")
+    if not isinstance(references, Sequence):
+        raise TrainingError("References must be a list with the texts of each image.")
+    if len(hypotheses) != len(references):
+        raise TrainingError(f"{len(hypotheses)} hypotheses were given but references of {len(references)} images.")
+    for number, texts in enumerate(references):
+        if not _are_texts(texts):
+            raise TrainingError(f"The references of image {number} must be a list of texts, not one text.")
+        if not any(tokenize(text) for text in texts):
+            raise TrainingError(f"Image {number} has no reference with a word in it.")
+
+
+def split(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], list[list[list[str]]]]:
+    """The words of each hypothesis and of each image's references; references without a word are left out.
+
+    Raises TrainingError as `check` does.
+    """
+    check(hypotheses, references)
+    said = [tokenize(text) for text in hypotheses]
+    expected = [[words for text in texts if (words := tokenize(text))] for texts in references]
+    return said, expected
+
+
+def corpus(references: Sequence[Sequence[str]]) -> str:
+    """What was scored, for the reader of a score: references an image and pairs, such as `refs:5|n:1000`."""
+    counts = sorted({len(texts) for texts in references})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+    return f"refs:{each}|n:{len(references)}"
+
+
+def _are_texts(texts: Any) -> bool:
+    return isinstance(texts, Sequence) and not isinstance(texts, str) and all(isinstance(text, str) for text in texts)
