@@ -21,13 +21,18 @@ TRAIN, DEV, HELD_OUT = "train", "dev", "held_out"
 
 @dataclass(frozen=True)
 class Row:
-    """One image and its reference captions; `sha256` is of the image file's bytes, `weight` scales its loss."""
+    """One image and its reference captions; `sha256` is of the image file's bytes, `weight` scales its loss.
+
+    `image_id` is the data set's own name of the image, `subset` a part of the data set that is scored on its own.
+    """
 
     image: Path
     sha256: str
     references: tuple[str, ...]
     split: str = TRAIN
     weight: float = 1.0
+    image_id: str = ""
+    subset: str = ""
 
 
 def load(path: Path) -> list[Row]:
@@ -52,6 +57,8 @@ def load(path: Path) -> list[Row]:
                     references=tuple(references),
                     split=row.get("split", TRAIN),
                     weight=float(row.get("weight", 1.0)),
+                    image_id=str(row.get("image_id", "")),
+                    subset=str(row.get("subset", "")),
                 )
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -111,4 +118,5 @@ def _line(row: Row, folder: Path) -> dict[str, object]:
         "references": list(row.references),
         "split": row.split,
         "weight": row.weight,
+        **{name: value for name in ("image_id", "subset") if (value := getattr(row, name))},
     }
