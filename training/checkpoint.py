@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from training.vocabulary import Style, Vocabulary
 if TYPE_CHECKING:
     from training.model import Captioner
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 
 
@@ -82,7 +83,10 @@ def load(folder: Path, device: str = "auto") -> Captioner:
             Vocabulary.from_json(words),
             Style(**info["style"]),
         )
-        captioner.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+        weights = load_file(folder / WEIGHTS)
+        if info["format"] == 1:
+            weights = {_NAMES_SINCE_1.sub(_renamed, name): value for name, value in weights.items()}
+        captioner.load_state_dict(weights, strict=True)
         # Numbers that are none would otherwise show with the first image, as nonsense or an error of torch's.
         normalised = transforms.normalise(torch.zeros(1, 1, 1, 3), captioner.transform)  # (1, 3, 1, 1)
         if not all(value.isfinite().all() for value in (normalised, *captioner.state_dict().values())):
@@ -100,9 +104,9 @@ def read_info(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint folder {folder}.")
     info = _read(folder / CONFIG)
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        found = info.get("format") if isinstance(info, dict) else None
-        raise CheckpointError(f"The checkpoint {folder} has format {found!r}; this version reads format {FORMAT}.")
+    found = info.get("format") if isinstance(info, dict) else None
+    if not isinstance(info, dict) or found not in (1, FORMAT):
+        raise CheckpointError(f"The checkpoint {folder} has format {found!r}; this version reads 1 and {FORMAT}.")
     missing = [name for name in ("encoder", "decoder", "transform", "decoding", "style") if name not in info]
     if missing:
         raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG} has no {', '.join(missing)}.")
@@ -121,6 +125,14 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"The checkpoint {path.parent} is incomplete: {path.name}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"The checkpoint {path.parent} is damaged: {path.name} is no JSON ({error}).") from error
+
+
+_NAMES_SINCE_1 = re.compile(r"^encoder\.body\.(?=\d)|^decoder\.(?=keys_values|query)")
+
+
+def _renamed(start: re.Match[str]) -> str:
+    """How a name of format 1 begins now: torchvision's own names, and attention in a module of its own."""
+    return "encoder.body.features." if start[0].startswith("encoder") else "decoder.attention."
 
 
 def _write(path: Path, value: Any) -> None:

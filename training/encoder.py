@@ -12,14 +12,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from training import bodies
 from training.config import EncoderConfig, TransformConfig
-from training.errors import WeightsError
-
-CLASSIFIERS = {"mobilenet_v2": "classifier.", "resnet50": "fc."}
+from training.errors import ConfigError, WeightsError
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, S, S) to grids (B, P, C), P the cells of the grid and C `channels`.
+    """Images (B, 3, S, S) to grids (B, P, C), P the cells of the grid (1 where it is pooled) and C `channels`.
 
     Batch normalisation keeps the statistics it came with, for batches here are too small to estimate better ones; only
     an encoder that is trained from nothing (`from_nothing`) gathers them.
@@ -29,29 +28,60 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.from_nothing = False
-        self.body, self.channels = _BODIES[config.name]()
-        self.body.to(memory_format=torch.channels_last)
-        self.body.requires_grad_(config.trained == "all")
+        self.body = bodies.build(config.name).to(memory_format=torch.channels_last)
+        self.hold(False)
+        self.channels = self._maps(64 if config.name == "small_cnn" else 128)[0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.body(images)  # (B, C, H, W)
-        return maps.flatten(2).transpose(1, 2)  # (B, P, C)
+        grid = self.body(images).flatten(2).transpose(1, 2)  # (B, P, C)
+        return grid.mean(dim=1, keepdim=True) if self.config.pooled else grid
 
     def train(self, mode: bool = True) -> Encoder:
-        super().train(mode)
+        super().train(mode and not self.frozen)
+        if self.config.trained == "last":  # what is not trained is to be the same for every batch
+            self.body.eval()
+            for block in self._last_blocks():
+                block.train(mode and not self.frozen)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.train(mode and self.from_nothing)
+                module.train(mode and self.from_nothing and not self.frozen)
         return self
+
+    def hold(self, held: bool) -> None:
+        """Keep the encoder as it is for a while, whatever its config says is trained, or no longer."""
+        self._held = held
+        self.body.zero_grad()  # gradients that are left would count when the next stage clips its own
+        self.body.requires_grad_(self.config.trained == "all" and not held)
+        if self.config.trained == "last" and not held:
+            for block in self._last_blocks():
+                block.requires_grad_(True)
+
+    def _last_blocks(self) -> list[nn.Module]:
+        return self.body.blocks()[-self.config.last_blocks :]
 
     @property
     def frozen(self) -> bool:
-        return self.config.trained == "none"
+        return self._held or self.config.trained == "none"
 
     def cells(self, side: int) -> int:
         """P for images of `side` pixels."""
-        stride = 8 if self.config.name == "small_cnn" else 32
-        return (-(-side // stride)) ** 2
+        _, height, width = self._maps(side)
+        return 1 if self.config.pooled else height * width
+
+    def _maps(self, side: int) -> tuple[int, int, int]:
+        """C, H and W of the body's output, found without computing it."""
+        tensors = (*self.body.named_parameters(), *self.body.named_buffers())
+        weights = {name: value.to("meta") for name, value in tensors}
+        mode = self.training
+        images = torch.empty(1, 3, side, side, device="meta")
+        try:
+            maps = torch.func.functional_call(self.body.eval(), weights, images)
+        except RuntimeError as error:  # torch's own words for a layer that has nothing left to look at
+            raise ConfigError(f"Images of {side}x{side} pixels are too small for {self.config.name}.") from error
+        finally:
+            self.train(mode)
+        _, channels, height, width = maps.shape
+        return channels, height, width
 
 
 def load_weights(encoder: Encoder) -> None:
@@ -62,17 +92,18 @@ def load_weights(encoder: Encoder) -> None:
     name, weights = encoder.config.name, encoder.config.weights
     if weights == "none":
         return
-    state = _download(name) if weights == "imagenet" else _read(Path(weights), name)
-    classifier = CLASSIFIERS.get(name)
-    if classifier:
-        state = {key: value for key, value in state.items() if not key.startswith(classifier)}
-    expected = _state_names(encoder)
-    missing, surplus = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+    state = _download(name, weights) if encoder.config.downloads else _read(Path(weights), name)
+    expected = set(encoder.body.state_dict())
+    kept = {layer for layer, _ in encoder.body.named_children()}
+    state = {key: value for key, value in state.items() if key.partition(".")[0] in kept}  # no classifier
+    # old files lack the counts of batches; torch adds them
+    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
+    missing, surplus = sorted(needed - set(state)), sorted(set(state) - expected)
     if missing or surplus:
         wrong = f"{missing[0]} is missing" if missing else f"{surplus[0]} does not belong there"
         raise WeightsError(f"The weights {weights} are not those of {name}: {wrong}.")
     try:
-        encoder.body.load_state_dict({expected[key]: value for key, value in state.items()}, strict=True)
+        encoder.body.load_state_dict(state, strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise WeightsError(f"The weights {weights} are not those of {name}: {reason}") from error
@@ -80,8 +111,14 @@ def load_weights(encoder: Encoder) -> None:
 
 def features_hash(encoder: Encoder, transform: TransformConfig) -> str:
     """SHA-256 of all that decides the features of an image: architecture, weights and transform."""
-    digest = hashlib.sha256(json.dumps([encoder.config.name, transform.to_json()]).encode())
-    for name, value in sorted(encoder.state_dict().items()):
+    described = json.dumps([encoder.config.name, encoder.config.pooled, transform.to_json()])
+    return hashlib.sha256((described + state_hash(encoder)).encode()).hexdigest()
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 of all weights, their names and order."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -99,11 +136,15 @@ def _read(path: Path, name: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def _download(name: str) -> dict[str, torch.Tensor]:
+def _download(name: str, weights_name: str) -> dict[str, torch.Tensor]:
     import torchvision
 
+    known = torchvision.models.get_model_weights(name)
+    member = "DEFAULT" if weights_name == "imagenet" else weights_name
+    if member not in known.__members__:
+        raise WeightsError(f"torchvision has no weights {weights_name} of {name}, but {', '.join(known.__members__)}.")
     try:
-        weights = torchvision.models.get_model_weights(name).DEFAULT
+        weights = known[member]
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:  # urllib, ssl, socket, hash mismatch, disk: all mean that there are no weights
         raise WeightsError(
@@ -112,63 +153,5 @@ def _download(name: str) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _state_names(encoder: Encoder) -> dict[str, str]:
-    """torchvision's parameter names → those of `encoder.body`."""
-    names = list(encoder.body.state_dict())
-    if encoder.config.name == "mobilenet_v2":
-        return {f"features.{name}": name for name in names}
-    return {name: name for name in names}
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _mobilenet_v2() -> tuple[nn.Module, int]:
-    import torchvision
-
-    return torchvision.models.mobilenet_v2(weights=None).features, 1280
-
-
-def _resnet50() -> tuple[nn.Module, int]:
-    import torchvision
-
-    network = torchvision.models.resnet50(weights=None)
-    return ResNetBody(network), 2048
-
-
-class ResNetBody(nn.Module):
-    """A torchvision ResNet up to its last grid, its parameters under torchvision's names."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        for name, module in network.named_children():
-            if name not in {"avgpool", "fc"}:
-                self.add_module(name, module)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        for module in self.children():
-            images = module(images)
-        return images  # (B, C, H, W)
-
-
-class SmallCnn(nn.Module):
-    """A CNN small enough to be trained from nothing in a minute on a CPU: a cell of its grid is 8x8 pixels."""
-
-    def __init__(self, channels: int = 128) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for before, after, stride in ((3, 24, 2), (24, 48, 2), (48, 96, 2), (96, channels, 1)):
-            convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
-            layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers(images)  # (B, C, S/8, S/8)
-
-
-def _small_cnn() -> tuple[nn.Module, int]:
-    return SmallCnn(), 128
-
-
-_BODIES = {"small_cnn": _small_cnn, "mobilenet_v2": _mobilenet_v2, "resnet50": _resnet50}

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from training import decoder as decoders
 from training import transforms
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
-from training.decoder import Decoder
 from training.decoding import Hypothesis, beam_search
 from training.device import autocast
 from training.encoder import Encoder
 from training.errors import DataError
+from training.sampling import sample
 from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
 
 BATCH = 32  # images a step when captioning
@@ -42,7 +43,7 @@ class Captioner(nn.Module):
         self.style = style
         self.encoder = Encoder(encoder)
         cells = self.encoder.cells(transform.side)
-        self.decoder = Decoder(decoder, len(vocabulary), self.encoder.channels, cells, dropout)
+        self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells, dropout)
 
     @property
     def device(self) -> torch.device:
@@ -68,17 +69,22 @@ class Captioner(nn.Module):
 
     def tell(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
         """A caption for each encoded image of `grid` (B, P, C), in the annotators' style."""
+        return [captions[0] for captions in self.tell_several(grid, 1, decoding)]
+
+    def tell_several(
+        self, grid: torch.Tensor, number: int, decoding: DecodingConfig | None = None
+    ) -> list[list[Hypothesis]]:
+        """Up to `number` captions for each encoded image of `grid` (B, P, C), best first, in the annotators' style."""
         self.eval()
-        found = beam_search(
-            self.decoder,
-            grid.to(self.device, torch.float32),
-            decoding or self.decoding,
-            start=START,
-            end=END,
-            never=(PAD, START, UNKNOWN),
-        )
+        decoding = decoding or self.decoding
+        grid, never = grid.to(self.device, torch.float32), (PAD, START, UNKNOWN)
+        if decoding.top_p:
+            found = sample(self.decoder, grid, decoding, never, number)
+        else:
+            found = beam_search(self.decoder, grid, decoding, start=START, end=END, never=never, keep=number)
         return [
-            Hypothesis(self.style.apply(self.vocabulary.decode(item.tokens)), item.score, item.tokens) for item in found
+            [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
+            for several in found
         ]
 
     def learn_words(self, vocabulary: Vocabulary) -> None:

@@ -1,8 +1,19 @@
 import pytest
 
-from training.config import DecodingConfig, EncoderConfig, TrainingConfig
+from training.config import (
+    ENCODERS,
+    FORMS,
+    Config,
+    DecoderConfig,
+    DecodingConfig,
+    EncoderConfig,
+    SelfCriticalConfig,
+    TrainingConfig,
+    TransformConfig,
+)
 from training.errors import ConfigError
 
+NAN = float("nan")
 PRESETS = [
     TrainingConfig(),
     TrainingConfig.photos("resnet50", "weights.pth", epochs=3),
@@ -64,3 +75,133 @@ def test_decoding_signature_tells_settings_apart() -> None:
         DecodingConfig(max_length=9).signature(),
     }
     assert len(signatures) == 3
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_photos_come_in_the_size_the_encoder_was_made_for(name: str) -> None:
+    config = TrainingConfig.photos(name, "none" if name == "small_cnn" else "imagenet")
+    usual = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}
+    assert config.transform.side == usual.get(name, 224)
+
+
+WRONG: dict[type[Config], dict[str, list[object]]] = {
+    EncoderConfig: {
+        "name": ["vgg", ""],
+        "trained": ["some", ""],
+        "last_blocks": [0, -1],
+        "weights": [""],
+    },
+    TransformConfig: {"side": [31, 1025], "mean": [(0.5, 0.5)], "std": [(0.5, 0.5), (0.1, 0.0, 0.1), ()]},
+    DecoderConfig: {
+        "embedding": [0],
+        "hidden": [0, 30],  # no multiple of the heads
+        "heads": [0, 3],
+        "layers": [0],
+        "form": ["sideways"],
+        "cell": ["rnn"],
+        "attention": ["hard"],
+    },
+    DecodingConfig: {
+        "beam": [0, 65],
+        "length_penalty": [-0.1, 4.1, NAN],
+        "max_length": [0, 201],
+        "min_length": [0, 25],
+        "no_repeat": [-1, 11],
+        "top_p": [-0.1, 1.1, NAN],
+        "temperature": [0.0, -1.0, NAN],
+    },
+    SelfCriticalConfig: {
+        "epochs": [-1],
+        "samples": [1],
+        "learning_rate": [0.0, -1.0, NAN],
+        "bleu_share": [-0.1, 1.1],
+        "likelihood_share": [-0.1, 1.1],
+        "dropout": [-0.1, 1.0],
+        "min_length": [0],
+    },
+    TrainingConfig: {
+        "epochs": [0],
+        "frozen_epochs": [-1],
+        "batch_size": [0],
+        "captions_per_image": [0],
+        "learning_rate": [0.0, -1.0],
+        "encoder_learning_rate": [0.0],
+        "schedule": ["sine"],
+        "warmup_share": [-0.1, 1.0],
+        "label_smoothing": [-0.1, 1.0],
+        "scheduled_sampling": [-0.1, 1.1],
+        "attention_penalty": [-0.1],
+        "dropout": [-0.1, 1.0],
+        "weight_decay": [-0.1],
+        "clip": [0.0],
+        "averaging": [-0.1, 1.0],
+        "min_count": [0],
+        "choose_by": ["bleu"],
+        "patience": [-1],
+        "shift": [-1],
+        "seed": [-1],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [(kind, name, value) for kind, values in WRONG.items() for name, wrong in values.items() for value in wrong],
+)
+def test_each_mistake_is_named(kind: type[Config], name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"The {kind.__name__} is wrong: .*\b{name}\b"):
+        kind(**{name: value}).validate()
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_all_mistakes_are_named_in_one_message(kind: type[Config]) -> None:
+    with pytest.raises(ConfigError) as error:
+        kind(**{name: wrong[0] for name, wrong in WRONG[kind].items()}).validate()
+    # one that makes another meaningless stands for both: a least length above a greatest that is wrong itself
+    unsaid = {"min_length"} if kind is DecodingConfig else set()
+    assert all(name in str(error.value) for name in set(WRONG[kind]) - unsaid)
+
+
+def test_the_mistakes_of_all_parts_are_told_together() -> None:
+    config = TrainingConfig(
+        encoder=EncoderConfig(last_blocks=0),
+        decoder=DecoderConfig(form="sideways"),
+        transform=TransformConfig(side=1),
+        decoding=DecodingConfig(top_p=2),
+        self_critical=SelfCriticalConfig(samples=1),
+        epochs=0,
+    )
+    with pytest.raises(ConfigError) as error:
+        config.validate()
+    parts = ("encoder.last_blocks", "decoder.form", "transform.side", "decoding.top_p", "self_critical.samples")
+    for part in (*parts, "epochs is 0"):
+        assert part in str(error.value)
+    assert all(name in str(error.value) for name in FORMS)
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "IMAGENET1K_V1"])
+def test_downloads_are_known(weights: str) -> None:
+    assert EncoderConfig("resnet50", weights).downloads
+    assert EncoderConfig("resnet50", weights).without_path().weights == weights
+    with pytest.raises(ConfigError, match="small_cnn has none"):
+        EncoderConfig("small_cnn", weights).validate()
+
+
+def test_sampling_and_its_seed_are_in_the_signature() -> None:
+    signatures = {
+        DecodingConfig(top_p=0.9).signature(),
+        DecodingConfig(top_p=0.8).signature(),
+        DecodingConfig(top_p=0.9, seed=2).signature(),
+        DecodingConfig(top_p=0.9, temperature=0.5).signature(),
+        DecodingConfig(no_repeat=3).signature(),
+        DecodingConfig(min_length=3).signature(),
+        DecodingConfig().signature(),
+    }
+    assert len(signatures) == 7
+    assert DecodingConfig(seed=2).signature() == DecodingConfig().signature()  # a beam has no chance in it
+
+
+def test_values_of_older_configs_are_read() -> None:
+    config = TrainingConfig.from_json({"epochs": 3, "decoder": {"embedding": 8, "hidden": 16, "heads": 2}})
+    assert config.decoder == DecoderConfig(8, 16, 2, "between", "lstm", "dot", tied=True)
+    assert config.self_critical.epochs == 0

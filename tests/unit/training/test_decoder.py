@@ -1,75 +1,186 @@
+"""Every kind of decoder: with each place of the image, each cell, each attention, with tied and untied words."""
+
+import pytest
 import torch
 
-from training.config import DecoderConfig
-from training.decoder import Decoder
+from training.config import FORMS, DecoderConfig
+from training.decoder import DECODERS, Decoder, build
+from training.vocabulary import PAD
+
+ATTENDING = [name for name, kind in DECODERS.items() if kind.attends]
+EVERY = [
+    DecoderConfig(8, 16, 4, form, cell, attention, tied=tied)
+    for form in FORMS
+    for cell in ("lstm", "gru")
+    for attention in (("dot", "additive") if form in ATTENDING else ("dot",))
+    for tied in (True, False)
+]
 
 
-def decoder(words: int = 11) -> Decoder:
+def _name(config: DecoderConfig) -> str:
+    return f"{config.form}-{config.cell}-{config.attention}-{'tied' if config.tied else 'untied'}"
+
+
+every = pytest.mark.parametrize("config", EVERY, ids=_name)
+attending = pytest.mark.parametrize("config", [one for one in EVERY if one.form in ATTENDING], ids=_name)
+
+
+def decoder(config: DecoderConfig, words: int = 11) -> Decoder:
     torch.manual_seed(0)
-    return Decoder(DecoderConfig(embedding=8, hidden=16, heads=4), words, channels=6, cells=9).eval()
+    return build(config, words, channels=6, cells=9).eval()
 
 
-def test_shapes() -> None:
-    network = decoder()
-    states = network(torch.randn(2, 9, 6), torch.randint(0, 11, (2, 3, 5)))
-    assert states.shape == (2, 3, 5, 8)
-    assert network.logits(states).shape == (2, 3, 5, 11)
+def test_every_form_has_its_decoder() -> None:
+    assert set(DECODERS) == set(FORMS)
+    assert ATTENDING == ["between", "show_attend_tell", "top_down"]
 
 
-def test_captions_do_not_see_each_other() -> None:
-    network, grid = decoder(), torch.randn(2, 9, 6)
-    words = torch.randint(0, 11, (2, 3, 5))
-    together = network(grid, words)
+@every
+def test_shapes(config: DecoderConfig) -> None:
+    network = decoder(config)
+    reading = network(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5)))
+    assert reading.states.shape == (2, 3, 5, 8)
+    assert network.logits(reading.states).shape == (2, 3, 5, 11)
+    assert (reading.attention is None) == (config.form not in ATTENDING)
+
+
+@every
+def test_captions_do_not_see_each_other(config: DecoderConfig) -> None:
+    network, grid = decoder(config), torch.randn(2, 9, 6)
+    words = torch.randint(1, 11, (2, 3, 5))
+    together = network(grid, words).states
     for image in range(2):
         for caption in range(3):
-            alone = network(grid[image : image + 1], words[image : image + 1, caption : caption + 1])
+            alone = network(grid[image : image + 1], words[image : image + 1, caption : caption + 1]).states
             torch.testing.assert_close(together[image, caption], alone[0, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_no_word_sees_a_later_one() -> None:
-    network, grid = decoder(), torch.randn(1, 9, 6)
-    words = torch.randint(0, 11, (1, 1, 5))
+@every
+def test_no_word_sees_a_later_one(config: DecoderConfig) -> None:
+    network, grid = decoder(config), torch.randn(1, 9, 6)
+    words = torch.randint(1, 11, (1, 1, 5))
     changed = words.clone()
-    changed[..., -1] = (changed[..., -1] + 1) % 11
-    first, second = network(grid, words), network(grid, changed)
+    changed[..., -1] = changed[..., -1] % 10 + 1
+    first, second = network(grid, words).states, network(grid, changed).states
     torch.testing.assert_close(first[:, :, :-1], second[:, :, :-1])
     assert not torch.allclose(first[:, :, -1], second[:, :, -1])
 
 
-def test_word_by_word_is_the_same_as_all_at_once() -> None:
-    network, grid = decoder(), torch.randn(2, 9, 6)
-    words = torch.randint(0, 11, (2, 3, 5))
+@every
+def test_word_by_word_is_the_same_as_all_at_once(config: DecoderConfig) -> None:
+    network, grid = decoder(config), torch.randn(2, 9, 6)
+    words = torch.randint(1, 11, (2, 3, 5))
     memory = network.look(grid)
-    state, steps = network.start(memory, 3), []
+    state, steps, looks = network.start(memory, 3), [], []
     for word in words.split(1, dim=-1):
-        states, state = network.read(memory, word, state)
-        steps.append(states)
-    torch.testing.assert_close(torch.cat(steps, dim=2), network(grid, words), rtol=1e-4, atol=1e-5)
+        reading = network.read(memory, word, state)
+        state = reading.state
+        steps.append(reading.states)
+        looks.append(reading.attention)
+    whole = network(grid, words)
+    torch.testing.assert_close(torch.cat(steps, dim=2), whole.states, rtol=1e-4, atol=1e-5)
+    if whole.attention is not None:
+        torch.testing.assert_close(torch.cat([look for look in looks if look is not None], dim=2), whole.attention)
 
 
-def test_where_things_are_matters() -> None:
-    network, grid = decoder(), torch.randn(1, 9, 6)
-    words = torch.zeros(1, 1, 1, dtype=torch.long)
-    assert not torch.allclose(network(grid, words), network(grid.flip(1), words), atol=1e-4)
+@every
+def test_padding_changes_nothing_of_what_comes_before_it(config: DecoderConfig) -> None:
+    network, grid = decoder(config), torch.randn(2, 9, 6)
+    words = torch.randint(1, 11, (2, 4, 9))
+    lengths = [[9, 1, 4, 2], [3, 0, 8, 5]]
+    for image, several in enumerate(lengths):
+        for caption, length in enumerate(several):
+            words[image, caption, length:] = PAD
+    together = network(grid, words)
+    assert together.states.isfinite().all()
+    for image, several in enumerate(lengths):
+        for caption, length in enumerate(several):
+            if length:
+                alone = network(grid[image : image + 1], words[image : image + 1, caption : caption + 1, :length])
+                found = together.states[image, caption, :length]
+                torch.testing.assert_close(found, alone.states[0, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_grow_keeps_what_was_learned() -> None:
-    network = decoder()
-    states = torch.randn(4, 8)
+@every
+def test_selected_captions_go_on_from_where_they_were(config: DecoderConfig) -> None:
+    network, grid = decoder(config), torch.randn(2, 9, 6)
+    words = torch.randint(1, 11, (2, 2, 4))
+    memory = network.look(grid)
+    state = network.read(memory, words[:, :, :3], network.start(memory, 2)).state
+    swapped = network.read(memory, words[:, [1, 0], 3:], state.select(torch.tensor([1, 0, 3, 2]))).states
+    expected = network(grid, words).states[:, [1, 0], 3:]
+    torch.testing.assert_close(swapped, expected, rtol=1e-4, atol=1e-5)
+
+
+@every
+def test_the_image_matters(config: DecoderConfig) -> None:
+    network, words = decoder(config), torch.ones(1, 1, 1, dtype=torch.long)
+    one, other = (network(torch.randn(1, 9, 6), words).states for _ in range(2))
+    assert not torch.allclose(one, other, atol=1e-4)
+
+
+@attending
+def test_where_things_are_matters(config: DecoderConfig) -> None:
+    network, grid = decoder(config), torch.randn(1, 9, 6)
+    words = torch.ones(1, 1, 1, dtype=torch.long)
+    assert not torch.allclose(network(grid, words).states, network(grid.flip(1), words).states, atol=1e-4)
+
+
+@attending
+def test_every_word_shares_one_look_out_among_the_cells(config: DecoderConfig) -> None:
+    attention = decoder(config)(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5))).attention
+    assert attention is not None
+    assert attention.shape == (2, 3, 5, 9)
+    assert attention.min() >= 0
+    torch.testing.assert_close(attention.sum(dim=-1), torch.ones(2, 3, 5))
+
+
+@every
+def test_gradients_reach_everything(config: DecoderConfig) -> None:
+    network = decoder(config)
+    torch.nn.init.normal_(network.bias)
+    states = network(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5))).states
+    network.logits(states).log_softmax(dim=-1)[..., 0].sum().backward()
+    # a shift of all keys alike changes no attention, so only weights, not biases, are certain to move
+    still = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
+    assert not still
+
+
+@every
+def test_grow_keeps_what_was_learned(config: DecoderConfig) -> None:
+    network, grid = decoder(config), torch.randn(2, 9, 6)
+    words = torch.randint(1, 11, (2, 1, 4))
     with torch.no_grad():
         network.bias.copy_(torch.arange(11.0))
-    before = network.logits(states)
+    before = network.logits(network(grid, words).states)
     network.grow(14)
-    after = network.logits(states)
+    after = network.logits(network(grid, words).states)
     assert network.vocabulary_size == 14
-    torch.testing.assert_close(after[:, :11], before)
+    torch.testing.assert_close(after[..., :11], before)
     assert network.bias[11:].tolist() == [1.0, 1.0, 1.0]  # as unlikely as the rarest tenth
-    assert network.embedding.weight.requires_grad
+    assert all(value.requires_grad for value in network.parameters())
     assert len({tuple(row) for row in network.embedding.weight[11:].tolist()}) == 3
 
 
 def test_grow_by_nothing_changes_nothing() -> None:
-    network = decoder()
+    network = decoder(DecoderConfig(8, 16, 4))
     weight = network.embedding.weight
     network.grow(11)
     assert network.embedding.weight is weight
+
+
+@pytest.mark.parametrize("form", ["initial_state", "first_input", "every_step"])
+def test_layers_are_those_asked_for(form: str) -> None:
+    network = decoder(DecoderConfig(8, 16, 4, form, layers=3))
+    state = network.start(network.look(torch.randn(2, 9, 6)), 2)
+    assert [part.shape for part in state.parts] == [(3, 4, 16)] * 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_dropout_only_while_training(form: str) -> None:
+    torch.manual_seed(0)
+    network = build(DecoderConfig(8, 16, 4, form), 11, channels=6, cells=9, dropout=0.5)
+    grid, words = torch.randn(1, 9, 6), torch.randint(1, 11, (1, 2, 5))
+    assert not torch.equal(network(grid, words).states, network(grid, words).states)
+    network.eval()
+    assert torch.equal(network(grid, words).states, network(grid, words).states)

@@ -7,18 +7,7 @@ from torch import nn
 from training import encoder
 from training.config import EncoderConfig, TransformConfig
 from training.encoder import Encoder
-from training.errors import WeightsError
-
-
-@pytest.mark.parametrize(
-    ("name", "channels", "side"), [("small_cnn", 128, 64), ("mobilenet_v2", 1280, 96), ("resnet50", 2048, 96)]
-)
-def test_grid_shape(name: str, channels: int, side: int) -> None:
-    network = Encoder(EncoderConfig(name, "none", "none")).eval()
-    with torch.inference_mode():
-        grid = network(torch.zeros(2, 3, side, side))
-    assert grid.shape == (2, network.cells(side), channels)
-    assert network.channels == channels
+from training.errors import ConfigError, WeightsError
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
@@ -75,15 +64,63 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("content", [[1, 2], {"layers.0.weight": "heavy"}, torch.zeros(3)])
+def test_a_file_of_something_else(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match=r"list\.pth holds no state dict of small_cnn"):
+        encoder.load_weights(Encoder(EncoderConfig("small_cnn", str(tmp_path / "list.pth"))))
+
+
+def test_weights_of_a_larger_network_do_not_fit_a_smaller_one(tmp_path: Path) -> None:
+    import torchvision
+
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "large.pth")
+    with pytest.raises(WeightsError) as error:
+        encoder.load_weights(Encoder(EncoderConfig("resnet18", str(tmp_path / "large.pth"))))
+    assert "are not those of resnet18: layer1.0.bn3.bias does not belong there." in str(error.value)
+    assert str(error.value).count("\n") == 0
+
+
+def test_weights_of_old_that_count_no_batches_fit(tmp_path: Path) -> None:
+    state = Encoder(EncoderConfig("small_cnn", "none")).body.state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, tmp_path / "old.pth")
+    network = Encoder(EncoderConfig("small_cnn", str(tmp_path / "old.pth")))
+    encoder.load_weights(network)
+    assert torch.equal(network.body.state_dict()["layers.0.weight"], state["layers.0.weight"])
+
+
+def _unreachable(self: object, **arguments: object) -> None:
+    raise OSError("no route to host\nand more")
+
+
 def test_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision
 
-    def refuse(name: str) -> None:
-        raise OSError("no route to host")
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", _unreachable)
+    with pytest.raises(WeightsError) as error:
+        encoder.load_weights(Encoder(EncoderConfig("resnet18", "imagenet")))
+    assert "of resnet18 could not be downloaded (no route to host); give a file with --encoder" in str(error.value)
+    assert "\n" not in str(error.value)
 
-    monkeypatch.setattr(torchvision.models, "get_model_weights", refuse)
-    with pytest.raises(WeightsError, match=r"no route to host.*--encoder-weights FILE"):
-        encoder.load_weights(Encoder(EncoderConfig("resnet50", "imagenet")))
+
+def test_unknown_weights_are_refused_with_the_known_ones_named() -> None:
+    with pytest.raises(WeightsError, match=r"no weights IMAGENET1K_V9 of resnet18, but IMAGENET1K_V1, DEFAULT\."):
+        encoder.load_weights(Encoder(EncoderConfig("resnet18", "IMAGENET1K_V9")))
+
+
+@pytest.mark.parametrize(("weights", "asked"), [("imagenet", "DEFAULT"), ("IMAGENET1K_V1", "IMAGENET1K_V1")])
+def test_torchvisions_weights_are_those_asked_for(weights: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    network = Encoder(EncoderConfig("resnet18", weights))
+    kinds, given = torchvision.models.ResNet18_Weights, torchvision.models.resnet18(weights=None).state_dict()
+    told: list[object] = []
+    monkeypatch.setattr(kinds, "get_state_dict", lambda self, **_: told.append(self) or given)  # type: ignore[func-returns-value]
+    encoder.load_weights(network)
+    assert told == [kinds[asked]]
+    assert torch.equal(network.body.state_dict()["conv1.weight"], given["conv1.weight"])
 
 
 @pytest.mark.parametrize(("from_nothing", "moves"), [(False, False), (True, True)])
@@ -91,9 +128,10 @@ def test_batch_normalisation_gathers_statistics_only_from_nothing(from_nothing: 
     network = Encoder(EncoderConfig("small_cnn", "none", "all"))
     network.from_nothing = from_nothing
     norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
-    before = norm.running_mean.clone()  # type: ignore[union-attr]
+    assert norm.running_mean is not None
+    before = norm.running_mean.clone()
     network.train()(torch.randn(2, 3, 32, 32))
-    assert bool((norm.running_mean != before).any()) == moves
+    assert torch.equal(norm.running_mean, before) != moves
     network.eval()
     assert not norm.training
 
@@ -101,6 +139,20 @@ def test_batch_normalisation_gathers_statistics_only_from_nothing(from_nothing: 
 def test_frozen_parameters_learn_nothing() -> None:
     assert not any(p.requires_grad for p in Encoder(EncoderConfig("small_cnn", "none", "none")).parameters())
     assert all(p.requires_grad for p in Encoder(EncoderConfig("small_cnn", "none", "all")).parameters())
+
+
+@pytest.mark.parametrize("from_nothing", [True, False])
+def test_a_held_encoder_gathers_no_statistics(from_nothing: bool) -> None:
+    network = Encoder(EncoderConfig("small_cnn", "none", "all"))
+    network.from_nothing = from_nothing
+    network.hold(True)
+    assert not any(module.training for module in network.train().modules())
+
+
+def test_features_hash_follows_pooling() -> None:
+    one, pooled = (Encoder(EncoderConfig("small_cnn", "none", pooled=pooled)) for pooled in (False, True))
+    pooled.load_state_dict(one.state_dict())
+    assert encoder.features_hash(one, TransformConfig()) != encoder.features_hash(pooled, TransformConfig())
 
 
 def test_features_hash_follows_weights_and_transform() -> None:
@@ -112,3 +164,18 @@ def test_features_hash_follows_weights_and_transform() -> None:
     with torch.no_grad():
         next(network.parameters())[0] += 1
     assert encoder.features_hash(network, transform) != first
+
+
+def test_images_too_small_for_a_network_are_refused_in_a_sentence() -> None:
+    network = Encoder(EncoderConfig("inception_v3", "none", "all")).train()
+    with pytest.raises(ConfigError, match=r"Images of 48x48 pixels are too small for inception_v3\."):
+        network.cells(48)
+    assert network.training
+
+
+def test_a_held_encoder_keeps_no_gradients() -> None:
+    """Left ones would count where the next stage clips its own."""
+    network = Encoder(EncoderConfig("small_cnn", "none", "all"))
+    network(torch.randn(1, 3, 32, 32)).sum().backward()
+    network.hold(True)
+    assert all(value.grad is None for value in network.parameters())

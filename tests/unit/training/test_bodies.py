@@ -1,0 +1,200 @@
+"""Every encoder there is, with random weights, on images as small as it takes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from training import bodies, encoder
+from training.config import ENCODERS, EncoderConfig
+from training.encoder import Encoder
+
+CHANNELS = {
+    "small_cnn": 128,
+    "vgg16": 512,
+    "resnet18": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "inception_v3": 2048,
+    "mobilenet_v2": 1280,
+    "mobilenet_v3_large": 960,
+    "efficientnet_b0": 1280,
+    "efficientnet_v2_s": 1280,
+    "convnext_tiny": 768,
+    "regnet_y_3_2gf": 1512,
+}
+BARE = {"inception_v3", "vgg16"}  # these take long to make up weights
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def network(request: pytest.FixtureRequest) -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(EncoderConfig(request.param, "none"))
+
+
+def small(network: Encoder) -> int:
+    """The side of images that are nearly as small as it can take."""
+    return 80 if network.config.name == "inception_v3" else 64
+
+
+def learning(network: Encoder, trained: str, **changes: object) -> Encoder:
+    """The network as if it had been made with this config."""
+    network.config = EncoderConfig(network.config.name, "none", trained, **changes)  # type: ignore[arg-type]
+    network.hold(False)
+    return network.train()
+
+
+def moved(network: Encoder) -> set[str]:
+    """The names of the weights and statistics that one step of descent moves; it is taken back."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(0)
+    grid = network(torch.randn(1, 3, small(network), small(network)))
+    (grid * torch.randn_like(grid)).sum().backward()
+    with torch.no_grad():
+        for value in network.parameters():
+            if value.grad is not None:
+                value.sub_(value.grad.sign())
+    network.zero_grad()
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    network.load_state_dict(before)
+    return changed
+
+
+def test_the_grid_is_as_large_as_promised(network: Encoder) -> None:
+    learning(network, "none").eval()
+    assert network.channels == CHANNELS[network.config.name]
+    for side in (small(network), small(network) + 17):
+        with torch.inference_mode():
+            assert network(torch.zeros(1, 3, side, side)).shape == (1, network.cells(side), network.channels)
+
+
+def test_the_grid_is_of_the_usual_size_on_images_of_the_usual_size(network: Encoder) -> None:
+    learning(network, "none")
+    usual = {"small_cnn": (64, 64), "vgg16": (224, 196), "inception_v3": (299, 64), "efficientnet_v2_s": (384, 144)}
+    side, cells = usual.get(network.config.name, (224, 49))
+    assert network.cells(side) == cells
+
+
+def test_a_pooled_grid_is_the_mean_of_its_cells(network: Encoder) -> None:
+    images = torch.randn(1, 3, small(network), small(network))
+    with torch.inference_mode():
+        grid = learning(network, "none").eval()(images)
+        pooled = learning(network, "none", pooled=True).eval()(images)
+    assert pooled.shape == (1, 1, network.channels)
+    assert network.cells(224) == 1
+    torch.testing.assert_close(pooled[:, 0], grid.mean(dim=1))
+
+
+def test_a_frozen_encoder_is_all_evaluation_and_learns_nothing(network: Encoder) -> None:
+    learning(network, "none")
+    assert not any(module.training for module in network.modules())  # stochastic depth among them
+    assert not any(value.requires_grad for value in network.parameters())
+
+
+def last_blocks_alone(network: Encoder, number: int) -> None:
+    changed = moved(learning(network, "last", last_blocks=number))
+    last = network.body.blocks()[-number:]
+    owned = {id(value) for block in last for value in block.parameters()}
+    assert changed <= {name for name, value in network.named_parameters() if id(value) in owned}
+    # a bias or a scale may happen to feel nothing; every block has weights that do
+    for block in last:
+        mine = {id(value) for value in block.parameters() if value.ndim > 1}
+        assert {name for name, value in network.named_parameters() if id(value) in mine} & changed
+
+
+def test_only_the_last_block_is_trained_where_that_is_asked_for(network: Encoder) -> None:
+    last_blocks_alone(network, 1)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v3_large"])
+def test_as_many_blocks_are_trained_as_asked_for(name: str) -> None:
+    network = Encoder(EncoderConfig(name, "none"))
+    last_blocks_alone(network, 2)
+    last_blocks_alone(network, 3)
+
+
+def test_all_is_trained_but_statistics_where_that_is_asked_for(network: Encoder) -> None:
+    learning(network, "all")
+    assert all(value.requires_grad for value in network.parameters())
+    changed, parameters = moved(network), [name for name, _ in network.named_parameters()]
+    assert changed <= set(parameters)  # no statistics of batch normalisation
+    assert parameters[0] in changed
+    assert len(changed) > 0.5 * len(parameters)  # stochastic depth leaves blocks out
+
+
+def test_the_blocks_are_the_whole_network(network: Encoder) -> None:
+    blocks = network.body.blocks()
+    assert len(blocks) >= 4
+    held = [id(value) for block in blocks for value in block.parameters()]
+    assert held == [id(value) for value in network.body.parameters()]
+    assert all(any(True for _ in block.parameters()) for block in blocks)
+
+
+def test_a_held_encoder_rests_for_a_while(network: Encoder) -> None:
+    learning(network, "all").hold(True)
+    assert network.frozen
+    assert not any(value.requires_grad for value in network.parameters())
+    network.train()
+    assert not any(module.training for module in network.modules())
+    network.hold(False)
+    assert not network.frozen
+    assert all(value.requires_grad for value in network.parameters())
+
+
+def test_counting_cells_leaves_the_mode_alone(network: Encoder) -> None:
+    learning(network, "all")
+    before = [module.training for module in network.modules()]
+    network.cells(64 + 16)
+    assert [module.training for module in network.modules()] == before
+
+
+def random_weights(name: str) -> dict[str, torch.Tensor]:
+    """As torchvision's own network has them, the classifier among them but for its size."""
+    if name == "small_cnn":
+        return Encoder(EncoderConfig(name, "none")).body.state_dict()
+    import torchvision
+
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):  # regnet computes with numbers when it is built
+        whole = torchvision.models.get_model(name, weights=None, **({"init_weights": False} if name in BARE else {}))
+    generator = torch.Generator().manual_seed(4)
+    return {
+        key: torch.zeros(2)
+        if key.startswith(("classifier", "fc"))
+        else torch.rand(value.shape, generator=generator)
+        if value.is_floating_point()
+        else torch.tensor(7)
+        for key, value in whole.state_dict().items()
+    }
+
+
+def test_torchvisions_own_weights_fit_in_half_precision(network: Encoder, tmp_path: Path) -> None:
+    name = network.config.name
+    state = {key: value.half() if value.is_floating_point() else value for key, value in random_weights(name).items()}
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.config = EncoderConfig(name, str(path))
+    try:
+        encoder.load_weights(network)
+        for key, value in network.body.state_dict().items():
+            assert torch.equal(value, state[key].to(value.dtype)), key
+    finally:
+        network.load_state_dict(before)
+
+
+def test_inception_sees_colours_as_its_weights_were_trained() -> None:
+    import torchvision
+
+    torch.manual_seed(0)
+    whole = torchvision.models.inception_v3(weights=None, init_weights=False, transform_input=True).eval()
+    body = bodies.InceptionBody(whole).eval()
+    images = torch.randn(1, 3, 80, 80)
+    with torch.inference_mode():
+        torch.testing.assert_close(whole.fc(body(images).mean(dim=(2, 3))), whole(images), rtol=1e-4, atol=1e-4)
+
+
+def test_vgg_stops_before_its_last_pooling() -> None:
+    layers = list(bodies.build("vgg16").features.children())  # type: ignore[union-attr]
+    assert isinstance(layers[-1], nn.ReLU)
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in layers) == 4

@@ -1,0 +1,93 @@
+"""The convolutional part of each encoder: torchvision's without their classifiers, and a small one of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+LAYERS_OF = {
+    "vgg16": ("features",),
+    "resnet18": ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"),
+    "mobilenet_v2": ("features",),
+    "mobilenet_v3_large": ("features",),
+    "efficientnet_b0": ("features",),
+    "efficientnet_v2_s": ("features",),
+    "convnext_tiny": ("features",),
+    "regnet_y_3_2gf": ("stem", "trunk_output"),
+}
+LAYERS_OF["resnet50"] = LAYERS_OF["resnet101"] = LAYERS_OF["resnet18"]
+LEFT_OUT_OF_INCEPTION = {"AuxLogits", "avgpool", "dropout", "fc"}
+
+
+class Body(nn.Module):
+    """Some layers of a network one after the other, under the names that they have there."""
+
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, network.get_submodule(name))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            images = layer(images)
+        return images  # (B, C, H, W)
+
+    def blocks(self) -> list[nn.Module]:
+        """The parts with weights that follow one another; a part that only holds parts counts as those."""
+        layers = list(self.children())
+        if isinstance(layers[-1], nn.Sequential) and len(layers) <= 2:
+            layers = [*layers[:-1], *layers[-1].children()]
+        return [layer for layer in layers if any(True for _ in layer.parameters())]
+
+
+class InceptionBody(Body):
+    """Inception v3; its ImageNet weights were trained with colours scaled otherwise than all the others'."""
+
+    def __init__(self, network: nn.Module) -> None:
+        names = [name for name, _ in network.named_children() if name not in LEFT_OUT_OF_INCEPTION]
+        super().__init__(network, names)
+        self.scale: torch.Tensor
+        self.offset: torch.Tensor
+        # from the mean and deviation of ImageNet, a channel each, to 0.5 and 0.5
+        self.register_buffer("scale", torch.tensor([0.229, 0.224, 0.225])[:, None, None] / 0.5, persistent=False)
+        offset = (torch.tensor([0.485, 0.456, 0.406])[:, None, None] - 0.5) / 0.5
+        self.register_buffer("offset", offset, persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images * self.scale + self.offset)
+
+
+class SmallCnn(nn.Module):
+    """A CNN small enough to be trained from nothing in a minute on a CPU: a cell of its grid is 8x8 pixels."""
+
+    def __init__(self, channels: int = 128) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after, stride in ((3, 24, 2), (24, 48, 2), (48, 96, 2), (96, channels, 1)):
+            convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)  # (B, C, S/8, S/8)
+
+    def blocks(self) -> list[nn.Module]:
+        layers = list(self.layers.children())
+        return [nn.ModuleList(layers[first : first + 3]) for first in range(0, len(layers), 3)]
+
+
+def build(name: str) -> Body | SmallCnn:
+    """The body of the encoder `name`, with random weights."""
+    if name == "small_cnn":
+        return SmallCnn()
+    import torchvision
+
+    if name == "inception_v3":
+        return InceptionBody(torchvision.models.inception_v3(weights=None, init_weights=False))
+    network = torchvision.models.get_model(name, weights=None)
+    if name == "vgg16":
+        # Without its last pooling the grid has 14x14 cells, those of "Show, Attend and Tell".
+        network.features = network.features[:-1]
+    return Body(network, LAYERS_OF[name])

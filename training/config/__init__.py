@@ -1,0 +1,30 @@
+"""Every choice of a training, as frozen values that are checked together and stored beside the weights."""
+
+from training.config.base import Config
+from training.config.captioner import (
+    ENCODERS,
+    FORMS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SIDES,
+    DecoderConfig,
+    DecodingConfig,
+    EncoderConfig,
+    TransformConfig,
+)
+from training.config.training import SelfCriticalConfig, TrainingConfig
+
+__all__ = [
+    "ENCODERS",
+    "FORMS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "SIDES",
+    "Config",
+    "DecoderConfig",
+    "DecodingConfig",
+    "EncoderConfig",
+    "SelfCriticalConfig",
+    "TrainingConfig",
+    "TransformConfig",
+]

@@ -1,0 +1,123 @@
+"""How a captioner is trained: every choice of the recipe, and the recipes that are known to work."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from training.config.base import Config, choice, number
+from training.config.captioner import SIDES, DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+
+
+@dataclass(frozen=True)
+class SelfCriticalConfig(Config):
+    """The second stage: captions drawn from the captioner itself, rewarded by their scores (Rennie et al., 2017).
+
+    The reward is CIDEr-D against the training captions, `bleu_share` of it smoothed BLEU-4 instead; each caption is
+    measured against the mean of the image's other `samples` - 1. `likelihood_share` of the loss stays that of the first
+    stage, which keeps captions from becoming short and flat.
+    """
+
+    epochs: int = number(0, least=0)  # 0: there is no second stage
+    samples: int = number(5, least=2)
+    learning_rate: float = number(5e-5, above=0)
+    bleu_share: float = number(0.0, least=0, most=1)
+    likelihood_share: float = number(0.0, least=0, most=1)
+    dropout: float = number(0.0, least=0, below=1)
+    min_length: int = number(1, least=1)
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Config):
+    """A whole training. On a warm start encoder, decoder, transform and decoding are the checkpoint's own."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    transform: TransformConfig = field(default_factory=TransformConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)
+    epochs: int = number(15, least=0)
+    frozen_epochs: int = number(0, least=0)  # before them, the encoder kept as it is: two steps instead of joint
+    batch_size: int = number(32, least=1)  # images
+    captions_per_image: int = number(5, least=1)  # at most, drawn anew each epoch
+    learning_rate: float = number(1e-3, above=0)
+    encoder_learning_rate: float = number(1e-3, above=0)  # only where the encoder is trained
+    schedule: Literal["cosine", "linear", "constant"] = choice("cosine", "linear", "constant")
+    warmup_share: float = number(0.05, least=0, below=1)  # of all steps, rising; then the rate falls to zero, or stays
+    label_smoothing: float = number(0.1, least=0, below=1)
+    scheduled_sampling: float = number(0.0, least=0, most=1)  # share of words read that are its own; it rises from 0
+    attention_penalty: float = number(0.0, least=0)  # on cells that a caption looks at more or less than once
+    dropout: float = number(0.4, least=0, below=1)
+    grid_dropout: float = number(0.0, least=0, below=1)  # of what is seen: few images are soon known by heart
+    weight_decay: float = number(0.01, least=0)
+    clip: float = number(1.0, above=0)  # greatest norm of the gradient
+    averaging: float = number(0.0, least=0, below=1)  # decay a step of the average of weights; 0: the last weights
+    min_count: int | None = number(None, least=1)  # of a word to be learned; None: 1 for small sets, 4 for large ones
+    choose_by: Literal["loss", "cider_d"] = choice("loss", "cider_d")  # on the dev rows, which epoch is kept
+    patience: int = number(3, least=0)  # epochs without a better dev score before stopping; 0: never stop early
+    shift: int = number(0, least=0)  # random shift of the image in pixels, where the encoder is trained
+    seed: int = number(1, least=0)
+
+    def mistakes(self) -> list[str]:
+        if not any((self.epochs, self.frozen_epochs, self.self_critical.epochs)):
+            return ["epochs is 0, and so are frozen_epochs and self_critical.epochs: there is nothing to do"]
+        return []
+
+    @classmethod
+    def photos(cls, encoder: str = "mobilenet_v2", weights: str = "imagenet", **changes: Any) -> TrainingConfig:
+        """For photographs, on a frozen encoder with ImageNet weights whose features are computed once.
+
+        With weights "none" the encoder has nothing to keep frozen and is trained from nothing.
+        """
+        trained: Literal["none", "all"] = "all" if weights == "none" else "none"
+        transform = _small_transform() if encoder == "small_cnn" else TransformConfig(SIDES.get(encoder, 224))
+        config = cls(encoder=EncoderConfig(encoder, weights, trained), transform=transform)
+        return dataclasses.replace(config, **changes).validate()
+
+    @classmethod
+    def rewarded(cls, self_critical_epochs: int = 8, **changes: Any) -> TrainingConfig:
+        """The second stage alone, from a checkpoint that has learned from human captions."""
+        config = cls(
+            self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
+            epochs=0,
+            averaging=0.999,
+            choose_by="cider_d",
+            patience=0,
+        )
+        return dataclasses.replace(config, **changes).validate()
+
+    @classmethod
+    def starter(cls, **changes: Any) -> TrainingConfig:
+        """For the generated scenes: a small CNN from nothing, together with a small decoder, in about a minute."""
+        config = cls(
+            encoder=EncoderConfig("small_cnn", "none", "all"),
+            decoder=DecoderConfig(embedding=64, hidden=128, heads=4),
+            transform=_small_transform(),
+            epochs=18,
+            batch_size=16,  # many small steps: each scene has little to say, and the CNN begins from nothing
+            captions_per_image=2,
+            learning_rate=4e-3,
+            encoder_learning_rate=4e-3,
+            label_smoothing=0.0,  # the scenes' grammar leaves nothing to doubt but the choice of phrase
+            dropout=0.1,
+            shift=2,
+            patience=0,
+        )
+        return dataclasses.replace(config, **changes).validate()
+
+    @classmethod
+    def retraining(cls, encoder: EncoderConfig | None = None, **changes: Any) -> TrainingConfig:
+        """For learning corrections (with a replay sample of what was learned before) from a champion.
+
+        `encoder` is the champion's: a small one that is trained together with its decoder learns in larger steps.
+        """
+        if encoder is not None and encoder.trained == "all":
+            config = cls.starter(epochs=25, learning_rate=3e-3, encoder_learning_rate=3e-3, min_count=1)
+        else:
+            config = cls(epochs=12, batch_size=32, captions_per_image=2, learning_rate=2e-4, min_count=1)
+        return dataclasses.replace(config, **changes).validate()
+
+
+def _small_transform() -> TransformConfig:
+    return TransformConfig(side=64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -1,0 +1,94 @@
+"""Captions drawn at random: from all words, or from the likeliest that together have a given probability."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from training.config import DecodingConfig
+from training.decoder import Decoder
+from training.decoding import IMPOSSIBLE, Found
+from training.vocabulary import END, PAD, START
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Captions as ids (B, K, T + 1) from START, after their END padded with PAD, and their log probabilities (B, K)."""
+
+    words: torch.Tensor
+    log_probabilities: torch.Tensor
+
+    def tokens(self) -> list[list[tuple[int, ...]]]:
+        """For each image the captions without START, END and PAD."""
+        return [
+            [tuple(word for word in caption[1:] if word not in {END, PAD}) for caption in captions]
+            for captions in self.words.tolist()
+        ]
+
+
+@torch.no_grad()
+def draw(
+    decoder: Decoder,
+    grid: torch.Tensor,
+    config: DecodingConfig,
+    captions: int,
+    never: Collection[int],
+    generator: torch.Generator | None = None,
+) -> Drawn:
+    """`captions` captions of each image of `grid` (B, P, C), each word drawn from the decoder's distribution.
+
+    With `config.top_p` below 1 from its nucleus (Holtzman et al., 2020); `config.temperature` flattens the
+    distribution. What is not finished after `config.max_length` words ends there. `never` are ids that are not said.
+    """
+    memory = decoder.look(grid)
+    state = decoder.start(memory, captions)
+    shape = (len(grid), captions)
+    ban = torch.zeros(decoder.vocabulary_size, device=grid.device)
+    ban[list(never)] = IMPOSSIBLE
+    said = [torch.full(shape, START, device=grid.device)]
+    going = torch.ones(shape, dtype=torch.bool, device=grid.device)
+    total = torch.zeros(shape, device=grid.device)
+    for length in range(config.max_length + 1):
+        reading = decoder.read(memory, said[-1].unsqueeze(2), state)
+        state = reading.state
+        logits = decoder.logits(reading.states[:, :, -1]).float()  # (B, K, V)
+        logs = logits.log_softmax(dim=-1)
+        allowed = logits / config.temperature + ban
+        if length < config.min_length:
+            allowed[..., END] = IMPOSSIBLE
+        if length == config.max_length:
+            word = torch.full(shape, END, device=grid.device)
+        else:
+            chances = _nucleus(allowed.softmax(dim=-1), config.top_p).flatten(0, 1)  # (N, V)
+            word = torch.multinomial(chances, 1, generator=generator).view(shape)
+        total += torch.where(going, logs.gather(2, word.unsqueeze(2)).squeeze(2), 0.0)
+        said.append(torch.where(going, word, PAD))
+        going = going & (word != END)
+        if not bool(going.any()):
+            break
+    return Drawn(torch.stack(said, dim=2), total)
+
+
+def sample(
+    decoder: Decoder, grid: torch.Tensor, config: DecodingConfig, never: Collection[int], keep: int = 1
+) -> list[list[Found]]:
+    """`keep` captions of each image by nucleus sampling, likeliest first; the same for the same seed and batch."""
+    generator = torch.Generator(grid.device).manual_seed(config.seed)
+    drawn = draw(decoder, grid, config, keep, never, generator)
+    found = [
+        [Found(tokens, log / (len(tokens) + 1)) for tokens, log in zip(captions, logs, strict=True)]
+        for captions, logs in zip(drawn.tokens(), drawn.log_probabilities.tolist(), strict=True)
+    ]
+    return [sorted(captions, key=lambda one: -one.mean_log_probability) for captions in found]
+
+
+def _nucleus(chances: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The chances (B, K, V) of the likeliest words that together reach `top_p`; of all words where it is 0 or 1."""
+    if not 0 < top_p < 1:
+        return chances
+    ordered, words = chances.sort(dim=-1, descending=True)
+    before = ordered.cumsum(dim=-1) - ordered
+    kept = torch.where(before < top_p, ordered, 0.0)
+    return torch.zeros_like(chances).scatter(-1, words, kept)
