@@ -135,6 +135,7 @@ class Retraining:
             "cache_dir": self._settings.data_dir / "features",
             "progress": tell,
             "device": self._settings.device,
+            "beside_others": True,
             "style": Style.of([text for row in corrected for text in row.references]),
         }
         if champion is not None:

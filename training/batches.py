@@ -22,6 +22,15 @@ class Batch:
     words: torch.Tensor
     weights: torch.Tensor
 
+    def part(self, rank: int, size: int) -> Batch:
+        """What the process `rank` of `size` works on; one that is left without images gets one that weighs nothing."""
+        if size == 1:
+            return self
+        mine = list(range(rank, len(self.hashes), size))
+        weights = self.weights[mine] if mine else torch.zeros_like(self.weights[:1])
+        mine = mine or [0]
+        return Batch([self.hashes[number] for number in mine], self.words[mine], weights)
+
 
 def batches(
     rows: Sequence[Row],

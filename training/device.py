@@ -38,14 +38,14 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 @contextmanager
-def training_threads(small: bool) -> Iterator[None]:
-    """One CPU thread inside for a small network, half of them for others.
+def training_threads(small: bool, beside_others: bool) -> Iterator[None]:
+    """One CPU thread inside for a small network; half of them where other work runs on the machine.
 
     A recurrent network is many small steps that each wait for the slowest thread: beside a busy web server all cores
     are several times slower than half of them.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if small else max(1, before // 2))
+    torch.set_num_threads(1 if small else max(1, before // 2) if beside_others else before)
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
 """Arrays computed once an image and kept on disk: grids of a frozen encoder, or decoded pixels.
 
-A folder holds `arrays` (all of one shape, one after the other), `index` (the SHA-256 of each image file, in the same
-order) and `shape.json`. It only grows, under a lock, arrays before index, so that no reader and no crash meets half
-an entry.
+A folder holds `arrays` (all of one shape, one after the other), `index` (for each, in the same order, the SHA-256 of
+the image file and a checksum of the array) and `shape.json`. It only grows, under a lock, arrays before index, so that
+no reader and no crash meets half an entry. What does not fit its checksum is computed again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,14 @@ from training.model import BATCH, Captioner
 log = logging.getLogger(__name__)
 
 
+class DamagedError(Exception):
+    """Arrays that are not what was written; `hashes` are their images'."""
+
+    def __init__(self, hashes: Sequence[str]) -> None:
+        super().__init__(hashes)
+        self.hashes = hashes
+
+
 class Cache:
     """Arrays of one shape and kind by image content. Several processes may grow it at the same time."""
 
@@ -38,6 +47,9 @@ class Cache:
         self._lock = FileLock(folder / "lock")
         self._row_bytes = int(np.prod(shape)) * self.kind.itemsize
         self._places: dict[str, int] = {}
+        self._checksums: list[int] = []
+        self._length = 0  # of the index that has been read, in bytes
+        self._sound: set[int] = set()  # places whose checksum this process has compared
         description: Any = {"shape": list(shape), "kind": self.kind.str}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,32 +68,56 @@ class Cache:
 
     def add(self, hashes: Sequence[str], arrays: np.ndarray) -> None:
         """Append the arrays of these images, but not those that another process added meanwhile."""
+        arrays = np.ascontiguousarray(arrays, dtype=self.kind)
         with self._lock:
             self._read_index()
             new = [number for number, sha256 in enumerate(hashes) if sha256 not in self._places]
             with self._arrays.open("ab") as file:
-                file.truncate(len(self._places) * self._row_bytes)  # what a crash left without an index line
-                file.write(np.ascontiguousarray(arrays[new], dtype=self.kind).tobytes())
+                file.truncate(len(self._checksums) * self._row_bytes)  # what a crash left without an index line
+                file.write(arrays[new].tobytes())
                 file.flush()
                 os.fsync(file.fileno())
             with self._index.open("a", encoding="ascii") as file:
-                file.writelines(f"{hashes[number]}\n" for number in new)
-            for number in new:
-                self._places[hashes[number]] = len(self._places)
+                file.writelines(f"{hashes[number]} {zlib.crc32(arrays[number]):08x}\n" for number in new)
+            self._read_index()
 
     def get(self, hashes: Sequence[str]) -> np.ndarray:
-        """The arrays (N, *shape) of these images, which must be there."""
+        """The arrays (N, *shape) of these images, which must be there.
+
+        Each is compared with its checksum when this process reads it first. Raises DamagedError.
+        """
         places = [self._places[sha256] for sha256 in hashes]
-        stored = np.memmap(self._arrays, dtype=self.kind, mode="r", shape=(len(self._places), *self.shape))
-        return stored[places]
+        stored = np.memmap(self._arrays, dtype=self.kind, mode="r", shape=(len(self._checksums), *self.shape))
+        found = stored[places]
+        damaged = []
+        for sha256, place, array in zip(hashes, places, found, strict=True):
+            if place not in self._sound:
+                if zlib.crc32(array) != self._checksums[place]:
+                    damaged.append(sha256)
+                self._sound.add(place)
+        if damaged:
+            raise DamagedError(damaged)
+        return found
+
+    def forget(self, hashes: Sequence[str]) -> None:
+        """Have the images computed again: what is added for them from now on counts."""
+        for sha256 in hashes:
+            self._places.pop(sha256, None)
 
     def _read_index(self) -> None:
-        lines = self._index.read_text(encoding="ascii").splitlines(keepends=True) if self._index.exists() else []
-        whole = [line.strip() for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):  # a crash cut the last line
-            self._index.write_text("".join(f"{line}\n" for line in whole), encoding="ascii")
+        """Take in the lines that are new, under the lock; the newest line of an image counts."""
+        if not self._index.exists():
+            return
         held = self._arrays.stat().st_size // self._row_bytes if self._arrays.exists() else 0
-        self._places = {sha256: place for place, sha256 in enumerate(whole[:held])}
+        content = self._index.read_bytes()
+        whole = content[self._length : content.rfind(b"\n") + 1].decode("ascii")
+        for line in whole.splitlines(keepends=True)[: held - len(self._checksums)]:
+            sha256, checksum = line.split()
+            self._places[sha256] = len(self._checksums)
+            self._checksums.append(int(checksum, 16))
+            self._length += len(line)
+        if self._length < len(content):  # a crash cut the last line, or lost the arrays of the last ones
+            os.truncate(self._index, self._length)
 
 
 class Inputs:
@@ -104,13 +140,26 @@ class Inputs:
             name = f"grids-{features_hash(captioner.encoder, captioner.transform)[:16]}"
             self._cache = Cache(cache_dir / name, shape, "float16")
         else:
-            self._cache = Cache(cache_dir / f"pixels-{side}", (side, side, 3), "uint8")
+            self._cache = Cache(cache_dir / f"pixels-{side}px", (side, side, 3), "uint8")
+        self._rows = {row.sha256: row for row in rows}
         self._fill(rows, progress or (lambda done, total: None))
         self.rows = [row for row in rows if row.sha256 in self._cache]
 
     def pixels_or_grid(self, hashes: Sequence[str]) -> torch.Tensor:
         """(B, S, S, 3) bytes or (B, P, C) half floats, on the captioner's device."""
-        return torch.from_numpy(self._cache.get(hashes)).to(self._captioner.device, non_blocking=True)
+        try:
+            arrays = self._cache.get(hashes)
+        except DamagedError as error:
+            log.warning("%d of the cached arrays are damaged and are computed again.", len(error.hashes))
+            self._cache.forget(error.hashes)
+            training = self._captioner.training
+            self._fill([self._rows[sha256] for sha256 in error.hashes], lambda done, total: None)
+            self._captioner.train(training)
+            if lost := [sha256 for sha256 in error.hashes if sha256 not in self._cache]:
+                image = self._rows[lost[0]].image
+                raise DataError(f"The cached entry of {image} is damaged, and the image cannot be read.") from error
+            arrays = self._cache.get(hashes)
+        return torch.from_numpy(arrays).to(self._captioner.device, non_blocking=True)
 
     def grid(self, hashes: Sequence[str]) -> torch.Tensor:
         """Grids (B, P, C) of these images, computed by the encoder where they are not cached."""

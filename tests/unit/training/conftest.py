@@ -1,20 +1,28 @@
 """Tiny captioners: enough weights to run every line, few enough to run it in milliseconds."""
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from training import manifest
+from training import checkpoint, manifest
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
 from training.manifest import Row
 from training.model import Captioner
 from training.vocabulary import Style, Vocabulary
 
+torch.set_num_threads(1)  # more only wait for each other over networks this small
+
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220), "white": (250, 250, 250)}
 TRANSFORM = TransformConfig(side=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+SCRIPT = Path(__file__).with_name("training_process.py")
 DECODER = DecoderConfig(embedding=16, hidden=32, heads=2)
 
 
@@ -66,3 +74,32 @@ def coloured_rows(picture: Callable[..., Path]) -> list[Row]:
             captions = (f"A {colour} picture.", f"This is a picture in {colour}.")
             rows.append(Row(path, manifest.hash_file(path), captions))
     return rows
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """How the training of a checkpoint went, an entry an epoch, without the time it took."""
+    history = checkpoint.read_info(folder)["extra"]["history"]
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
+
+
+@pytest.fixture
+def start_training(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a training in a process of its own, or in several that share it: see training_process.py."""
+
+    def start(
+        rows: Sequence[Row], out: Path, config: TrainingConfig, processes: int = 1, **more: str
+    ) -> subprocess.Popen[str]:
+        request = {
+            "manifest": str(manifest.save(rows, out.with_suffix(".jsonl"))),
+            "out": str(out),
+            "cache": str(tmp_path / "cache"),
+            "config": json.dumps(config.to_json()),
+        }
+        asked = out.with_suffix(".request")
+        asked.write_text(json.dumps(request | more))
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), str(asked)]
+        environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[3]), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+    return start

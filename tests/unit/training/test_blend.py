@@ -19,7 +19,7 @@ def pair(tiny: Captioner) -> tuple[Captioner, Captioner]:
     after.learn_words(after.vocabulary.extended(["purple star"]))
     with torch.no_grad():
         for value in after.decoder.parameters():
-            value += torch.randn_like(value)
+            value.add_(torch.randn_like(value))
     return before, after
 
 

@@ -41,7 +41,7 @@ def test_a_crash_costs_only_what_was_being_written(tmp_path: Path, harm: str) ->
             file.write(b"12345")
     else:
         with (tmp_path / "index").open("a") as file:
-            file.write("c" if harm == "half a line" else "c\n")
+            file.write("c" if harm == "half a line" else "d 00000000\n")
     cache = Cache(tmp_path, (2, 3), "float16")
     assert "c" not in cache
     cache.add(["c"], arrays(1, 2))
@@ -94,3 +94,29 @@ def test_unreadable_images_are_left_out_and_told(
     assert inputs.rows == rows[:1]
     assert "1 of 2 images are left out" in caplog.text
     assert "bad.png" in caplog.text
+
+
+def test_a_damaged_entry_is_found_and_computed_again(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hashes = [row.sha256 for row in coloured_rows[:3]]
+    before = Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes)
+    (arrays_file,) = tmp_path.glob("grids-*/arrays")
+    with arrays_file.open("r+b") as file:
+        file.seek(arrays_file.stat().st_size // 2)
+        file.write(b"\x01\x02")
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes), before)
+    assert "1 of the cached arrays are damaged and are computed again." in caplog.text
+    caplog.clear()
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes), before)
+    assert not caplog.text, "mended for good"
+
+
+def test_a_damaged_entry_whose_image_is_gone(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    inputs = Inputs(tiny, coloured_rows[:1], tmp_path / "cache")
+    (arrays_file,) = (tmp_path / "cache").glob("grids-*/arrays")
+    with arrays_file.open("r+b") as file:
+        file.write(b"\x01\x02")
+    coloured_rows[0].image.unlink()
+    with pytest.raises(DataError, match=r"^The cached entry of .* is damaged, and the image cannot be read\.$"):
+        inputs.grid([coloured_rows[0].sha256])

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from training import batches, checkpoint, fit, manifest
 from training.config import EncoderConfig, TrainingConfig
 from training.decoding import Hypothesis
+from training.encoder import Encoder
 from training.errors import DataError, WeightsError
 from training.fit import Progress
 from training.manifest import Row
@@ -73,7 +74,7 @@ def test_a_frozen_encoder_stays_as_it_was(
     coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
     torch.manual_seed(8)
-    given = fit.encoder.Encoder(EncoderConfig("small_cnn", "none", "none"))
+    given = Encoder(EncoderConfig("small_cnn", "none", "none"))
     torch.save(given.body.state_dict(), tmp_path / "encoder.pth")
     encoder = EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "none")
     config = replace(tiny_config, encoder=encoder, epochs=2)
@@ -153,26 +154,6 @@ def test_absent_weights_stop_before_any_work(coloured_rows: list[Row], tmp_path:
     with pytest.raises(WeightsError, match=r"absent\.pth"):
         fit.train(coloured_rows, tmp_path / "out", config, cache_dir=tmp_path / "cache", device="cpu")
     assert not (tmp_path / "cache").exists()
-
-
-def test_weights_scale_the_loss_of_their_image(tiny: Captioner, tiny_config: TrainingConfig) -> None:
-    grid = torch.randn(2, tiny.encoder.cells(32), 128)
-    words = torch.tensor([[[1, 4, 5, 2]], [[1, 6, 2, 0]]])
-    tiny.eval()
-
-    def loss(first: float, second: float) -> tuple[float, float]:
-        total, weight = fit.loss_of(tiny, grid, words, torch.tensor([first, second]), tiny_config)
-        return total.item(), weight.item()
-
-    (one, words_of_one), (other, words_of_other), (both, words_of_both) = loss(1, 0), loss(0, 1), loss(2, 3)
-    assert both == pytest.approx(2 * one + 3 * other, rel=1e-2)
-    assert (words_of_one, words_of_other, words_of_both) == (3, 2, 12)
-
-
-def test_unknown_words_are_not_learned(tiny: Captioner, tiny_config: TrainingConfig) -> None:
-    grid = torch.randn(1, tiny.encoder.cells(32), 128)
-    words = torch.tensor([[[1, 3, 3, 2]]])
-    assert fit.loss_of(tiny, grid, words, torch.ones(1), tiny_config)[1].item() == 1  # only the end
 
 
 def test_batches_hold_every_row_once_and_some_of_its_captions(

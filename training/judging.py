@@ -1,0 +1,59 @@
+"""How good a captioner is on the dev rows while it is being trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from training import losses, metrics
+from training.batches import batches
+from training.config import TrainingConfig
+from training.features import Inputs
+from training.losses import LEAST
+from training.manifest import Row
+from training.model import BATCH, Captioner
+
+CHOSEN_BY = {"loss": "dev_loss", "cider_d": "dev_cider_d"}
+
+
+class Judge:
+    """Scores of the captioner as it is at the moment, on rows that it does not learn from."""
+
+    def __init__(self, captioner: Captioner, inputs: Inputs, rows: Sequence[Row], config: TrainingConfig) -> None:
+        self._captioner, self._inputs, self._rows, self._config = captioner, inputs, rows, config
+        self.samples: list[str] = []  # what it said last time
+
+    def scores(self, by: str) -> dict[str, float]:
+        """`dev_loss` in nats a word; where the best epoch is chosen by "cider_d" also `dev_cider_d`, `dev_bleu4`, and of
+        the captions `dev_distinct_words` and `dev_mean_length`."""
+        if not self._rows:
+            return {}
+        self._captioner.eval()
+        found = {"dev_loss": self._loss()}
+        if by == "cider_d":
+            self.samples = self._captions()
+            references = [row.references for row in self._rows]
+            found["dev_cider_d"] = metrics.cider_d(self.samples, references).value
+            found["dev_bleu4"] = metrics.bleu(self.samples, references).value
+            # rewards are soon earned by short captions of few words
+            found["dev_distinct_words"] = metrics.distinct_words(self.samples)
+            found["dev_mean_length"] = metrics.mean_length(self.samples)
+        return found
+
+    @torch.inference_mode()
+    def _loss(self) -> float:
+        total = words = 0.0
+        for batch in batches(self._rows, self._config, self._captioner):
+            grid = self._inputs.grid(batch.hashes)
+            loss, weight = losses.likelihood(self._captioner, grid, batch.words, batch.weights, self._config)
+            total, words = total + loss.item(), words + weight.item()
+        return total / max(words, LEAST)
+
+    @torch.inference_mode()
+    def _captions(self) -> list[str]:
+        said = []
+        for first in range(0, len(self._rows), BATCH):
+            grid = self._inputs.grid([row.sha256 for row in self._rows[first : first + BATCH]])
+            said += [item.text for item in self._captioner.tell(grid)]
+        return said

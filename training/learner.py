@@ -1,0 +1,55 @@
+"""A captioner together with its losses: one call an optimisation step, which several processes can share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from training import losses, transforms
+from training.config import TrainingConfig
+from training.device import autocast
+from training.losses import Loss
+from training.model import Captioner
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one step learns from: human captions `words` (B, K, T) with `weights` (B,), or captions the captioner has
+    `drawn` (B, K, T) with their `advantages` (B, K), or both."""
+
+    words: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    own_words: float = 0.0
+    drawn: torch.Tensor | None = None
+    advantages: torch.Tensor | None = None
+
+
+class Learner(nn.Module):
+    """`stored` images or grids and a lesson to its losses: of human captions, of drawn ones; None where not asked."""
+
+    def __init__(self, captioner: Captioner, config: TrainingConfig) -> None:
+        super().__init__()
+        self.captioner, self.config = captioner, config
+
+    def forward(self, stored: torch.Tensor, lesson: Lesson) -> tuple[Loss | None, Loss | None]:
+        grid, likelihood, regret = self._grid(stored), None, None
+        if lesson.words is not None and lesson.weights is not None:
+            likelihood = losses.likelihood(
+                self.captioner, grid, lesson.words, lesson.weights, self.config, lesson.own_words
+            )
+        if lesson.drawn is not None and lesson.advantages is not None:
+            regret = losses.regret(self.captioner, grid, lesson.drawn, lesson.advantages)
+        return likelihood, regret
+
+    def _grid(self, stored: torch.Tensor) -> torch.Tensor:
+        """Grids (B, P, C): stored ones where the encoder is frozen, else made of stored pixels (B, S, S, 3)."""
+        captioner = self.captioner
+        if captioner.encoder.frozen:
+            return stored
+        images = transforms.normalise(stored, captioner.transform)  # (B, 3, S, S)
+        if captioner.training and self.config.shift:
+            images = transforms.shift(images, self.config.shift)
+        with autocast(captioner.device):
+            return captioner.encoder(images)

@@ -1,0 +1,103 @@
+"""The stages of a training, epoch by epoch: what is judged, kept, written down and gone on from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from training import manifest
+from training.config import TrainingConfig
+from training.diary import Diary
+from training.errors import DataError
+from training.features import Inputs
+from training.judging import CHOSEN_BY, Judge
+from training.manifest import Row
+from training.model import Captioner
+from training.parallel import Group
+from training.resume import Resume, Standing, Weights
+from training.stage_run import StageRun
+from training.stages import Stage, stages
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str, int, int, int, int, float | None], None]
+"""Told phase, epoch, epochs, step, steps and the loss so far."""
+
+
+class Loop:
+    """All stages of one training."""
+
+    def __init__(
+        self, captioner: Captioner, rows: Sequence[Row], config: TrainingConfig, cache_dir: Path, group: Group
+    ) -> None:
+        self._captioner, self._rows, self._config = captioner, rows, config
+        self._cache_dir, self._group = cache_dir, group
+        self.images = 0  # that could be learned from
+
+    def run(self, tell: Tell, diary: Diary, resume: Resume) -> list[dict[str, Any]]:
+        """Leave the captioner with the best weights that were found; an entry an epoch says how it went."""
+        standing = resume.load()
+        for number, stage in enumerate(stages(self._config)):
+            if number < standing.stage:
+                continue
+            if number > standing.stage:
+                standing = Standing(number, history=standing.history)
+            self._captioner.encoder.hold(stage.held)
+            self._stage(stage, standing, tell, diary, resume)
+        self._captioner.encoder.hold(False)
+        return standing.history
+
+    def _stage(self, stage: Stage, standing: Standing, tell: Tell, diary: Diary, resume: Resume) -> None:
+        """The epochs of a stage that are left; ends with the best weights, or with the last without dev rows."""
+        captioner, config = self._captioner, self._config
+        if standing.epoch:  # before the inputs, which may be grids of the encoder as it was trained so far
+            captioner.load_state_dict(standing.captioner, strict=False)
+        with self._group.leader_first():
+            inputs = Inputs(
+                captioner,
+                self._rows,
+                self._cache_dir,
+                lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
+            )
+        learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
+        if not learned:
+            first = self._rows[0].image
+            raise DataError(f"None of the {len(self._rows)} images to train on can be read, such as {first}.")
+        self.images = len(learned)
+        judge = Judge(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config)
+        by = "cider_d" if stage.is_rewarded else config.choose_by
+        if standing.stage and not standing.epoch:  # has to be better than what came before
+            standing.consider(judge.scores(by), CHOSEN_BY[by], self._weights)
+        run = StageRun(standing.stage, stage, captioner, inputs, learned, config, self._group)
+        if standing.epoch:
+            run.load_state(standing.run)
+
+        for epoch in range(standing.epoch + 1, stage.epochs + 1):
+            if config.patience and standing.worse >= config.patience:
+                break
+            began = time.monotonic()
+            loss = run.epoch(epoch, partial(tell, stage.name, epoch, stage.epochs))
+            with run.averaged():
+                scores = judge.scores(by)
+                standing.consider(scores, CHOSEN_BY[by], self._weights)
+                if not scores and epoch == stage.epochs:
+                    standing.best = self._weights()
+            seconds = round(time.monotonic() - began, 2)
+            entry = {"stage": stage.name, "epoch": epoch, "loss": loss, **scores, "seconds": seconds}
+            standing.history.append(entry)
+            standing.epoch, standing.captioner, standing.run = epoch, self._weights(), run.state()
+            diary.tell(len(standing.history), entry, judge.samples)
+            log.info("%s", ", ".join(f"{name} {value}" for name, value in entry.items()))
+            resume.save(standing)
+        if standing.best is not None:
+            captioner.load_state_dict(standing.best, strict=False)
+
+    def _weights(self) -> Weights:
+        """A copy of all weights but those of an encoder that is never trained."""
+        left_out = "encoder." if self._captioner.encoder.config.trained == "none" else "\0"
+        weights = self._captioner.state_dict()
+        return {name: value.detach().clone() for name, value in weights.items() if not name.startswith(left_out)}

@@ -1,0 +1,86 @@
+"""What a captioner is trained to make small: the surprise at human captions, or the regret over its own."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from training.config import TrainingConfig
+from training.device import autocast
+from training.model import Captioner
+from training.vocabulary import PAD, START, UNKNOWN
+
+Loss = tuple[torch.Tensor, torch.Tensor]
+"""The sum of the weighted losses of all words, in nats, and the sum of their weights; both scalars."""
+LEAST = 1e-6  # stands for a sum of weights of nothing, where only unknown words were met
+
+
+def likelihood(
+    captioner: Captioner,
+    grid: torch.Tensor,
+    words: torch.Tensor,
+    weights: torch.Tensor,
+    config: TrainingConfig,
+    own_words: float = 0.0,
+) -> Loss:
+    """Cross-entropy of human captions: `grid` (B, P, C), `words` (B, K, T), `weights` (B,), all on one device.
+
+    Unknown words are read but not learned: they are never to be said. While training, labels are smoothed (Szegedy et
+    al., 2016), `own_words` of the words that are read are the captioner's own choice (scheduled sampling, Bengio et
+    al., 2015), and attention that is spread unevenly over the cells is penalised.
+    """
+    before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
+    counted = (after != PAD) & (after != UNKNOWN)
+    weight = weights[:, None, None].expand(after.shape)[counted]  # (M,)
+    if own_words:
+        before = _partly_own(captioner, grid, before, own_words)
+    with autocast(captioner.device):
+        reading = captioner.decoder(grid.float(), before)
+        logits = captioner.decoder.logits(reading.states[counted])  # (M, V)
+    smoothing = config.label_smoothing if captioner.training else 0.0
+    losses = F.cross_entropy(logits.float(), after[counted], reduction="none", label_smoothing=smoothing)  # (M,)
+    total = (losses * weight).sum()
+    if captioner.training and config.attention_penalty and reading.attention is not None:
+        total = total + config.attention_penalty * _unevenness(reading.attention, after != PAD, weights)
+    return total, weight.sum()
+
+
+def regret(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor, advantages: torch.Tensor) -> Loss:
+    """The policy gradient (Williams, 1992) of captions drawn from the captioner: `words` (B, K, T) from START, and how
+    much better than the image's others each was, `advantages` (B, K)."""
+    before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
+    said = after != PAD
+    with autocast(captioner.device):
+        logits = captioner.decoder.logits(captioner.decoder(grid.float(), before).states[said])  # (M, V)
+    losses = F.cross_entropy(logits.float(), after[said], reduction="none")  # (M,)
+    advantage = advantages[:, :, None].expand(after.shape)[said]  # (M,)
+    return (losses * advantage).sum(), said.sum()
+
+
+@torch.no_grad()
+def _partly_own(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor, share: float) -> torch.Tensor:
+    """`words` (B, K, T) with a `share` of them, never the first, replaced by what the captioner would have said.
+
+    Its choices follow the human words, all at once (Mihaylova & Martins, 2019), so that no form needs a loop.
+    """
+    with autocast(captioner.device):
+        states = captioner.decoder(grid.float(), words).states  # (B, K, T, E)
+        chances = captioner.decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
+    chances[..., [PAD, START, UNKNOWN]] = 0.0  # no words
+    chosen = torch.multinomial(chances.flatten(0, 2), 1).view(words.shape)  # the word after each
+    own = torch.cat([words[:, :, :1], chosen[:, :, :-1]], dim=2)
+    replaced = torch.rand(words.shape, device=words.device) < share
+    replaced[:, :, 0] = False
+    return torch.where(replaced & (words != PAD), own, words)
+
+
+def _unevenness(attention: torch.Tensor, counted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Doubly stochastic attention (Xu et al., 2015): over a caption, every cell is to be looked at equally much.
+
+    `attention` is (B, K, T, P), `counted` (B, K, T). Looks are counted in shares of what an even spread gives, so that
+    the penalty of a caption does not depend on its length and the size of the grid.
+    """
+    looks = (attention.float() * counted[..., None]).sum(dim=2)  # (B, K, P)
+    length = counted.sum(dim=2).clamp(min=1)  # (B, K)
+    relative = looks * looks.shape[-1] / length[..., None]
+    return (((relative - 1) ** 2).mean(dim=-1) * length * weights[:, None]).sum()

@@ -1,0 +1,70 @@
+"""Several processes that train one captioner together, started by `torchrun`; or this one alone.
+
+Every process goes through the same batches in the same order and computes its own part of each. Gradients are averaged
+by DistributedDataParallel, so the losses are those of one process with the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of one training: how many they are, and which one this is."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and tells."""
+        return self.rank == 0
+
+    def wrap(self, learner: nn.Module) -> nn.Module:
+        """The learner, its gradients averaged over all processes."""
+        return DistributedDataParallel(learner) if self.size > 1 else learner
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all processes."""
+        if self.size > 1:
+            value = value.detach().clone()
+            distributed.all_reduce(value)
+        return value
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """The leader goes through the block, then the others: what it has put on disk they find there."""
+        if self.size > 1 and not self.leads:
+            distributed.barrier()
+        yield
+        if self.size > 1 and self.leads:
+            distributed.barrier()
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def group(device: str) -> Iterator[tuple[Group, str]]:
+    """The group of this process and its device: under `torchrun` each takes the GPU of its number on the machine."""
+    if not distributed.is_torchelastic_launched():
+        yield Group(), device
+        return
+    cuda = device != "cpu" and torch.cuda.is_available()
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        if cuda:
+            device = f"cuda:{distributed.get_node_local_rank()}"
+            torch.cuda.set_device(device)
+        yield Group(distributed.get_rank(), distributed.get_world_size()), device
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,138 @@
+"""One stage while it runs: its optimiser, schedule, average and rewards, and the steps of an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.batches import Batch, batches
+from training.config import TrainingConfig
+from training.device import autocast
+from training.features import Inputs
+from training.learner import Learner, Lesson
+from training.losses import LEAST
+from training.manifest import Row
+from training.model import Captioner
+from training.optimisation import Average, optimiser, rate
+from training.parallel import Group
+from training.rewards import Rewards, advantages
+from training.sampling import draw
+from training.stages import Stage
+from training.vocabulary import PAD, START, UNKNOWN
+
+
+class StageRun:
+    """A stage on the rows it learns from; its number decides, with the seed, what chance brings."""
+
+    def __init__(
+        self,
+        number: int,
+        stage: Stage,
+        captioner: Captioner,
+        inputs: Inputs,
+        rows: Sequence[Row],
+        config: TrainingConfig,
+        group: Group,
+    ) -> None:
+        self._number, self._stage, self._captioner = number, stage, captioner
+        self._inputs, self._rows, self._config, self._group = inputs, rows, config, group
+        self._steps = math.ceil(len(rows) / config.batch_size)
+        own = config.self_critical.dropout if stage.is_rewarded else None
+        captioner.decoder.dropout.p = config.dropout if own is None else own
+        captioner.decoder.grid_dropout.p = config.grid_dropout if own is None else own
+        self._descent = optimiser(captioner, config, stage.learning_rate)
+        shares = rate(config.schedule, self._steps * stage.epochs, config.warmup_share)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._descent, shares)
+        self._average = Average(captioner, config.averaging) if config.averaging else None
+        self._rewards = Rewards(rows, captioner.vocabulary, config.self_critical) if stage.is_rewarded else None
+        self._chance = torch.Generator(captioner.device)
+        self._learner = group.wrap(Learner(captioner, config))
+
+    def epoch(self, epoch: int, tell: Callable[[int, int, float], None]) -> float:
+        """Go through all rows once; the mean loss. `tell` is told step, steps and the mean loss so far."""
+        seed = [self._config.seed, self._number, epoch]  # of each epoch, so that it does not matter who did the others
+        torch.manual_seed(int(np.random.default_rng(seed).integers(2**62)))
+        own_seed = np.random.default_rng([*seed, self._group.rank]).integers(2**62)
+        self._chance.manual_seed(int(own_seed))  # processes draw captions of different images
+        own_words = self._config.scheduled_sampling * (epoch - 1) / max(1, self._stage.epochs - 1)
+        self._captioner.train()
+        total = weight = 0.0
+        order = batches(self._rows, self._config, self._captioner, np.random.default_rng(seed))
+        for step, batch in enumerate(order, start=1):
+            loss, count = self._step(batch, own_words)
+            total, weight = total + loss, weight + count
+            tell(step, self._steps, total / max(weight, LEAST))
+        return total / max(weight, LEAST)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the captioner has the average of its weights, where one is kept."""
+        if self._average is None:
+            yield
+            return
+        self._average.swap(self._captioner)
+        try:
+            yield
+        finally:
+            self._average.swap(self._captioner)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on but for the captioner's weights."""
+        average = self._average.state() if self._average is not None else None
+        return {"descent": self._descent.state_dict(), "schedule": self._schedule.state_dict(), "average": average}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._descent.load_state_dict(state["descent"])
+        self._schedule.load_state_dict(state["schedule"])
+        if self._average is not None:
+            self._average.load_state(state["average"])
+
+    def _step(self, whole: Batch, own_words: float) -> tuple[float, float]:
+        """One step of descent; the sum of the losses and of the weights of all processes."""
+        batch = whole.part(self._group.rank, self._group.size)
+        stored = self._inputs.pixels_or_grid(batch.hashes)
+        if self._rewards is None:
+            lesson, share = Lesson(batch.words, batch.weights, own_words), 1.0
+        else:
+            lesson, share = self._own(batch, stored, self._rewards), self._config.self_critical.likelihood_share
+        likelihood, regret = self._learner(stored, lesson)
+        objective = torch.zeros((), device=self._captioner.device)
+        told = (0.0, 0.0)
+        for part, weight_of_part in ((likelihood, share), (regret, 1.0 - share if self._rewards else 0.0)):
+            if part is None:
+                continue
+            total, weight = part
+            everyone = self._group.total(weight).clamp(min=LEAST)
+            # gradients are averaged over processes, but the loss is a mean over the words of all
+            objective = objective + weight_of_part * total * self._group.size / everyone
+            told = (self._group.total(total.detach()).item(), everyone.item())
+        self._descent.zero_grad(set_to_none=True)
+        objective.backward()
+        nn.utils.clip_grad_norm_(self._captioner.parameters(), self._config.clip)
+        self._descent.step()
+        self._schedule.step()
+        if self._average is not None:
+            self._average.update(self._captioner)
+        return told
+
+    def _own(self, batch: Batch, stored: torch.Tensor, rewards: Rewards) -> Lesson:
+        """Captions drawn from the captioner and what they are worth; beside human ones where those have a share."""
+        captioner, config = self._captioner, self._config.self_critical
+        decoding = replace(captioner.decoding, top_p=0.0, temperature=1.0, min_length=config.min_length)
+        captioner.decoder.eval()
+        never = (PAD, START, UNKNOWN)
+        with autocast(captioner.device):
+            drawn = draw(captioner.decoder, stored.float(), decoding, config.samples, never, self._chance)
+        captioner.decoder.train()
+        worth = advantages(rewards.of(batch.hashes, drawn)) * batch.weights[:, None]
+        words = drawn.words.masked_fill(batch.weights[:, None, None] == 0, PAD)  # what weighs nothing is not counted
+        if config.likelihood_share:
+            return Lesson(batch.words, batch.weights, drawn=words, advantages=worth)
+        return Lesson(drawn=words, advantages=worth)
