@@ -16,7 +16,7 @@ from backend.cli import main
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = sorted(
-    set(re.findall(r"captioner (?:up|serve|worker|connect|train|evaluate|caption|promote)[^\n`#]*", README))
+    set(re.findall(r"captioner (?:up|serve|worker|connect|train|evaluate|compare|caption|promote)[^\n`#]*", README))
 )
 
 

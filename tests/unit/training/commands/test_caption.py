@@ -1,0 +1,111 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.unit.training.commands.conftest import Run
+from training.manifest import Row
+
+
+def test_a_line_a_caption_with_its_score(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
+    images = [row.image for row in coloured_rows[:3]]
+    lines = succeed("caption", saved, *images).output.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [str(image) for image in images]
+    for line in lines:
+        _, score, text = line.split("\t")
+        assert 0 < float(score) <= 1
+        assert text.endswith(".")
+
+
+def test_several_captions_of_an_image_best_first(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
+    [image, other] = [row.image for row in coloured_rows[:2]]
+    lines = [line.split("\t") for line in succeed("caption", saved, image, other, "--n-best", 3).output.splitlines()]
+    assert [line[0] for line in lines] == [str(image)] * 3 + [str(other)] * 3
+    assert len({line[2] for line in lines[:3]}) == 3
+    [best] = succeed("caption", saved, image).output.splitlines()
+    assert best.split("\t") == lines[0]
+
+
+def test_drawn_captions_follow_their_seed(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
+    image = coloured_rows[0].image
+    told = [
+        succeed("caption", saved, image, "--n-best", 5, "--top-p", 1, "--temperature", 2, "--seed", seed).output
+        for seed in (1, 1, 2)
+    ]
+    assert told[0] == told[1] != told[2]
+
+
+def test_captions_are_written_as_json(succeed: Run, saved: Path, coloured_rows: list[Row], tmp_path: Path) -> None:
+    image, written = coloured_rows[0].image, tmp_path / "told.json"
+    told = succeed("caption", saved, image, "--n-best", 2, "--beam", 4, "--json", written).output
+    result = json.loads(written.read_text())
+    assert (result["checkpoint"], result["decoding"].split("|")[0]) == ("saved", "beam:4")
+    [entry] = result["images"]
+    assert entry["image"] == str(image)
+    assert [f"{image}\t{one['score']:.2f}\t{one['caption']}" for one in entry["captions"]] == told.splitlines()
+
+
+def test_what_failed_is_told_and_the_others_are_captioned(
+    run: Run, saved: Path, tmp_path: Path, coloured_rows: list[Row]
+) -> None:
+    image, written = coloured_rows[0].image, tmp_path / "told.json"
+    options = ("--json", written, "--explain", tmp_path / "looks", "--device", "cpu")
+    result = run("caption", saved, tmp_path / "absent.png", image, *options)
+    assert result.exit_code == 1
+    assert f"{image}\t" in result.output
+    assert "absent.png cannot be read" in result.output
+    assert "Error: 1 of 2 images could not be captioned." in result.output
+    bad, good = json.loads(written.read_text())["images"]
+    assert "cannot be read" in bad["error"]
+    assert good["captions"]
+    assert Path(good["explanation"]).exists()
+
+
+def test_where_each_word_looked_is_drawn(
+    succeed: Run, saved: Path, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    wide, folder = picture("red", "wide.png", (300, 60)), tmp_path / "other"
+    folder.mkdir()
+    same = folder / "wide.jpg"
+    Image.new("RGB", (60, 300), "blue").save(same)
+    succeed("caption", saved, wide, same, "--n-best", 2, "--explain", tmp_path / "looks")
+    assert sorted(path.name for path in (tmp_path / "looks").iterdir()) == ["wide-2.png", "wide.png"]
+    with Image.open(tmp_path / "looks" / "wide.png") as drawn:
+        assert drawn.mode == "RGB"
+        reddest = max(drawn.resize((200, 200), Image.Resampling.NEAREST).get_flattened_data())
+    assert reddest[0] > 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("SAVED",), "Missing argument 'IMAGES...'"),
+        (("absent", "x.png"), "no checkpoint folder absent"),
+        (("SAVED", "x.png", "--n-best", "0"), "0 is not in the range"),
+        (("SAVED", "x.png", "--max-length", "0"), "max_length is 0"),
+        (("SAVED", "x.png", "--top-p", "0.5", "--length-penalty", "1"), "leave out --length-penalty"),
+        (("SAVED", "x.png", "--device", "tpu"), "no device called 'tpu'"),
+        (("SAVED", "x.png", "--explain", "x.png/looks", "--device", "cpu"), "could not be captioned"),
+        (("BLIND", "x.png", "--explain", "looks", "--device", "cpu"), "of the form initial_state"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: tuple[str, ...],
+    says: str,
+    fail: Run,
+    saved: Path,
+    blind: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stand_ins = {"SAVED": saved, "BLIND": blind}
+    assert says in fail("caption", *(stand_ins.get(argument, argument) for argument in arguments))
+    assert not (tmp_path / "looks").exists()
+
+
+def test_no_picture_is_drawn_below_a_file(fail: Run, saved: Path, picture: Callable[..., Path]) -> None:
+    image = picture("red")
+    assert "is no folder" in fail("caption", saved, image, "--explain", image / "looks")

@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.training.commands.conftest import Run
+from training.commands import compare as module
+
+
+def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(
+    succeed: Run, saved: Path, blind: Path, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = tmp_path / "compared.json"
+    told = succeed("compare", saved, blind, "--manifest", listed, "--beam", 2, "--json", written).stdout
+    lines = told.splitlines()
+    for head in ("BLEU-4", "CIDEr-D", "ROUGE-L", "METEOR", "distinct words", "words a caption", "captions a second"):
+        assert head in lines[0]
+    assert [line.split()[0] for line in lines[1:3]] == [str(saved), str(blind)]
+    assert lines[1].count("*") + lines[2].count("*") >= 7
+    assert any(line.startswith("BLEU-4: bleu4|nltk:") and line.endswith("|refs:2|n:16") for line in lines)
+    assert lines[-1] == "People: 4.5 words a caption. Decoding: beam:2|penalty:0.9|max:6|min:1|no-repeat:0"
+
+    result = json.loads(written.read_text())
+    assert [entry["checkpoint"] for entry in result["checkpoints"]] == [str(saved), str(blind)]
+    assert (result["images"], result["human_mean_length"]) == (16, 4.5)
+    assert result["decoding"] == "beam:2|penalty:0.9|max:6|min:1|no-repeat:0"
+    assert all(entry["captions_a_second"] > 0 for entry in result["checkpoints"])
+    assert result["best"]["meteor"] == [str(saved), str(blind)]
+    [quickest] = result["best"]["captions_a_second"]
+    assert quickest == max(result["checkpoints"], key=lambda entry: entry["captions_a_second"])["checkpoint"]
+    assert set(result["signatures"]) >= {"bleu4", "cider_d", "rouge_l", "meteor"}
+
+
+def test_all_are_decoded_as_the_first(succeed: Run, saved: Path, blind: Path, listed: Path) -> None:
+    told = succeed("compare", blind, saved, "--manifest", listed, "--split", "dev").output
+    assert "|refs:2|n:4" in told
+    assert told.rstrip().endswith("Decoding: beam:3|penalty:0.9|max:6|min:1|no-repeat:0")
+    assert module.TIMED >= 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("SAVED", "--manifest", "LISTED"), "Give at least two checkpoints to compare."),
+        (("SAVED", "absent", "--manifest", "LISTED"), "no checkpoint folder absent"),
+        (("SAVED", "SAVED"), "Give --dataset with --data-dir, or --manifest."),
+        (("SAVED", "SAVED", "--manifest", "LISTED", "--beam", "99"), "beam is 99"),
+        (("SAVED", "SAVED", "--dataset", "nocaps", "--data-dir", "NOCAPS", "--split", "test"), "nothing to compare by"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: tuple[str, ...],
+    says: str,
+    fail: Run,
+    saved: Path,
+    listed: Path,
+    nocaps: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stand_ins = {"SAVED": saved, "LISTED": listed, "NOCAPS": nocaps}
+    assert says in fail("compare", *(stand_ins.get(argument, argument) for argument in arguments))

@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.commands.configuration import complete, from_file, from_setting, merged, nested
+from training.config import EncoderConfig, TrainingConfig
+from training.errors import ConfigError, TrainingError
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("epochs=3", {"epochs": 3}),
+        ("decoder.hidden=1024", {"decoder": {"hidden": 1024}}),
+        ("decoder.tied=false", {"decoder": {"tied": False}}),
+        ("decoder.cell=gru", {"decoder": {"cell": "gru"}}),
+        ('decoder.cell="gru"', {"decoder": {"cell": "gru"}}),
+        ("encoder.weights=folder/a=b.pth", {"encoder": {"weights": "folder/a=b.pth"}}),
+        ("learning_rate=1", {"learning_rate": 1}),
+        ("min_count=null", {"min_count": None}),
+        ("transform.mean=[0.5, 0.5, 0.5]", {"transform": {"mean": [0.5, 0.5, 0.5]}}),
+        ('decoder={"hidden": 8, "heads": 2}', {"decoder": {"hidden": 8, "heads": 2}}),
+    ],
+)
+def test_a_setting_is_json_or_a_text(text: str, values: dict[str, Any]) -> None:
+    assert from_setting(text) == values
+    complete(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epochs", "--set epochs sets nothing; write --set decoder.hidden=1024."),
+        ("=3", "--set : the configuration has no value ''; it has encoder, decoder,"),
+        ("hidden=4", "the configuration has no value 'hidden'; it has encoder, decoder,"),
+        ("decoder.hiden=4", "--set decoder.hiden: decoder has no value 'hiden'; it has embedding, hidden, heads,"),
+        ("decoder.hidden=big", "decoder.hidden is 'big', not a whole number."),
+        ("decoder.hidden=1.5", "decoder.hidden is 1.5, not a whole number."),
+        ("decoder.hidden.more=1", "decoder.hidden is {'more': 1}, not a whole number."),
+        ("decoder.tied=no", "decoder.tied is 'no', not true or false."),
+        ("decoder.cell=rnn", "decoder.cell is 'rnn', not one of lstm, gru."),
+        ("decoder.cell=[]", "decoder.cell is [], not one of lstm, gru."),
+        ("decoder=5", "decoder is 5, not an object with embedding, hidden,"),
+        ("decoder=[1]", "decoder is [1], not an object with"),
+        ("seed=true", "seed is True, not a whole number."),
+        ("min_count=few", "min_count is 'few', not a whole number or null."),
+        ("learning_rate=NaN", "learning_rate is nan, not a number."),
+        ("learning_rate=1e999", "learning_rate is inf, not a number."),
+        (f"learning_rate=1{'0' * 400}", "not a number."),
+        ("encoder.weights=null", "encoder.weights is None, not a text."),
+        ("transform.mean=[1, 2]", "transform.mean is [1, 2], not a list of 3 numbers."),
+        ("transform.mean=[1, 2, true]", "not a list of 3 numbers."),
+    ],
+)
+def test_a_wrong_setting_is_one_error_that_names_what_exists(text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        from_setting(text)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_may_hold_some_values_or_a_whole_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"epochs": 2, "decoder": {"cell": "gru"}}')
+    assert from_file(path) == {"epochs": 2, "decoder": {"cell": "gru"}}
+    config = TrainingConfig.starter(epochs=7)
+    path.write_text(json.dumps(config.to_json()))
+    assert complete(from_file(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"decoder": {"size": 1}}', "config.json: decoder has no value 'size'; it has embedding, hidden,"),
+        ('{"encoder": "resnet18"}', "config.json: encoder is 'resnet18', not an object with name, weights,"),
+        ("[]", "config.json: the configuration is [], not an object with encoder,"),
+        ("{", "config.json is not whole JSON"),
+    ],
+)
+def test_a_wrong_file_is_one_error(content: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(TrainingError, match=r"config\.json") as raised:
+        from_file(path)
+    assert says in str(raised.value)
+
+
+def test_of_several_layers_the_last_wins_value_by_value() -> None:
+    layers = ({"decoder": {"hidden": 8, "cell": "gru"}, "seed": 1}, nested("decoder.hidden", 16), {"seed": 2})
+    assert merged(*layers) == {"decoder": {"hidden": 16, "cell": "gru"}, "seed": 2}
+    assert layers[0] == {"decoder": {"hidden": 8, "cell": "gru"}, "seed": 1}
+
+
+def test_the_preset_follows_the_encoder() -> None:
+    assert complete({}) == TrainingConfig.photos()
+    assert complete(nested("encoder.name", "inception_v3")).transform.side == 299
+    assert complete(nested("encoder.name", "small_cnn")) == TrainingConfig.photos("small_cnn", "none")
+    assert complete(nested("encoder.weights", "none")).encoder.trained == "all"
+    assert complete({"encoder": {"weights": "none", "trained": "last"}}).encoder.trained == "last"
+    assert complete({"epochs": 2}, scenes=True) == TrainingConfig.starter(epochs=2)
+    assert complete({"seed": 4}, start_from=EncoderConfig()) == TrainingConfig.retraining(seed=4)
+    with pytest.raises(ConfigError, match=r"encoder\.name is 'vgg'"):
+        complete(nested("encoder.name", "vgg"))
+    with pytest.raises(ConfigError, match=r"batch_size is 0.*clip is -1"):
+        complete({"batch_size": 0, "clip": -1.0})

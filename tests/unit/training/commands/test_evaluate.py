@@ -1,0 +1,170 @@
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.training.commands.conftest import Run
+from training import manifest
+from training.manifest import Row
+from training.metrics import MetricUnavailableError, Score, report
+from training.outcome import SCORES
+
+
+def test_scores_are_told_with_signatures_and_written(succeed: Run, saved: Path, listed: Path, tmp_path: Path) -> None:
+    written = tmp_path / "new" / "scores.json"
+    told = succeed("evaluate", saved, "--manifest", listed, "--split", "dev", "--json", written).stdout
+    lines = told.splitlines()
+    names = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR"]
+    assert [line.split()[0] for line in lines[:7]] == names
+    assert lines[3].split()[2].startswith("bleu4|nltk:")
+    assert lines[3].endswith("|refs:2|n:4")
+    assert lines[7].endswith("beam:3|penalty:0.9|max:6|min:1|no-repeat:0")
+
+    result = json.loads(written.read_text())
+    assert set(result) == {
+        *("checkpoint", "decoding", "scores", "signatures", "unavailable"),
+        *("distinct_words", "mean_length", "subsets", "images"),
+    }
+    assert (result["checkpoint"], result["unavailable"], result["subsets"]) == ("saved", {}, {})
+    assert tuple(result["scores"]) == tuple(result["signatures"]) == SCORES
+    assert all(isinstance(value, float) for value in result["scores"].values())
+    assert [item["image"] for item in result["images"]] == [f"{c}-3.png" for c in ("red", "green", "blue", "white")]
+    assert set(result["images"][0]) == {"image", "image_id", "sha256", "hypothesis", "references", "cider_d"}
+    assert result["images"][0]["references"] == ["A red picture.", "This is a picture in red."]
+    mean = sum(item["cider_d"] for item in result["images"]) / 4
+    assert result["scores"]["cider_d"] == pytest.approx(mean)
+    assert list(written.parent.iterdir()) == [written]
+
+
+def test_all_rows_of_a_manifest_are_judged_and_the_dev_rows_of_a_data_set(
+    succeed: Run, saved: Path, listed: Path
+) -> None:
+    assert "n:16" in succeed("evaluate", saved, "--manifest", listed).output
+    assert "n:4" in succeed("evaluate", saved, "--dataset", "jsonl", "--data-dir", listed.parent).output
+    assert "n:3" in succeed("evaluate", saved, "--dataset", "jsonl", "--data-dir", listed, "--limit", 3).output
+
+
+def test_a_score_that_cannot_be_had_has_its_reason(
+    succeed: Run, saved: Path, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+        raise MetricUnavailableError("METEOR needs Java.")
+
+    monkeypatch.setattr(report, "meteor", lacking)
+    written, page = tmp_path / "scores.json", tmp_path / "page.html"
+    told = succeed("evaluate", saved, "--manifest", listed, "--json", written, "--html", page).output
+    [line] = [line for line in told.splitlines() if line.startswith("METEOR")]
+    assert line.split(maxsplit=2)[1:] == ["-", "METEOR needs Java."]
+    result = json.loads(written.read_text())
+    assert (result["scores"]["meteor"], result["signatures"]["meteor"]) == (None, None)
+    assert result["unavailable"] == {"meteor": "METEOR needs Java."}
+    assert "METEOR needs Java." in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "signature"),
+    [
+        (("--beam", 1), "beam:1|penalty:0.9|max:6|min:1|no-repeat:0"),
+        (("--length-penalty", 0.5), "beam:3|penalty:0.5|max:6|min:1|no-repeat:0"),
+        (("--min-length", 4, "--max-length", 5), "beam:3|penalty:0.9|max:5|min:4|no-repeat:0"),
+        (("--no-repeat", 2), "beam:3|penalty:0.9|max:6|min:1|no-repeat:2"),
+        (("--top-p", 0.5), "top-p:0.5|temperature:1|seed:1|max:6|min:1"),
+        (("--top-p", 1, "--temperature", 0.5, "--seed", 9), "top-p:1|temperature:0.5|seed:9|max:6|min:1"),
+    ],
+)
+def test_captions_are_found_as_asked(
+    options: tuple[object, ...], signature: str, succeed: Run, saved: Path, listed: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "scores.json"
+    succeed("evaluate", saved, "--manifest", listed, "--split", "dev", "--json", written, *options)
+    result = json.loads(written.read_text())
+    assert result["decoding"].startswith(signature.partition("|no-repeat")[0])
+    if "--min-length" in options:
+        assert all(4 <= len(item["hypothesis"].split()) <= 5 for item in result["images"])
+
+
+def test_domains_of_nocaps_are_scored_apart(succeed: Run, saved: Path, nocaps: Path, tmp_path: Path) -> None:
+    written, exported, page = tmp_path / "scores.json", tmp_path / "coco.json", tmp_path / "page.html"
+    files = ("--json", written, "--coco", exported, "--html", page)
+    told = succeed("evaluate", saved, "--dataset", "nocaps", "--data-dir", nocaps, "--split", "dev", *files).stdout
+    assert [line.split()[:2] for line in told.splitlines() if "-domain" in line] == [
+        ["in-domain", "2"],
+        ["out-domain", "2"],
+    ]
+    result = json.loads(written.read_text())
+    assert {name: tuple(scores) for name, scores in result["subsets"].items()} == {
+        "in-domain": SCORES,
+        "out-domain": SCORES,
+    }
+    submission = json.loads(exported.read_text())
+    assert [item["image_id"] for item in submission] == [1, 2, 3, 4]
+    assert [item["caption"] for item in submission] == [item["hypothesis"] for item in result["images"]]
+    assert "<td>out-domain</td><td>2</td>" in page.read_text()
+
+
+def test_images_that_nobody_captioned_are_captioned_for_a_submission(
+    succeed: Run, fail: Run, saved: Path, nocaps: Path, tmp_path: Path
+) -> None:
+    exported, written = tmp_path / "coco.json", tmp_path / "scores.json"
+    source = ("--dataset", "nocaps", "--data-dir", nocaps, "--split", "test")
+    told = succeed("evaluate", saved, *source, "--coco", exported, "--json", written).stdout
+    assert "4 of 4 images have no human caption: they are captioned, not scored." in told
+    assert "BLEU" not in told
+    assert [item["image_id"] for item in json.loads(exported.read_text())] == [101, 102, 103, 104]
+    result = json.loads(written.read_text())
+    assert result["scores"] == result["signatures"] == dict.fromkeys(SCORES)
+    assert set(result["unavailable"]) == set(SCORES)
+    assert [item["cider_d"] for item in result["images"]] == [None] * 4
+
+    nothing = fail("evaluate", saved, *source, "--device", "cpu")
+    assert nothing == "Error: Nobody captioned these 4 images: say where captions go with --coco or --json."
+    page = fail("evaluate", saved, *source, "--coco", exported, "--html", tmp_path / "page.html", "--device", "cpu")
+    assert "--html has no scores to show" in page
+
+
+def test_of_a_mixed_manifest_the_captioned_images_are_scored(
+    succeed: Run, saved: Path, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    rows = [replace(row, split="test", references=()) for row in coloured_rows[:3]] + coloured_rows[3:8]
+    listing, written = manifest.save(rows, tmp_path / "mixed.jsonl"), tmp_path / "scores.json"
+    told = succeed("evaluate", saved, "--manifest", listing, "--json", written).stdout
+    assert "3 of 8 images have no human caption" in told
+    assert "n:5" in told
+    images: list[dict[str, Any]] = json.loads(written.read_text())["images"]
+    assert [item["cider_d"] is None for item in images] == [True] * 3 + [False] * 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("absent", "--manifest", "LISTED"), "no checkpoint folder absent"),
+        (("SAVED",), "Give --dataset with --data-dir, or --manifest."),
+        (("SAVED", "--manifest", "LISTED", "--dataset", "csv"), "Give --dataset with --data-dir, or --manifest."),
+        (("SAVED", "--manifest", "LISTED", "--split", "test"), "no images of the split 'test'"),
+        (("SAVED", "--manifest", "LISTED", "--beam", "0"), "beam is 0"),
+        (("SAVED", "--manifest", "LISTED", "--beam", "many"), "'many' is not a valid integer"),
+        (("SAVED", "--manifest", "LISTED", "--min-length", "7"), "min_length is 7"),
+        (("SAVED", "--manifest", "LISTED", "--top-p", "2"), "top_p is 2.0"),
+        (("SAVED", "--manifest", "LISTED", "--top-p", "0.9", "--beam", "2", "--no-repeat", "2"), "out --beam and --no"),
+        (("SAVED", "--manifest", "LISTED", "--temperature", "2"), "without --top-p: give it, or leave out --temp"),
+        (("SAVED", "--manifest", "LISTED", "--seed", "2"), "without --top-p: give it, or leave out --seed"),
+        (("SAVED", "--manifest", "LISTED", "--json", "LISTED/x.json"), "x.json cannot be written"),
+        (("SAVED", "--manifest", "LISTED", "--html", "."), "is a directory"),
+        (("SAVED", "--manifest", "LISTED", "--device", "tpu"), "no device called 'tpu'"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: tuple[str, ...],
+    says: str,
+    fail: Run,
+    saved: Path,
+    listed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [argument.replace("SAVED", str(saved)).replace("LISTED", str(listed)) for argument in arguments]
+    assert says in fail("evaluate", *given)

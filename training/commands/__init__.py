@@ -1,0 +1,4 @@
+"""The captioner from the command line, one module a command.
+
+torch is imported inside the commands, never with these modules: help must not take seconds.
+"""

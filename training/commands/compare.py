@@ -1,0 +1,192 @@
+"""`captioner compare`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from training.checkpoint import load, read_info
+from training.commands.options import (
+    CACHE,
+    CHECKPOINT,
+    Asked,
+    Source,
+    cache_option,
+    chosen,
+    decoding_options,
+    device_option,
+    example,
+    source_options,
+    split_option,
+)
+from training.commands.progress import captioning_bar
+from training.commands.tables import table
+from training.commands.writing import Output, write_json
+
+if TYPE_CHECKING:
+    from training.config import DecodingConfig
+    from training.manifest import Row
+    from training.metrics import Report
+    from training.model import Captioner
+
+TIMED = 64  # images captioned once more, for the time it takes
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A checkpoint in the comparison: its scores by name, and what else is told of it."""
+
+    checkpoint: str
+    report: Report
+    distinct_words: int
+    mean_length: float
+    captions_a_second: float
+
+    def value(self, column: str) -> float | None:
+        """What stands in a column."""
+        if column in self.report.scores:
+            score = self.report.scores[column]
+            return score.value if score else None
+        return float(getattr(self, column))
+
+
+_COLUMNS = {
+    "bleu4": "BLEU-4",
+    "cider_d": "CIDEr-D",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "distinct_words": "distinct words",
+    "mean_length": "words a caption",
+    "captions_a_second": "captions a second",
+}
+
+
+@click.command(
+    epilog=example("captioner compare lstm gru --dataset flickr8k --data-dir flickr8k --split test --beam 3"),
+)
+@click.argument("checkpoints", type=CHECKPOINT, nargs=-1, required=True)
+@source_options
+@split_option
+@click.option("--json", "json_file", type=Output(), help="Write the comparison here.")
+@decoding_options
+@cache_option
+@device_option
+def compare(
+    checkpoints: Sequence[Path],
+    source: Source,
+    split: str | None,
+    json_file: Path | None,
+    asked: Asked,
+    cache_dir: Path | None,
+    device: str,
+) -> None:
+    """Score several checkpoints on the same images, decoded as the first of them does or as the options say.
+
+    Captions a second are measured from image files on. The best of each column has a star; of words a caption it is the
+    one nearest to what people write.
+    """
+    if len(checkpoints) < 2:
+        raise click.UsageError("Give at least two checkpoints to compare.")
+    for checkpoint in checkpoints:
+        read_info(checkpoint)
+    decoding = chosen(load(checkpoints[0], device).decoding, asked)
+    captioned, human_length = _captioned(source.rows_to_judge(split))
+    entries = [
+        _entry(checkpoint, load(checkpoint, device), captioned, decoding, cache_dir or CACHE)
+        for checkpoint in checkpoints
+    ]
+    best = _best(entries, human_length)
+    click.echo(_table(entries, best))
+    report = entries[0].report
+    for name in _COLUMNS:
+        if score := report.scores.get(name):
+            click.echo(f"{score.name}: {score.signature}|{score.corpus}")
+    click.echo(f"People: {human_length:.1f} words a caption. Decoding: {decoding.signature()}")
+    if json_file:
+        write_json(json_file, _to_json(entries, best, decoding, human_length))
+
+
+def _captioned(rows: Sequence[Row]) -> tuple[list[Row], float]:
+    """The rows that people captioned, and how many words they used on average."""
+    from training.metrics import mean_length
+    from training.outcome import is_captioned
+
+    captioned = [row for row in rows if is_captioned(row)]
+    if not captioned:
+        raise click.UsageError(f"Nobody captioned these {len(rows)} images: there is nothing to compare by.")
+    return captioned, mean_length([text for row in captioned for text in row.references])
+
+
+def _entry(
+    checkpoint: Path, captioner: Captioner, rows: Sequence[Row], decoding: DecodingConfig, cache_dir: Path
+) -> _Entry:
+    from training.evaluate import hypotheses
+    from training.outcome import judge
+
+    with captioning_bar(str(checkpoint)) as show:
+        told = hypotheses(captioner, rows, decoding, cache_dir, show)
+    outcome = judge(str(checkpoint), decoding.signature(), rows, [one.text for one in told])
+    assert outcome.report is not None
+    images = [row.image for row in rows[:TIMED]]
+    captioner.caption(images[:1], decoding)  # the first call pays for what is made once
+    began = time.perf_counter()
+    captioner.caption(images, decoding)
+    speed = len(images) / (time.perf_counter() - began)
+    return _Entry(str(checkpoint), outcome.report, outcome.distinct_words, outcome.mean_length, speed)
+
+
+def _best(entries: Sequence[_Entry], human_length: float) -> dict[str, list[int]]:
+    """The numbers of the best entries of each column that has values."""
+    best = {}
+    for column in _COLUMNS:
+        values = {number: value for number, entry in enumerate(entries) if (value := entry.value(column)) is not None}
+        if column == "mean_length":
+            values = {number: -abs(value - human_length) for number, value in values.items()}
+        if values:
+            best[column] = [number for number, value in values.items() if value == max(values.values())]
+    return best
+
+
+def _table(entries: Sequence[_Entry], best: dict[str, list[int]]) -> str:
+    heads = ["", *(f"{_COLUMNS[column]}  " for column in best)]
+    lines = []
+    for number, entry in enumerate(entries):
+        cells = [entry.checkpoint]
+        for column, winners in best.items():
+            value = entry.value(column)
+            digits = 0 if column == "distinct_words" else 1
+            told = "-" if value is None else f"{value:.{digits}f}"
+            cells.append(f"{told} {'*' if number in winners else ' '}")
+        lines.append(cells)
+    return table([heads, *lines], "<" + ">" * len(best))
+
+
+def _to_json(
+    entries: Sequence[_Entry], best: dict[str, list[int]], decoding: DecodingConfig, human_length: float
+) -> dict[str, Any]:
+    from training.outcome import scores_to_json
+
+    described = [scores_to_json(entry.report) for entry in entries]
+    return {
+        "decoding": decoding.signature(),
+        "images": len(entries[0].report.each),
+        "signatures": described[0]["signatures"],
+        "unavailable": described[0]["unavailable"],
+        "human_mean_length": human_length,
+        "checkpoints": [
+            {
+                "checkpoint": entry.checkpoint,
+                "scores": each["scores"],
+                "distinct_words": entry.distinct_words,
+                "mean_length": entry.mean_length,
+                "captions_a_second": entry.captions_a_second,
+            }
+            for entry, each in zip(entries, described, strict=True)
+        ],
+        "best": {column: [entries[number].checkpoint for number in winners] for column, winners in best.items()},
+    }

@@ -1,0 +1,109 @@
+"""A TrainingConfig from what its user said: a file, options, single values, each before the one named before it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from training.config import Config, EncoderConfig, TrainingConfig
+from training.datasets.files import read_json
+from training.errors import ConfigError
+
+Values = dict[str, Any]
+"""Some values of a TrainingConfig, nested as it is."""
+
+
+def from_file(path: Path) -> Values:
+    """The values in a JSON file. Raises DataError, or ConfigError for what is unknown or of a wrong type."""
+    return _checked(read_json(path), TrainingConfig, str(path))
+
+
+def from_setting(text: str) -> Values:
+    """The one value of `decoder.hidden=1024`: JSON, else a text. Raises ConfigError as `from_file`."""
+    path, equals, written = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text} sets nothing; write --set decoder.hidden=1024.")
+    try:
+        value = json.loads(written)
+    except (ValueError, RecursionError):
+        value = written
+    return _checked(nested(path.strip(), value), TrainingConfig, f"--set {path}")
+
+
+def nested(path: str, value: Any) -> Values:
+    """The value at its dotted path."""
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+def merged(*layers: Values) -> Values:
+    """All values, of a value in several layers the last."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            before = result.get(name)
+            nest = isinstance(before, dict) and isinstance(value, dict)
+            result[name] = merged(before or {}, value) if nest else value
+    return result
+
+
+def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig | None = None) -> TrainingConfig:
+    """The values on top of the preset that fits: for generated scenes, for learning on from a checkpoint with the
+    encoder `start_from`, or for photographs. Raises ConfigError."""
+    if start_from is not None:
+        preset = TrainingConfig.retraining(start_from)
+    elif scenes:
+        preset = TrainingConfig.starter()
+    else:
+        encoder = values.get("encoder", {})
+        name = encoder.get("name", EncoderConfig.name)
+        preset = TrainingConfig.photos(name, encoder.get("weights", "none" if name == "small_cnn" else "imagenet"))
+    return TrainingConfig.from_json(merged(preset.to_json(), values))
+
+
+def _checked(values: Any, kind: type[Config], source: str, inside: str = "") -> Values:
+    """The values, if a config of this kind has them all and they are of its types."""
+    hints = get_type_hints(kind)
+    whose = inside.rstrip(".") or "the configuration"
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: {whose} is {values!r}, not an object with {', '.join(hints)}.")
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{source}: {whose} has no value {name!r}; it has {', '.join(hints)}.")
+        hint = hints[name]
+        if isinstance(hint, type) and issubclass(hint, Config):
+            _checked(value, hint, source, f"{inside}{name}.")
+        elif not _fits(value, hint):
+            raise ConfigError(f"{source}: {inside}{name} is {value!r}, not {_described(hint)}.")
+    return dict(values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in parts
+    if origin is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, list) and len(value) == len(parts) and all(map(_fits, value, parts))
+    if hint is float:
+        return type(value) in {int, float} and abs(value) <= sys.float_info.max  # neither infinite nor no number
+    return type(value) is hint
+
+
+def _described(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(parts)}"
+    if origin is UnionType:
+        return " or ".join(_described(part) for part in parts)
+    if origin is tuple:
+        return f"a list of {len(parts)} numbers"
+    return _KINDS[hint]
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}

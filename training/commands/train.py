@@ -1,0 +1,177 @@
+"""`captioner train`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import click
+
+from training.checkpoint import CONFIG, encoder_of, read_info
+from training.commands import configuration
+from training.commands.options import (
+    CACHE,
+    CHECKPOINT,
+    FILE,
+    Source,
+    cache_option,
+    device_option,
+    example,
+    source_options,
+)
+from training.commands.progress import TrainingBar, leader_speaks
+from training.commands.writing import Output
+from training.config import ENCODERS, FORMS, DecoderConfig, EncoderConfig
+
+STARTER_SCENES = 1800
+STARTER_SEED = 1
+
+_OWN = ("encoder", "decoder", "transform", "decoding")
+"""What a checkpoint that is learned on from keeps."""
+
+
+def _choices(config: type, name: str) -> click.Choice[str]:
+    return click.Choice(get_args(get_type_hints(config)[name]))
+
+
+@click.command(
+    epilog=example(
+        "captioner train --dataset flickr8k --data-dir flickr8k --encoder mobilenet_v2 --out checkpoint",
+        "captioner train --scenes --out starter",
+        "captioner train --manifest manifest.jsonl --config recipe.json --set decoder.hidden=1024 --out checkpoint",
+        "torchrun --nproc-per-node 4 -m training.cli train --dataset coco2017 --data-dir coco --out checkpoint",
+    )
+)
+@source_options
+@click.option("--scenes", is_flag=True, help="Generated scenes, drawn into --data-dir: the starter captioner.")
+@click.option("--out", type=Output(folder=True), required=True, help="Folder of the checkpoint.")
+@click.option("--start-from", type=CHECKPOINT, help="A checkpoint to learn on from, with its encoder and decoder.")
+@click.option("--encoder", type=click.Choice(ENCODERS), help="The CNN [mobilenet_v2; with --scenes small_cnn].")
+@click.option(
+    "--encoder-weights",
+    help="imagenet (torchvision's download), the name of others of torchvision's such as IMAGENET1K_V1, a file, "
+    "or none [imagenet; of small_cnn none].",
+)
+@click.option(
+    "--encoder-trained",
+    type=_choices(EncoderConfig, "trained"),
+    help="How much of the CNN learns too [none; with --encoder-weights none all].",
+)
+@click.option("--frozen-epochs", type=int, help="Epochs of the decoder alone, before the CNN learns too [0].")
+@click.option("--form", type=click.Choice(FORMS), help="How the decoder is given the image [between].")
+@click.option("--cell", type=_choices(DecoderConfig, "cell"), help="The decoder's recurrent cells [lstm].")
+@click.option("--attention", type=_choices(DecoderConfig, "attention"), help="How places are compared [dot].")
+@click.option("--epochs", type=int)
+@click.option("--batch-size", type=int, help="Images a step.")
+@click.option("--learning-rate", type=float)
+@click.option("--self-critical-epochs", type=int, help="Epochs at the end that learn from CIDEr-D itself [0].")
+@click.option("--seed", type=int)
+@click.option("--config", "config_file", type=FILE, help="Values of the configuration as JSON; options go before it.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any value of the configuration, such as decoder.hidden=1024; goes before all others. May be repeated.",
+)
+@click.option("--tensorboard", type=Output(folder=True), help="Curves and sample captions go to this folder.")
+@cache_option
+@device_option
+def train(
+    source: Source,
+    scenes: bool,
+    out: Path,
+    start_from: Path | None,
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    tensorboard: Path | None,
+    cache_dir: Path | None,
+    device: str,
+    **options: Any,
+) -> None:
+    """Train a captioner and write its checkpoint to --out.
+
+    Rows of the split train are learned, those of dev choose the best epoch. A training that was stopped goes on from
+    its last epoch when the same command is run again. Under torchrun several processes share every batch.
+    """
+    asked = configuration.merged(_of_options(options), *map(configuration.from_setting, settings))
+    if start_from and (kept := [name for name in _OWN if name in asked]):
+        raise click.UsageError(f"--start-from keeps the checkpoint's own {kept[0]}: leave out what would change it.")
+    in_file = configuration.from_file(config_file) if config_file else {}
+    config = configuration.complete(
+        configuration.merged(in_file, asked),
+        scenes=scenes,
+        start_from=encoder_of(start_from) if start_from else None,
+    )
+    if scenes and (source.dataset or source.manifest):
+        raise click.UsageError("--scenes draws its own images: leave out --dataset and --manifest.")
+    if _holds_other_things(out):
+        raise click.UsageError(f"--out {out} holds other things, which a checkpoint would replace: name a new folder.")
+    if tensorboard and not find_spec("tensorboard"):
+        raise click.ClickException("--tensorboard needs a package that is not here: pip install tensorboard.")
+
+    from training.device import choose
+    from training.fit import train as fit
+
+    choose(device)
+    with leader_speaks():
+        if scenes:
+            folder = source.data_dir or out.with_name(f"{out.name}-scenes")
+            source = Source(None, None, _drawn(folder, source.limit or STARTER_SCENES), None)
+            cache_dir = cache_dir or folder / "cache"
+        rows = source.rows(None)
+        with TrainingBar() as bar:
+            fit(
+                rows,
+                out,
+                config,
+                start_from=start_from,
+                cache_dir=cache_dir or CACHE,
+                progress=bar.show,
+                device=device,
+                tensorboard=tensorboard,
+            )
+        learnt = read_info(out)["extra"]
+        click.echo(f"The checkpoint is in {out}: {learnt['images']} images, {learnt['seconds']:.0f} s.")
+
+
+_PATHS = {
+    "encoder": "encoder.name",
+    "encoder_weights": "encoder.weights",
+    "encoder_trained": "encoder.trained",
+    "form": "decoder.form",
+    "cell": "decoder.cell",
+    "attention": "decoder.attention",
+    "self_critical_epochs": "self_critical.epochs",
+}
+"""Where the value of an option stands in the configuration, if not under its own name."""
+
+
+def _of_options(options: dict[str, Any]) -> configuration.Values:
+    given = {_PATHS.get(name, name): value for name, value in options.items() if value is not None}
+    return configuration.merged(*(configuration.nested(path, value) for path, value in given.items()))
+
+
+def _holds_other_things(out: Path) -> bool:
+    """Whether the folder is in use, and not by a checkpoint."""
+    here = Path.cwd()
+    if out.resolve() in {here, *here.parents}:
+        return True
+    return out.exists() and not (out / CONFIG).exists() and any(out.iterdir())
+
+
+def _drawn(folder: Path, count: int) -> Path:
+    """The manifest of so many scenes in the folder."""
+    from torch import distributed
+
+    from training.errors import DataError
+    from training.scenes import write
+
+    if distributed.is_torchelastic_launched():
+        raise click.UsageError("--scenes is a minute's work for one process: start it without torchrun.")
+    click.echo(f"Drawing {count} scenes into {folder}.")
+    try:
+        return write(folder, count, STARTER_SEED)
+    except OSError as error:
+        raise DataError(f"The scenes cannot be drawn into {folder}: {error.strerror or error}.") from error

@@ -1,0 +1,49 @@
+"""Files that commands write: whole or not at all, and known to be possible before hours of work."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training.errors import TrainingError
+
+
+class Output(click.Path):
+    """A file, or a folder, to be written; one that cannot be is refused with the other arguments."""
+
+    def __init__(self, *, folder: bool = False) -> None:
+        super().__init__(path_type=Path, file_okay=not folder, dir_okay=folder, writable=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        nearest = next(folder for folder in path.absolute().parents if os.path.exists(folder))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            self.fail(f"{path} cannot be written, because {nearest} is no folder that may be written to.", param, ctx)
+        return path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Inside, a name beside `path` to write to, which becomes `path` at the end. Raises TrainingError."""
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A file with the value, for people and programs. Raises TrainingError."""
+    with writing(path) as unfinished:
+        unfinished.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
