@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.report import report
-from training import fit
+from training import losses, optimisation
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
 from training.model import Captioner
 from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
@@ -70,12 +70,12 @@ def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], obj
     """One step on features that are in memory, as `fit` does it."""
     captioner.train()
     config = TrainingConfig()
-    optimiser = fit.optimiser(captioner, config)
+    optimiser = optimisation.optimiser(captioner, config, config.learning_rate)
     words = torch.randint(len(SPECIALS), WORDS, (len(grid), CAPTIONS, CAPTION_LENGTH), device=grid.device)  # (B, K, T)
     words[:, :, -1] = PAD
 
     def step() -> None:
-        loss = fit.loss_of(captioner, grid, words, torch.ones(len(grid), device=grid.device), config)[0]
+        loss = losses.likelihood(captioner, grid, words, torch.ones(len(grid), device=grid.device), config)[0]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -25,8 +25,9 @@ class Judge:
         self.samples: list[str] = []  # what it said last time
 
     def scores(self, by: str) -> dict[str, float]:
-        """`dev_loss` in nats a word; where the best epoch is chosen by "cider_d" also `dev_cider_d`, `dev_bleu4`, and of
-        the captions `dev_distinct_words` and `dev_mean_length`."""
+        """`dev_loss` in nats a word; where "cider_d" chooses also `dev_cider_d` and `dev_bleu4`, and of the captions
+        `dev_distinct_words` and `dev_mean_length`.
+        """
         if not self._rows:
             return {}
         self._captioner.eval()

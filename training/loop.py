@@ -80,14 +80,14 @@ class Loop:
             if config.patience and standing.worse >= config.patience:
                 break
             began = time.monotonic()
-            loss = run.epoch(epoch, partial(tell, stage.name, epoch, stage.epochs))
+            told = run.epoch(epoch, partial(tell, stage.name, epoch, stage.epochs))
             with run.averaged():
                 scores = judge.scores(by)
                 standing.consider(scores, CHOSEN_BY[by], self._weights)
                 if not scores and epoch == stage.epochs:
                     standing.best = self._weights()
             seconds = round(time.monotonic() - began, 2)
-            entry = {"stage": stage.name, "epoch": epoch, "loss": loss, **scores, "seconds": seconds}
+            entry = {"stage": stage.name, "epoch": epoch, **told, **scores, "seconds": seconds}
             standing.history.append(entry)
             standing.epoch, standing.captioner, standing.run = epoch, self._weights(), run.state()
             diary.tell(len(standing.history), entry, judge.samples)

@@ -53,23 +53,31 @@ class StageRun:
         self._average = Average(captioner, config.averaging) if config.averaging else None
         self._rewards = Rewards(rows, captioner.vocabulary, config.self_critical) if stage.is_rewarded else None
         self._chance = torch.Generator(captioner.device)
+        self._earned: list[float] = []  # mean rewards of this process, a number a step
         self._learner = group.wrap(Learner(captioner, config))
 
-    def epoch(self, epoch: int, tell: Callable[[int, int, float], None]) -> float:
-        """Go through all rows once; the mean loss. `tell` is told step, steps and the mean loss so far."""
+    def epoch(self, epoch: int, tell: Callable[[int, int, float], None]) -> dict[str, float]:
+        """Go through all rows once: the mean `loss`, and the mean `reward` of drawn captions where there are rewards.
+
+        `tell` is told step, steps and the mean loss so far.
+        """
         seed = [self._config.seed, self._number, epoch]  # of each epoch, so that it does not matter who did the others
         torch.manual_seed(int(np.random.default_rng(seed).integers(2**62)))
         own_seed = np.random.default_rng([*seed, self._group.rank]).integers(2**62)
         self._chance.manual_seed(int(own_seed))  # processes draw captions of different images
         own_words = self._config.scheduled_sampling * (epoch - 1) / max(1, self._stage.epochs - 1)
         self._captioner.train()
+        self._earned = []
         total = weight = 0.0
         order = batches(self._rows, self._config, self._captioner, np.random.default_rng(seed))
         for step, batch in enumerate(order, start=1):
             loss, count = self._step(batch, own_words)
             total, weight = total + loss, weight + count
             tell(step, self._steps, total / max(weight, LEAST))
-        return total / max(weight, LEAST)
+        told = {"loss": total / max(weight, LEAST)}
+        if self._earned:
+            told["reward"] = sum(self._earned) / len(self._earned)
+        return told
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -131,7 +139,9 @@ class StageRun:
         with autocast(captioner.device):
             drawn = draw(captioner.decoder, stored.float(), decoding, config.samples, never, self._chance)
         captioner.decoder.train()
-        worth = advantages(rewards.of(batch.hashes, drawn)) * batch.weights[:, None]
+        earned = rewards.of(batch.hashes, drawn)  # (B, K)
+        self._earned.append(earned.mean().item())
+        worth = advantages(earned) * batch.weights[:, None]
         words = drawn.words.masked_fill(batch.weights[:, None, None] == 0, PAD)  # what weighs nothing is not counted
         if config.likelihood_share:
             return Lesson(batch.words, batch.weights, drawn=words, advantages=worth)

@@ -1,0 +1,115 @@
+"""Designs of captioners side by side: equal small budgets on Flickr8k, from cached features.
+
+    python -m benchmarks.captioners --data flickr8k --weights resnet50.pth --mobilenet-weights mobilenet_v2.pth \\
+        --out DIR [--epochs 4] [--images 6000] [--only between-lstm-dot …] [--quick]
+
+Each design differs from the first in one choice. All see the same images, captions and epochs; the self-critical one
+spends the second half of its epochs on rewards. Scores are on the development images, by beam search.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from benchmarks.flickr8k import scores
+from benchmarks.report import report
+from training import datasets, manifest
+from training.config import DecoderConfig, EncoderConfig, TrainingConfig
+from training.errors import TrainingError
+from training.fit import train
+from training.manifest import Row
+
+DESIGNS: dict[str, DecoderConfig] = {
+    "between-lstm-dot": DecoderConfig(),
+    "between-gru-dot": DecoderConfig(cell="gru"),
+    "between-lstm-additive": DecoderConfig(attention="additive"),
+    "show-attend-tell-additive": DecoderConfig(form="show_attend_tell", attention="additive"),
+    "show-attend-tell-dot": DecoderConfig(form="show_attend_tell"),
+    "top-down-additive": DecoderConfig(form="top_down", attention="additive"),
+    "initial-state": DecoderConfig(form="initial_state"),
+    "first-input": DecoderConfig(form="first_input"),
+    "every-step": DecoderConfig(form="every_step"),
+}
+"""Decoders on ResNet-50; the first also on MobileNetV2, and with rewards."""
+MOBILENET, REWARDED = "mobilenet-v2", "self-critical"
+FIGURES = ("bleu4", "cider_d", "rouge_l", "distinct_words", "mean_length")
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of ResNet-50.")
+@click.option("--mobilenet-weights", type=PATH, help="Of MobileNetV2; without them it is left out.")
+@click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
+@click.option("--epochs", default=4, show_default=True, type=click.IntRange(2))
+@click.option("--images", default=6000, show_default=True, help="Training images.")
+@click.option("--only", multiple=True, help="Names of the designs to train, of the table.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--quick", is_flag=True, help="A smoke run.")
+def main(
+    data: Path,
+    weights: Path,
+    mobilenet_weights: Path | None,
+    out: Path,
+    epochs: int,
+    images: int,
+    only: tuple[str, ...],
+    device: str,
+    quick: bool,
+) -> None:
+    if quick:
+        epochs, images, only = 2, 16, ("between-lstm-dot", "top-down-additive", REWARDED)
+    try:
+        rows = datasets.read("flickr8k", data, limit=images)
+        designs = _designs(weights, mobilenet_weights, epochs)
+        if unknown := sorted(set(only) - set(designs)):
+            raise click.UsageError(f"There is no design {unknown[0]}; there are {', '.join(designs)}.")
+        found = {
+            name: _measure(name, config, rows, out, device)
+            for name, config in designs.items()
+            if name in only or not only
+        }
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from error
+    _table(found)
+    figures = {f"{name}_{key}": value for name, values in found.items() for key, value in values.items()}
+    report("captioners", figures, {})
+
+
+def _designs(weights: Path, mobilenet_weights: Path | None, epochs: int) -> dict[str, TrainingConfig]:
+    usual = replace(TrainingConfig.photos("resnet50", str(weights)), epochs=epochs, patience=0)
+    designs = {name: replace(usual, decoder=decoder) for name, decoder in DESIGNS.items()}
+    if mobilenet_weights is not None:
+        designs[MOBILENET] = replace(usual, encoder=EncoderConfig("mobilenet_v2", str(mobilenet_weights)))
+    second = replace(TrainingConfig.rewarded().self_critical, epochs=epochs - epochs // 2)
+    designs[REWARDED] = replace(usual, epochs=epochs // 2, self_critical=second)
+    return designs
+
+
+def _measure(name: str, config: TrainingConfig, rows: list[Row], out: Path, device: str) -> dict[str, float]:
+    """The scores, and the seconds of training without the computing of features."""
+    began: list[float] = []
+
+    def show(progress: object) -> None:
+        if getattr(progress, "phase", "") != "prepare" and not began:
+            began.append(time.monotonic())
+
+    folder = train(rows, out / name, config, cache_dir=out / "features", progress=show, device=device)
+    seconds = time.monotonic() - began[0]
+    found = scores(folder, [row for row in rows if row.split == manifest.DEV], out / "features", device)
+    return {key: found[key] for key in FIGURES} | {"seconds": seconds}
+
+
+def _table(found: dict[str, dict[str, float]]) -> None:
+    columns = (*FIGURES, "seconds")
+    print(f"\n{'design'.ljust(26)}" + "".join(column.rjust(15) for column in columns))
+    for name, values in found.items():
+        print(name.ljust(26) + "".join(f"{values[column]:15.1f}" for column in columns))
+
+
+if __name__ == "__main__":
+    main()
