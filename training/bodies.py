@@ -29,17 +29,23 @@ class Body(nn.Module):
         for name in names:
             self.add_module(name, network.get_submodule(name))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        for layer in self.children():
-            images = layer(images)
-        return images  # (B, C, H, W)
+    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
+        """The layers from number `first` to before `end`: images (B, 3, S, S) or maps to maps (B, C, H, W)."""
+        for layer in self.layers()[first:end]:
+            maps = layer(maps)
+        return maps
 
-    def blocks(self) -> list[nn.Module]:
-        """The parts with weights that follow one another; a part that only holds parts counts as those."""
+    def layers(self) -> list[nn.Module]:
+        """All that follows one another; a layer that only holds layers counts as those."""
         layers = list(self.children())
         if isinstance(layers[-1], nn.Sequential) and len(layers) <= 2:
             layers = [*layers[:-1], *layers[-1].children()]
-        return [layer for layer in layers if any(True for _ in layer.parameters())]
+        return layers
+
+    def first_of(self, last_blocks: int) -> int:
+        """The number of the layer at which the last so many blocks begin: a block is a layer with weights."""
+        blocks = [number for number, layer in enumerate(self.layers()) if any(True for _ in layer.parameters())]
+        return blocks[-min(last_blocks, len(blocks))]
 
 
 class InceptionBody(Body):
@@ -55,30 +61,25 @@ class InceptionBody(Body):
         offset = (torch.tensor([0.485, 0.456, 0.406])[:, None, None] - 0.5) / 0.5
         self.register_buffer("offset", offset, persistent=False)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images * self.scale + self.offset)
+    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
+        return super().forward(maps if first else maps * self.scale + self.offset, first, end)
 
 
-class SmallCnn(nn.Module):
+class SmallCnn(Body):
     """A CNN small enough to be trained from nothing in a minute on a CPU: a cell of its grid is 8x8 pixels."""
 
     def __init__(self, channels: int = 128) -> None:
-        super().__init__()
         layers: list[nn.Module] = []
         for before, after, stride in ((3, 24, 2), (24, 48, 2), (48, 96, 2), (96, channels, 1)):
             convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
             layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers)
+        super().__init__(nn.ModuleDict({"convolutions": nn.Sequential(*layers)}), ["convolutions"])
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers(images)  # (B, C, S/8, S/8)
-
-    def blocks(self) -> list[nn.Module]:
-        layers = list(self.layers.children())
-        return [nn.ModuleList(layers[first : first + 3]) for first in range(0, len(layers), 3)]
+    def first_of(self, last_blocks: int) -> int:
+        return max(0, len(self.layers()) - 3 * last_blocks)  # of convolution, norm and ReLU
 
 
-def build(name: str) -> Body | SmallCnn:
+def build(name: str) -> Body:
     """The body of the encoder `name`, with random weights."""
     if name == "small_cnn":
         return SmallCnn()

@@ -127,12 +127,14 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"The checkpoint {path.parent} is damaged: {path.name} is no JSON ({error}).") from error
 
 
-_NAMES_SINCE_1 = re.compile(r"^encoder\.body\.(?=\d)|^decoder\.(?=keys_values|query)")
+_NAMES_SINCE_1 = re.compile(r"^encoder\.body\.(layers\.)?(?=\d)|^decoder\.(?=keys_values|query)")
 
 
 def _renamed(start: re.Match[str]) -> str:
     """How a name of format 1 begins now: torchvision's own names, and attention in a module of its own."""
-    return "encoder.body.features." if start[0].startswith("encoder") else "decoder.attention."
+    if start[0].startswith("decoder"):
+        return "decoder.attention."
+    return "encoder.body.convolutions." if start[1] else "encoder.body.features."
 
 
 def _write(path: Path, value: Any) -> None:

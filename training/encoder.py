@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -30,18 +31,26 @@ class Encoder(nn.Module):
         self.from_nothing = False
         self.body = bodies.build(config.name).to(memory_format=torch.channels_last)
         self.hold(False)
-        self.channels = self._maps(64 if config.name == "small_cnn" else 128)[0]
+        self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        grid = self.body(images).flatten(2).transpose(1, 2)  # (B, P, C)
+        return self.top(self.trunk(images))
+
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        """What the layers that stay as they are make of images (B, 3, S, S): maps (B, C', H', W')."""
+        return self.body(images, 0, self.kept_layers)
+
+    def top(self, maps: torch.Tensor) -> torch.Tensor:
+        """Grids (B, P, C) from the trunk's maps."""
+        grid = self.body(maps, self.kept_layers).flatten(2).transpose(1, 2)  # (B, P, C)
         return grid.mean(dim=1, keepdim=True) if self.config.pooled else grid
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode and not self.frozen)
         if self.config.trained == "last":  # what is not trained is to be the same for every batch
             self.body.eval()
-            for block in self._last_blocks():
-                block.train(mode and not self.frozen)
+            for layer in self.body.layers()[self.kept_layers :]:
+                layer.train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.train(mode and self.from_nothing and not self.frozen)
@@ -51,13 +60,23 @@ class Encoder(nn.Module):
         """Keep the encoder as it is for a while, whatever its config says is trained, or no longer."""
         self._held = held
         self.body.zero_grad()  # gradients that are left would count when the next stage clips its own
-        self.body.requires_grad_(self.config.trained == "all" and not held)
-        if self.config.trained == "last" and not held:
-            for block in self._last_blocks():
-                block.requires_grad_(True)
+        self.body.requires_grad_(False)
+        for layer in self.body.layers()[self.kept_layers :]:
+            layer.requires_grad_(True)
 
-    def _last_blocks(self) -> list[nn.Module]:
-        return self.body.blocks()[-self.config.last_blocks :]
+    @property
+    def kept_layers(self) -> int:
+        """How many layers of the body stay as they are."""
+        if self.frozen:
+            return len(self.body.layers())
+        return self.body.first_of(self.config.last_blocks) if self.config.trained == "last" else 0
+
+    @property
+    def keeps(self) -> Literal["pixels", "maps", "grid"]:
+        """What of an image is the same however long is trained: its grid, the trunk's maps, or nothing but pixels."""
+        if self.frozen:
+            return "grid"
+        return "maps" if self.kept_layers else "pixels"
 
     @property
     def frozen(self) -> bool:
@@ -65,17 +84,21 @@ class Encoder(nn.Module):
 
     def cells(self, side: int) -> int:
         """P for images of `side` pixels."""
-        _, height, width = self._maps(side)
+        _, height, width = self._shape(side, None)
         return 1 if self.config.pooled else height * width
 
-    def _maps(self, side: int) -> tuple[int, int, int]:
-        """C, H and W of the body's output, found without computing it."""
+    def maps_shape(self, side: int) -> tuple[int, int, int]:
+        """C', H' and W' of the trunk's maps for images of `side` pixels."""
+        return self._shape(side, self.kept_layers)
+
+    def _shape(self, side: int, end: int | None) -> tuple[int, int, int]:
+        """C, H and W after the layers before `end`, found without computing them."""
         tensors = (*self.body.named_parameters(), *self.body.named_buffers())
         weights = {name: value.to("meta") for name, value in tensors}
         mode = self.training
         images = torch.empty(1, 3, side, side, device="meta")
         try:
-            maps = torch.func.functional_call(self.body.eval(), weights, images)
+            maps = torch.func.functional_call(self.body.eval(), weights, (images, 0, end))
         except RuntimeError as error:  # torch's own words for a layer that has nothing left to look at
             raise ConfigError(f"Images of {side}x{side} pixels are too small for {self.config.name}.") from error
         finally:
@@ -110,9 +133,11 @@ def load_weights(encoder: Encoder) -> None:
 
 
 def features_hash(encoder: Encoder, transform: TransformConfig) -> str:
-    """SHA-256 of all that decides the features of an image: architecture, weights and transform."""
-    described = json.dumps([encoder.config.name, encoder.config.pooled, transform.to_json()])
-    return hashlib.sha256((described + state_hash(encoder)).encode()).hexdigest()
+    """SHA-256 of all that decides what is kept of an image: transform, architecture and weights as far as they stay."""
+    kept = nn.ModuleList(encoder.body.layers()[: encoder.kept_layers])
+    pooled = encoder.config.pooled and encoder.keeps == "grid"
+    described = json.dumps([encoder.config.name, pooled, len(kept), transform.to_json()])
+    return hashlib.sha256((described + state_hash(kept)).encode()).hexdigest()
 
 
 def state_hash(module: nn.Module) -> str:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from training import losses, transforms
+from training import losses
 from training.config import TrainingConfig
-from training.device import autocast
 from training.losses import Loss
 from training.model import Captioner
 
@@ -34,7 +33,8 @@ class Learner(nn.Module):
         self.captioner, self.config = captioner, config
 
     def forward(self, stored: torch.Tensor, lesson: Lesson) -> tuple[Loss | None, Loss | None]:
-        grid, likelihood, regret = self._grid(stored), None, None
+        grid = self.captioner.see(stored, self.config.shift if self.training else 0)
+        likelihood, regret = None, None
         if lesson.words is not None and lesson.weights is not None:
             likelihood = losses.likelihood(
                 self.captioner, grid, lesson.words, lesson.weights, self.config, lesson.own_words
@@ -42,14 +42,3 @@ class Learner(nn.Module):
         if lesson.drawn is not None and lesson.advantages is not None:
             regret = losses.regret(self.captioner, grid, lesson.drawn, lesson.advantages)
         return likelihood, regret
-
-    def _grid(self, stored: torch.Tensor) -> torch.Tensor:
-        """Grids (B, P, C): stored ones where the encoder is frozen, else made of stored pixels (B, S, S, 3)."""
-        captioner = self.captioner
-        if captioner.encoder.frozen:
-            return stored
-        images = transforms.normalise(stored, captioner.transform)  # (B, 3, S, S)
-        if captioner.training and self.config.shift:
-            images = transforms.shift(images, self.config.shift)
-        with autocast(captioner.device):
-            return captioner.encoder(images)

@@ -51,9 +51,28 @@ class Captioner(nn.Module):
 
     def encode(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to grids (B, P, C), half as many bits as float32 where the hardware has them."""
-        images = transforms.normalise(torch.as_tensor(pixels).to(self.device), self.transform)  # (B, 3, S, S)
         with autocast(self.device):
-            return self.encoder(images)
+            return self.encoder(self._images(pixels))
+
+    def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""
+        with autocast(self.device):
+            return self.encoder.trunk(self._images(pixels))
+
+    def see(self, stored: torch.Tensor, shift: int = 0) -> torch.Tensor:
+        """Grids (B, P, C) of what the encoder keeps of images: grids themselves, maps, or pixels (B, S, S, 3), which
+        are moved by up to `shift`."""
+        if self.encoder.keeps == "grid":
+            return stored
+        if self.encoder.keeps == "maps":
+            with autocast(self.device):
+                return self.encoder.top(stored.float().contiguous(memory_format=torch.channels_last))
+        images = self._images(stored)
+        with autocast(self.device):
+            return self.encoder(transforms.shift(images, shift) if shift else images)
+
+    def _images(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        return transforms.normalise(torch.as_tensor(pixels).to(self.device), self.transform)  # (B, 3, S, S)
 
     def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
         """A caption for each image file, in order; for one that cannot be read its DataError stands in its place."""

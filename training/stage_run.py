@@ -105,7 +105,7 @@ class StageRun:
     def _step(self, whole: Batch, own_words: float) -> tuple[float, float]:
         """One step of descent; the sum of the losses and of the weights of all processes."""
         batch = whole.part(self._group.rank, self._group.size)
-        stored = self._inputs.pixels_or_grid(batch.hashes)
+        stored = self._inputs.stored(batch.hashes)
         if self._rewards is None:
             lesson, share = Lesson(batch.words, batch.weights, own_words), 1.0
         else:

@@ -94,13 +94,13 @@ def test_a_frozen_encoder_is_all_evaluation_and_learns_nothing(network: Encoder)
 
 def last_blocks_alone(network: Encoder, number: int) -> None:
     changed = moved(learning(network, "last", last_blocks=number))
-    last = network.body.blocks()[-number:]
-    owned = {id(value) for block in last for value in block.parameters()}
+    last = [layer for layer in network.body.layers()[network.body.first_of(number) :] if list(layer.parameters())]
+    owned = {id(value) for layer in last for value in layer.parameters()}
     assert changed <= {name for name, value in network.named_parameters() if id(value) in owned}
-    # a bias or a scale may happen to feel nothing; every block has weights that do
-    for block in last:
-        mine = {id(value) for value in block.parameters() if value.ndim > 1}
-        assert {name for name, value in network.named_parameters() if id(value) in mine} & changed
+    # a bias or a scale may happen to feel nothing; what convolutes does
+    for layer in last:
+        mine = {id(value) for value in layer.parameters() if value.ndim > 1}
+        assert not mine or {name for name, value in network.named_parameters() if id(value) in mine} & changed
 
 
 def test_only_the_last_block_is_trained_where_that_is_asked_for(network: Encoder) -> None:
@@ -123,12 +123,23 @@ def test_all_is_trained_but_statistics_where_that_is_asked_for(network: Encoder)
     assert len(changed) > 0.5 * len(parameters)  # stochastic depth leaves blocks out
 
 
-def test_the_blocks_are_the_whole_network(network: Encoder) -> None:
-    blocks = network.body.blocks()
-    assert len(blocks) >= 4
-    held = [id(value) for block in blocks for value in block.parameters()]
+def test_the_layers_are_the_whole_network(network: Encoder) -> None:
+    held = [id(value) for layer in network.body.layers() for value in layer.parameters()]
     assert held == [id(value) for value in network.body.parameters()]
-    assert all(any(True for _ in block.parameters()) for block in blocks)
+    assert network.body.first_of(1) > network.body.first_of(2) > network.body.first_of(4) >= 0
+    assert network.body.first_of(1000) == network.body.first_of(999)
+
+
+def test_the_trunk_and_the_top_are_the_whole_encoder(network: Encoder) -> None:
+    images = torch.randn(1, 3, small(network), small(network))
+    with torch.inference_mode():
+        grid = learning(network, "none").eval()(images)
+        for trained, keeps in (("none", "grid"), ("last", "maps"), ("all", "pixels")):
+            learning(network, trained).eval()
+            assert network.keeps == keeps
+            maps = network.trunk(images)
+            assert maps.shape[1:] == (network.maps_shape(images.shape[-1]) if keeps != "pixels" else images.shape[1:])
+            torch.testing.assert_close(network.top(maps), grid)
 
 
 def test_a_held_encoder_rests_for_a_while(network: Encoder) -> None:

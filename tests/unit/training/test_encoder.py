@@ -38,7 +38,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 def test_weights_of_another_shape(tmp_path: Path) -> None:
     network = Encoder(EncoderConfig("small_cnn", "none", "all"))
     state = network.body.state_dict()
-    state["layers.0.weight"] = torch.zeros(1)
+    state["convolutions.0.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match=r"odd\.pth are not those of small_cnn"):
         encoder.load_weights(Encoder(EncoderConfig("small_cnn", str(tmp_path / "odd.pth"))))
@@ -58,13 +58,13 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
 
-    torch.save({"layers.0.weight": Evil()}, tmp_path / "evil.pth")
+    torch.save({"convolutions.0.weight": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(WeightsError):
         encoder.load_weights(Encoder(EncoderConfig("small_cnn", str(tmp_path / "evil.pth"))))
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"layers.0.weight": "heavy"}, torch.zeros(3)])
+@pytest.mark.parametrize("content", [[1, 2], {"convolutions.0.weight": "heavy"}, torch.zeros(3)])
 def test_a_file_of_something_else(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "list.pth")
     with pytest.raises(WeightsError, match=r"list\.pth holds no state dict of small_cnn"):
@@ -88,7 +88,7 @@ def test_weights_of_old_that_count_no_batches_fit(tmp_path: Path) -> None:
     torch.save(old, tmp_path / "old.pth")
     network = Encoder(EncoderConfig("small_cnn", str(tmp_path / "old.pth")))
     encoder.load_weights(network)
-    assert torch.equal(network.body.state_dict()["layers.0.weight"], state["layers.0.weight"])
+    assert torch.equal(network.body.state_dict()["convolutions.0.weight"], state["convolutions.0.weight"])
 
 
 def _unreachable(self: object, **arguments: object) -> None:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from training import transforms
+from training.cache import Cache
+from training.config import EncoderConfig
 from training.errors import DataError
-from training.features import Cache, Inputs
+from training.features import Inputs
 from training.manifest import Row, hash_file
 from training.model import Captioner
 
@@ -101,7 +104,7 @@ def test_a_damaged_entry_is_found_and_computed_again(
 ) -> None:
     hashes = [row.sha256 for row in coloured_rows[:3]]
     before = Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes)
-    (arrays_file,) = tmp_path.glob("grids-*/arrays")
+    (arrays_file,) = tmp_path.glob("grid-*/arrays")
     with arrays_file.open("r+b") as file:
         file.seek(arrays_file.stat().st_size // 2)
         file.write(b"\x01\x02")
@@ -114,9 +117,28 @@ def test_a_damaged_entry_is_found_and_computed_again(
 
 def test_a_damaged_entry_whose_image_is_gone(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
     inputs = Inputs(tiny, coloured_rows[:1], tmp_path / "cache")
-    (arrays_file,) = (tmp_path / "cache").glob("grids-*/arrays")
+    (arrays_file,) = (tmp_path / "cache").glob("grid-*/arrays")
     with arrays_file.open("r+b") as file:
         file.write(b"\x01\x02")
     coloured_rows[0].image.unlink()
     with pytest.raises(DataError, match=r"^The cached entry of .* is damaged, and the image cannot be read\.$"):
         inputs.grid([coloured_rows[0].sha256])
+
+
+def test_where_the_last_blocks_learn_the_maps_before_them_are_kept(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    tiny.encoder.config = EncoderConfig("small_cnn", "none", "last")
+    tiny.encoder.hold(False)
+    hashes = [row.sha256 for row in coloured_rows[:3]]
+    inputs = Inputs(tiny, coloured_rows[:3], tmp_path)
+    assert inputs.stored(hashes).shape == (3, 96, 4, 4)
+    with torch.inference_mode():
+        pixels = np.stack([transforms.load(row.image, 32) for row in coloured_rows[:3]])
+        torch.testing.assert_close(inputs.grid(hashes), tiny.encode(pixels), rtol=2e-2, atol=2e-2)
+    before = inputs.grid(hashes).detach()
+    with torch.no_grad():
+        list(tiny.encoder.parameters())[-1].add_(1.0)  # the last block has learned
+    again = Inputs(tiny, coloured_rows[:3], tmp_path)
+    assert len(list(tmp_path.glob("maps-*"))) == 1, "what is kept does not depend on it"
+    assert not torch.allclose(again.grid(hashes), before)

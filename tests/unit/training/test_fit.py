@@ -82,7 +82,7 @@ def test_a_frozen_encoder_stays_as_it_was(
     for name, value in checkpoint.load(out, "cpu").encoder.state_dict().items():
         assert torch.equal(value, given.state_dict()[name])
     assert checkpoint.encoder_of(out).weights == "encoder.pth"
-    assert list((tmp_path / "cache").glob("grids-*"))
+    assert list((tmp_path / "cache").glob("grid-*"))
 
 
 def test_progress_and_cancelling(coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_only_the_last_block_learns_where_that_is_asked_for(
     config = replace(tiny_config, encoder=EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "last"), epochs=1)
     after = checkpoint.load(train(config), "cpu").encoder.body.state_dict()
     changed = {name for name, value in given.body.state_dict().items() if not torch.equal(value, after[name])}
-    assert changed == {"layers.9.weight", "layers.10.weight", "layers.10.bias"}
+    assert changed == {"convolutions.9.weight", "convolutions.10.weight", "convolutions.10.bias"}
 
 
 def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
