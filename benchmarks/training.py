@@ -28,10 +28,11 @@ from torch.nn import functional as F
 from benchmarks.report import report
 from training import losses
 from training.batches import Batch, batches
+from training.cache import Cache
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
 from training.device import autocast, choose
 from training.encoder import features_hash
-from training.features import Cache, Inputs
+from training.features import Inputs
 from training.manifest import Row
 from training.model import Captioner
 from training.parallel import Group
@@ -100,7 +101,7 @@ def _measure(folder: Path, quick: bool) -> dict[str, float]:
     rows = _rows(images, words)
     inputs = _cached(captioner, rows, folder)
     held = [
-        (batch, inputs.pixels_or_grid(batch.hashes).float())
+        (batch, inputs.stored(batch.hashes).float())
         for batch in batches(rows, config, captioner, np.random.default_rng(1))
     ]
     stage = StageRun(0, stages(config)[0], captioner, inputs, rows, config, Group())
