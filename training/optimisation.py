@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.config import TrainingConfig
+from training.config import FINE_TUNING, TrainingConfig
 from training.model import Captioner
 
 
 def optimiser(captioner: Captioner, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter, 2019); biases, norms and embeddings do not decay."""
+    usual = learning_rate if captioner.encoder.from_nothing else FINE_TUNING
+    encoder_rate = config.encoder_learning_rate or usual
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in captioner.named_parameters():
         if parameter.requires_grad:
-            rate = config.encoder_learning_rate if name.startswith("encoder.") else learning_rate
+            rate = encoder_rate if name.startswith("encoder.") else learning_rate
             decay = 0.0 if parameter.ndim < 2 or "embedding" in name else config.weight_decay
             groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(

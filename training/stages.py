@@ -27,7 +27,7 @@ def stages(config: TrainingConfig) -> list[Stage]:
     """Decoder alone, where two steps are asked for; then what is trained; then the self-critical stage."""
     planned = [
         Stage("frozen", config.frozen_epochs, config.learning_rate, held=True),
-        Stage("train", config.epochs, config.learning_rate),
+        Stage("train", config.epochs, config.fine_tuning_rate if config.frozen_epochs else config.learning_rate),
         # rewards say little about pixels: the encoder rests
         Stage("reward", config.self_critical.epochs, config.self_critical.learning_rate, held=True),
     ]

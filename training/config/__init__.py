@@ -12,10 +12,11 @@ from training.config.captioner import (
     EncoderConfig,
     TransformConfig,
 )
-from training.config.training import SelfCriticalConfig, TrainingConfig
+from training.config.training import FINE_TUNING, SelfCriticalConfig, TrainingConfig
 
 __all__ = [
     "ENCODERS",
+    "FINE_TUNING",
     "FORMS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",

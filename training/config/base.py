@@ -86,7 +86,9 @@ def _wrong_kind(item: dataclasses.Field[Any], value: Any) -> str | None:
     default = _default(item)
     if isinstance(default, Config) or (value is None and default is None):
         return None
-    kind = int if default is None else type(default)
+    kind = type(default)
+    if default is None:
+        kind = float if "float" in str(item.type) else int
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         return f"{item.name} is {value!r}, not {_KINDS[kind]}"

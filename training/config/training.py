@@ -9,6 +9,9 @@ from typing import Any, Literal
 from training.config.base import Config, choice, number
 from training.config.captioner import SIDES, DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 
+FINE_TUNING = 3e-5
+"""Learning rate of an encoder that has learned before: more spoils what it knows."""
+
 
 @dataclass(frozen=True)
 class SelfCriticalConfig(Config):
@@ -42,7 +45,8 @@ class TrainingConfig(Config):
     batch_size: int = number(32, least=1)  # images
     captions_per_image: int = number(5, least=1)  # at most, drawn anew each epoch
     learning_rate: float = number(1e-3, above=0)
-    encoder_learning_rate: float = number(1e-3, above=0)  # only where the encoder is trained
+    encoder_learning_rate: float | None = number(None, above=0)  # None: the decoder's from nothing, else FINE_TUNING
+    fine_tuning_rate: float = number(2e-4, above=0)  # of the decoder in the second of two steps
     schedule: Literal["cosine", "linear", "constant"] = choice("cosine", "linear", "constant")
     warmup_share: float = number(0.05, least=0, below=1)  # of all steps, rising; then the rate falls to zero, or stays
     label_smoothing: float = number(0.1, least=0, below=1)
@@ -121,12 +125,15 @@ class TrainingConfig(Config):
     def retraining(cls, encoder: EncoderConfig | None = None, **changes: Any) -> TrainingConfig:
         """For learning corrections (with a replay sample of what was learned before) from a champion.
 
-        `encoder` is the champion's: a small one that is trained together with its decoder learns in larger steps.
+        `encoder` is the champion's: the small one learns on with its decoder, in larger steps; any other rests,
+        so that its features are computed once.
         """
-        if encoder is not None and encoder.trained == "all":
+        if encoder is not None and (encoder.name, encoder.trained) == ("small_cnn", "all"):
             config = cls.starter(epochs=25, learning_rate=3e-3, encoder_learning_rate=3e-3, min_count=1)
         else:
             config = cls(epochs=12, batch_size=32, captions_per_image=2, learning_rate=2e-4, min_count=1)
+            if encoder is not None and encoder.trained != "none":
+                config = dataclasses.replace(config, frozen_epochs=config.epochs, epochs=0)
         return dataclasses.replace(config, **changes).validate()
 
 

@@ -205,3 +205,11 @@ def test_values_of_older_configs_are_read() -> None:
     config = TrainingConfig.from_json({"epochs": 3, "decoder": {"embedding": 8, "hidden": 16, "heads": 2}})
     assert config.decoder == DecoderConfig(8, 16, 2, "between", "lstm", "dot", tied=True)
     assert config.self_critical.epochs == 0
+
+
+def test_a_retrain_leaves_a_large_encoder_alone() -> None:
+    for trained in ("last", "all"):
+        config = TrainingConfig.retraining(EncoderConfig("resnet50", "none", trained))  # type: ignore[arg-type]
+        assert (config.frozen_epochs, config.epochs) == (12, 0)
+    assert TrainingConfig.retraining(EncoderConfig("resnet50", "none")).frozen_epochs == 0
+    assert TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "all")).frozen_epochs == 0

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training.config import TrainingConfig
+from training.config import FINE_TUNING, TrainingConfig
 from training.model import Captioner
 from training.optimisation import Average, optimiser, rate
 
@@ -103,6 +103,19 @@ def test_an_average_goes_on_from_its_state(tiny: Captioner) -> None:
         average.update(tiny)
     assert other.steps == one.steps == 2
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
+
+
+def test_an_encoder_that_has_learned_before_moves_slowly(tiny: Captioner, tiny_config: TrainingConfig) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, trained="all")
+    tiny.encoder.hold(False)
+    config = replace(tiny_config, encoder_learning_rate=None)
+
+    def rates() -> set[float]:
+        return {group["lr"] for group in optimiser(tiny, config, 0.25).param_groups}
+
+    assert rates() == {0.25, FINE_TUNING}
+    tiny.encoder.from_nothing = True
+    assert rates() == {0.25}
 
 
 def test_without_warm_up_the_first_step_has_the_whole_rate() -> None:

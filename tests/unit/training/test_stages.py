@@ -66,7 +66,7 @@ def test_the_stages_are_those_that_have_epochs() -> None:
     config = replace(config, frozen_epochs=2, self_critical=SelfCriticalConfig(epochs=4, learning_rate=1e-5))
     assert stages(config) == [
         Stage("frozen", 2, 1e-3, held=True),
-        Stage("train", 3, 1e-3),
+        Stage("train", 3, 2e-4),
         Stage("reward", 4, 1e-5, held=True),
     ]
     assert [stage.is_rewarded for stage in stages(config)] == [False, False, True]
