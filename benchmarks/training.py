@@ -28,11 +28,9 @@ from torch.nn import functional as F
 from benchmarks.report import report
 from training import losses
 from training.batches import Batch, batches
-from training.cache import Cache
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
 from training.device import autocast, choose
-from training.encoder import features_hash
-from training.features import Inputs
+from training.features import Inputs, cache_of
 from training.manifest import Row
 from training.model import Captioner
 from training.parallel import Group
@@ -145,12 +143,10 @@ def _rows(images: int, words: list[str]) -> list[Row]:
 
 def _cached(captioner: Captioner, rows: list[Row], folder: Path) -> Inputs:
     """Inputs whose features are random numbers, kept where those of the encoder would be."""
-    encoder, transform = captioner.encoder, captioner.transform
-    shape = (encoder.cells(transform.side), encoder.channels)
-    cache = Cache(folder / f"grids-{features_hash(encoder, transform)[:16]}", shape, "float16")
+    cache = cache_of(captioner, folder)
     chance = np.random.default_rng(2)
     for row in rows:
-        cache.add([row.sha256], chance.random((1, *shape), dtype=np.float32).astype(np.float16))
+        cache.add([row.sha256], chance.random((1, *cache.shape), dtype=np.float32).astype(np.float16))
     return Inputs(captioner, rows, folder)
 
 

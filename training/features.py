@@ -20,6 +20,16 @@ from training.model import BATCH, Captioner
 log = logging.getLogger(__name__)
 
 
+def cache_of(captioner: Captioner, cache_dir: Path) -> Cache:
+    """What is kept in `cache_dir` of images as this captioner sees them. Raises DataError as Cache does."""
+    encoder, side = captioner.encoder, captioner.transform.side
+    if encoder.keeps == "pixels":
+        return Cache(cache_dir / f"pixels-{side}px", (side, side, 3), "uint8")
+    shape = (encoder.cells(side), encoder.channels) if encoder.keeps == "grid" else encoder.maps_shape(side)
+    name = f"{encoder.keeps}-{features_hash(encoder, captioner.transform)[:16]}"
+    return Cache(cache_dir / name, shape, "float16")
+
+
 class Inputs:
     """What is fed to the captioner for each of some rows: grids where its encoder is frozen, the maps of its frozen
     layers where its last ones are trained, else pixels; all from the cache.
@@ -35,14 +45,7 @@ class Inputs:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._captioner = captioner
-        encoder, side = captioner.encoder, captioner.transform.side
-        if encoder.keeps == "pixels":
-            self._cache = Cache(cache_dir / f"pixels-{side}px", (side, side, 3), "uint8")
-        else:
-            grid = encoder.keeps == "grid"
-            shape = (encoder.cells(side), encoder.channels) if grid else encoder.maps_shape(side)
-            name = f"{encoder.keeps}-{features_hash(encoder, captioner.transform)[:16]}"
-            self._cache = Cache(cache_dir / name, shape, "float16")
+        self._cache = cache_of(captioner, cache_dir)
         self._rows = {row.sha256: row for row in rows}
         self._fill(rows, progress or (lambda done, total: None))
         self.rows = [row for row in rows if row.sha256 in self._cache]
