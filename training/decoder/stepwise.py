@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import nn
 
@@ -26,11 +28,11 @@ class StepwiseDecoder(Decoder):
         everywhere = torch.cat(weights, dim=3).flatten(2, 3)  # (B, heads, KT, P)
         return Reading(torch.cat(states, dim=1).view(batch, captions, length, -1), State(parts), everywhere)
 
+    @abstractmethod
     def step(
         self, memory: Memory, word: torch.Tensor, parts: Parts, captions: int
     ) -> tuple[torch.Tensor, torch.Tensor, Parts]:
         """From one word's vector (N, 1, E): the state (N, 1, E), weights (B, heads, K, P) and the new parts."""
-        raise NotImplementedError
 
     def _attend(self, memory: Memory, queries: torch.Tensor, captions: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Contexts (N, 1, H) for queries (N, 1, H), and the weights (B, heads, K, P)."""
