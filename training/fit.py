@@ -61,8 +61,9 @@ def train(
     curves and sample captions go to `tensorboard`, a folder. `beside_others` leaves half of the cores to other work.
 
     The same rows, config and machine give the same result, also when the training was killed and is called again: it
-    goes on from its last epoch. Under `torchrun` its processes share every batch. An exception raised by `progress`
-    ends the training and leaves nothing at `out`. Raises DataError, ConfigError, WeightsError or CheckpointError.
+    goes on from the last epoch that was written down, which is at most twice a minute. Under `torchrun` its processes
+    share every batch. An exception raised by `progress` ends the training and leaves nothing at `out`. Raises
+    DataError, ConfigError, WeightsError or CheckpointError.
     """
     config.validate()
     began = time.monotonic()

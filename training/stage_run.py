@@ -113,7 +113,7 @@ class StageRun:
         likelihood, regret = self._learner(stored, lesson)
         objective = torch.zeros((), device=self._captioner.device)
         told = (0.0, 0.0)
-        for part, weight_of_part in ((likelihood, share), (regret, 1.0 - share if self._rewards else 0.0)):
+        for part, weight_of_part in ((likelihood, share), (regret, 1.0 - share)):
             if part is None:
                 continue
             total, weight = part
