@@ -13,6 +13,7 @@ from torch import nn
 from training import decoder as decoders
 from training import transforms
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.consensus import by_consensus
 from training.decoding import Hypothesis, beam_search
 from training.device import autocast
 from training.encoder import Encoder
@@ -100,7 +101,10 @@ class Captioner(nn.Module):
         if decoding.top_p:
             found = sample(self.decoder, grid, decoding, never, number)
         else:
-            found = beam_search(self.decoder, grid, decoding, start=START, end=END, never=never, keep=number)
+            keep = max(number, decoding.beam) if decoding.consensus else number
+            found = beam_search(self.decoder, grid, decoding, start=START, end=END, never=never, keep=keep)
+            if decoding.consensus:
+                found = [by_consensus(several, decoding.length_penalty)[:number] for several in found]
         return [
             [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
             for several in found

@@ -87,7 +87,8 @@ def decoding_options(command: Command) -> Command:
         command(asked={name: value for name, value in given.items() if value is not None}, **values)
 
     for name, (kind, meaning) in reversed(_DECODING.items()):
-        gathered = click.option(f"--{name.replace('_', '-')}", type=kind, help=meaning)(gathered)
+        flag = f"{_flag(name)}/--no-{name}" if kind is bool else _flag(name)
+        gathered = click.option(flag, type=kind, default=None, help=meaning)(gathered)
     return gathered
 
 
@@ -97,11 +98,12 @@ _DECODING: dict[str, tuple[type, str]] = {
     "min_length": (int, "Words a caption has at least."),
     "max_length": (int, "Words a caption has at most."),
     "no_repeat": (int, "No caption has so many words in the same order twice; 0: any may."),
+    "consensus": (bool, "Of the captions of the beam say the one nearest to the others, not the likeliest."),
     "top_p": (float, "Draw words from the likeliest that together have this probability, in place of a search."),
     "temperature": (float, "With --top-p: above 1 more daring, below 1 less."),
     "seed": (int, "With --top-p: another seed draws others."),
 }
-_OF_SEARCH, _OF_DRAWING = ("beam", "length_penalty", "no_repeat"), ("temperature", "seed")
+_OF_SEARCH, _OF_DRAWING = ("beam", "length_penalty", "no_repeat", "consensus"), ("temperature", "seed")
 
 
 def chosen(own: DecodingConfig, asked: Asked) -> DecodingConfig:

@@ -110,8 +110,9 @@ class DecodingConfig(Config):
     """Beam search, greedy with a beam of 1, or with `top_p` above zero nucleus sampling (Holtzman et al., 2020).
 
     A hypothesis of n words scores log p / (n + 1) ** length_penalty; the 1 is its end token. No hypothesis has an
-    n-gram of `no_repeat` words twice (0: any may repeat). `temperature` and `seed` are those of sampling, which heeds
-    neither `no_repeat` nor `length_penalty`.
+    n-gram of `no_repeat` words twice (0: any may repeat). With `consensus` the captions of the beam, best ten or more,
+    are compared, and the one nearest to the others is said instead of the likeliest. `temperature` and `seed` are those
+    of sampling, which heeds none of these.
     """
 
     beam: int = number(5, least=1, most=64)
@@ -119,6 +120,7 @@ class DecodingConfig(Config):
     max_length: int = number(24, least=1, most=200)
     min_length: int = number(1, least=1)
     no_repeat: int = number(0, least=0, most=10)
+    consensus: bool = False
     top_p: float = number(0.0, least=0, most=1)
     temperature: float = number(1.0, above=0)
     seed: int = number(1, least=0)
@@ -133,4 +135,5 @@ class DecodingConfig(Config):
         rules = f"max:{self.max_length}|min:{self.min_length}"
         if self.top_p:
             return f"top-p:{self.top_p:g}|temperature:{self.temperature:g}|seed:{self.seed}|{rules}"
-        return f"beam:{self.beam}|penalty:{self.length_penalty:g}|{rules}|no-repeat:{self.no_repeat}"
+        search = f"beam:{self.beam}|penalty:{self.length_penalty:g}|{rules}|no-repeat:{self.no_repeat}"
+        return f"{search}|consensus" if self.consensus else search
