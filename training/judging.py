@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -15,8 +14,6 @@ from training.losses import LEAST
 from training.manifest import Row
 from training.model import BATCH, Captioner
 
-BEAM = 5
-"""Wide beams order epochs no better, and cost as much as a part of the training."""
 CHOSEN_BY = {"loss": "dev_loss", "cider_d": "dev_cider_d"}
 
 
@@ -56,8 +53,7 @@ class Judge:
 
     @torch.inference_mode()
     def _captions(self) -> list[str]:
-        own = self._captioner.decoding
-        decoding = replace(own, beam=min(own.beam, BEAM), consensus=False)
+        decoding = self._captioner.decoding.quick()
         said = []
         for first in range(0, len(self._rows), BATCH):
             grid = self._inputs.grid([row.sha256 for row in self._rows[first : first + BATCH]])

@@ -26,6 +26,7 @@ ENCODERS = (
 SIDES = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}
 """Pixels of the side of the images an encoder was made for, where it is not 224."""
 FORMS = ("between", "show_attend_tell", "top_down", "initial_state", "first_input", "every_step")
+QUICK_BEAM = 5
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -129,6 +130,10 @@ class DecodingConfig(Config):
         if self.min_length > self.max_length:
             return [f"min_length is {self.min_length}, more than max_length ({self.max_length})"]
         return []
+
+    def quick(self) -> DecodingConfig:
+        """The same with a narrow beam, which orders captioners as well as a wide one at a fraction of the cost."""
+        return dataclasses.replace(self, beam=min(self.beam, QUICK_BEAM), consensus=False)
 
     def signature(self) -> str:
         """What must be the same for two evaluations to be comparable."""

@@ -78,10 +78,17 @@ def test_decoding_signature_tells_settings_apart() -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_photos_come_in_the_size_the_encoder_was_made_for(name: str) -> None:
-    config = TrainingConfig.photos(name, "none" if name == "small_cnn" else "imagenet")
-    usual = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}
-    assert config.transform.side == usual.get(name, 224)
+def test_photos_come_in_the_size_the_encoder_was_made_for_or_larger_where_it_is_kept(name: str) -> None:
+    usual = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}.get(name, 224)
+    assert TrainingConfig.photos(name, "none").transform.side == usual
+    if name != "small_cnn":
+        assert TrainingConfig.photos(name, "imagenet").transform.side == 384
+
+
+def test_a_quick_search_is_narrow_and_likeliest() -> None:
+    wide = DecodingConfig(beam=20, length_penalty=0.7, consensus=True, max_length=9)
+    assert wide.quick() == DecodingConfig(beam=5, length_penalty=0.7, max_length=9)
+    assert DecodingConfig(beam=2).quick() == DecodingConfig(beam=2)
 
 
 WRONG: dict[type[Config], dict[str, list[object]]] = {
