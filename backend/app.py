@@ -112,7 +112,7 @@ def build(settings: Settings, load: Loader | None = None) -> Backend:
         inbox=Inbox(store, queue, settings),
         images=images,
         champions=champions,
-        drafting=Drafting(store, images, champions),
+        drafting=Drafting(store, images, champions, settings.blind_share),
     )
 
 

@@ -47,8 +47,9 @@ def settings_of(command: str) -> Any:
 
 
 _UNUSED = {
-    "serve": {"promotion", "gate_margin", "gate_floor", "encoder", "encoder_weights"},
-    "worker": {"host", "port", "basic_auth_user", "basic_auth_pass", "web_workers"},
+    "serve": {"promotion", "gate_margin", "gate_floor", "encoder", "encoder_weights", "accepted_weight"}
+    | {"deleted_tasks", "sweep_seconds"},
+    "worker": {"host", "port", "basic_auth_user", "basic_auth_pass", "web_workers", "reconcile_seconds"},
 }
 
 
@@ -127,8 +128,7 @@ def connect(project: int, backend_url: str | None, **flags: Any) -> None:
     """Connect a Label Studio project to a running ML backend and take in the captions it already has."""
     from backend.label_studio.client import LabelStudio
     from backend.label_studio.connect import connect as connect_project
-    from backend.reconcile import reconcile
-    from backend.store import Store
+    from backend.reconcile import reconcile as compare
 
     settings = _settings(flags)
     if not settings.label_studio_url or not settings.label_studio_api_key:
@@ -137,11 +137,32 @@ def connect(project: int, backend_url: str | None, **flags: Any) -> None:
     connection = connect_project(client, project, backend_url or settings.backend_url, settings.basic_auth)
     for sentence in connection.report:
         click.echo(sentence)
-    store = Store(settings.database_url)
-    store.migrate()
-    click.echo(str(reconcile(project, client, store)))
+    click.echo(str(compare(project, client, _store(settings))))
     if not connection.complete:
         raise LabelStudioError(" ".join(connection.problems))
+
+
+@main.command(epilog=example("captioner reconcile", "captioner reconcile --project 3"))
+@setting("data_dir")
+@setting("database_url")
+@setting("label_studio_url")
+@setting("label_studio_api_key")
+@click.option("--project", type=int, help="Only this project [every one that is connected].")
+def reconcile(project: int | None, **flags: Any) -> None:
+    """Take in what Label Studio has and its webhooks did not tell of; every task is looked at."""
+    from backend.label_studio.client import LabelStudio
+    from backend.reconcile import reconcile as compare
+
+    settings = _settings(flags)
+    if not settings.label_studio_url or not settings.label_studio_api_key:
+        raise click.UsageError("Give --label-studio-url and --api-key (or LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY).")
+    client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+    store = _store(settings)
+    projects = [each.id for each in store.projects()] if project is None else [project]
+    if not projects:
+        click.echo("No project has been connected yet: `captioner up` or `captioner connect`.")
+    for each in projects:
+        click.echo(str(compare(each, client, store)))
 
 
 @main.command(epilog=example("captioner status", "captioner status --json"))
@@ -158,15 +179,60 @@ def status(as_json: bool, **flags: Any) -> None:
     click.echo(json.dumps(found, indent=2, default=str) if as_json else text(found))
 
 
-@main.command(epilog=example("captioner versions", "captioner versions --project 1"))
+@main.group(invoke_without_command=True, epilog=example("captioner versions", "captioner versions show p1-v3"))
 @setting("data_dir")
 @setting("database_url")
 @click.option("--project", type=int, help="Only this project's.")
-def versions(project: int | None, **flags: Any) -> None:
+@click.pass_context
+def versions(context: click.Context, project: int | None, **flags: Any) -> None:
     """List model versions: parent, verdict, who serves what."""
     from backend.status import versions_text
 
-    click.echo(versions_text(_settings(flags), project))
+    context.obj = _settings(flags)
+    if context.invoked_subcommand is None:
+        click.echo(versions_text(context.obj, project))
+
+
+@versions.command()
+@click.argument("version")
+@click.pass_obj
+def show(settings: Settings, version: str) -> None:
+    """Where a version comes from: its pairs, its parents, its verdict."""
+    from backend.lineage import shown
+
+    click.echo(shown(_registry(settings), version))
+
+
+@main.group(invoke_without_command=True, epilog=example("captioner quarantine", "captioner quarantine release p1-v3"))
+@setting("data_dir")
+@setting("database_url")
+@click.option("--project", type=int, help="Only this project's.")
+@click.pass_context
+def quarantine(context: click.Context, project: int | None, **flags: Any) -> None:
+    """List what rejected versions had learnt: it is trained on again only when released."""
+    from backend.lineage import quarantine as listed
+
+    context.obj = _registry(_settings(flags))
+    if context.invoked_subcommand is None:
+        click.echo(listed(context.obj, project))
+
+
+@quarantine.command()
+@click.argument("version")
+@click.pass_obj
+def release(registry: Any, version: str) -> None:
+    """Let the next retrain learn it again."""
+    registry.decide(version, "released")
+    click.echo(f"What {version} had learnt is part of the next retrain.")
+
+
+@quarantine.command()
+@click.argument("version")
+@click.pass_obj
+def drop(registry: Any, version: str) -> None:
+    """Never learn it; a correction that is saved anew counts again."""
+    registry.decide(version, "dropped")
+    click.echo(f"What {version} had learnt is never trained on.")
 
 
 @main.command(
@@ -217,11 +283,16 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 def _registry(settings: Settings) -> Any:
     from backend.registry import Registry
+
+    return Registry(_store(settings))
+
+
+def _store(settings: Settings) -> Any:
     from backend.store import Store
 
     store = Store(settings.database_url)
     store.migrate()
-    return Registry(store)
+    return store
 
 
 if __name__ == "__main__":

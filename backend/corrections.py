@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from training.manifest import split_position
+
 HELD_OUT_SHARE = 0.15
 """Share of images, by content hash, whose corrections judge a candidate and are never trained on."""
 
@@ -19,6 +21,7 @@ class Task:
     project_id: int
     image: str | None
     created_at: datetime | None = field(default=None, compare=False)
+    seen: str | None = field(default=None, compare=False)  # a fingerprint of its state, where Label Studio was read
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Draft:
     image: str
     text: str
     score: float
+    image_sha256: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,10 @@ class Correction:
 
 @dataclass(frozen=True)
 class Event:
-    """One thing Label Studio told us, decoded: what it creates or changes, and what it deletes.
+    """One thing Label Studio told us, or that was read from it: what it creates or changes, and what it deletes.
 
-    `body` is the payload as received, without secrets; it is kept for the record.
+    `body` is the payload as received, without secrets; it is kept for the record. Of what was read, `observed_at` is
+    when the reading began, and `whole_tasks` are those whose every annotation stands in `corrections`.
     """
 
     action: str
@@ -84,6 +89,8 @@ class Event:
     deleted_annotations: tuple[int, ...] = ()
     deleted_tasks: tuple[int, ...] = ()
     body: dict[str, Any] = field(default_factory=dict)
+    observed_at: datetime | None = None
+    whole_tasks: tuple[int, ...] = ()
 
     @property
     def asks_for_training(self) -> bool:
@@ -102,6 +109,14 @@ def normalise(text: str) -> str:
 
 
 _SHOWN = {"Cc": " ", "Zl": " ", "Zp": " ", "Cs": ""}
+
+
+def is_blind(sha256: str, share: float) -> bool:
+    """Whether tasks with this image show no draft: `share` of all images, by content.
+
+    Captions edited from a draft flatter the model that wrote it; those of blind tasks judge models fairly.
+    """
+    return split_position(sha256, "blind:") < share
 
 
 def retrain_due(new_corrections: int, every: int, asked: bool) -> bool:

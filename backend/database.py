@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,8 @@ class Database:
             address = self.url.render_as_string() if hasattr(self, "url") else "named by DATABASE_URL"
             raise DatabaseError(f"The database {address} cannot be opened: {error}.") from error
         self._writing_engine: Engine = self.engine.execution_options(writes=True)
+        # SQLite's own waiting for a writer sleeps for up to 100 ms at a time; threads can be told at once.
+        self._turn = threading.RLock() if self._is_sqlite else contextlib.nullcontext()
 
     def migrate(self) -> None:
         """Bring the schema up to date, in one transaction; processes that start together wait for one another."""
@@ -75,12 +78,14 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def writing(self, project_id: int) -> Iterator[Connection]:
+    def writing(self, project_id: int, durable: bool = True) -> Iterator[Connection]:
         """A transaction that may change what belongs to the project; it holds the project's row until it ends.
 
-        The row is made when the project is new. On SQLite the transaction holds the whole database.
+        The row is made when the project is new. On SQLite the transaction holds the whole database; one that is not
+        `durable` may be lost in a power cut, as long as no durable one follows, and does not wait for the disk.
         """
-        with self._transaction(self._writing_engine) as connection:
+        engine = self._writing_engine.execution_options(durable=durable)
+        with self._turn, self._transaction(engine) as connection:
             lock = sa.select(projects.c.id).where(projects.c.id == project_id).with_for_update()
             if connection.execute(lock).first() is None:
                 new = projects.insert().values(id=project_id, training_asked=False, updated_at=now())
@@ -111,10 +116,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The values in pieces that fit one IN list."""
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
+def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    """The values in pieces that fit one IN list, or of another size."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def _configure_sqlite(dbapi_connection: object, _record: object) -> None:
@@ -122,11 +127,16 @@ def _configure_sqlite(dbapi_connection: object, _record: object) -> None:
     cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged event survives a power cut
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that began reading cannot wait for a writer when it comes to write: it fails. So writers say so.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("writes", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # An acknowledged event survives a power cut. What can be made or read again lets it pass: it would wait for the
+    # disk with the whole database in hand, and the webhook with it.
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('durable', True) else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

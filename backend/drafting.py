@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from backend.captioner import BATCH, Champions
-from backend.corrections import Draft, DraftFailure, Task
+from backend.corrections import Draft, DraftFailure, Task, is_blind
 from backend.errors import ImageError, ModelUnavailableError
 from backend.images import Access, Images, LocalImage
 from backend.store import Store
@@ -31,11 +31,17 @@ class Drafting:
     """Drafts tasks by the version that serves; safe to use from many threads."""
 
     def __init__(
-        self, store: Store, images: Images, champions: Champions, budget_seconds: float = BUDGET_SECONDS
+        self,
+        store: Store,
+        images: Images,
+        champions: Champions,
+        blind_share: float = 0.0,
+        budget_seconds: float = BUDGET_SECONDS,
     ) -> None:
         self._store = store
         self._images = images
         self._champions = champions
+        self._blind_share = blind_share
         self._budget_seconds = budget_seconds
 
     def draft(
@@ -43,7 +49,8 @@ class Drafting:
     ) -> list[Drafted]:
         """A draft or the reason why there is none, for each task in order.
 
-        A task that this version has drafted before gets the same draft again, so that two requests at once agree.
+        A task that this version has drafted before gets the same draft again, so that two requests at once agree. The
+        draft of a blind task has a score and no text.
         `version` is held in memory by the caller; None means that nothing serves the project, which is no failure to
         be recorded. `came` is when the request came, by `time.monotonic` (default: now); the budget began then.
         """
@@ -90,9 +97,9 @@ class Drafting:
     ) -> dict[_Key, Drafted]:
         found: dict[_Key, Drafted] = {}
         ready: list[tuple[Task, LocalImage]] = []
-        for task, image in fetched:
+        for task, future in fetched:
             try:
-                ready.append((task, image.result(max(0.0, deadline - time.monotonic()))))
+                ready.append((task, future.result(max(0.0, deadline - time.monotonic()))))
             except ImageError as error:
                 found[_key(task)] = DraftFailure(project_id, task.id, str(error))
             except TimeoutError:
@@ -102,9 +109,11 @@ class Drafting:
                 found[_key(task)] = DraftFailure(project_id, task.id, _UNEXPECTED.format(type(error).__name__))
         try:
             captions = self._champions.caption(version, [image.path for _, image in ready])
-            for (task, _), caption in zip(ready, captions, strict=True):
+            for (task, image), caption in zip(ready, captions, strict=True):
                 if isinstance(caption, Exception):
                     found[_key(task)] = DraftFailure(project_id, task.id, str(caption))
+                elif is_blind(image.sha256, self._blind_share):  # scored like the others, so that its turn comes alike
+                    found[_key(task)] = Draft(project_id, task.id, version, task.image or "", "", caption.score)
                 elif not caption.text:  # an empty prediction would count as a draft, and never be asked for again
                     found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
                 else:

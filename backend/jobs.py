@@ -1,4 +1,4 @@
-"""What a worker does: retrain a project on its corrections, compare it with Label Studio's export.
+"""What a worker does: retrain a project on its corrections, compare it with Label Studio.
 
 Arguments are JSON, settings come from the environment. A job may be killed at any moment and run again: what it has
 done is found in SQL and in the snapshot, and what was left half done is cleared away.
@@ -16,8 +16,7 @@ from backend.errors import CaptionerError
 from backend.inbox import Inbox
 from backend.pulse import Pulse, SupersededError
 from backend.queue import Queue
-from backend.reconcile import reconcile_if_possible
-from backend.retraining import Retraining
+from backend.reconcile import is_complete_due, reconcile_if_possible
 from backend.retrains import DONE, FAILED, Retrain
 from backend.settings import Settings
 from backend.snapshot import PostponedError
@@ -51,6 +50,8 @@ def retrain(retrain_id: int) -> None:
 
 
 def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
+    from backend.retraining import Retraining  # what a comparison every few minutes has no use for
+
     with Pulse(store, claimed) as pulse:
         version: str | None = None
         try:
@@ -93,5 +94,5 @@ def reconcile(project_id: int) -> None:
     settings = Settings.from_env()
     store = Store(settings.database_url)
     store.migrate()
-    reconcile_if_possible(settings, store, project_id)
+    reconcile_if_possible(settings, store, project_id, complete=is_complete_due(settings, store, project_id))
     Inbox(store, Queue(settings.redis_url), settings).queue_due(project_id)

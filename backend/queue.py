@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import FrameType
 from typing import Any
 
@@ -24,6 +24,7 @@ from rq.serializers import JSONSerializer
 from backend.database import now
 from backend.errors import QueueError
 from backend.retrains import Retrain
+from backend.up.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ RETRY_AFTER_SECONDS = 30.0
 """A job that ended without its retrain getting on (a worker that cannot start it) is queued again after so long."""
 LOST_AFTER_SECONDS = 120.0
 """RQ's workers report every 30 s on a job they run; one not reported on for so long is lost."""
+MAINTENANCE_SECONDS = 60
+"""A scheduler that died, of a Redis that was away, is started again within so long."""
 STOP_SECONDS = 5.0
 """What a job has for ending by itself before it is killed."""
 _NICE = 10
@@ -86,36 +89,42 @@ class Queue:
         """
         return self._enqueue(RETRAIN, retrain.id, job_id=f"retrain-{retrain.snapshot}-{retrain.attempt + 1}")
 
-    def enqueue_reconcile(self, project_id: int) -> str:
-        """Have a worker compare the project with Label Studio's export; returns the job's id.
+    def schedule_reconcile(self, project_id: int, at: datetime) -> str:
+        """Have a worker compare the project with Label Studio then, or at once where that is past; returns the job's
+        id. Nothing changes where that is scheduled already, waits or is being done.
 
         Raises QueueError when Redis cannot be reached.
         """
-        return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", retry_after_seconds=0.0)
+        return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", at=at)
 
     def work(self, burst: bool = False) -> None:
         """Do what is queued until told to stop; with `burst`, until nothing is queued."""
         connection = redis.Redis.from_url(self._url)  # waits for work as long as it takes
-        worker = _Worker([NAME], connection=connection, serializer=JSONSerializer)
-        # No scheduler: nothing is scheduled. What to repeat, and when, is decided from SQL by the watcher.
-        worker.work(burst=burst, with_scheduler=False)
+        worker = _Worker(
+            [NAME], connection=connection, serializer=JSONSerializer, maintenance_interval=MAINTENANCE_SECONDS
+        )
+        mine = os.getpid()
+        # Its scheduler is a process too, and would outlive it.
+        os.register_at_fork(after_in_child=lambda: end_with_parent() if os.getppid() == mine else None)
+        worker.work(burst=burst, with_scheduler=True)
 
-    def _enqueue(
-        self, function: str, *arguments: Any, job_id: str, retry_after_seconds: float = RETRY_AFTER_SECONDS
-    ) -> str:
+    def _enqueue(self, function: str, *arguments: Any, job_id: str, at: datetime | None = None) -> str:
         try:
-            if self._is_over(job_id, retry_after_seconds):
+            if self._is_over(job_id, RETRY_AFTER_SECONDS):
                 Job(job_id, connection=self._connection, serializer=JSONSerializer).delete()
                 self._queue.intermediate_queue.remove(job_id)  # or RQ would take the new one for the lost one
-            self._queue.enqueue(
+            job = self._queue.create_job(
                 function,
-                *arguments,
+                args=arguments,
                 job_id=job_id,
-                unique=True,
-                job_timeout=JOB_TIMEOUT_SECONDS,
+                timeout=JOB_TIMEOUT_SECONDS,
                 result_ttl=3600,
                 failure_ttl=24 * 3600,
             )
+            if at is None or at <= now():
+                self._queue.enqueue_job(job, unique=True)
+            else:
+                self._queue.schedule_job(job, at, unique=True)
         except DuplicateJobError:
             log.debug("%s is queued already.", job_id)
         except redis.RedisError as error:

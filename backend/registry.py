@@ -15,6 +15,12 @@ from backend.errors import RegistryError
 from backend.store import Store
 from backend.tables import alias_moves, model_versions
 
+PASSED, HELD, REJECTED = "passed", "held", "rejected"
+"""States the gate gives. What a rejected version learnt is quarantined until an operator decides."""
+RELEASED, DROPPED = "released", "dropped"
+"""States an operator gives a rejected version: its corrections are learnt again, or never."""
+REGISTERED = "registered"
+"""State of a version that no gate was asked about."""
 DEFAULT = 0
 """The project id whose champion serves projects that have none of their own."""
 
@@ -24,8 +30,7 @@ class ModelVersion:
     """A checkpoint under a name.
 
     `project_id` None: fit for any project. `parent` is the version it was trained from and compared with; `manifest`
-    the file of what it was trained on; `snapshot` the corrections frozen for it; `state` the gate's word ("passed",
-    "rejected") or "registered" where no gate was asked.
+    the file of what it was trained on; `snapshot` the corrections frozen for it; `state` one of those above.
     """
 
     name: str
@@ -36,7 +41,7 @@ class ModelVersion:
     snapshot: str | None = None
     verdict: dict[str, Any] | None = None
     scores: dict[str, Any] = field(default_factory=dict)
-    state: str = "registered"
+    state: str = REGISTERED
     created_at: datetime = field(default_factory=now)
 
 
@@ -116,6 +121,19 @@ class Registry:
                     f"{project_id} since; promote it by hand if it is still wanted."
                 )
             _move(connection, project_id, version, current.id if current is not None else None, reason, by)
+
+    def decide(self, name: str, state: str) -> ModelVersion:
+        """An operator's word on what a rejected version learnt: RELEASED or DROPPED; either may be changed later.
+
+        Raises RegistryError when there is no such version or it was not rejected.
+        """
+        version = self.get(name)
+        with self._store.writing(version.project_id or DEFAULT) as connection:
+            version = _get(connection, name)
+            if version.state not in {REJECTED, RELEASED, DROPPED}:
+                raise RegistryError(f"Version {name!r} was not rejected ({version.state}): nothing is quarantined.")
+            connection.execute(model_versions.update().where(model_versions.c.name == name).values(state=state))
+        return version
 
     def set_default(self, version: str, reason: str = "chosen as default", by: str = "operator") -> None:
         """Make it the champion of projects that have none. Raises RegistryError as `promote` does."""

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend import snapshot
 from backend.errors import RegistryError
+from backend.history import NEW, History
+from backend.judgement import ROLES, Contender, Judgement
 from backend.pulse import Pulse, SupersededError
 from backend.reconcile import reconcile_if_possible
-from backend.registry import ModelVersion, Registry
+from backend.registry import HELD, PASSED, REJECTED, ModelVersion, Registry
 from backend.retrains import Retrain
 from backend.settings import Settings
-from backend.snapshot import is_held_out
 from backend.store import Store
-from training import gate, manifest, metrics
+from training import gate, manifest
 from training.config import TrainingConfig
-from training.errors import DataError, TrainingError, WeightsError
+from training.errors import TrainingError, WeightsError
 from training.vocabulary import Style
 
 if TYPE_CHECKING:
     from training.fit import Progress
-    from training.model import Captioner
+    from training.incremental import Lessons
 
 log = logging.getLogger(__name__)
 
-REPLAY_FACTOR = 1
-"""Rows replayed of what a champion was first trained on, at most, for each row of corrections."""
+STATES = {gate.PROMOTE: PASSED, gate.REJECT: REJECTED, gate.HOLD: HELD}
 FIRST_MODEL_STEPS = 600
 """A first model may have few corrections: its epochs are as many as make about so many steps."""
 
@@ -69,44 +67,35 @@ class Retraining:
 
     def _trained(self, pairs: Path) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""
-        from training import checkpoint
-        from training.evaluate import evaluate
-
         rows = manifest.load(pairs)
-        corrected = [row for row in rows if row.split != manifest.HELD_OUT]
-        held_out = [row for row in rows if row.split == manifest.HELD_OUT]
+        corrected = [row for row in rows if row.split not in ROLES]
         if not corrected:
             raise TrainingError(
                 f"All {len(rows)} corrected images belong to the held-out ones that judge models; correct a few more."
             )
         champion = self._registry.champion(self._project_id)
+        history = History(self._registry, self._project_id, champion, self._settings.blind_share)
+        lessons = history.lessons(corrected)
+        manifest.save(lessons.new, pairs.with_name(NEW))
         for leftover in self._models.glob(f".{self._retrain.snapshot}.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.attempt}"
-        checkpoint_folder = self._fitted(corrected, champion, work / "candidate")
+        checkpoint_folder = self._fitted(lessons, champion, work / "candidate")
 
-        self._pulse.tell("evaluate", step=0, steps=len(held_out))
-        cache = self._settings.data_dir / "features"
         name = self._registry.next_name(self._project_id)
-        learner = checkpoint.load(checkpoint_folder, self._settings.device)
-
-        def judged(captioner: Captioner, model: str) -> gate.Evaluation:
-            voting_set = f"held-out corrections of project {self._project_id}"
-            decoding = learner.decoding  # the same for both, whatever the champion's own is
-            return evaluate(captioner, held_out, model=model, voting_set=voting_set, decoding=decoding, cache_dir=cache)
-
-        ours = judged(learner, name)
-        theirs = None
-        if champion is not None:
-            theirs = judged(checkpoint.load(champion.checkpoint, self._settings.device), champion.name)
-        verdict = gate.judge(theirs, ours, margin=self._settings.gate_margin, floor=self._settings.gate_floor)
+        judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
+        verdict = judgement.verdict(
+            Contender(champion.name, champion.checkpoint) if champion else None,
+            Contender(name, checkpoint_folder),
+            lambda done, total: self._pulse.tell("evaluate", step=done, steps=total),
+        )
 
         self._pulse.confirm()
         folder = self._models / name
         shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
         checkpoint_folder.replace(folder)
         shutil.rmtree(work, ignore_errors=True)
-        scores: dict[str, float] = {"pairs": verdict.pairs, "distinct_words": metrics.distinct_words(ours.hypotheses)}
+        scores: dict[str, float] = {"pairs": verdict.pairs}
         if verdict.candidate_score is not None:
             scores[verdict.candidate_score.name] = verdict.candidate_score.value
         return self._registry.register(
@@ -119,14 +108,14 @@ class Retraining:
                 snapshot=self._retrain.snapshot,
                 verdict=verdict.to_json(),
                 scores=scores,
-                state="passed" if verdict.promotes else "rejected",
+                state=STATES[verdict.decision],
             )
         )
 
-    def _fitted(self, corrected: list[manifest.Row], champion: ModelVersion | None, out: Path) -> Path:
+    def _fitted(self, lessons: Lessons, champion: ModelVersion | None, out: Path) -> Path:
         """A checkpoint at `out` that has learnt the corrections."""
-        from training.checkpoint import encoder_of
         from training.fit import train
+        from training.incremental import learn_on
 
         def tell(progress: Progress) -> None:
             self._pulse.tell(**vars(progress))
@@ -136,21 +125,19 @@ class Retraining:
             "progress": tell,
             "device": self._settings.device,
             "beside_others": True,
-            "style": Style.of([text for row in corrected for text in row.references]),
         }
         if champion is not None:
-            learnt = [row for row in corrected if row.split == manifest.TRAIN] or corrected
-            rows = [*learnt, *self._in_its_words(self._replay(corrected, champion), champion)]
-            config = TrainingConfig.retraining(encoder_of(champion.checkpoint))
-            train(
-                [replace(row, split=manifest.TRAIN) for row in rows],
+            return learn_on(
+                champion.checkpoint,
+                lessons,
                 out,
-                config,
-                start_from=champion.checkpoint,
+                replay=self._settings.replay,
+                seed=self._retrain.snapshot,
+                blending=lambda done, total: self._pulse.tell("blend", step=done, steps=total),
                 **common,
             )
-            return self._blended(champion, out, [row for row in corrected if row not in learnt])
-        corrected = [replace(row, split=manifest.TRAIN) for row in corrected]
+        corrected = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *lessons.choosing)]
+        common["style"] = Style.of([text for row in corrected for text in row.references])
         try:
             config = _first_model(self._settings.encoder, self._settings.encoder_weights, len(corrected))
             return train(corrected, out, config, **common)
@@ -158,72 +145,15 @@ class Retraining:
             log.warning("%s A small encoder is trained from nothing instead.", error)
             return train(corrected, out, _first_model("small_cnn", "none", len(corrected)), **common)
 
-    def _blended(self, champion: ModelVersion, folder: Path, rows: list[manifest.Row]) -> Path:
-        """The checkpoint at `folder`, moved back towards the champion as far as that is better on `rows`."""
-        from training import blend, checkpoint
-
-        before, after = (checkpoint.load(each, self._settings.device) for each in (champion.checkpoint, folder))
-
-        def tell(done: int, total: int) -> None:
-            self._pulse.tell("blend", step=done, steps=total)
-
-        captioner, share = blend.best_blend(before, after, rows, self._settings.data_dir / "features", tell)
-        if share == 1.0:
-            return folder
-        log.info("%.0f %% of the way from %s is best on %d corrections.", 100 * share, champion.name, len(rows))
-        return checkpoint.save(folder, captioner, checkpoint.read_info(folder)["extra"] | {"blend": share})
-
-    def _replay(self, corrected: list[manifest.Row], champion: ModelVersion) -> list[manifest.Row]:
-        """A fixed sample of what the champion learnt before this project, so that it does not forget it.
-
-        Held-out images never come in by this door, nor captions of this project that have been taken back.
-        """
-        taken = {row.sha256 for row in corrected}
-        found: dict[str, manifest.Row] = {}
-        for ancestor in self._lineage(champion):
-            if ancestor.manifest is None or ancestor.project_id == self._project_id:
-                continue
-            try:
-                rows: Iterable[manifest.Row] = manifest.load(ancestor.manifest)
-            except DataError as error:
-                log.warning("Nothing of %s is replayed: %s", ancestor.name, error)
-                continue
-            for row in rows:
-                if row.split == manifest.TRAIN and row.sha256 not in taken and not is_held_out(row.sha256):
-                    found.setdefault(row.sha256, row)
-        rows = [found[sha256] for sha256 in sorted(found)]
-        wanted = min(len(rows), REPLAY_FACTOR * len(corrected))
-        return random.Random(self._retrain.snapshot).sample(rows, wanted)
-
-    def _in_its_words(self, rows: list[manifest.Row], champion: ModelVersion) -> list[manifest.Row]:
-        """The rows with the champion's captions in place of the human ones (Kim & Rush, 2016: sequence-level
-        distillation).
-
-        They keep its manner of speaking: annotators mend what is wrong in a draft and leave its wording, and so should
-        the retrain.
-        """
-        from training import checkpoint
-        from training.evaluate import hypotheses
-
-        if not rows:
-            return []
-        captioner = checkpoint.load(champion.checkpoint, self._settings.device)
-        told = hypotheses(captioner, rows, None, self._settings.data_dir / "features")
-        return [replace(row, references=(item.text,)) for row, item in zip(rows, told, strict=True) if item.text]
-
-    def _lineage(self, version: ModelVersion) -> Iterable[ModelVersion]:
-        yield version
-        while version.parent is not None:
-            version = self._registry.get(version.parent)
-            yield version
-
     def _promoted(self, candidate: ModelVersion) -> str:
         """What becomes of the candidate, and why, in one sentence."""
         assert candidate.verdict is not None
         verdict = gate.Verdict.from_json(candidate.verdict)
         basis = f"{verdict.reason} ({verdict.pairs} held-out pairs{', provisional' if verdict.provisional else ''})"
+        if verdict.decision == gate.REJECT:
+            return f"{candidate.name} is rejected, and what it learnt is quarantined: {basis}."
         if not verdict.promotes:
-            return f"{candidate.name} is rejected: {basis}."
+            return f"{candidate.name} is held, the champion stays: {basis}."
         if self._settings.promotion == "manual":
             return f"{candidate.name} may be promoted (`captioner promote {candidate.name}`): {basis}."
         self._pulse.confirm()

@@ -161,7 +161,7 @@ class Retrains(Database):
 
     def heartbeat(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
         """Say that attempt is alive and how far it is. False: it has been superseded and must stop."""
-        return self._write_attempt(retrain_id, attempt, heartbeat_at=now(), progress=progress)
+        return self._write_attempt(retrain_id, attempt, durable=False, heartbeat_at=now(), progress=progress)
 
     def release_retrain(self, retrain_id: int, attempt: int) -> bool:
         """Give it back: its process was told to stop. False when the attempt was superseded."""
@@ -188,11 +188,11 @@ class Retrains(Database):
             retrain_id, attempt, state=state, outcome=outcome, version=version, ended_at=now(), heartbeat_at=now()
         )
 
-    def _write_attempt(self, retrain_id: int, attempt: int, **values: Any) -> bool:
+    def _write_attempt(self, retrain_id: int, attempt: int, durable: bool = True, **values: Any) -> bool:
         known = self.get_retrain(retrain_id)
         if known is None:
             return False
-        with self.writing(known.project_id) as connection:
+        with self.writing(known.project_id, durable) as connection:
             mine = (retrains.c.id == retrain_id) & (retrains.c.attempt == attempt) & (retrains.c.state == RUNNING)
             return connection.execute(retrains.update().where(mine).values(**values)).rowcount == 1
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from backend.errors import SettingsError
@@ -38,15 +38,39 @@ SETTINGS: dict[str, Setting] = {
         "CAPTIONER_IMAGE_HOSTS", "", "private or loopback hosts images may come from: `host` or `host:port`, commas"
     ),
     "retrain_every": Setting("CAPTIONER_RETRAIN_EVERY", "50", "new corrections that start a retrain of a project"),
+    "accepted_weight": Setting(
+        "CAPTIONER_ACCEPTED_WEIGHT", "0.5", "what a draft accepted unchanged counts for in training, from 0 to 1"
+    ),
+    "deleted_tasks": Setting(
+        "CAPTIONER_DELETED_TASKS",
+        "forget",
+        "captions of tasks deleted in Label Studio: `forget`, or `keep` for training",
+    ),
+    "reconcile_seconds": Setting(
+        "CAPTIONER_RECONCILE_SECONDS", "600", "time between comparisons with Label Studio, by what changed there"
+    ),
+    "sweep_seconds": Setting(
+        "CAPTIONER_SWEEP_SECONDS", "3600", "time between those that look at every task, as before every retrain"
+    ),
     "promotion": Setting("CAPTIONER_PROMOTION", "auto", "`auto`: the gate promotes; `manual`: an operator does"),
+    "gate_policy": Setting(
+        "CAPTIONER_GATE_POLICY", "margin", "`margin`: surely not worse by more than that; `improvement`: surely better"
+    ),
     "gate_margin": Setting("CAPTIONER_GATE_MARGIN", "1.0", "BLEU-4 points a candidate may fall short by"),
     "gate_floor": Setting("CAPTIONER_GATE_FLOOR", "5.0", "BLEU-4 a project's first model must reach"),
+    "blind_share": Setting(
+        "CAPTIONER_BLIND_SHARE", "0.05", "share of images whose tasks show no draft: their captions judge models"
+    ),
+    "replay": Setting("CAPTIONER_REPLAY", "1.0", "known pairs a retrain goes through again for each new one"),
     "encoder": Setting("CAPTIONER_ENCODER", "mobilenet_v2", "encoder of a project's first model"),
     "encoder_weights": Setting(
         "CAPTIONER_ENCODER_WEIGHTS", "imagenet", "`imagenet` (torchvision's download), a file, or `none`"
     ),
     "web_workers": Setting("CAPTIONER_WEB_WORKERS", "1", "web processes; each holds its own copy of the champion"),
 }
+
+
+Policy = Literal["margin", "improvement"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +89,16 @@ class Settings:
     device: str
     image_hosts: tuple[str, ...]
     retrain_every: int
+    accepted_weight: float
+    deleted_tasks: str
+    reconcile_seconds: int
+    sweep_seconds: int
     promotion: str
+    gate_policy: Policy
     gate_margin: float
     gate_floor: float
+    blind_share: float
+    replay: float
     encoder: str
     encoder_weights: str
     web_workers: int
@@ -163,6 +194,22 @@ def _number(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError("a number from 0 to 1 is needed")
+    return value
+
+
+def _deleted_tasks(text: str) -> str:
+    if text not in {"forget", "keep"}:
+        raise ValueError("`forget` or `keep` is needed")
+    return text
+
+
 def _url(text: str) -> str | None:
     if not text:
         return None
@@ -196,6 +243,12 @@ def _promotion(text: str) -> str:
     return text
 
 
+def _policy(text: str) -> str:
+    if text not in {"margin", "improvement"}:
+        raise ValueError("`margin` or `improvement` is needed")
+    return text
+
+
 def _hosts(text: str) -> tuple[str, ...]:
     hosts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
     for host in hosts:
@@ -226,9 +279,16 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "device": _device,
     "image_hosts": _hosts,
     "retrain_every": _whole,
+    "accepted_weight": _share,
+    "deleted_tasks": _deleted_tasks,
+    "reconcile_seconds": _whole,
+    "sweep_seconds": _whole,
     "promotion": _promotion,
+    "gate_policy": _policy,
     "gate_margin": _number,
     "gate_floor": _number,
+    "blind_share": _share,
+    "replay": _number,
     "encoder": str,
     "encoder_weights": str,
     "web_workers": _whole,

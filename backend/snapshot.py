@@ -6,7 +6,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from backend.corrections import HELD_OUT_SHARE, Task, normalise
+from backend.corrections import HELD_OUT_SHARE, Task, is_blind, normalise
 from backend.errors import CaptionerError, ImageError, UnreachableImageError
 from backend.images import Access, Images
 from backend.pulse import Pulse
@@ -39,16 +39,20 @@ def take(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> Pa
     return path
 
 
-def is_held_out(sha256: str) -> bool:
+def is_held_out(sha256: str, blind_share: float) -> bool:
     """Whether the corrections of this image judge models; they are never trained on."""
-    return manifest.split_position(sha256) < HELD_OUT_SHARE
+    return split_of(sha256, blind_share) in {manifest.BLIND, manifest.HELD_OUT}
 
 
-def split_of(sha256: str) -> str:
-    """Which corrections judge, which choose among candidates (DEV), which are trained on: fixed by the image."""
-    if is_held_out(sha256):
+def split_of(sha256: str, blind_share: float) -> str:
+    """Which corrections judge (BLIND: as their tasks show no draft, and HELD_OUT), which choose among candidates (DEV),
+    which are trained on: fixed by the image."""
+    if is_blind(sha256, blind_share):
+        return manifest.BLIND
+    position = manifest.split_position(sha256)
+    if position < HELD_OUT_SHARE:
         return manifest.HELD_OUT
-    return manifest.DEV if manifest.split_position(sha256) < HELD_OUT_SHARE + CHOOSING_SHARE else manifest.TRAIN
+    return manifest.DEV if position < HELD_OUT_SHARE + CHOOSING_SHARE else manifest.TRAIN
 
 
 def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> list[manifest.Row]:
@@ -88,7 +92,7 @@ def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> l
             texts, path, sha256 = item
             known = rows[sha256].references if sha256 in rows else ()
             references = tuple(dict.fromkeys((*known, *texts)))
-            split = split_of(sha256)
+            split = split_of(sha256, settings.blind_share)
             rows[sha256] = manifest.Row(path, sha256, references, split)
     away = [error for error in missing if isinstance(error, UnreachableImageError)]
     if away and retrain.postponed < MAX_POSTPONED:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import requests
 
+from backend.database import now
 from backend.errors import QueueError
 from backend.queue import Queue
+from backend.reconciliations import Reconciled
 from backend.registry import DEFAULT, ModelVersion, Registry
 from backend.retrains import Retrain
 from backend.settings import Settings
@@ -80,6 +83,7 @@ def _project(
         **asdict(counts),
         "retrain_in": max(settings.retrain_every - counts.untried, 0),
         "retrains": [_retrain(retrain) for retrain in retrains],
+        "compared": _compared(store.reconciled(project_id)),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
     }
 
@@ -102,14 +106,53 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
     if active:
         yield f"  retrain      {active['state']}: {_progress(active)}"
     else:
-        now = ", or Start Training in Label Studio's settings" if project["new"] else ""
-        yield f"  retrain      {project['retrain_in']} more corrections until {goal}{now} ({project['new']} are new)"
+        ask = ", or Start Training in Label Studio's settings" if project["new"] else ""
+        yield f"  retrain      {project['retrain_in']} more corrections until {goal}{ask} ({project['new']} are new)"
     if last:
         yield f"  last retrain {last['state']}: {last['outcome']}"
+    yield from _compared_lines(project["compared"])
     if project["failures"]:
         yield f"  no draft     {project['failures']} tasks, lately:"
         for failure in project["last_failures"]:
             yield f"               task {failure['task']}: {failure['reason']}"
+
+
+def _compared(state: Reconciled) -> dict[str, Any]:
+    """How long ago the project was compared with Label Studio, in seconds, None where never; and what that mended."""
+
+    def ago(moment: datetime | None) -> float | None:
+        return None if moment is None else max((now() - moment).total_seconds(), 0.0)
+
+    return {
+        "lag_seconds": ago(state.completed_at),
+        "seconds_ago": ago(state.compared_at),
+        "tasks": state.completed_tasks,
+        "requests": state.completed_requests,
+        "seconds": state.completed_seconds,
+        "repairs": state.repairs,
+        "repaired": state.repaired,
+        "failure": state.failure,
+    }
+
+
+def _compared_lines(compared: Mapping[str, Any]) -> Iterable[str]:
+    if compared["lag_seconds"] is None:
+        yield "  compared     never with Label Studio: `captioner reconcile`, or set LABEL_STUDIO_API_KEY"
+    else:
+        yield (
+            f"  compared     with Label Studio {_ago(compared['lag_seconds'])} ago ({compared['tasks']} tasks, "
+            f"{compared['requests']} requests, {compared['seconds']:.1f} s), by what changed "
+            f"{_ago(compared['seconds_ago'])} ago; {compared['repaired']} missed changes taken in so far"
+        )
+    if compared["failure"]:
+        yield f"  not compared {compared['failure']}"
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _progress(retrain: Mapping[str, Any]) -> str:

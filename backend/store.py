@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from backend.corrections import Correction, Draft, DraftFailure, Event, Task
 from backend.database import chunks, now
+from backend.reconciliations import Reconciliations
 from backend.recording import Receipt, drafts_of, record
 from backend.retrains import DONE, FAILED, Retrains, new_corrections
 from backend.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
@@ -36,13 +37,26 @@ class Project:
 class StoredCorrection(Correction):
     """A correction with the image it is of and the draft it started from, where one had been served.
 
-    `seq` is the event that last changed what can be learnt from it.
+    `seq` is the event that last changed what can be learnt from it. `image_sha256` is of the image's bytes, None until
+    it was fetched.
     """
 
     image: str | None = None
     draft_text: str | None = None
     draft_version: str | None = None
     seq: int = 0
+    image_sha256: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is the model's own words, which a person let stand or a bulk action made an annotation of."""
+        if self.origin is not None:
+            return self.origin == "prediction"
+        return self.parent_prediction is not None or self.texts == (self.draft_text,)
+
+    def weight(self, of_accepted: float) -> float:
+        """What it counts for in training, 1 for what a person wrote; `of_accepted` is the setting for the rest."""
+        return of_accepted if self.accepted else 1.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class Counts:
     untried: int
 
 
-class Store(Retrains):
+class Store(Retrains, Reconciliations):
     """Reads and writes; every write is committed when the method returns, and is safe from any thread or process."""
 
     def save_project(
@@ -97,7 +111,7 @@ class Store(Retrains):
         a revision not newer than the known one is ignored, and nothing undoes a deletion, whether or not what was
         deleted had been heard of.
         """
-        with self.writing(event.project_id) as connection:
+        with self.writing(event.project_id, durable=event.observed_at is None) as connection:
             return record(connection, event)
 
     def get_task(self, project_id: int, task_id: int) -> Task | None:
@@ -107,43 +121,42 @@ class Store(Retrains):
             row = connection.execute(query).first()
         return None if row is None else Task(row.id, row.project_id, row.image)
 
-    def corrections(self, project_id: int, up_to_seq: int | None = None, usable: bool = True) -> list[StoredCorrection]:
+    def corrections(
+        self, project_id: int, up_to_seq: int | None = None, usable: bool = True, of_deleted_tasks: bool = False
+    ) -> list[StoredCorrection]:
         """Corrections not deleted, by annotation id: the newest revision of each, or what it was as of an event.
 
-        With `usable`, only those that may be trained on.
+        With `usable`, only those that may be trained on; with `of_deleted_tasks`, also those that were deleted only
+        because their task was.
         """
         table: sa.Table = corrections
-        where = [table.c.project_id == project_id, ~table.c.deleted]
+        newest_of: list[sa.ColumnElement[bool]] = []
         if up_to_seq is not None:
             table = correction_revisions
             newest = sa.select(sa.func.max(table.c.id)).where(
                 table.c.project_id == project_id, table.c.event_seq <= up_to_seq
             )
-            where = [table.c.id.in_(newest.group_by(table.c.annotation_id)), ~table.c.deleted]
-        if usable:
-            where.append(table.c.usable)
+            newest_of = [table.c.id.in_(newest.group_by(table.c.annotation_id))]
+        wanted = ~table.c.deleted & (table.c.usable if usable else sa.true())
+        if of_deleted_tasks:
+            wanted |= table.c.deleted_with_task & (~table.c.was_cancelled if usable else sa.true())
+        where = [table.c.project_id == project_id, *newest_of, wanted]
         task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
         image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
         query = sa.select(table, image).join_from(table, tasks, task, isouter=True).where(*where)
         with self.reading() as connection:
             rows = connection.execute(query.order_by(table.c.annotation_id)).mappings().all()
-        return [_stored_correction(dict(row)) for row in rows]
+        found = [_stored_correction(dict(row)) for row in rows]
+        return [each for each in found if each.usable] if usable else found
 
-    def known_annotations(self, project_id: int, recorded_before: datetime) -> list[int]:
-        """Annotations not deleted that were last heard of before that moment."""
-        query = sa.select(corrections.c.annotation_id).where(
-            corrections.c.project_id == project_id, ~corrections.c.deleted, corrections.c.recorded_at < recorded_before
-        )
-        with self.reading() as connection:
-            return list(connection.scalars(query.order_by(corrections.c.annotation_id)))
-
-    def known_tasks(self, project_id: int, recorded_before: datetime) -> list[int]:
-        """Tasks not deleted that were last heard of before that moment."""
-        query = sa.select(tasks.c.id).where(
-            tasks.c.project_id == project_id, ~tasks.c.deleted, tasks.c.recorded_at < recorded_before
-        )
-        with self.reading() as connection:
-            return list(connection.scalars(query.order_by(tasks.c.id)))
+    def add_image_hashes(self, project_id: int, hashes: Mapping[str, str]) -> None:
+        """Note what image references of the project are of, by SHA-256, on corrections that do not know it yet."""
+        with self.writing(project_id) as connection:
+            for table in (corrections, correction_revisions):
+                unknown = (table.c.project_id == project_id) & table.c.image_sha256.is_(None)
+                for image, sha256 in hashes.items():
+                    of_image = table.update().where(unknown, table.c.image == image)
+                    connection.execute(of_image.values(image_sha256=sha256))
 
     def add_drafts(self, served: Iterable[Draft]) -> None:
         """Record drafts; of two for the same project, task, version and image the first stays."""
@@ -151,7 +164,7 @@ class Store(Retrains):
         for draft in served:
             of_project.setdefault(draft.project_id, []).append(draft)
         for project_id, new in of_project.items():
-            with self.writing(project_id) as connection:
+            with self.writing(project_id, durable=False) as connection:
                 ids = [draft.task_id for draft in new]
                 known = {_key(row) for row in drafts_of(connection, project_id, ids)}
                 rows: dict[tuple[int, str, str], dict[str, Any]] = {}
@@ -177,7 +190,7 @@ class Store(Retrains):
         for failure in failures:
             of_project.setdefault(failure.project_id, {})[failure.task_id] = failure
         for project_id, new in of_project.items():
-            with self.writing(project_id) as connection:
+            with self.writing(project_id, durable=False) as connection:
                 for some in chunks(list(new)):
                     mine = draft_failures.c.project_id == project_id
                     connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))

@@ -60,7 +60,8 @@ events = sa.Table(
 )
 
 # `deleted` rows are tombstones; they stay so that a late event does not bring the task back. `created_at` tells a task
-# from another that a Label Studio begun anew has given the same id.
+# from another that a Label Studio begun anew has given the same id. `seen` is a fingerprint of the task as it was last
+# read in full from Label Studio; none where an event about it has come since.
 tasks = sa.Table(
     "tasks",
     metadata,
@@ -70,11 +71,31 @@ tasks = sa.Table(
     sa.Column("created_at", Time),
     sa.Column("deleted", sa.Boolean, nullable=False),
     sa.Column("recorded_at", Time, nullable=False),
+    sa.Column("seen", sa.String(64)),
+)
+
+# When a project was last compared with Label Studio, and what that mended. A complete comparison looks at every task.
+reconciliations = sa.Table(
+    "reconciliations",
+    metadata,
+    sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("compared_at", Time),
+    sa.Column("completed_at", Time),
+    sa.Column("completed_tasks", sa.Integer, nullable=False),
+    sa.Column("completed_requests", sa.Integer, nullable=False),
+    sa.Column("completed_seconds", sa.Float, nullable=False),
+    sa.Column("repairs", sa.JSON, nullable=False),
+    sa.Column("repaired", sa.Integer, nullable=False),
+    sa.Column("failed_at", Time),
+    sa.Column("failure", sa.Text),
 )
 
 
 def _revision_columns() -> list[sa.Column]:
-    """What one revision of an annotation says; `draft_*` is the draft it started from, where one had been served."""
+    """What one revision of an annotation says; `draft_*` is the draft it started from, where one had been served.
+
+    `image_sha256` is of the image's bytes, known once it was fetched. `deleted_with_task`: not for its own sake.
+    """
     return [
         sa.Column("project_id", sa.BigInteger, nullable=False),
         sa.Column("task_id", sa.BigInteger),
@@ -94,6 +115,8 @@ def _revision_columns() -> list[sa.Column]:
         sa.Column("usable", sa.Boolean, nullable=False),
         sa.Column("deleted", sa.Boolean, nullable=False),
         sa.Column("recorded_at", Time, nullable=False),
+        sa.Column("image_sha256", sa.String(64)),
+        sa.Column("deleted_with_task", sa.Boolean, nullable=False, server_default=sa.false()),
     ]
 
 
@@ -132,6 +155,7 @@ drafts = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("score", sa.Float, nullable=False),
     sa.Column("served_at", Time, nullable=False),
+    sa.Column("image_sha256", sa.String(64)),
     sa.UniqueConstraint("project_id", "task_id", "version", "image_key"),
 )
 

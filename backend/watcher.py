@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from datetime import timedelta
 from typing import Protocol
 
 from backend.captioner import Champions
+from backend.database import now
 from backend.errors import CaptionerError, ModelUnavailableError, QueueError
 from backend.inbox import Inbox
 from backend.queue import Queue
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
-RECONCILE_SECONDS = 600.0
+SCHEDULE_SECONDS = 15.0
 RETRY_LOAD_SECONDS = 30.0
 
 
@@ -82,22 +84,30 @@ class Watcher:
         for retrain in [*store.queued_retrains(), *store.stale_retrains(stale_after_seconds)]:
             queue.enqueue_retrain(retrain)
 
-    def reconcile(self) -> None:
-        """Have every project compared with Label Studio's export, where an API key is configured."""
-        if self._rooms.settings.label_studio_url and self._rooms.settings.label_studio_api_key:
-            for project in self._rooms.store.projects():
-                self._rooms.queue.enqueue_reconcile(project.id)
+    def schedule(self) -> None:
+        """Have every project compared with Label Studio when its time comes, where an API key is configured.
+
+        When that is, SQL says, so that a Redis that was emptied or is new holds it again at the next look.
+        """
+        settings, store = self._rooms.settings, self._rooms.store
+        if not settings.label_studio_url or not settings.label_studio_api_key:
+            return
+        for project in store.projects():
+            state = store.reconciled(project.id)
+            tried = max((at for at in (state.compared_at, state.failed_at) if at), default=None)
+            due = tried + timedelta(seconds=settings.reconcile_seconds) if tried else now()
+            self._rooms.queue.schedule_reconcile(project.id, due)
 
     def _run(self) -> None:
-        swept, reconciled = float("-inf"), time.monotonic()
+        swept = scheduled = float("-inf")
         while not self._stopping.wait(LOOK_SECONDS):
             self._try("look for champions", self.look)
             if time.monotonic() - swept >= SWEEP_SECONDS:
                 self._try("queue pending work", self.sweep)
                 swept = time.monotonic()
-            if time.monotonic() - reconciled >= RECONCILE_SECONDS:
-                self._try("queue comparisons with Label Studio", self.reconcile)
-                reconciled = time.monotonic()
+            if time.monotonic() - scheduled >= SCHEDULE_SECONDS:
+                self._try("schedule comparisons with Label Studio", self.schedule)
+                scheduled = time.monotonic()
 
     def _try(self, what: str, step: object) -> None:
         """Whatever goes wrong, the thread lives on; the same trouble is logged once until it is over."""

@@ -16,7 +16,7 @@ TAGS = labeling_config.parse(labeling_config.shipped("caption"))  # which `up` g
 
 @dataclass(frozen=True)
 class Submission:
-    """One task done: what was shown, what was submitted."""
+    """One task done: what was shown, what was submitted. A blind task has a version and no draft."""
 
     task_id: int
     version: str
@@ -38,9 +38,9 @@ def caption_task(client: LabelStudio, project_id: int, task_id: int, correct: Ca
     prediction = max(task["predictions"], key=lambda found: found["id"], default=None)
     draft = _text(prediction)
     caption = correct(draft)
-    origin = "manual" if prediction is None else "prediction" if draft == caption else "prediction-changed"
+    origin = "manual" if not draft else "prediction" if draft == caption else "prediction-changed"
     result = wire.result(TAGS, caption, origin=origin) | {"id": f"demo{task_id:06d}"}
-    parent = {"parent_prediction": prediction["id"]} if prediction else {}
+    parent = {"parent_prediction": prediction["id"]} if prediction and draft else {}
     client.create_annotation(task_id, project_id, [result], lead_time=1.0 + 0.5 * word_edits(draft, caption), **parent)
     return Submission(task_id, prediction["model_version"] if prediction else "none", draft, caption)
 

@@ -15,7 +15,7 @@ def table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submissio
     """One row a version, in the order they were made."""
     rows = [HEADINGS]
     for version in versions:
-        mine = [s for s in submissions if s.version == version["name"]]
+        mine = [s for s in submissions if s.version == version["name"] and s.draft]
         verdict = version["verdict"] or {}
         rows.append(
             (
@@ -39,14 +39,15 @@ def failures_of(
 ) -> list[str]:
     """What of the loop did not work, in words; empty when all did."""
     found = []
-    drafted = [v["name"] for v in versions if any(s.version == v["name"] for s in submissions)]
+    drafts = [s for s in submissions if s.draft]  # blind tasks show none
+    drafted = [v["name"] for v in versions if any(s.version == v["name"] for s in drafts)]
     promoted = [v for v in versions if (v["verdict"] or {}).get("decision") == "promote"]
     if len(promoted) < 2:
         found.append(f"{len(promoted)} versions were promoted after the starter; 2 are needed.")
     if any(s.version == "none" for s in submissions):
         found.append("Some tasks opened without a draft.")
     if len(drafted) > 1:
-        first, last = ([s.edits for s in submissions if s.version == name] for name in (drafted[0], drafted[-1]))
+        first, last = ([s.edits for s in drafts if s.version == name] for name in (drafted[0], drafted[-1]))
         if not mean(last) < mean(first):
             found.append(f"Mean word edits did not fall: {mean(first):.2f} to {mean(last):.2f}.")
     failed = [retrain for retrain in retrains if retrain["state"] == "failed"]

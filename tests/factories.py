@@ -17,8 +17,11 @@ from tests.fakes import Model
 
 
 def settings(data_dir: Path, **environ: str) -> Settings:
-    """Settings of a data folder; keywords are environment variables, so that they are checked like the user's."""
-    return Settings.from_env({"CAPTIONER_DATA_DIR": str(data_dir), **environ})
+    """Settings of a data folder; keywords are environment variables, so that they are checked like the user's.
+
+    No task is blind unless it is asked for.
+    """
+    return Settings.from_env({"CAPTIONER_DATA_DIR": str(data_dir), "CAPTIONER_BLIND_SHARE": "0", **environ})
 
 
 def backend(data_dir: Path, **environ: str) -> Backend:

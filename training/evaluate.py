@@ -62,6 +62,7 @@ def evaluate(
         decoding=(decoding or captioner.decoding).signature(),
         hypotheses=tuple(item.text for item in told),
         references=tuple(row.references for row in rows),
+        ids=tuple(row.image_id or row.sha256 for row in rows),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -89,6 +90,7 @@ def train(
         ):
             history = loop.run(tell, diary, resume)
         record = {
+            "code": f"label-studio-captioner {version('label-studio-captioner')}",
             "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},
             "data": manifest.content_hash(rows),
             "images": loop.images,

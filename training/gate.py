@@ -1,125 +1,112 @@
-"""May a candidate serve? Two evaluations in, a verdict with its reason out. Pure: no files, no clock, no models."""
+"""May a candidate serve? Evaluations in, a verdict with its reason out. Pure: no files, no clock, no models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import get_args
 
+from training import bootstrap
+from training.decision import HOLD, IMPROVEMENT, MARGIN, PROMOTE, REJECT, Decision, Policy, Vote, decide
 from training.errors import TrainingError
-from training.metrics import Score, bleu
+from training.metrics import Score
+from training.verdict import Change, Verdict
+from training.voting import BASE, BLIND, CORRECTIONS, Evaluation, Measured, VotingSet, check, pool
 
-PROMOTE: Literal["promote"] = "promote"
-REJECT: Literal["reject"] = "reject"
+__all__ = [
+    "BASE",
+    "BLIND",
+    "CORRECTIONS",
+    "HOLD",
+    "IMPROVEMENT",
+    "MARGIN",
+    "PROMOTE",
+    "REJECT",
+    "Evaluation",
+    "Verdict",
+    "VotingSet",
+    "judge",
+]
 
 FIRM_PAIRS = 100
-"""Below so many held-out pairs chance alone moves BLEU-4 by points, so the verdict is marked provisional."""
+"""With fewer held-out pairs chance alone moves BLEU-4 by points, so the verdict is provisional."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model says about a voting set: `hypotheses[i]` against the captions `references[i]`.
+def judge(
+    sets: Sequence[VotingSet],
+    *,
+    policy: Policy = MARGIN,
+    margin: float = 1.0,
+    floor: float = 5.0,
+    resamples: int = bootstrap.RESAMPLES,
+) -> Verdict:
+    """Promote, reject or hold a candidate by nltk's BLEU-4; `training.decision.decide` has the rule.
 
-    `set_hash` is the content hash of the voting set's rows, `decoding` names beam, length penalty and the like:
-    evaluations compare only where both are equal.
+    `sets` are the held-out corrections, the blind tasks and the base data set, as far as there are any, each once; the
+    first two are pooled until each has FIRM_PAIRS pairs. While they have fewer together the verdict is provisional:
+    judge again at FIRM_PAIRS. Without a champion the candidate must reach `floor` points on the corrections; below
+    that it is held, since a first model that is too weak needs more of them. Without corrections it is held too.
+
+    Raises TrainingError when evaluations cannot be compared: other voting set, references or decoding settings.
     """
+    _check(sets, policy, margin)
+    sets = [each for each in sets if each.candidate.hypotheses or each.candidate.references]
+    corrections = [each for role in (CORRECTIONS, BLIND) for each in sets if each.role == role]
+    together = Measured(pool(corrections), resamples) if corrections else None
+    voting = [together] if together else []
+    if len(corrections) > 1 and all(len(each.candidate.hypotheses) >= FIRM_PAIRS for each in corrections):
+        voting = [Measured(each, resamples) for each in corrections]
+    base = [Measured(each, resamples) for each in sets if each.role == BASE]
+    pairs = together.pairs if together else 0
+    missing = max(0, FIRM_PAIRS - pairs)
 
-    model: str
-    voting_set: str
-    set_hash: str
-    decoding: str
-    hypotheses: tuple[str, ...]
-    references: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The decision on a candidate and why. Scores are None where there was nothing to score."""
-
-    decision: Literal["promote", "reject"]
-    provisional: bool
-    reason: str
-    pairs: int
-    champion_score: Score | None
-    candidate_score: Score | None
-    margin: float
-
-    @property
-    def promotes(self) -> bool:
-        return self.decision == PROMOTE
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Verdict:
-        """The inverse of `to_json`. Raises TrainingError for anything else."""
-        try:
-            scores = {name: Score(**value[name]) if value[name] else None for name in _SCORES}
-            return cls(**{**value, **scores})
-        except (TypeError, KeyError) as error:
-            raise TrainingError(f"This is not a verdict: {value!r}.") from error
+    if together is None:
+        decision = Decision(HOLD, "no held-out corrections to judge by yet")
+    elif together.difference is None:
+        decision = _first(together.candidate.scores.bleu_4, floor)
+    else:
+        votes = [Vote(each.name, each.pairs, each.difference) for each in voting + base if each.difference]
+        decision = decide(votes, together.difference.value, policy=policy, margin=margin, missing=missing)
+    return Verdict(
+        decision=decision.word,
+        provisional=missing > 0,
+        reason=decision.reason,
+        pairs=pairs,
+        champion_score=together.champion.scores.bleu_4 if together and together.champion else None,
+        candidate_score=together.candidate.scores.bleu_4 if together else None,
+        margin=margin,
+        policy=policy,
+        sets=tuple(each.verdict() for each in voting + base),
+        forgetting=_forgetting(together, base),
+        more_pairs=decision.more_pairs,
+    )
 
 
-_SCORES = ("champion_score", "candidate_score")
-
-
-def judge(champion: Evaluation | None, candidate: Evaluation, *, margin: float = 1.0, floor: float = 5.0) -> Verdict:
-    """Promote a candidate whose BLEU-4 is not below the champion's by more than `margin` points.
-
-    Without a champion the candidate must reach `floor`. Nothing is promoted on an empty voting set. Raises
-    TrainingError when the two evaluations cannot be compared: other voting set, references or decoding settings.
-    """
-    if champion is not None:
-        _check_comparable(champion, candidate)
-    pairs = len(candidate.hypotheses)
-    if not pairs and not candidate.references:
-        return Verdict(REJECT, True, "no held-out corrections to judge by yet", 0, None, None, margin)
-    candidate_score = _score(candidate)
-    champion_score = _score(champion) if champion is not None else None
-    if champion_score is not None and champion_score.signature != candidate_score.signature:
-        raise TrainingError(
-            f"The scores cannot be compared: {champion_score.signature} against {candidate_score.signature}."
-        )
-    passes, reason = _vote(champion_score, candidate_score, margin, floor)
-    decision = PROMOTE if passes else REJECT
-    return Verdict(decision, pairs < FIRM_PAIRS, reason, pairs, champion_score, candidate_score, margin)
-
-
-def _vote(champion: Score | None, candidate: Score, margin: float, floor: float) -> tuple[bool, str]:
-    """The judgement of one voting set: whether the candidate passes, and why."""
+def _first(candidate: Score, floor: float) -> Decision:
+    """The decision on a project's first model."""
     ours = f"{candidate.name} {candidate.value:.1f}"
-    if champion is None:
-        if candidate.value >= floor:
-            return True, f"{ours} reaches the floor of {floor:g} for a first model"
-        return False, f"{ours} is below the floor of {floor:g} for a first model"
-    theirs = f"the champion's {champion.value:.1f}"
-    short = champion.value - candidate.value
-    if short <= 0:
-        return True, f"{ours} is not below {theirs}"
-    if short <= margin:
-        return True, f"{ours} is below {theirs} by {short:.1f}, within the margin of {margin:g}"
-    return False, f"{ours} is below {theirs} by {short:.1f}, more than the margin of {margin:g}"
+    if candidate.value >= floor:
+        return Decision(PROMOTE, f"{ours} reaches the floor of {floor:g} for a first model")
+    return Decision(HOLD, f"{ours} is below the floor of {floor:g} for a first model")
 
 
-def _score(evaluation: Evaluation) -> Score:
-    try:
-        return bleu(evaluation.hypotheses, evaluation.references)
-    except TrainingError as error:
-        raise TrainingError(
-            f"The evaluation of {evaluation.model} on {evaluation.voting_set} is wrong: {error}"
-        ) from error
+def _forgetting(corrections: Measured | None, base: Sequence[Measured]) -> tuple[Change, ...]:
+    """What became of old knowledge: on the base data set, and on the oldest tenth of the corrections."""
+    changes = [each.change(each.name) for each in base]
+    if corrections and (rows := corrections.oldest_tenth()):
+        changes.append(corrections.change("the oldest tenth of the held-out corrections", rows))
+    return tuple(change for change in changes if change is not None)
 
 
-def _check_comparable(champion: Evaluation, candidate: Evaluation) -> None:
-    for what in ("voting_set", "set_hash", "decoding", "references"):
-        if getattr(champion, what) != getattr(candidate, what):
-            raise TrainingError(
-                f"{champion.model} and {candidate.model} cannot be compared: their evaluations differ in {what}"
-                + ("." if what == "references" else f" ({_short(champion, what)} and {_short(candidate, what)}).")
-            )
-
-
-def _short(evaluation: Evaluation, what: str) -> str:
-    text: Sequence[str] = getattr(evaluation, what)
-    return str(text)[:40]
+def _check(sets: Sequence[VotingSet], policy: str, margin: float) -> None:
+    if policy not in get_args(Policy):
+        raise TrainingError(f"There is no policy {policy!r} of the gate; there are {' and '.join(get_args(Policy))}.")
+    if not margin >= 0:
+        raise TrainingError(f"The margin of the gate must be 0 or more BLEU-4 points, not {margin}.")
+    roles = [each.role for each in sets]
+    for role in roles:
+        if role not in (CORRECTIONS, BLIND, BASE) or roles.count(role) > 1:
+            raise TrainingError(f"The gate takes one voting set of each role, corrections, blind or base, not {roles}.")
+    if len({each.champion and each.champion.model for each in sets}) > 1 or len({s.candidate.model for s in sets}) > 1:
+        raise TrainingError("The voting sets are of different models; evaluate the same two on all of them.")
+    for each in sets:
+        check(each)

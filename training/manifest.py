@@ -16,7 +16,7 @@ from pathlib import Path
 
 from training.errors import DataError
 
-TRAIN, DEV, HELD_OUT = "train", "dev", "held_out"
+TRAIN, DEV, HELD_OUT, BLIND = "train", "dev", "held_out", "blind"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Api:
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/")
         self.token = Token(self.url, api_key)
+        self.requests = 0  # sent so far
 
     def get(self, path: str, **params: Any) -> JSON:
         return self._call("GET", path, params=params)
@@ -59,6 +60,7 @@ class Api:
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         header = self.token.header()
+        self.requests += 1
 
         def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
             request.headers.update(header)

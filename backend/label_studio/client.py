@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from backend.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.api import JSON, Api
 
+HEADS, FULL_TASKS = 1000, 100  # tasks in a page, without and with their annotations
 UPLOAD_FILES = 50  # per request, and
 UPLOAD_BYTES = 50_000_000  # which is held in memory; Label Studio's own limits are 100 files and 250 MB
 
@@ -68,6 +72,44 @@ class LabelStudio(Api):
     def tasks(self, project_id: int, page_size: int = 100) -> Iterator[dict[str, Any]]:
         """Every task of the project as the Data Manager lists it (with `fields=all`: annotations and predictions)."""
         return self._pages("/api/tasks", "tasks", page_size=page_size, project=project_id, fields="all")
+
+    def task_heads(self, project_id: int) -> Iterator[list[Any]]:
+        """Every task without its annotations, by id, page by page: what is deleted meanwhile makes none skipped."""
+        last = -1
+        while page := self._tasks(project_id, HEADS, _filter("id", "greater", "Number", last), "tasks:id"):
+            yield page
+            last = page[-1]["id"]
+
+    def changed_heads(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
+        """Those of them that were changed since then by Label Studio's clock, newest first: what is changed meanwhile
+        comes next time. Some bulk actions of Label Studio leave a task's time alone.
+        """
+        moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        chosen = _filter("updated_at", "greater_or_equal", "Datetime", moment)
+        for number in count(1):
+            page = self._tasks(project_id, HEADS, chosen, "-tasks:updated_at", page=number)
+            yield page
+            if len(page) < HEADS:
+                return
+
+    def full_tasks(self, project_id: int, task_ids: Sequence[int]) -> list[Any]:
+        """These tasks with their annotations, in any order; at most `FULL_TASKS` of them at once."""
+        if not task_ids:
+            return []
+        chosen = {"selectedItems": {"all": False, "included": list(task_ids)}}
+        return self._tasks(project_id, FULL_TASKS, chosen, "tasks:id", fields="all")
+
+    def _tasks(self, project_id: int, size: int, chosen: Mapping[str, Any], order: str, **params: Any) -> list[Any]:
+        query = json.dumps({"ordering": [order], **chosen})
+        # With `review` it asks no ML backend for predictions that are missing, as it may for a person who looks.
+        fixed = {"project": project_id, "page_size": size, "review": "true", "resolve_uri": "false"}
+        try:
+            answer = self.get("/api/tasks", query=query, **{"page": 1, **fixed, **params})
+        except LabelStudioRefusalError as error:
+            if error.status == 404 and params.get("page", 1) > 1:  # beyond the last page
+                return []
+            raise
+        return self._list(self._object(answer, "page").get("tasks"), "list of tasks")
 
     def open_task(self, task_id: int, project_id: int) -> dict[str, Any]:
         """The task as the Data Manager opens it: where it has no prediction yet, the ML backend is asked for one."""
@@ -171,6 +213,11 @@ class LabelStudio(Api):
 
     def _unexpected(self, noun: str) -> Any:
         raise LabelStudioError(f"Label Studio at {self.url} answered something else than a {noun}; is it version 1.23?")
+
+
+def _filter(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    item = {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+    return {"filters": {"conjunction": "and", "items": [item]}}
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import labeling_config
@@ -98,19 +100,57 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
     )
 
 
-def corrections_from_export(
-    export: Any, project_id: int, tags: Tags
-) -> tuple[tuple[Task, ...], tuple[Correction, ...]]:
-    """Tasks and corrections of Label Studio's JSON export (`exportType=JSON`). Raises RequestError when malformed."""
-    if not isinstance(export, list):
+@dataclass(frozen=True)
+class Reading:
+    """Tasks as Label Studio's API gives them, with every annotation; `made` says by annotation id how each came about:
+    "created", "imported" or "in_bulk"."""
+
+    tasks: tuple[Task, ...]
+    corrections: tuple[Correction, ...]
+    made: dict[int, str]
+
+
+def reading(entries: Any, project_id: int, tags: Tags) -> Reading:
+    """Decode full tasks of the API or of the JSON export. Raises RequestError when they are malformed."""
+    if not isinstance(entries, list):
         raise RequestError("The export is not a JSON list of tasks.")
-    entries = [object_of(entry, "A task of the export") for entry in clean(export)]
+    entries = [object_of(entry, "A task of the export") for entry in clean(entries)]
     annotations = [
         {"task": entry.get("id"), **object_of(annotation, "An annotation of the export")}
         for entry in entries
         for annotation in entry.get("annotations") or []
     ]
-    return _tasks(entries, project_id, tags), _corrections(annotations, project_id, tags)
+    made = {a["id"]: _made(a) for a in annotations if reference(a.get("id")) is not None}
+    return Reading(_with_fingerprints(entries, project_id, tags), _corrections(annotations, project_id, tags), made)
+
+
+def _made(annotation: Mapping[str, Any]) -> str:
+    """Nobody has ever saved what an import or a bulk action made, and the latter copies something."""
+    if annotation.get("updated_by", "unknown") is not None:
+        return "created"
+    copied = annotation.get("parent_prediction") or annotation.get("parent_annotation")
+    return "in_bulk" if copied else "imported"
+
+
+def heads(entries: Any, project_id: int, tags: Tags) -> tuple[Task, ...]:
+    """Decode tasks that the API lists without annotations. Raises RequestError when they are malformed."""
+    found = [object_of(entry, "A task of the list") for entry in clean(entries)]
+    return _with_fingerprints(found, project_id, tags)
+
+
+def _with_fingerprints(entries: Sequence[Mapping[str, Any]], project_id: int, tags: Tags) -> tuple[Task, ...]:
+    tasks = zip(_tasks(entries, project_id, tags), entries, strict=True)
+    return tuple(replace(task, seen=_fingerprint(entry, task.image)) for task, entry in tasks)
+
+
+def _fingerprint(entry: Mapping[str, Any], image: str | None) -> str:
+    """Another one after nearly every change of a task or its annotations.
+
+    Bulk actions that leave its time alone change how many it has ("Propagate annotations"), or what it shows ("Add or
+    modify data field").
+    """
+    parts = [entry.get(name) for name in ("updated_at", "total_annotations", "cancelled_annotations")]
+    return hashlib.sha256(json.dumps([*parts, image]).encode()).hexdigest()
 
 
 def prediction(draft: Draft, tags: Tags) -> dict[str, Any]:
@@ -118,7 +158,7 @@ def prediction(draft: Draft, tags: Tags) -> dict[str, Any]:
     return {
         "model_version": draft.version,
         "score": draft.score,
-        "result": [result(tags, draft.text)],
+        "result": [result(tags, draft.text)] if draft.text else [],  # of a blind task: a version, but no caption
     }
 
 

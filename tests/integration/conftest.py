@@ -219,12 +219,13 @@ class Loop:
 
 @pytest.fixture
 def make_loop(tmp_path: Path, redis_url: str, pictures: Pictures) -> Iterator[Callable[..., Loop]]:
-    """Loops over one data folder; keywords are environment variables."""
+    """Loops over one data folder; keywords are environment variables. Nothing is rehearsed unless it is asked for."""
     made: list[Loop] = []
     with host() as studio:
 
         def make(**environ: str) -> Loop:
-            given = {"REDIS_URL": redis_url, "LABEL_STUDIO_URL": studio.url, "CAPTIONER_DEVICE": "cpu", **environ}
+            usual = {"LABEL_STUDIO_URL": studio.url, "CAPTIONER_DEVICE": "cpu", "CAPTIONER_REPLAY": "0"}
+            given = {"REDIS_URL": redis_url, **usual, **environ}
             loop = Loop(factories.settings(tmp_path / "data", **given), pictures, studio)
             made.append(loop)
             return loop

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from backend.database import now
 from backend.errors import QueueError
 from backend.queue import Queue
 from backend.retrains import QUEUED, Retrain
@@ -80,7 +81,7 @@ def test_a_job_whose_worker_vanished_is_queued_again(queue: Queue, redis_url: st
 @pytest.mark.parametrize("kind", ["retrain", "reconcile"])
 def test_a_job_lost_between_the_queue_and_its_worker_is_queued_again(queue: Queue, redis_url: str, kind: str) -> None:
     def enqueue() -> str:
-        return queue.enqueue_retrain(RETRAIN) if kind == "retrain" else queue.enqueue_reconcile(1)
+        return queue.enqueue_retrain(RETRAIN) if kind == "retrain" else queue.schedule_reconcile(1, now())
 
     job_id = enqueue()
     connection = redis.Redis.from_url(redis_url)
@@ -110,7 +111,7 @@ def test_redis_being_away_is_known_at_once(tmp_path: Path) -> None:
 
 def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> None:
     queue = Queue(redis_url)
-    queue.enqueue_reconcile(1)
+    queue.schedule_reconcile(1, now())
     program = (
         "import sys; from backend.queue import Queue; Queue(sys.argv[1]).work(burst=True); "
         "print({'torch', 'training'} & set(sys.modules))"
@@ -120,8 +121,28 @@ def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> 
     assert done.stdout.decode().splitlines()[-1:] == ["set()"], done.stderr.decode()
     assert (tmp_path / "captioner.db").exists(), "its work-horse did the job"
     assert job(redis_url, "reconcile-1").get_status() == "finished"
-    queue.enqueue_reconcile(1)
-    assert queue.waiting() == 1, "comparing may be asked for again as soon as it is done"
+
+
+def test_a_comparison_is_begun_when_its_time_comes(queue: Queue, redis_url: str, tmp_path: Path) -> None:
+    at = now() + timedelta(seconds=3)
+    assert {queue.schedule_reconcile(1, at) for _ in range(3)} == {"reconcile-1"}
+    assert (queue.waiting(), job(redis_url, "reconcile-1").get_status()) == (0, "scheduled")
+    assert start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=True).wait() == 0
+    assert job(redis_url, "reconcile-1").get_status() == "scheduled", "its time has not come"
+    redis.Redis.from_url(redis_url).flushall()
+    queue.schedule_reconcile(1, at)  # as the watcher does from SQL
+    worker = start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=False)
+    try:
+        wait_for(lambda: job(redis_url, "reconcile-1").get_status() == "finished", "the comparison", worker)
+        assert now() >= at
+        children = _children(worker.pid)
+        assert children, "its scheduler"
+        worker.kill()
+        worker.wait()
+        wait_for(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in children), "the end of its scheduler")
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_a_worker_stops_at_the_first_signal(queue: Queue, redis_url: str, tmp_path: Path) -> None:
@@ -136,6 +157,10 @@ def test_a_worker_stops_at_the_first_signal(queue: Queue, redis_url: str, tmp_pa
     finally:
         worker.kill()
         worker.wait()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _minds(pid: int, number: signal.Signals) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from training.config.base import Config, choice, number
 from training.config.captioner import SIDES, DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 
-LARGE_SIDE = 384
+LARGE_SIDE = 320
 """Pixels of the side of photographs for an encoder that is kept as it is."""
 FINE_TUNING = 3e-5
 """Learning rate of an encoder that has learned before: more spoils what it knows."""
@@ -85,8 +85,11 @@ class TrainingConfig(Config):
             config = dataclasses.replace(
                 config,
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
-                decoding=DecodingConfig(beam=20, length_penalty=0.7, consensus=True),
+                decoding=DecodingConfig(beam=20, length_penalty=0.7),
                 epochs=8,
+                batch_size=16,  # many small steps: how many there are counts for more than how many captions they see
+                captions_per_image=3,
+                learning_rate=7e-4,
                 dropout=0.5,
                 grid_dropout=0.3,
                 averaging=0.999,
@@ -95,14 +98,15 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 8, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 3, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             # Without dropout the training images' rewards are soon known by heart; rewards alone make captions flat.
             self_critical=SelfCriticalConfig(
-                epochs=self_critical_epochs, learning_rate=4e-5, likelihood_share=0.3, dropout=0.3
+                epochs=self_critical_epochs, learning_rate=3e-5, likelihood_share=0.3, dropout=0.3
             ),
             epochs=0,
+            captions_per_image=2,
             averaging=0.99,
             choose_by="cider_d",
             patience=0,

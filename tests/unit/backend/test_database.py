@@ -43,9 +43,13 @@ def test_migrating_twice_or_at_the_same_time_is_migrating_once(tmp_path: Path) -
 
 def test_sqlite_survives_a_power_cut(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/captioner.db")
-    with database.reading() as connection:
-        assert connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
-        assert connection.scalar(sa.text("PRAGMA synchronous")) == 2  # FULL
+    database.migrate()
+    levels = []
+    for durable in (True, False, True):
+        with database.writing(1, durable) as connection:
+            assert connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+            levels.append(connection.scalar(sa.text("PRAGMA synchronous")))
+    assert levels == [2, 1, 2], "FULL, and NORMAL for what can be made again"
 
 
 def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:

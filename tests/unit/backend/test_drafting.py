@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from backend.app import Backend
-from backend.corrections import Draft, DraftFailure, Task
+from backend.corrections import Draft, DraftFailure, Task, is_blind
 from backend.drafting import NO_MODEL, Drafting
 from backend.images import Access, LocalImage
 from tests import factories
@@ -90,6 +91,20 @@ def test_two_requests_at_once_agree(rooms: Backend) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(ask, range(2))
     assert first == second
+
+
+def test_blind_tasks_get_a_version_and_a_score_but_no_text(tmp_path: Path, studio: Host) -> None:
+    environ = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": "a" * 40, "CAPTIONER_BLIND_SHARE": "0.3"}
+    rooms = factories.backend(tmp_path, **environ)
+    tasks = numbered(*range(1, 61))
+    drafted = rooms.drafting.draft(1, tasks, served(rooms, "v1"))
+    assert all(isinstance(d, Draft) and d.version == "v1" and d.score > 0 for d in drafted)
+    blind = {d.task_id for d in drafted if isinstance(d, Draft) and not d.text}
+    contents = {number: hashlib.sha256(picture((number, 0, 0))).hexdigest() for number in range(1, 61)}
+    assert blind == {number for number, sha256 in contents.items() if is_blind(sha256, 0.3)}
+    assert 0.1 < len(blind) / 60 < 0.5
+    again = rooms.drafting.draft(1, tasks, served(rooms, "v2"))
+    assert blind == {d.task_id for d in again if isinstance(d, Draft) and not d.text}, "whatever the version"
 
 
 def test_a_task_whose_image_fails_fails_alone_with_its_reason(rooms: Backend, studio: Host) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from backend.pulse import Pulse
 from backend.registry import ModelVersion, Registry
 from backend.retraining import Retraining
 from backend.settings import Settings
-from backend.snapshot import split_of
+from backend.snapshot import is_held_out, split_of
 from backend.store import Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training import manifest
 from training.config import EncoderConfig, TrainingConfig
-from training.decoding import Hypothesis
+from training.incremental import Lessons
 from training.manifest import DEV, HELD_OUT, TRAIN, Row
 
 
@@ -73,29 +72,30 @@ def _retrain(configured: Settings, captions: dict[int, tuple[bytes, str]], studi
     return Retraining(configured, store, claimed, Pulse(store, claimed))
 
 
-def test_what_is_replayed(
-    tmp_path: Path, contents: list[bytes], trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+def test_a_champion_learns_on_from_what_is_new(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.checkpoint.load", lambda folder, device: folder.name)
+    asked: dict[str, Any] = {}
 
-    def told(captioner: str, rows: list[Row], decoding: None, cache_dir: Path) -> list[Hypothesis]:
-        return [Hypothesis("" if number == 0 else f"{captioner} says", 0.5, ()) for number, _ in enumerate(rows)]
+    def learn_on(champion: Path, lessons: Lessons, out: Path, **options: Any) -> Path:
+        asked.update(options, champion=champion, lessons=lessons)
+        raise EnoughError("enough")
 
-    monkeypatch.setattr("training.evaluate.hypotheses", told)
-    held_out = [content for content in contents if _row(content).split == HELD_OUT]
-    others = [content for content in contents if split_of(_row(content).sha256) == TRAIN]
-    choosing = [content for content in contents if split_of(_row(content).sha256) == DEV]
-    assert len(held_out) > 5
-    assert choosing
+    monkeypatch.setattr("training.incremental.learn_on", learn_on)
+    held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
+    others = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
+    choosing = [content for content in contents if split_of(_row(content).sha256, 0.05) == DEV]
     base = [_row(content, tmp_path / "base.png", split=TRAIN) for content in contents]  # trained before all splits
-    base += [replace(_row(content), sha256="0" * 63 + str(n), split="dev") for n, content in enumerate(others[:9])]
     manifest.save(base, tmp_path / "base" / "manifest.jsonl")
-    manifest.save([_row(others[0], tmp_path / "x.png", "taken back")], tmp_path / "own" / "manifest.jsonl")
+    manifest.save([_row(others[1], tmp_path / "x.png", "picture 1")], tmp_path / "own" / "manifest.jsonl")
     captions = {number: (content, f"picture {number}") for number, content in enumerate(others[1:11], start=1)}
     captions |= {20 + n: (content, "held out") for n, content in enumerate(held_out[:3])}
     captions |= {30: (choosing[0], "chooses a candidate")}
     with host() as studio:
-        retraining = _retrain(settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url), captions, studio)
+        configured = settings(
+            tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_REPLAY="2", CAPTIONER_BLIND_SHARE="0.05"
+        )
+        retraining = _retrain(configured, captions, studio)
         registry = Registry(retraining._store)
         registry.register(ModelVersion("starter", tmp_path, manifest=tmp_path / "base" / "manifest.jsonl"))
         own = tmp_path / "own" / "manifest.jsonl"
@@ -103,19 +103,16 @@ def test_what_is_replayed(
         registry.promote(1, "p1-v1", reason="better", by="gate")
         with pytest.raises(EnoughError):
             retraining.run()
-        first = trainings.rows
-        with pytest.raises(EnoughError):
-            retraining.run()
-    corrected, replayed = first[:10], first[10:]
-    assert {row.references[0] for row in corrected} == {f"picture {number}" for number in range(1, 11)}
-    assert len(replayed) == 10, "as many as the corrections, but for the one of which the champion said nothing"
-    assert {row.references for row in replayed} == {("champion says",)}
-    assert {row.split for row in first} == {TRAIN}
-    assert not {row.sha256 for row in first} & {_row(content).sha256 for content in [*held_out, choosing[0]]}
-    assert len({row.sha256 for row in first}) == 20, "no image twice"
-    assert trainings.rows == first, "the same sample each time"
-    assert trainings.options["start_from"] == tmp_path / "champion"
-    assert (trainings.options["style"].capitalise, trainings.options["style"].full_stop) == (False, False)
+    lessons = asked["lessons"]
+    assert {row.references[0] for row in lessons.new} == {f"picture {number}" for number in range(2, 11)}
+    assert [row.references for row in lessons.known] == [("picture 1",)]
+    assert [row.references for row in lessons.choosing] == [("chooses a candidate",)]
+    never = {_row(content).sha256 for content in [*held_out, choosing[0], *others[1:11]]}
+    assert lessons.base
+    assert not {row.sha256 for row in lessons.base} & never
+    assert (asked["champion"], asked["replay"]) == (tmp_path / "champion", 2.0)
+    new = manifest.load(next((tmp_path / "data" / "snapshots").rglob("new.jsonl")))
+    assert [row.references for row in new] == [row.references for row in lessons.new]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +129,8 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     environ = {"CAPTIONER_ENCODER": encoder, "CAPTIONER_ENCODER_WEIGHTS": weights}
     with host() as studio:
         configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, **environ)
-        captions = {n: (content, "Some picture.") for n, content in enumerate(contents[-20:], start=1)}
+        learnt = [content for content in contents if not is_held_out(_row(content).sha256, 0.05)]
+        captions = {n: (content, "Some picture.") for n, content in enumerate(learnt[:20], start=1)}
         with pytest.raises(EnoughError):
             _retrain(configured, captions, studio).run()
     assert trainings.config is not None

@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import StatementError
 
-from backend.corrections import DraftFailure, Event
-from backend.recording import RECONCILED
+from backend.corrections import Correction, DraftFailure, Event
+from backend.recording import RECONCILED, Changes
 from backend.store import Store
 from tests.factories import LONG_AGO, correction, draft, saved, task
 
@@ -194,7 +195,9 @@ def test_a_failure_is_kept_until_the_task_gets_a_draft(store: Store) -> None:
 def test_many_failures_are_one_transaction(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
     writing = store.writing
-    monkeypatch.setattr(store, "writing", lambda project_id: begun.append(project_id) or writing(project_id))
+    monkeypatch.setattr(
+        store, "writing", lambda project_id, **how: begun.append(project_id) or writing(project_id, **how)
+    )
     store.add_failures([DraftFailure(1, number % 1000, f"reason {number}") for number in range(2000)])
     assert begun == [1]
     assert store.counts(1).failures == 1000
@@ -246,10 +249,101 @@ def test_counts(store: Store) -> None:
     assert (counts.corrections, counts.skipped, counts.kept, counts.new) == (2, 1, 1, 2)
 
 
-def test_known_annotations_are_those_heard_of_before(store: Store) -> None:
-    store.record(saved(correction(1), correction(2), correction(3, "", was_cancelled=True), deleted_annotations=(2,)))
-    assert store.known_annotations(1, datetime.now(UTC) + timedelta(seconds=1)) == [1, 3]
-    assert store.known_annotations(1, datetime.now(UTC) - timedelta(seconds=60)) == []
+def read(store: Store, *corrections: Correction, seconds_ago: float = -1, **fields: Any) -> Changes:
+    """What changed by Label Studio having been read (by default: after all that is recorded), tasks 1 and 2 in full."""
+    observed_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    tasks = tuple(replace(task(id_, image=f"/data/upload/1/{id_}.jpg"), seen="as read") for id_ in (1, 2))
+    given: dict[str, Any] = {"tasks": tasks, "whole_tasks": (1, 2), "observed_at": observed_at, **fields}
+    return store.record(Event(RECONCILED, 1, corrections=corrections, **given)).changes
+
+
+def test_what_is_read_after_all_that_was_told_is_how_it_is(store: Store) -> None:
+    store.record(saved(correction(1, "old"), correction(2, "gone meanwhile")))
+    changes = read(store, correction(1, "changed under the same time"), correction(3, "lost", task_id=2))
+    assert (changes.updated, changes.created, changes.deleted) == ((1,), (3,), (2,))
+    assert texts(store) == {1: ("changed under the same time",), 3: ("lost",)}
+    assert read(store, correction(1, "changed under the same time"), correction(3, "lost", task_id=2)) == Changes()
+
+
+def test_what_was_told_after_label_studio_was_asked_stands(store: Store) -> None:
+    store.record(saved(correction(1, "new"), correction(2, "saved meanwhile")))
+    store.record(saved(correction(1, "newer", 2), deleted_annotations=(5,)))
+    changes = read(store, correction(1, "old", 1), correction(5, "deleted meanwhile", task_id=1), seconds_ago=60)
+    assert changes == Changes()
+    assert texts(store) == {1: ("newer",), 2: ("saved meanwhile",)}
+    assert store.fingerprints(1) == {1: None, 2: None}, "what was read is not all that is known"
+    assert not read(store, tasks=(), whole_tasks=(), deleted_tasks=(1,), seconds_ago=60)
+    assert store.get_task(1, 1) is not None
+
+
+def test_what_label_studio_has_is_not_dead(store: Store) -> None:
+    """Its "Remove duplicates" moves annotations to another task, and tells of the deleted ones only."""
+    store.record(saved(correction(1, "a red dot"), correction(2)))
+    store.record(Event("TASKS_DELETED", 1, deleted_tasks=(1,)))
+    assert texts(store).keys() == {2}
+    assert read(store, correction(1, "a red dot", task_id=2), correction(2), whole_tasks=(2,)).created == (1,)
+    assert [(row.annotation_id, row.task_id) for row in store.corrections(1)] == [(1, 2), (2, 2)]
+
+
+def test_an_event_about_a_task_means_that_it_is_to_be_read_again(store: Store) -> None:
+    read(store, correction(1))
+    assert store.fingerprints(1) == {1: "as read", 2: "as read"}
+    store.record(Event("ANNOTATIONS_DELETED", 1, deleted_annotations=(1,)))
+    assert store.fingerprints(1) == {1: None, 2: "as read"}
+    assert not read(store), "nothing else has changed"
+    assert store.fingerprints(1) == {1: "as read", 2: "as read"}
+    store.record(Event("ANNOTATION_CREATED", 1, corrections=(correction(7, task_id=9),)))
+    assert store.fingerprints(1) == {1: "as read", 2: "as read", 9: None}
+
+
+def test_reading_what_is_known_leaves_no_event(store: Store) -> None:
+    first = store.record(saved(correction(1), correction(2)))
+    read(store, correction(1), correction(2))
+    assert store.record(saved(correction(1))).seq == first.seq + 1
+
+
+def test_a_prediction_that_label_studio_forgot_is_no_change(store: Store) -> None:
+    store.record(saved(correction(1, parent_prediction=8), correction(2)))
+    assert not read(store, correction(1), correction(2))
+    assert store.corrections(1)[0].parent_prediction == 8
+
+
+def test_corrections_of_a_deleted_task_are_there_for_who_asks(store: Store) -> None:
+    store.record(saved(correction(1, "kept"), correction(2, "", was_cancelled=True), correction(3, "deleted itself")))
+    seq = store.record(saved(correction(4, "lives"), deleted_annotations=(3,))).seq
+    store.record(Event("TASKS_DELETED", 1, deleted_tasks=(1, 2, 3)))
+    assert texts(store) == {4: ("lives",)}
+    assert texts(store, of_deleted_tasks=True) == {1: ("kept",), 4: ("lives",)}
+    assert texts(store, of_deleted_tasks=True, usable=False).keys() == {1, 2, 4}
+    assert texts(store, up_to_seq=seq) == {1: ("kept",), 4: ("lives",)}
+
+
+def test_the_hash_of_the_image_comes_from_its_draft_or_later(store: Store) -> None:
+    store.add_drafts([draft(1, image_sha256="ab" * 32)])
+    store.record(saved(correction(1), correction(2)))
+    assert [row.image_sha256 for row in store.corrections(1)] == ["ab" * 32, None]
+    store.add_image_hashes(1, {"/data/upload/1/1.jpg": "ef" * 32, "/data/upload/1/2.jpg": "cd" * 32})
+    assert [row.image_sha256 for row in store.corrections(1)] == ["ab" * 32, "cd" * 32]
+    store.record(saved(correction(2, "changed", 1)))
+    assert [row.image_sha256 for row in store.corrections(1)] == ["ab" * 32, "cd" * 32]
+
+
+@pytest.mark.parametrize(
+    ("fields", "accepted"),
+    [
+        ({"origin": "prediction"}, True),
+        ({"origin": "prediction-changed"}, False),
+        ({"origin": "manual", "text": "a dot"}, False),  # somebody typed the very words
+        ({"parent_prediction": 3}, True),  # made of predictions in bulk
+        ({"text": "a dot"}, True),
+        ({}, False),
+    ],
+)
+def test_the_models_own_words_weigh_less(store: Store, fields: dict[str, Any], accepted: bool) -> None:
+    store.add_drafts([draft(1, text="a dot")])
+    store.record(saved(correction(1, **fields)))
+    [row] = store.corrections(1)
+    assert (row.accepted, row.weight(0.25)) == (accepted, 0.25 if accepted else 1.0)
 
 
 def test_many_threads_and_processes_write_at_once(store: Store) -> None:

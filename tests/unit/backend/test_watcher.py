@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from backend import watcher as module
 from backend.captioner import Champions
+from backend.database import now
 from backend.errors import QueueError
 from backend.inbox import Inbox
+from backend.reconciliations import Reconciled
 from backend.registry import DEFAULT, ModelVersion, Registry
 from backend.retrains import Retrain
 from backend.settings import Settings
@@ -32,8 +35,8 @@ class Queue:
         self.jobs[f"retrain-{retrain.snapshot}-{retrain.attempt + 1}"] = retrain.id
         return "job"
 
-    def enqueue_reconcile(self, project_id: int) -> str:
-        self.jobs[f"reconcile-{project_id}"] = project_id
+    def schedule_reconcile(self, project_id: int, at: datetime) -> str:
+        self.jobs[f"reconcile-{project_id}"] = at
         return "job"
 
 
@@ -119,13 +122,29 @@ def test_pending_retrains_are_queued_from_sql(rooms: Rooms) -> None:
 
 def test_comparing_needs_an_api_key(rooms: Rooms) -> None:
     rooms.store.save_project(4, "<View/>")
-    Watcher(rooms).reconcile()
+    Watcher(rooms).schedule()
     assert not rooms.queue.jobs
     rooms.settings = settings(
         rooms.settings.data_dir, LABEL_STUDIO_URL="http://x.example:8080", LABEL_STUDIO_API_KEY="k"
     )
-    Watcher(rooms).reconcile()
-    assert rooms.queue.jobs == {"reconcile-4": 4}
+    Watcher(rooms).schedule()
+    assert rooms.queue.jobs.keys() == {"reconcile-4"}
+
+
+def test_when_a_project_is_compared_again_is_known_from_sql(rooms: Rooms) -> None:
+    given = {"LABEL_STUDIO_URL": "http://x.example:8080", "LABEL_STUDIO_API_KEY": "k"}
+    rooms.settings = settings(rooms.settings.data_dir, CAPTIONER_RECONCILE_SECONDS="60", **given)
+    rooms.store.save_project(4, "<View/>")
+    Watcher(rooms).schedule()
+    assert rooms.queue.jobs["reconcile-4"] <= now(), "it never has been"
+    compared_at = now() - timedelta(seconds=20)
+    rooms.store.save_reconciled(Reconciled(4, compared_at=compared_at))
+    rooms.queue.jobs.clear()  # Redis was emptied
+    Watcher(rooms).schedule()
+    assert rooms.queue.jobs == {"reconcile-4": compared_at + timedelta(seconds=60)}
+    rooms.store.save_failure(4, "Label Studio cannot be reached.")
+    Watcher(rooms).schedule()
+    assert rooms.queue.jobs["reconcile-4"] > now() + timedelta(seconds=50), "it is not asked over and over"
 
 
 def test_the_thread_lives_on_whatever_happens(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,8 @@ def test_a_project_without_a_caption_box_has_no_captions_but_is_recorded() -> No
 
 def test_export() -> None:
     export = json.loads((RECORDINGS / "50_export.json").read_text())["label_studio_response"]["body"]
-    tasks, corrections = wire.corrections_from_export(export, 1, TAGS)
+    read = wire.reading(export, 1, TAGS)
+    tasks, corrections = read.tasks, read.corrections
     assert tasks == (*(Task(n, 1, PICTURES[n]) for n in (1, 2, 3, 4)), Task(5, 1, PICTURES[1]))
     assert [(c.annotation_id, c.task_id, c.texts, c.was_cancelled, c.ground_truth) for c in corrections] == [
         (1, 1, ("a corrected caption",), False, False),
@@ -263,9 +264,24 @@ def test_export() -> None:
     assert corrections[0].created_at == datetime.fromisoformat(export[0]["annotations"][0]["created_at"])
 
 
+def test_a_task_is_another_one_after_every_change_that_its_listing_shows() -> None:
+    entry = {"id": 1, "data": {"image": "/a.jpg", "other": 1}, "updated_at": "2026-01-01T00:00:00Z"}
+    entry |= {"total_annotations": 1, "cancelled_annotations": 0}
+    changes: list[dict[str, Any]] = [
+        {"updated_at": "2026-01-01T00:00:01Z"},
+        {"total_annotations": 2},
+        {"cancelled_annotations": 1},
+        {"data": {"image": "/b.jpg"}},
+    ]
+    seen = [wire.heads([{**entry, **change}], 1, TAGS)[0].seen for change in [{}, *changes]]
+    assert len(set(seen)) == 5
+    assert wire.heads([{**entry, "annotations": [], "total_predictions": 7}], 1, TAGS)[0].seen == seen[0]
+    assert wire.reading([entry], 1, TAGS).tasks[0].seen == seen[0], "the same, listed or read in full"
+
+
 def test_an_export_agrees_with_the_events_it_repeats() -> None:
     export = json.loads((RECORDINGS / "50_export.json").read_text())["label_studio_response"]["body"]
-    _, corrections = wire.corrections_from_export(export, 1, TAGS)
+    corrections = wire.reading(export, 1, TAGS).corrections
     assert wire.event(received("32_update_annotation", "/webhook")).corrections[0] in corrections
     assert wire.event(received("33_skip_task", "/webhook")).corrections[0] in corrections
 
@@ -276,6 +292,11 @@ def test_a_prediction_is_what_label_studio_stored() -> None:
     (stored,) = recorded["label_studio_response"]["body"]["predictions"]
     prediction = wire.prediction(draft, TAGS)
     assert prediction == {key: stored[key] for key in ("model_version", "score", "result")}
+
+
+def test_the_prediction_of_a_blind_task_is_no_failure_and_shows_nothing() -> None:
+    draft = Draft(project_id=1, task_id=1, version="v1", image="x", text="", score=0.6)
+    assert wire.prediction(draft, TAGS) == {"model_version": "v1", "score": 0.6, "result": []}
 
 
 def test_a_prediction_uses_the_names_of_the_config() -> None:
@@ -341,7 +362,7 @@ def test_malformed_requests_are_refused_in_one_sentence(decode: Any, payload: An
 @pytest.mark.parametrize("export", [{}, ["x"], [{"id": 1, "data": {}, "annotations": ["x"]}]])
 def test_malformed_exports_are_refused(export: Any) -> None:
     with pytest.raises(RequestError, match="export"):
-        wire.corrections_from_export(export, 1, TAGS)
+        wire.reading(export, 1, TAGS)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +393,7 @@ def test_what_no_database_takes_is_replaced_everywhere() -> None:
     (task,) = wire.predict_request(PREDICT | {"tasks": [{"id": 1, "data": {"image": "/data/\ud800"}}]}).tasks
     assert task.image == "/data/\ufffd"
     assert wire.event({"action": "\ud800", "project": 1}).action == "\ufffd"
-    (exported,), _ = wire.corrections_from_export([{"id": 1, "data": {"image": "/\ud800"}}], 1, TAGS)
+    (exported,) = wire.reading([{"id": 1, "data": {"image": "/\ud800"}}], 1, TAGS).tasks
     assert exported.image == "/\ufffd"
 
 

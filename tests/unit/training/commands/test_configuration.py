@@ -95,7 +95,7 @@ def test_of_several_layers_the_last_wins_value_by_value() -> None:
 
 def test_the_preset_follows_the_encoder() -> None:
     assert complete({}) == TrainingConfig.photos()
-    assert complete(nested("encoder.name", "inception_v3")).transform.side == 299
+    assert complete({"encoder": {"name": "inception_v3", "weights": "none"}}).transform.side == 299
     assert complete(nested("encoder.name", "small_cnn")) == TrainingConfig.photos("small_cnn", "none")
     assert complete(nested("encoder.weights", "none")).encoder.trained == "all"
     assert complete({"encoder": {"weights": "none", "trained": "last"}}).encoder.trained == "last"

@@ -1,0 +1,106 @@
+"""What a project's champion has learnt, version by version, and what has been quarantined since."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from backend.registry import DROPPED, REJECTED, ModelVersion, Registry
+from backend.snapshot import is_held_out
+from training import manifest
+from training.errors import DataError, TrainingError
+from training.gate import Verdict
+from training.incremental import Lessons
+from training.manifest import Row
+
+log = logging.getLogger(__name__)
+
+NEW = "new.jsonl"
+"""Beside a snapshot's manifest: the rows of it that its candidate was the first to learn."""
+_Pair = tuple[str, tuple[str, ...]]
+
+
+class History:
+    """The manifests of a champion's lineage, and the project's other versions."""
+
+    def __init__(self, registry: Registry, project_id: int, champion: ModelVersion | None, blind_share: float) -> None:
+        self._registry, self._project_id, self._blind_share = registry, project_id, blind_share
+        self._own: list[Row] = []  # of this project
+        self._base: list[Row] = []  # of what the champion was before
+        for ancestor in _lineage(registry, champion):
+            (self._own if ancestor.project_id == project_id else self._base).extend(_rows_of(ancestor))
+
+    def lessons(self, corrected: Sequence[Row]) -> Lessons:
+        """What of the snapshot's rows the champion has not learnt yet, and what it has, here and before this project.
+
+        Images that have ever judged never come in by this door, nor captions of this project that have been taken back
+        or are quarantined. Raises TrainingError when nothing is left.
+        """
+        quarantined = self.quarantined()
+        judges = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
+        rows = [row for row in corrected if row.sha256 not in judges and _pair(row) not in quarantined]
+        if not rows:
+            raise TrainingError(
+                f"All {len(corrected)} corrected images are quarantined or judge models; "
+                "`captioner quarantine` lists what may be released."
+            )
+        of_project = {row.sha256 for row in corrected}
+        base = {
+            row.sha256: row
+            for row in self._base
+            if row.split == manifest.TRAIN
+            and row.sha256 not in of_project
+            and row.sha256 not in judges
+            and not is_held_out(row.sha256, self._blind_share)
+        }
+        learnt = {_pair(row) for row in self._own}
+        train = [row for row in rows if row.split == manifest.TRAIN] or rows
+        choosing = [row for row in rows if row not in train]
+        new = [row for row in train if _pair(row) not in learnt]
+        if not new:  # a person may ask for a retrain with nothing new: then all is gone through again
+            return Lessons(train, (), list(base.values()), choosing)
+        known = [row for row in train if _pair(row) in learnt]
+        return Lessons(new, known, list(base.values()), choosing)
+
+    def base_dev(self) -> list[Row]:
+        """Development images of what the champion was made of before this project."""
+        return list({row.sha256: row for row in self._base if row.split == manifest.DEV}.values())
+
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts of the project's candidates so far."""
+        own = [version for version in self._registry.versions(self._project_id) if version.project_id is not None]
+        return [Verdict.from_json(version.verdict) for version in own if version.verdict]
+
+    def quarantined(self) -> set[_Pair]:
+        """What rejected candidates were the first to learn and no operator has released, image by image."""
+        found: set[_Pair] = set()
+        for version in self._registry.versions(self._project_id):
+            if version.state in {REJECTED, DROPPED} and version.project_id == self._project_id:
+                found |= {_pair(row) for row in quarantined_rows(version)}
+        return found
+
+
+def quarantined_rows(version: ModelVersion) -> list[Row]:
+    """The rows that this version was the first to learn."""
+    path = version.manifest and version.manifest.with_name(NEW)
+    return manifest.load(path) if path and path.exists() else []
+
+
+def _pair(row: Row) -> _Pair:
+    return row.sha256, row.references
+
+
+def _lineage(registry: Registry, version: ModelVersion | None) -> Iterator[ModelVersion]:
+    while version is not None:
+        yield version
+        version = registry.get(version.parent) if version.parent else None
+
+
+def _rows_of(version: ModelVersion) -> list[Row]:
+    if version.manifest is None:
+        return []
+    try:
+        return manifest.load(version.manifest)
+    except DataError as error:
+        log.warning("What %s has learnt cannot be rehearsed: %s", version.name, error)
+        return []

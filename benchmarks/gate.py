@@ -1,0 +1,284 @@
+"""How often the gate is wrong: candidates whose true difference is known, judged by the gate's own rule.
+
+    python -m benchmarks.gate --hypotheses FILE.json [--draws 2000] [--changed 1.0 --changed 0.5]
+    python -m benchmarks.gate --data flickr8k --checkpoints A --checkpoints B --cache DIR [--hypotheses FILE.json]
+    python -m benchmarks.gate --quick
+
+The file holds what several captioners said of the same images, and people's captions of them:
+`{"references": [["…"]], "hypotheses": {"name": ["…"]}}`. With `--data` two checkpoints make it: what they say of the
+development images, and what is drawn from them at random, which is worse. `--quick` makes one of generated scenes.
+
+A population is an endless supply of such images. Its champion is one of the captioners. A candidate says the same but
+for a share `changed` of the images; there it says, as chance has it, what the best or what the worst captioner of the
+file says. The chance is set so that BLEU-4 over the whole population differs by exactly what is wanted. The images of a
+voting set are drawn with replacement, so that it has the noise of real captions, pair by pair.
+
+Figures are named after policy, true difference, pairs and percent changed: `power_margin_plus1_200_changed50`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.report import report
+from training import bootstrap, manifest
+from training.bootstrap import Difference
+from training.decision import IMPROVEMENT, MARGIN, PROMOTE, Policy, Vote, decide, level_of
+from training.errors import DataError, TrainingError
+
+POLICIES: tuple[Policy, ...] = (MARGIN, IMPROVEMENT)
+POINTS = 1.0
+"""The margin of the default policy."""
+SIZES, EFFECTS, LOOKS = (200, 500, 2000), (1.0, 2.0, 3.0), 10
+TEMPERATURES = (0.5, 1.0)
+"""Captions drawn so are worse than what a captioner says after its search, by some points and by many."""
+MEANINGS = {
+    "false_promotion_rate": "largest share promoted though no better than the policy's line (target: 0.05)",
+    "false_promotion_rate_10_looks": "largest share of sets on which one of ten such was promoted (target: 0.05)",
+    "bootstrap_5000_pairs_s": "s of CPU, 1,000 resamples of 5,000 pairs and what follows from them (target: 2)",
+    "statistics_5000_pairs_s": "s of CPU, counting n-grams of both models' captions of 5,000 pairs before that",
+    "seconds": "s, everything",
+}
+
+PATH = click.Path(path_type=Path)
+Texts = dict[str, Any]
+
+
+@click.command()
+@click.option("--hypotheses", "file", type=PATH, help="Read captions here; with --data, write them here.")
+@click.option("--data", type=PATH, help="Flickr8k, original files.")
+@click.option("--checkpoints", type=PATH, multiple=True, help="Captioners to caption its development images.")
+@click.option("--cache", type=PATH, help="Folder for features.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--draws", default=2000, show_default=True, type=click.IntRange(1), help="Voting sets of each kind.")
+@click.option(
+    "--changed", default=(1.0, 0.5), show_default=True, multiple=True, type=click.FloatRange(0, 1, min_open=True)
+)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--quick", is_flag=True, help="A smoke run.")
+def main(
+    file: Path | None,
+    data: Path | None,
+    checkpoints: tuple[Path, ...],
+    cache: Path | None,
+    device: str,
+    draws: int,
+    changed: tuple[float, ...],
+    seed: int,
+    quick: bool,
+) -> None:
+    begun = time.perf_counter()
+    try:
+        if data is not None:
+            if not checkpoints or cache is None:
+                raise click.UsageError("With --data say also --checkpoints and --cache.")
+            texts = caption(data, checkpoints, cache, device)
+            if file is not None:
+                file.write_text(json.dumps(texts), encoding="utf-8")
+        elif file is not None:
+            texts = load(file)
+        elif quick:
+            texts = scenes(300)
+        else:
+            raise click.UsageError("Say --hypotheses, --data or --quick.")
+        sizes, draws = ((100, 200), min(draws, 10)) if quick else (SIZES, draws)
+        figures = speed(texts)
+        figures |= measure(captioners(texts), sizes, draws, changed, seed)
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from error
+    report("gate", figures | {"seconds": time.perf_counter() - begun}, MEANINGS)
+
+
+@dataclass(frozen=True)
+class Population:
+    """Sentence statistics of three captioners, and how a candidate is made of them.
+
+    A candidate differs from the champion on a share `changed` of the images; of these a share `chance` has the best
+    captioner's caption, the others the worst's.
+    """
+
+    champion: np.ndarray
+    best: np.ndarray
+    worst: np.ndarray
+    changed: float = 1.0
+    chance: float = 0.5
+
+    def difference(self) -> float:
+        """The true difference in BLEU-4 points: of the expected statistics, which endless draws would have."""
+        champion, best, worst = (each.mean(axis=0, dtype=np.float64) for each in (self.champion, self.best, self.worst))
+        other = self.chance * best + (1 - self.chance) * worst
+        candidate = self.changed * other + (1 - self.changed) * champion
+        return float(bootstrap.bleu_4(candidate) - bootstrap.bleu_4(champion))
+
+    def with_difference(self, points: float) -> Population:
+        """The same captioners, mixed so that the true difference is `points`. Raises TrainingError if none is."""
+        low, high = 0.0, 1.0
+        ends = [replace(self, chance=chance).difference() for chance in (low, high)]
+        if not ends[0] <= points <= ends[1]:
+            raise TrainingError(
+                f"With {self.changed:g} of the captions changed candidates differ by {ends[0]:+.1f} to {ends[1]:+.1f} "
+                f"BLEU-4, not {points:+.1f}; give captioners that are further apart."
+            )
+        for _ in range(60):  # halves, down to the last bit
+            middle = (low + high) / 2
+            if replace(self, chance=middle).difference() < points:
+                low = middle
+            else:
+                high = middle
+        return replace(self, chance=high)
+
+    def candidate(self, images: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """A candidate's sentence statistics on the images of these numbers."""
+        fate = chance.random(len(images))[:, None]
+        other = np.where(fate < self.changed * self.chance, self.best[images], self.worst[images])
+        return np.where(fate < self.changed, other, self.champion[images])
+
+
+def captioners(texts: Texts) -> Population:
+    """The best and the worst captioner, and as champion the best that the best one surpasses by enough."""
+    counted = [bootstrap.statistics(said, texts["references"]) for said in texts["hypotheses"].values()]
+    scores = [float(bootstrap.bleu_4(each.sum(axis=0, dtype=np.float64))) for each in counted]
+    order = sorted(range(len(counted)), key=scores.__getitem__)
+    low, high = scores[order[0]] + POINTS, scores[order[-1]] - max(EFFECTS)
+    fitting = [number for number in order if low < scores[number] < high]
+    if not fitting:
+        said = ", ".join(f"{score:.1f}" for score in sorted(scores))
+        raise TrainingError(
+            f"The captioners have BLEU-4 {said}: one must be above the worst by more than {POINTS:g} and below the "
+            f"best by more than {max(EFFECTS):g}, to be the champion."
+        )
+    return Population(counted[fitting[-1]], counted[order[-1]], counted[order[0]])
+
+
+def measure(
+    three: Population, sizes: Sequence[int], draws: int, changed: Sequence[float], seed: int
+) -> dict[str, float]:
+    """Shares promoted of candidates of every kind; first the largest of those that should not have been."""
+    false: dict[str, float] = {}
+    power: dict[str, float] = {}
+    for size in sizes:
+        counts = bootstrap.resamples(size)  # the gate's own: its seed is fixed
+        for share in changed:
+            population, at = replace(three, changed=share), f"{size}_changed{100 * share:.0f}"
+            chance = np.random.default_rng([seed, size, round(1000 * share)])
+            for policy in POLICIES:
+                line = -POINTS if policy == MARGIN else 0.0
+                worthless = population.with_difference(line)
+                found = promotions(worthless, counts, draws, LOOKS, chance, (policy,), f"{policy}, {at}")[policy]
+                false[f"false_{policy}_{at}"] = float(found[:, 0].mean())
+                false[f"false_10_looks_{policy}_{at}"] = float(found.any(axis=1).mean())
+                print(
+                    f"{policy}, {at}: first look {found[:, 0].mean():.4f}, any look {found.any(axis=1).mean():.4f}",
+                    flush=True,
+                )
+            for effect in EFFECTS:
+                if effect > replace(population, chance=1.0).difference():
+                    continue  # so few changes cannot make so much better
+                better = population.with_difference(effect)
+                both = promotions(better, counts, draws, 1, chance, POLICIES, f"+{effect:g}, {at}")
+                for policy in POLICIES:
+                    power[f"power_{policy}_plus{effect:g}_{at}"] = float(both[policy].mean())
+    largest = {
+        "false_promotion_rate": max(value for key, value in false.items() if "looks" not in key),
+        "false_promotion_rate_10_looks": max(value for key, value in false.items() if "looks" in key),
+    }
+    return largest | false | power
+
+
+def promotions(
+    population: Population,
+    counts: np.ndarray,
+    draws: int,
+    looks: int,
+    chance: np.random.Generator,
+    policies: Sequence[Policy],
+    title: str,
+) -> dict[Policy, np.ndarray]:
+    """By policy, who was promoted (draws, looks): each draw is a new voting set, each look a new candidate."""
+    size = counts.shape[1]
+
+    def passes(difference: Difference, policy: Policy) -> bool:
+        votes = [Vote("the set drawn", size, difference)]
+        return decide(votes, difference.value, policy=policy, margin=POINTS).word == PROMOTE
+
+    promoted = {policy: np.zeros((draws, looks), dtype=bool) for policy in policies}
+    for draw in tqdm(range(draws), desc=title, leave=False):
+        images = chance.integers(len(population.champion), size=size)
+        champion = population.champion[images]
+        for look in range(looks):
+            candidate, level = population.candidate(images, chance), level_of(look)
+            value = bootstrap.corpus_difference(champion, candidate)
+            # Who would not pass were nothing left to chance cannot pass with bounds: most need not be resampled.
+            if any(passes(Difference(value, value, value, 0.0, level), policy) for policy in policies):
+                found = bootstrap.compare(champion, candidate, counts, level)
+                for policy in policies:
+                    promoted[policy][draw, look] = passes(found, policy)
+    return promoted
+
+
+def speed(texts: Texts, pairs: int = 5000) -> dict[str, float]:
+    """Seconds of CPU the gate takes for so many pairs."""
+    names = list(texts["hypotheses"])[:2]
+    rows = [number % len(texts["references"]) for number in range(pairs)]
+    references = [texts["references"][row] for row in rows]
+    begun = time.process_time()
+    both = [bootstrap.statistics([texts["hypotheses"][name][row] for row in rows], references) for name in names]
+    counted = time.process_time()
+    bootstrap.compare(both[0], both[1], bootstrap.resamples(pairs), level_of(0))
+    return {
+        f"bootstrap_{pairs}_pairs_s": time.process_time() - counted,
+        f"statistics_{pairs}_pairs_s": counted - begun,
+    }
+
+
+def load(file: Path) -> Texts:
+    """Captions and references of a file. Raises DataError when they do not belong together."""
+    try:
+        texts = json.loads(file.read_text(encoding="utf-8"))
+        counts = {len(said) for said in (texts["references"], *texts["hypotheses"].values())}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} holds no captions and references: {error}.") from error
+    if len(counts) != 1 or len(texts["hypotheses"]) < 3:
+        raise DataError(f"{file} must hold the captions of three captioners at least, all of the same images.")
+    return {"references": texts["references"], "hypotheses": texts["hypotheses"]}
+
+
+def caption(data: Path, checkpoints: Sequence[Path], cache: Path, device: str) -> Texts:
+    """What the captioners say of the development images, after their search and drawn at random."""
+    from training import checkpoint, datasets
+    from training.evaluate import hypotheses
+
+    rows = datasets.read("flickr8k", data, split=manifest.DEV)
+    said: dict[str, list[str]] = {}
+    for folder in checkpoints:
+        captioner = checkpoint.load(folder, device)
+        drawn = [replace(captioner.decoding, top_p=1.0, temperature=each) for each in TEMPERATURES]
+        for decoding in (captioner.decoding, *drawn):
+            told = hypotheses(captioner, rows, decoding, cache)
+            said[f"{len(said)} {folder.name} {decoding.signature()}"] = [item.text for item in told]
+    return {"references": [list(row.references) for row in rows], "hypotheses": said}
+
+
+def scenes(count: int) -> Texts:
+    """Captioners of generated scenes: one that is right, one that is every other time, one that never is."""
+    from training.scenes import captions, generate
+
+    seen = generate(count, seed=1, world="full")
+    right = [captions(scene, seed=2)[0] for scene in seen]
+    wrong = right[1:] + right[:1]
+    half = [pair[number % 2] for number, pair in enumerate(zip(right, wrong, strict=True))]
+    references = [captions(scene, seed=1) for scene in seen]
+    return {"references": references, "hypotheses": {"right": right, "half": half, "wrong": wrong}}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What a retrain costs: the same new corrections on a small and on a large base, and against training anew.
+
+    python -m benchmarks.retraining --data flickr8k --weights resnet50.pth --out DIR [--turns 3] [--quick]
+
+The bases are Flickr8k training images with five captions each, the corrections are one caption each of development
+images. Features of all images are cached before. A retrain is all from the manifests to the checkpoint: rehearsal in
+the champion's words, training, choice of the blend; the gate is measured apart. Training anew on everything is measured
+for `--full-epochs` of the default recipe's epochs and counted for all of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from benchmarks.report import report
+from training import checkpoint, datasets, manifest
+from training.config import TrainingConfig
+from training.errors import TrainingError
+from training.evaluate import hypotheses
+from training.fit import train
+from training.incremental import CHOOSING_ROWS, Lessons, learn_on
+from training.manifest import Row
+
+MEANINGS = {
+    "base_size_ratio": "retrain on the large base over the same on the small one (target: at most 1.2)",
+    "full_over_incremental": "training anew on everything over a retrain (target: at least 20)",
+    "retrain_small_seconds": "s, median",
+    "retrain_large_seconds": "s, median",
+    "full_seconds": "s, all epochs of the default recipe",
+    "full_epochs_measured": "epochs of them that were run",
+    "gate_seconds": "s, both models captioning the held-out images, as the gate has them do",
+    "corrections": "new pairs",
+    "small_pairs": "pairs of the small base",
+    "large_pairs": "pairs of the large base",
+}
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of the encoder.")
+@click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
+@click.option("--encoder", default="resnet50", show_default=True)
+@click.option("--corrections", default=200, show_default=True)
+@click.option("--small", default=600, show_default=True, help="Images of the small base.")
+@click.option("--large", default=6000, show_default=True, help="Images of the large base.")
+@click.option("--turns", default=3, show_default=True, help="Retrains of each.")
+@click.option("--full-epochs", default=1, show_default=True, help="Epochs of training anew that are run.")
+@click.option("--quick", is_flag=True, help="A smoke run.")
+def main(
+    data: Path,
+    weights: Path,
+    out: Path,
+    encoder: str,
+    corrections: int,
+    small: int,
+    large: int,
+    turns: int,
+    full_epochs: int,
+    quick: bool,
+) -> None:
+    if quick:
+        corrections, small, large, turns = 8, 16, 32, 1
+    try:
+        rows = datasets.read("flickr8k", data, limit=large)
+        config = TrainingConfig.photos(encoder, str(weights), patience=0)
+        figures = run(rows, out, config, corrections, (small, large), turns, full_epochs)
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from error
+    report("retraining", figures, MEANINGS)
+
+
+def run(
+    rows: list[Row],
+    out: Path,
+    config: TrainingConfig,
+    corrections: int,
+    sizes: tuple[int, int],
+    turns: int,
+    epochs: int,
+) -> dict[str, float]:
+    base = [row for row in rows if row.split == manifest.TRAIN]
+    others = [replace(row, references=row.references[:1]) for row in rows if row.split == manifest.DEV]
+    new, held_out = others[:corrections], others[corrections : 2 * corrections]
+    choosing = others[2 * corrections : 2 * corrections + CHOOSING_ROWS]
+    cache = out / "features"
+    champions, full_seconds = {}, 0.0
+    for images in sizes:
+        listed = manifest.save(base[:images], out / f"base-{images}.jsonl")
+        rows_of_base = [*base[:images], *others]  # the default recipe judges each epoch by development images
+        champion = train(rows_of_base, out / f"champion-{images}", replace(config, epochs=epochs), cache_dir=cache)
+        history = checkpoint.read_info(champion)["extra"]["history"]
+        full_seconds = statistics.mean(entry["seconds"] for entry in history) * config.epochs
+        champions[images] = (champion, listed)
+
+    seconds: dict[int, list[float]] = {images: [] for images in sizes}
+    for _ in range(turns):
+        for images, (champion, listed) in champions.items():
+            retrained = out / f"retrained-{images}"
+            shutil.rmtree(retrained, ignore_errors=True)
+            begun = time.monotonic()
+            lessons = Lessons(new, [], manifest.load(listed), choosing)
+            learn_on(champion, lessons, retrained, cache_dir=cache)
+            seconds[images].append(time.monotonic() - begun)
+
+    begun = time.monotonic()
+    for folder in (champions[sizes[1]][0], out / f"retrained-{sizes[1]}"):
+        hypotheses(checkpoint.load(folder), held_out, None, cache)
+    small, large = (statistics.median(seconds[images]) for images in sizes)
+    return {
+        "base_size_ratio": large / small,
+        "full_over_incremental": full_seconds / large,
+        "retrain_small_seconds": small,
+        "retrain_large_seconds": large,
+        "full_seconds": full_seconds,
+        "full_epochs_measured": epochs,
+        "gate_seconds": time.monotonic() - begun,
+        "corrections": len(new),
+        "small_pairs": sum(len(row.references) for row in base[: sizes[0]]),
+        "large_pairs": sum(len(row.references) for row in base[: sizes[1]]),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What of a snapshot is new to a champion, what it knows, what is kept from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.errors import RegistryError
+from backend.history import NEW, History, quarantined_rows
+from backend.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
+from backend.store import Store
+from training import manifest
+from training.errors import TrainingError
+from training.manifest import BLIND, DEV, HELD_OUT, TRAIN, Row
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    store = Store(f"sqlite:///{tmp_path / 'captioner.db'}")
+    store.migrate()
+    return Registry(store)
+
+
+def row(number: int, split: str = TRAIN, caption: str | None = None) -> Row:
+    return Row(Path(f"/{number}.png"), f"{number:064x}", (caption or f"picture {number}",), split)
+
+
+def version(registry: Registry, folder: Path, name: str, rows: list[Row], **fields: object) -> ModelVersion:
+    path = manifest.save(rows, folder / name / "manifest.jsonl")
+    return registry.register(ModelVersion(name, folder, manifest=path, **fields))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def champion(registry: Registry, tmp_path: Path) -> ModelVersion:
+    version(registry, tmp_path, "starter", [row(n) for n in range(100, 120)] + [row(200, DEV)])
+    first = [row(1), row(2), row(3, HELD_OUT), row(4, BLIND), row(5, DEV)]
+    return version(registry, tmp_path, "p1-v1", first, project_id=1, parent="starter")
+
+
+def numbers(rows: object) -> set[int]:
+    return {int(each.sha256, 16) for each in rows}  # type: ignore[attr-defined]
+
+
+def test_new_is_what_no_ancestor_has_learnt_in_these_words(registry: Registry, champion: ModelVersion) -> None:
+    history = History(registry, 1, champion, 0.0)
+    lessons = history.lessons([row(1), row(2, caption="reworded"), row(5, DEV), row(6), row(100)])
+    assert numbers(lessons.new) == {2, 6, 100}
+    assert numbers(lessons.known) == {1}
+    assert numbers(lessons.choosing) == {5}
+    assert 100 not in numbers(lessons.base), "the project has captions of its own for it"
+    assert numbers(lessons.base) < set(range(101, 120))
+    assert numbers(history.base_dev()) == {200}
+
+
+def test_what_has_judged_is_never_learnt(registry: Registry, champion: ModelVersion) -> None:
+    lessons = History(registry, 1, champion, 0.0).lessons([row(3), row(4), row(6)])  # as after a change of shares
+    assert numbers(lessons.new) == {6}
+
+
+def test_base_images_that_would_judge_are_not_rehearsed(registry: Registry, champion: ModelVersion) -> None:
+    assert not History(registry, 1, champion, 1.0).lessons([row(1)]).base
+
+
+def test_with_nothing_new_all_is_gone_through_again(registry: Registry, champion: ModelVersion) -> None:
+    lessons = History(registry, 1, champion, 0.0).lessons([row(1), row(2)])
+    assert (numbers(lessons.new), numbers(lessons.known)) == ({1, 2}, set())
+
+
+def test_a_first_model_learns_all(registry: Registry) -> None:
+    lessons = History(registry, 1, None, 0.05).lessons([row(1), row(2, DEV)])
+    assert (numbers(lessons.new), numbers(lessons.choosing), numbers(lessons.base)) == ({1}, {2}, set())
+
+
+def test_what_a_rejected_version_learnt_is_quarantined_until_it_is_released(
+    registry: Registry, champion: ModelVersion, tmp_path: Path
+) -> None:
+    bad = version(registry, tmp_path, "p1-v2", [row(1), row(6), row(7)], project_id=1, parent="p1-v1", state=REJECTED)
+    assert bad.manifest
+    manifest.save([row(6), row(7)], bad.manifest.with_name(NEW))
+    assert numbers(quarantined_rows(bad)) == {6, 7}
+    later = [row(1), row(6), row(7, caption="mended since"), row(8)]
+    assert numbers(History(registry, 1, champion, 0.0).lessons(later).new) == {7, 8}
+    with pytest.raises(TrainingError, match="quarantined"):
+        History(registry, 1, champion, 0.0).lessons([row(6)])
+    registry.decide("p1-v2", RELEASED)
+    assert numbers(History(registry, 1, champion, 0.0).lessons(later).new) == {6, 7, 8}
+    registry.decide("p1-v2", DROPPED)
+    assert numbers(History(registry, 1, champion, 0.0).lessons(later).new) == {7, 8}
+    with pytest.raises(RegistryError, match="was not rejected"):
+        registry.decide("p1-v1", RELEASED)
+
+
+def test_a_held_version_leaves_its_corrections_for_the_next(
+    registry: Registry, champion: ModelVersion, tmp_path: Path
+) -> None:
+    held = version(registry, tmp_path, "p1-v2", [row(1), row(6)], project_id=1, parent="p1-v1", state="held")
+    assert held.manifest
+    manifest.save([row(6)], held.manifest.with_name(NEW))
+    assert numbers(History(registry, 1, champion, 0.0).lessons([row(1), row(6)]).new) == {6}
+
+
+def test_a_lost_manifest_costs_the_rehearsal_and_no_more(registry: Registry, champion: ModelVersion) -> None:
+    assert champion.manifest
+    champion.manifest.unlink()
+    lessons = History(registry, 1, replace(champion), 0.0).lessons([row(1)])
+    assert numbers(lessons.new) == {1}
