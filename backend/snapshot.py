@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backend.corrections import HELD_OUT_SHARE, Task, is_blind, normalise
 from backend.errors import CaptionerError, ImageError, UnreachableImageError
-from backend.images import Access, Images
+from backend.images import Access, Images, LocalImage
 from backend.pulse import Pulse
 from backend.retrains import MAX_POSTPONED, Retrain
 from backend.settings import Settings
@@ -57,14 +57,15 @@ def split_of(sha256: str, blind_share: float) -> str:
 
 def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> list[manifest.Row]:
     """One row an image, with the captions of all its annotations, split by the hash of its content."""
-    corrections = store.corrections(retrain.project_id, up_to_seq=retrain.cutoff_seq)
+    keeps = settings.deleted_tasks == "keep"
+    corrections = store.corrections(retrain.project_id, up_to_seq=retrain.cutoff_seq, of_deleted_tasks=keeps)
     if not corrections:
         raise TrainingError(f"Project {retrain.project_id} has no corrections left to learn from.")
     project = store.get_project(retrain.project_id)
     access = Access(project.hostname, project.access_token) if project else None
     images = Images(settings)
 
-    def found(correction: StoredCorrection) -> tuple[list[str], Path, str] | Exception:
+    def found(correction: StoredCorrection) -> tuple[StoredCorrection, list[str], LocalImage] | Exception:
         task = Task(correction.task_id, correction.project_id, correction.image)
         try:
             if task.image is None:
@@ -73,14 +74,14 @@ def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> l
             texts = [text for text in map(normalise, correction.texts) if tokenize(text)]
             if not texts:
                 raise DataError(f"Annotation {correction.annotation_id} has no word in it.")
-            local = images.local(task.image, task, access)
+            return correction, texts, images.local(task.image, task, access)
         except (ImageError, DataError) as error:
             return error
         except Exception as error:  # one correction must not keep all the others from being learnt
             log.exception("Annotation %d of project %d failed.", correction.annotation_id, retrain.project_id)
             return error
-        return texts, local.path, local.sha256
 
+    hashes: dict[str, str] = {}
     rows: dict[str, manifest.Row] = {}
     missing: list[Exception] = []
     with ThreadPoolExecutor(FETCHING) as pool:
@@ -89,11 +90,15 @@ def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> l
             if isinstance(item, Exception):
                 missing.append(item)
                 continue
-            texts, path, sha256 = item
-            known = rows[sha256].references if sha256 in rows else ()
-            references = tuple(dict.fromkeys((*known, *texts)))
-            split = split_of(sha256, settings.blind_share)
-            rows[sha256] = manifest.Row(path, sha256, references, split)
+            correction, texts, local = item
+            hashes[correction.image or ""] = local.sha256
+            known = rows.get(local.sha256)
+            references = tuple(dict.fromkeys((*(known.references if known else ()), *texts)))
+            # of an image that somebody captioned, what others let stand counts fully too
+            weight = max(known.weight if known else 0.0, correction.weight(settings.accepted_weight))
+            split = split_of(local.sha256, settings.blind_share)
+            rows[local.sha256] = manifest.Row(local.path, local.sha256, references, split, weight)
+    store.add_image_hashes(retrain.project_id, hashes)
     away = [error for error in missing if isinstance(error, UnreachableImageError)]
     if away and retrain.postponed < MAX_POSTPONED:
         raise PostponedError(f"{len(away)} of {len(corrections)} images cannot be had now, the first: {away[0]}")
