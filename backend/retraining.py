@@ -54,6 +54,7 @@ class Retraining:
             reconcile_if_possible(self._settings, self._store, self._project_id)
         self._retrain = self._frozen()
         pairs = snapshot.take(self._settings, self._store, self._retrain, self._pulse)
+        self._confirm_champion(pairs)
         candidate = self._registry.of_snapshot(self._project_id, self._retrain.snapshot)
         if candidate is None:
             candidate = self._trained(pairs)
@@ -64,6 +65,29 @@ class Retraining:
         if frozen is None:
             raise SupersededError
         return frozen
+
+    def _confirm_champion(self, pairs: Path) -> None:
+        """Judge a champion again that was promoted on few pairs, once there are enough; take it back if it is worse."""
+        champion = self._registry.champion(self._project_id)
+        if champion is None or champion.parent is None or champion.verdict is None:
+            return
+        if champion.project_id != self._project_id or not gate.Verdict.from_json(champion.verdict).provisional:
+            return
+        parent = self._registry.get(champion.parent)
+        history = History(self._registry, self._project_id, parent, self._settings.blind_share)
+        judgement = Judgement(
+            self._settings, self._project_id, manifest.load(pairs), history.base_dev(), history.verdicts()
+        )
+        if judgement.pairs < gate.FIRM_PAIRS:
+            return
+        verdict = judgement.verdict(
+            Contender(parent.name, parent.checkpoint), Contender(champion.name, champion.checkpoint)
+        )
+        self._pulse.confirm()
+        self._registry.judged_again(champion.name, verdict.to_json())
+        log.info("%s is judged again, %s: %s", champion.name, verdict.decision, verdict.reason)
+        if verdict.decision == gate.REJECT:
+            self._registry.rollback(self._project_id, f"judged again: {verdict.reason}", by="gate")
 
     def _trained(self, pairs: Path) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""

@@ -16,6 +16,7 @@ __all__ = [
     "BASE",
     "BLIND",
     "CORRECTIONS",
+    "FIRM_PAIRS",
     "HOLD",
     "IMPROVEMENT",
     "MARGIN",

@@ -16,7 +16,9 @@ from backend.store import Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training import manifest
-from training.config import EncoderConfig, TrainingConfig
+from training.config import DecodingConfig, EncoderConfig, TrainingConfig
+from training.decoding import Hypothesis
+from training.gate import Verdict
 from training.incremental import Lessons
 from training.manifest import DEV, HELD_OUT, TRAIN, Row
 
@@ -139,3 +141,45 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     assert "start_from" not in trainings.options
     assert len(trainings.rows) == 20
     assert trainings.config.epochs * -(-20 // trainings.config.batch_size) >= 200, "a small set is gone through often"
+
+
+@pytest.mark.parametrize(("right", "serves", "provisional"), [(0.4, "starter", False), (0.9, "p1-v1", False)])
+def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch, right: float, serves: str, provisional: bool
+) -> None:
+    def told(captioner: float, rows: list[Row], *_: Any) -> list[Hypothesis]:
+        wrong = "something else is there to see"
+        return [
+            Hypothesis(row.references[0] if n % 10 < 10 * captioner else wrong, 0.5, ()) for n, row in enumerate(rows)
+        ]
+
+    class Captioner(float):
+        decoding = DecodingConfig()
+
+    monkeypatch.setattr("training.evaluate.hypotheses", told)
+    monkeypatch.setattr(
+        "training.checkpoint.load", lambda folder, device: Captioner(right if folder.name == "p1-v1" else 0.7)
+    )
+    monkeypatch.setattr("training.incremental.learn_on", _enough)
+    captions = {n: (picture((n, 11, 12)), f"a picture of the number {n} on a wall") for n in range(1, 251)}
+    with host() as studio:
+        configured = settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="0.5")
+        retraining = _retrain(configured, captions, studio)
+        registry = Registry(retraining._store)
+        registry.register(ModelVersion("starter", tmp_path / "starter"))
+        few = Verdict("promote", True, "as far as so few can say", 9, None, None, 1.0).to_json()
+        registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, parent="starter", verdict=few, state="passed"))
+        registry.set_default("starter")
+        registry.promote(1, "p1-v1", reason="provisional", by="gate")
+        with pytest.raises(EnoughError):
+            retraining.run()
+    champion = registry.champion(1)
+    assert champion
+    assert champion.name == serves
+    verdict = Verdict.from_json(registry.get("p1-v1").verdict or {})
+    assert verdict.provisional is provisional
+    assert verdict.pairs >= 100
+
+
+def _enough(*_: Any, **__: Any) -> None:
+    raise EnoughError("enough")
