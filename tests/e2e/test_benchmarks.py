@@ -12,7 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CAPTIONER_TEST_DATA", ROOT.parent / "shared" / "data"))
-ON_PHOTOGRAPHS = {"photos": "mobilenet_v2.pth", "flickr8k": "resnet50_fp16.pth", "captioners": "resnet50_fp16.pth"}
+ON_PHOTOGRAPHS = {
+    "photos": "mobilenet_v2.pth",
+    "flickr8k": "resnet50_fp16.pth",
+    "captioners": "resnet50_fp16.pth",
+    "retraining": "resnet50_fp16.pth",
+}
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in {"__init__", "report"})
 
 
@@ -25,7 +30,7 @@ def test_a_smoke_run_ends_with_its_figures(name: str, tmp_path: Path) -> None:
         if not weights.exists():
             pytest.skip(f"{DATA} (or CAPTIONER_TEST_DATA) holds no Flickr8k and no encoder weights")
         argv += ["--data", str(DATA / "flickr8k"), "--weights", str(weights)]
-    if name in {"flickr8k", "captioners"}:
+    if name in {"flickr8k", "captioners", "retraining"}:
         argv += ["--out", str(tmp_path)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
