@@ -17,6 +17,7 @@ ON_PHOTOGRAPHS = {
     "flickr8k": "resnet50_fp16.pth",
     "captioners": "resnet50_fp16.pth",
     "retraining": "resnet50_fp16.pth",
+    "rounds": "resnet50_fp16.pth",
 }
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in {"__init__", "report"})
 
@@ -30,7 +31,7 @@ def test_a_smoke_run_ends_with_its_figures(name: str, tmp_path: Path) -> None:
         if not weights.exists():
             pytest.skip(f"{DATA} (or CAPTIONER_TEST_DATA) holds no Flickr8k and no encoder weights")
         argv += ["--data", str(DATA / "flickr8k"), "--weights", str(weights)]
-    if name in {"flickr8k", "captioners", "retraining"}:
+    if name in {"flickr8k", "captioners", "retraining", "rounds"}:
         argv += ["--out", str(tmp_path)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

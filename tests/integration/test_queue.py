@@ -114,7 +114,7 @@ def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> 
     queue.schedule_reconcile(1, now())
     program = (
         "import sys; from backend.queue import Queue; Queue(sys.argv[1]).work(burst=True); "
-        "print({'torch', 'training'} & set(sys.modules))"
+        "print({'torch', 'torchvision'} & set(sys.modules))"
     )
     environ = {**os.environ, **settings(tmp_path, REDIS_URL=redis_url).to_env()}
     done = subprocess.run([sys.executable, "-c", program, redis_url], cwd=ROOT, env=environ, capture_output=True)

@@ -26,7 +26,7 @@ def references(count: int, seed: int) -> list[list[str]]:
 
 def test_resampled_scores_are_nltks_of_the_same_sentences() -> None:
     said, expected = captions(60, 1), references(60, 2)
-    counted, counts = statistics(said, expected), resamples(60, 40)
+    counted, counts = statistics(said, expected), resamples(60, 15)
     for score, times in zip(bleu_4(counts @ counted), counts.astype(int), strict=True):
         rows = np.repeat(np.arange(60), times)
         assert len(rows) == 60

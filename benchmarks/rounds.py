@@ -1,0 +1,193 @@
+"""The loop on photographs, round by round: retrain on new corrections, judge, go on from the champion.
+
+    python -m benchmarks.rounds --data flickr8k --weights resnet50.pth --out DIR [--quick]
+
+A base of Flickr8k training images with five captions each, then rounds of others with one caption each. Development
+images are split by content: half judge at the gate, half report. After the third round comes a poisoned one, its
+captions shuffled between its images. As the backend does, what a rejected round brought is left out of the later ones,
+and what a held one brought is learnt again with the next. At the end the champion stands beside a captioner trained
+anew on all that was learnt.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.report import report
+from training import checkpoint, datasets, gate, manifest, metrics
+from training.config import TrainingConfig
+from training.errors import TrainingError
+from training.evaluate import evaluate, hypotheses
+from training.fit import train
+from training.gate import Verdict, VotingSet
+from training.incremental import Lessons, learn_on
+from training.manifest import Row
+
+POISONED_AFTER = 3
+CHOOSING_SHARE = 0.1
+MEANINGS = {
+    "final_over_anew": "CIDEr-D of the last champion over that of one trained anew on the same pairs (target: 0.95)",
+    "final_cider_d": "of the last champion, on the reporting half",
+    "anew_cider_d": "of the one trained anew",
+    "base_cider_d": "of the first champion",
+    "promoted": "clean rounds whose candidate was promoted",
+    "poisoned_promoted": "1 if the poisoned round's candidate was promoted (target: 0)",
+    "clean_after_poison_promoted": "1 if the next clean round's was",
+    "retrain_seconds": "s, the longest retrain",
+    "anew_seconds": "s, training anew",
+}
+PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round came to; scores are of the champion after it, on the reporting half."""
+
+    name: str
+    verdict: Verdict
+    bleu4: float
+    cider_d: float
+    words: int
+    seconds: float
+
+    def line(self) -> str:
+        changes = [change for change in self.verdict.forgetting if change.of == "base"]
+        base = f"{changes[0].bleu_4:+.1f}" if changes else "-"
+        return (
+            f"{self.name.ljust(10)}{self.bleu4:8.1f}{self.cider_d:9.1f}{base:>9}{self.words:7d}{self.seconds:9.0f}"
+            f"  {self.verdict.decision}: {self.verdict.reason}"
+        )
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of the encoder.")
+@click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
+@click.option("--encoder", default="resnet50", show_default=True)
+@click.option("--base", default=1500, show_default=True, help="Images of the base.")
+@click.option("--size", default=500, show_default=True, help="Images of a round.")
+@click.option("--rounds", default=5, show_default=True, help="Clean rounds.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--quick", is_flag=True, help="A smoke run.")
+def main(
+    data: Path, weights: Path, out: Path, encoder: str, base: int, size: int, rounds: int, seed: int, quick: bool
+) -> None:
+    changes = {"epochs": 1} if quick else {}
+    if quick:
+        base, size, rounds = 24, 8, 4
+    try:
+        rows = datasets.read("flickr8k", data, limit=base + (rounds + 1) * size)
+        figures = run(rows, out, TrainingConfig.photos(encoder, str(weights), **changes), base, size, rounds, seed)
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from error
+    report("rounds", figures, MEANINGS)
+
+
+def run(
+    rows: list[Row], out: Path, config: TrainingConfig, base: int, size: int, rounds: int, seed: int
+) -> dict[str, float]:
+    """The figures; prints a line a round."""
+    chance, cache = np.random.default_rng(seed), out / "features"
+    training = [row for row in rows if row.split == manifest.TRAIN]
+    dev = sorted(
+        (row for row in rows if row.split == manifest.DEV), key=lambda row: manifest.split_position(row.sha256)
+    )
+    judging, reporting = dev[: len(dev) // 2], dev[len(dev) // 2 :]
+    known = [_split(row) for row in training[:base]]
+    begun = time.monotonic()
+    champion = train(known, out / "base", config, cache_dir=cache)
+    first = scores(champion, reporting, cache)
+    print(f"{'round'.ljust(10)}{'BLEU-4':>8}{'CIDEr-D':>9}{'base':>9}{'words':>7}{'seconds':>9}  verdict")
+    print(f"{'base'.ljust(10)}{first[0]:8.1f}{first[1]:9.1f}{'-':>9}{'-':>7}{time.monotonic() - begun:9.0f}")
+
+    learnt: list[Row] = []
+    waiting: list[Row] = []  # of rounds that were held
+    done: list[Round] = []
+    names = [str(number) for number in range(1, rounds + 1)]
+    names.insert(POISONED_AFTER, "poisoned")
+    for number, name in enumerate(names):
+        corrected = [
+            _split(replace(row, references=(str(chance.choice(row.references)),)))
+            for row in training[base + number * size : base + (number + 1) * size]
+        ]
+        if name == "poisoned":
+            captions = [row.references for row in corrected]
+            order = chance.permutation(len(corrected))
+            corrected = [replace(row, references=captions[other]) for row, other in zip(corrected, order, strict=True)]
+        new = [*waiting, *corrected]
+        begun = time.monotonic()
+        candidate = learn_on(champion, _lessons(new, learnt, known), out / name, seed=f"{seed}-{name}", cache_dir=cache)
+        seconds = time.monotonic() - begun
+        verdict = _judged(
+            champion, candidate, judging, [row for row in known if row.split == manifest.DEV], done, cache
+        )
+        words = len(checkpoint.load(candidate).vocabulary) - len(checkpoint.load(champion).vocabulary)
+        if verdict.promotes:
+            champion, learnt, waiting = candidate, [*learnt, *new], []
+        else:
+            waiting = new if verdict.decision == gate.HOLD else waiting
+        done.append(Round(name, verdict, *scores(champion, reporting, cache), words, seconds))
+        print(done[-1].line(), flush=True)
+
+    begun = time.monotonic()
+    anew = train([*known, *learnt], out / "anew", config, cache_dir=cache)
+    anew_seconds = time.monotonic() - begun
+    final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
+    print(f"{'anew'.ljust(10)}{'':8}{fresh:9.1f}{'':16}{anew_seconds:9.0f}")
+    clean = [each for each in done if each.name != "poisoned"]
+    return {
+        "final_over_anew": final / max(fresh, 1e-9),
+        "final_cider_d": final,
+        "anew_cider_d": fresh,
+        "base_cider_d": first[1],
+        "promoted": sum(each.verdict.promotes for each in clean),
+        "poisoned_promoted": sum(each.verdict.promotes for each in done if each.name == "poisoned"),
+        "clean_after_poison_promoted": float(clean[POISONED_AFTER].verdict.promotes),
+        "retrain_seconds": max(each.seconds for each in done),
+        "anew_seconds": anew_seconds,
+    }
+
+
+def scores(folder: Path, rows: list[Row], cache: Path) -> tuple[float, float]:
+    """BLEU-4 and CIDEr-D."""
+    said = [item.text for item in hypotheses(checkpoint.load(folder), rows, None, cache)]
+    references = [row.references for row in rows]
+    return metrics.bleu(said, references).value, metrics.cider_d(said, references).value
+
+
+def _split(row: Row) -> Row:
+    """Some images, fixed by content, choose epochs and blends."""
+    chooses = manifest.split_position(row.sha256, "choosing:") < CHOOSING_SHARE
+    return replace(row, split=manifest.DEV if chooses else manifest.TRAIN)
+
+
+def _lessons(new: list[Row], learnt: list[Row], base: list[Row]) -> Lessons:
+    def trained(rows: list[Row]) -> list[Row]:
+        return [row for row in rows if row.split == manifest.TRAIN]
+
+    choosing = [row for row in (*new, *learnt) if row.split == manifest.DEV]
+    return Lessons(trained(new), trained(learnt), trained(base), choosing)
+
+
+def _judged(
+    champion: Path, candidate: Path, judging: list[Row], base: list[Row], done: list[Round], cache: Path
+) -> Verdict:
+    learner = checkpoint.load(candidate)
+    voting = []
+    for role, rows in ((gate.CORRECTIONS, judging), (gate.BASE, base)):
+        ours, theirs = (
+            evaluate(captioner, rows, model=name, voting_set=role, decoding=learner.decoding, cache_dir=cache)
+            for captioner, name in ((learner, "candidate"), (checkpoint.load(champion), "champion"))
+        )
+        looks = sum(not each.verdict.provisional for each in done)
+        voting.append(VotingSet(role, ours, theirs, looks))
+    return gate.judge(voting)
+
+
+if __name__ == "__main__":
+    main()
