@@ -102,8 +102,9 @@ class Judgement:
 
     def _looks(self, role: Role, pairs: int) -> int:
         """Earlier verdicts on this set; as long as it had half of its pairs it counts as the same one."""
+        roles = {role} if role == gate.BASE else {role, "pooled"}
         return sum(
-            any(found.role in {role, "pooled"} and 2 * found.pairs > pairs for found in verdict.sets)
+            any(found.role in roles and 2 * found.pairs > pairs for found in verdict.sets)
             for verdict in self._past
             if not verdict.provisional
         )

@@ -76,6 +76,11 @@ class Retrains(Database):
         until a retrain begins, so that asking while one runs, or before the first correction has arrived, is not lost.
         After a failed retrain only asking counts what it had; by itself the next begins after `every` newer ones.
         """
+        if not asked:
+            with self.reading() as connection:  # nothing to write, as for most webhooks while one runs
+                active = _newest(connection, project_id, _ACTIVE)
+            if active is not None:
+                return active
         with self.writing(project_id) as connection:
             active = _newest(connection, project_id, _ACTIVE)
             asked = asked or bool(connection.scalar(sa.select(projects.c.training_asked).where(_is(project_id))))

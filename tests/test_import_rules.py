@@ -36,7 +36,7 @@ ONLY = [
 ]
 PURE = (
     "backend/corrections.py",
-    "training/gate.py",
+    *(f"training/{name}.py" for name in ("gate", "voting", "decision", "bootstrap", "verdict")),
     *(name for name in NAMES.values() if name.startswith("training/metrics/")),
     "training/vocabulary.py",
 )

@@ -28,7 +28,7 @@ def test_an_evaluation_the_gate_can_judge(tiny: Captioner, coloured_rows: list[R
     assert found.references[2] == coloured_rows[2].references
     assert len(found.hypotheses) == len(coloured_rows)
     again = evaluate.evaluate(tiny, coloured_rows, model="v2", **common)  # type: ignore[arg-type]
-    assert gate.judge(found, again).pairs == len(coloured_rows)
+    assert gate.judge([gate.VotingSet(gate.CORRECTIONS, again, found)]).pairs == len(coloured_rows)
     other = evaluate.evaluate(tiny, coloured_rows[1:], model="v1", decoding=DecodingConfig(beam=1), **common)  # type: ignore[arg-type]
     assert other.set_hash != found.set_hash
     assert other.decoding != found.decoding
