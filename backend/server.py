@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -13,6 +14,10 @@ from backend.up.processes import end_with_parent
 THREADS = 64
 """Label Studio opens a new connection for each call; most threads wait for images or for the captioner, and /health
 must find one that is free."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread may compute before another one gets its turn. A webhook gives the interpreter away at each of its
+SQL statements, and would wait Python's usual 5 ms for the captioning thread at every one."""
 
 
 class _Server(BaseApplication):
@@ -40,6 +45,7 @@ class _Server(BaseApplication):
         end_with_parent()  # left alone it would keep the port until its last request is answered
         if os.getppid() != self._arbiter:  # it died before the kernel was told
             os._exit(1)
+        sys.setswitchinterval(SWITCH_SECONDS)
         # In the worker process: threads, connections and CUDA do not survive a fork.
         from backend.app import build, create_app
 

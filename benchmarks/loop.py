@@ -64,6 +64,7 @@ def main(quick: bool) -> None:
         flags += ["--retrain-every", str(corrections)]
         with _images(folder / "scenes") as port:
             environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_PROMOTION": "manual"}
+            environ["CAPTIONER_BLIND_SHARE"] = "0"  # every task is to be drafted
             with Launch(folder / "data", *flags, environ=environ, output=sys.stderr) as state:
                 figures = _measure(state["backend_url"], port, folder, rows, batch, singles, corrections)
     report("loop", figures, MEANINGS)
