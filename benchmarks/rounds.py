@@ -14,13 +14,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from benchmarks.report import report
 from training import checkpoint, datasets, gate, manifest, metrics
-from training.config import TrainingConfig
+from training.config import DecodingConfig, TrainingConfig
 from training.errors import TrainingError
 from training.evaluate import evaluate, hypotheses
 from training.fit import train
@@ -77,19 +78,28 @@ class Round:
 def main(
     data: Path, weights: Path, out: Path, encoder: str, base: int, size: int, rounds: int, seed: int, quick: bool
 ) -> None:
-    changes = {"epochs": 1} if quick else {}
+    changes: dict[str, Any] = {}
     if quick:
-        base, size, rounds = 24, 8, 4
+        base, size, rounds, changes = 20, 4, 4, {"epochs": 1, "decoding": DecodingConfig(beam=2)}
     try:
         rows = datasets.read("flickr8k", data, limit=base + (rounds + 1) * size)
-        figures = run(rows, out, TrainingConfig.photos(encoder, str(weights), **changes), base, size, rounds, seed)
+        config = TrainingConfig.photos(encoder, str(weights), **changes)
+        retraining = TrainingConfig.retraining(config.encoder, **({"epochs": 1} if quick else {}))
+        figures = run(rows, out, config, retraining, base, size, rounds, seed)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     report("rounds", figures, MEANINGS)
 
 
 def run(
-    rows: list[Row], out: Path, config: TrainingConfig, base: int, size: int, rounds: int, seed: int
+    rows: list[Row],
+    out: Path,
+    config: TrainingConfig,
+    retraining: TrainingConfig,
+    base: int,
+    size: int,
+    rounds: int,
+    seed: int,
 ) -> dict[str, float]:
     """The figures; prints a line a round."""
     chance, cache = np.random.default_rng(seed), out / "features"
@@ -121,7 +131,8 @@ def run(
             corrected = [replace(row, references=captions[other]) for row, other in zip(corrected, order, strict=True)]
         new = [*waiting, *corrected]
         begun = time.monotonic()
-        candidate = learn_on(champion, _lessons(new, learnt, known), out / name, seed=f"{seed}-{name}", cache_dir=cache)
+        lessons = _lessons(new, learnt, known)
+        candidate = learn_on(champion, lessons, out / name, seed=f"{seed}-{name}", cache_dir=cache, config=retraining)
         seconds = time.monotonic() - begun
         verdict = _judged(
             champion, candidate, judging, [row for row in known if row.split == manifest.DEV], done, cache
