@@ -26,7 +26,7 @@ def table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submissio
                 _score(verdict.get("candidate_score")),
                 _score(verdict.get("champion_score")),
                 str(verdict.get("pairs", "-")),
-                _decision(verdict),
+                _decision(version),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
@@ -41,7 +41,7 @@ def failures_of(
     found = []
     drafts = [s for s in submissions if s.draft]  # blind tasks show none
     drafted = [v["name"] for v in versions if any(s.version == v["name"] for s in drafts)]
-    promoted = [v for v in versions if (v["verdict"] or {}).get("decision") == "promote"]
+    promoted = [v for v in versions if v["state"] == "passed"]  # a later verdict on more pairs may say "hold"
     if len(promoted) < 2:
         found.append(f"{len(promoted)} versions were promoted after the starter; 2 are needed.")
     if any(s.version == "none" for s in submissions):
@@ -59,7 +59,10 @@ def _score(score: Mapping[str, Any] | None) -> str:
     return f"{score['value']:.1f}" if score else "-"
 
 
-def _decision(verdict: Mapping[str, Any]) -> str:
+def _decision(version: Mapping[str, Any]) -> str:
+    verdict = version["verdict"]
     if not verdict:
         return "-"
+    if version["state"] == "passed" and verdict["decision"] != "promote":
+        return f"promoted, then {verdict['decision']} on more pairs"
     return str(verdict["decision"]) + (" (provisional)" if verdict.get("provisional") else "")
