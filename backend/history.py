@@ -27,14 +27,14 @@ class History:
         self._registry, self._project_id, self._blind_share = registry, project_id, blind_share
         self._own: list[Row] = []  # of this project
         self._base: list[Row] = []  # of what the champion was before
-        for ancestor in _lineage(registry, champion):
+        for ancestor in lineage(registry, champion):
             (self._own if ancestor.project_id == project_id else self._base).extend(_rows_of(ancestor))
 
     def lessons(self, corrected: Sequence[Row]) -> Lessons:
         """What of the snapshot's rows the champion has not learnt yet, and what it has, here and before this project.
 
-        Images that have ever judged never come in by this door, nor captions of this project that have been taken back
-        or are quarantined. Raises TrainingError when nothing is left.
+        Images that have judged one of the lineage never come in by this door, nor captions of this project that have
+        been taken back or are quarantined. Raises TrainingError when nothing is left.
         """
         quarantined = self.quarantined()
         judges = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
@@ -54,8 +54,10 @@ class History:
             and not is_held_out(row.sha256, self._blind_share)
         }
         learnt = {_pair(row) for row in self._own}
-        train = [row for row in rows if row.split == manifest.TRAIN] or rows
-        choosing = [row for row in rows if row not in train]
+        train = [row for row in rows if row.split == manifest.TRAIN]
+        choosing = [row for row in rows if row.split != manifest.TRAIN]
+        if not train:
+            train, choosing = choosing, []
         new = [row for row in train if _pair(row) not in learnt]
         if not new:  # a person may ask for a retrain with nothing new: then all is gone through again
             return Lessons(train, (), list(base.values()), choosing)
@@ -90,7 +92,8 @@ def _pair(row: Row) -> _Pair:
     return row.sha256, row.references
 
 
-def _lineage(registry: Registry, version: ModelVersion | None) -> Iterator[ModelVersion]:
+def lineage(registry: Registry, version: ModelVersion | None) -> Iterator[ModelVersion]:
+    """The version and its ancestors, back to the first."""
     while version is not None:
         yield version
         version = registry.get(version.parent) if version.parent else None

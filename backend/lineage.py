@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from backend.history import quarantined_rows
+from backend.history import lineage, quarantined_rows
 from backend.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
 from training import checkpoint, manifest
 from training.errors import TrainingError
@@ -17,12 +17,7 @@ SHOWN = 3
 
 def shown(registry: Registry, name: str) -> str:
     """The version's lineage back to its first ancestor. Raises RegistryError when there is no such version."""
-    version: ModelVersion | None = registry.get(name)
-    lines: list[str] = []
-    while version is not None:
-        lines += _lines(version)
-        version = registry.get(version.parent) if version.parent else None
-    return "\n".join(lines)
+    return "\n".join(line for version in lineage(registry, registry.get(name)) for line in _lines(version))
 
 
 def quarantine(registry: Registry, project_id: int | None) -> str:

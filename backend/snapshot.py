@@ -91,7 +91,8 @@ def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> l
                 missing.append(item)
                 continue
             correction, texts, local = item
-            hashes[correction.image or ""] = local.sha256
+            if correction.image and correction.image_sha256 is None:
+                hashes[correction.image] = local.sha256
             known = rows.get(local.sha256)
             references = tuple(dict.fromkeys((*(known.references if known else ()), *texts)))
             # of an image that somebody captioned, what others let stand counts fully too

@@ -151,7 +151,9 @@ class Store(Retrains, Reconciliations):
 
     def add_image_hashes(self, project_id: int, hashes: Mapping[str, str]) -> None:
         """Note what image references of the project are of, by SHA-256, on corrections that do not know it yet."""
-        with self.writing(project_id) as connection:
+        if not hashes:
+            return
+        with self.writing(project_id, durable=False) as connection:
             for table in (corrections, correction_revisions):
                 unknown = (table.c.project_id == project_id) & table.c.image_sha256.is_(None)
                 for image, sha256 in hashes.items():

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from training.decoding import Found
-
-ORDERS = 4
-SIGMA = 6.0
-"""Words of difference in length at which nearness has its bend, as in CIDEr-D."""
+from training.metrics.cider_score import SIGMA
+from training.metrics.ngrams import ORDERS
 
 
 def by_consensus(found: Sequence[Found], length_penalty: float) -> list[Found]:
