@@ -1,0 +1,1 @@
+"""The commands of `captioner`, but for those of `training`."""
