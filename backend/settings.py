@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from backend import setting_values
 from backend.errors import SettingsError
 
 
@@ -66,6 +65,12 @@ SETTINGS: dict[str, Setting] = {
     "encoder_weights": Setting(
         "CAPTIONER_ENCODER_WEIGHTS", "imagenet", "`imagenet` (torchvision's download), a file, or `none`"
     ),
+    "images_url": Setting(
+        "CAPTIONER_IMAGES_URL", "", "where images that were trained on are kept: any fsspec URL; empty: the data folder"
+    ),
+    "refresh_per_minute": Setting(
+        "CAPTIONER_REFRESH_PER_MINUTE", "600", "tasks whose drafts are made anew a minute after a promotion or rollback"
+    ),
     "web_workers": Setting("CAPTIONER_WEB_WORKERS", "1", "web processes; each holds its own copy of the champion"),
 }
 
@@ -101,6 +106,8 @@ class Settings:
     replay: float
     encoder: str
     encoder_weights: str
+    images_url: str | None
+    refresh_per_minute: int
     web_workers: int
 
     @classmethod
@@ -119,7 +126,7 @@ class Settings:
             flag = flags.get(name)
             text = str(flag) if flag is not None else environ.get(setting.variable, "").strip() or setting.default
             try:
-                values[name] = _PARSERS.get(name, _text)(text)
+                values[name] = _PARSERS.get(name, setting_values.text)(text)
             except ValueError as error:
                 mistakes.append(f"{setting.variable}={text!r}: {error}")
         if (values.get("basic_auth_user") is None) != (values.get("basic_auth_pass") is None):
@@ -168,128 +175,29 @@ def loopback_without_proxy() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
 
 
-def _text(text: str) -> str | None:
-    return text or None
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise ValueError("a port is a number from 1 to 65535")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError("a whole number of at least 1 is needed")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise ValueError("a number from 0 to 100 is needed")
-    return value
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ValueError("a number from 0 to 1 is needed")
-    return value
-
-
-def _deleted_tasks(text: str) -> str:
-    if text not in {"forget", "keep"}:
-        raise ValueError("`forget` or `keep` is needed")
-    return text
-
-
-def _url(text: str) -> str | None:
-    if not text:
-        return None
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("an address such as http://localhost:8080 is needed")
-    return text.rstrip("/")
-
-
-def _redis_url(text: str) -> str | None:
-    if text and urlsplit(text).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("an address such as redis://localhost:6379/0 is needed")
-    return text or None
-
-
-def _database_url(text: str) -> str | None:
-    if text and not re.match(r"^\w+(\+\w+)?://", text):
-        raise ValueError("an SQLAlchemy address such as postgresql+psycopg://user@host/name is needed")
-    return text or None
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise ValueError("`auto`, `cpu`, `cuda` or `cuda:N` is needed")
-    return text
-
-
-def _promotion(text: str) -> str:
-    if text not in {"auto", "manual"}:
-        raise ValueError("`auto` or `manual` is needed")
-    return text
-
-
-def _policy(text: str) -> str:
-    if text not in {"margin", "improvement"}:
-        raise ValueError("`margin` or `improvement` is needed")
-    return text
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    hosts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
-    for host in hosts:
-        try:
-            if not re.fullmatch(r"(\[[0-9a-f:]+\]|[^\s/:@\[\]]+)(:\d+)?", host):
-                raise ValueError
-            parts = urlsplit(f"//{host}")
-            if host.startswith("["):
-                ipaddress.IPv6Address(parts.hostname or "")
-            if parts.port == 0:  # asking for it raises ValueError beyond 65535
-                raise ValueError
-        except ValueError as error:
-            raise ValueError(f"{host!r} is not `host` or `host:port`") from error
-    return hosts
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "data_dir": _path,
+    "data_dir": setting_values.path,
     "host": str,
-    "port": _port,
-    "label_studio_url": _url,
-    "redis_url": _redis_url,
-    "database_url": _database_url,
-    "device": _device,
-    "image_hosts": _hosts,
-    "retrain_every": _whole,
-    "accepted_weight": _share,
-    "deleted_tasks": _deleted_tasks,
-    "reconcile_seconds": _whole,
-    "sweep_seconds": _whole,
-    "promotion": _promotion,
-    "gate_policy": _policy,
-    "gate_margin": _number,
-    "gate_floor": _number,
-    "blind_share": _share,
-    "replay": _number,
+    "port": setting_values.port,
+    "label_studio_url": setting_values.url,
+    "redis_url": setting_values.redis_url,
+    "database_url": setting_values.database_url,
+    "device": setting_values.device,
+    "image_hosts": setting_values.hosts,
+    "retrain_every": setting_values.whole,
+    "accepted_weight": setting_values.share,
+    "deleted_tasks": setting_values.deleted_tasks,
+    "reconcile_seconds": setting_values.whole,
+    "sweep_seconds": setting_values.whole,
+    "promotion": setting_values.promotion,
+    "gate_policy": setting_values.policy,
+    "gate_margin": setting_values.number,
+    "gate_floor": setting_values.number,
+    "blind_share": setting_values.share,
+    "replay": setting_values.number,
     "encoder": str,
     "encoder_weights": str,
-    "web_workers": _whole,
+    "images_url": setting_values.images_url,
+    "refresh_per_minute": setting_values.whole,
+    "web_workers": setting_values.whole,
 }
