@@ -16,6 +16,8 @@ from tests.e2e.stack import Stack, await_true
 
 pytestmark = pytest.mark.timeout(900)
 
+BLIND = 4  # of the scenes, by the hash of its image, at the default CAPTIONER_BLIND_SHARE
+
 
 def submit(stack: Stack, task_id: int, text: str, **fields: Any) -> dict[str, Any]:
     """Submit a caption as the editor does; `origin` says how it came about."""
@@ -62,6 +64,29 @@ def test_the_draft_stands_in_an_editable_box_and_its_correction_comes_back(
     assert row.draft_version == "starter-v1"
     assert row.image
     assert row.lead_time_seconds > 0
+
+
+def test_a_blind_task_opens_an_empty_box_and_counts_as_drafted(stack: Stack, page: Any, screenshots: Path) -> None:
+    task_id = task_ids(stack)[BLIND]
+    stack.client.retrieve_predictions(stack.project, [task_id])
+    (prediction,) = stack.client.predictions(task_id=task_id)
+    assert prediction["result"] == []
+    assert prediction["model_version"] == "starter-v1"
+    assert prediction["score"] is not None  # or uncertainty sampling would serve it last
+    stack.client.retrieve_predictions(stack.project, [task_id])
+    assert len(stack.client.predictions(task_id=task_id)) == 1
+    page.goto(f"{stack.state['label_studio_url']}/projects/{stack.project}/data?task={task_id}")
+    box = page.locator("textarea[name=caption], .lsf-text-area textarea, textarea").first
+    box.wait_for(timeout=60_000)
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=str(screenshots / "blind.png"))
+    assert [each.input_value() for each in page.locator("textarea").all() if each.input_value()] == []
+    box.fill("Said without a draft.")
+    page.get_by_role("button", name="Submit").first.click()
+    row = await_true(lambda: {r.task_id: r for r in corrections(stack)}.get(task_id), 30, "the correction")
+    assert row.texts == ("Said without a draft.",)
+    assert row.origin == "manual"
+    assert not row.draft_text
 
 
 def test_every_kind_of_event_reaches_the_store(stack: Stack) -> None:

@@ -1,0 +1,235 @@
+"""Versions promoted and rolled back while requests go on: does any fail, does any answer mix two versions?
+
+    python -m benchmarks.promotion [--rate 50] [--seconds 40] [--quick]
+
+Runs `captioner up --no-label-studio` over a temporary folder, with a captioner of some 70 MB. Requests come at a
+steady pace, each over a connection of its own as Label Studio sends them, whether earlier ones have been answered or
+not; each asks for drafts of four of forty tasks, so that after every move of the champion all of them are drafted anew
+and then come from SQL. Meanwhile the champion moves four times. Afterwards every draft is held against what its version
+says.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import requests
+
+import labeling_config
+from backend.registry import ModelVersion, Registry
+from backend.settings import loopback_without_proxy
+from backend.store import Store
+from backend.up.launch import Launch
+from backend.up.ports import free_port
+from benchmarks.loop import PROJECT, _await, _images
+from benchmarks.report import report
+from training import checkpoint, manifest
+from training.config import DecoderConfig, TrainingConfig
+from training.fit import train
+from training.scenes import write
+
+TASKS, ASKED = 40, 4
+MOVES = 4
+SENDERS = 64  # requests on their way at once, at most
+MEANINGS = {
+    "requests": "sent",
+    "requests_per_second": "sent a second (wanted: 50)",
+    "failed": "not answered with 200 and a draft for each task (target: 0)",
+    "mixed": "answers with more than one version, or a draft that its version does not say (target: 0)",
+    "moves": "promotions and rollbacks meanwhile",
+    "swap_seconds": "s, from the row in SQL to the first answer of the version, median",
+    "late_answers": "answers of the old version to requests sent after the first of the new one (target: 0)",
+    "answer_p50_ms": "ms, median",
+    "answer_p99_ms": "ms; after each move all tasks are captioned anew",
+    "model_mb": "MB, weights of one version",
+    "memory_growth_over_model": "how much larger the process is after all moves, in models (target: below 0.5)",
+    "texts_that_differ": "tasks of which the two versions say different things",
+}
+
+
+@click.command()
+@click.option("--rate", default=50.0, show_default=True, help="Requests a second.")
+@click.option("--seconds", default=40.0, show_default=True)
+@click.option("--quick", is_flag=True, help="A smoke run: fewer requests.")
+def main(rate: float, seconds: float, quick: bool) -> None:
+    if quick:
+        seconds = 10.0
+    loopback_without_proxy()
+    with tempfile.TemporaryDirectory(prefix="captioner-promotion-") as name:
+        folder = Path(name)
+        rows = manifest.load(write(folder / "scenes", TASKS, seed=5))
+        first, second = (_captioner(rows[:16], folder / f"v{seed}", seed) for seed in (1, 2))
+        flags = ["--no-label-studio", "--checkpoint", str(first), "--port", str(free_port())]
+        with _images(folder / "scenes") as port:
+            environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_BLIND_SHARE": "0"}
+            launch = Launch(folder / "data", *flags, environ=environ, output=sys.stderr)
+            with launch as state:
+                registry = Registry(Store(state["settings"]["DATABASE_URL"]))
+                registry.register(ModelVersion("second", second, project_id=PROJECT))
+                load = _Load(state["backend_url"], f"http://127.0.0.1:{port}", rows)
+                load.open(registry.champions()[0])
+                before = _memory(launch.pid)
+                moved = _run(load, registry, rate, seconds)
+                size = sum(path.stat().st_size for path in second.glob("*.safetensors"))
+                growth = (_memory(launch.pid) - before) / size
+        said = {registry.champions()[0]: _said(first, rows), "second": _said(second, rows)}
+    figures = _figures(load, said, moved, seconds)
+    report("promotion", {**figures, "model_mb": size / 1e6, "memory_growth_over_model": growth}, MEANINGS)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came back for the tasks from `first` on: version and text of each draft, or what went wrong."""
+
+    sent: float
+    seconds: float
+    first: int
+    drafts: Sequence[tuple[str, str]]
+    trouble: str = ""
+
+
+@dataclass
+class _Load:
+    """What Label Studio sends to the backend at `url`; image `n` of the scenes is task n + 1."""
+
+    url: str
+    images: str
+    rows: Sequence[manifest.Row]
+    answers: list[_Answer] = field(default_factory=list)
+
+    def open(self, version: str) -> None:
+        """Connect the project, wait for the version, and have all tasks drafted."""
+        config = labeling_config.shipped("caption")
+        setup = {"project": f"{PROJECT}.1", "schema": config, "hostname": "", "access_token": ""}
+        _await(
+            lambda: requests.post(f"{self.url}/setup", json=setup, timeout=30).json()["model_version"] == version,
+            60,
+            "the captioner to be loaded",
+        )
+        for number in range(0, TASKS, ASKED):
+            self.ask(number, time.monotonic())
+        self.answers.clear()
+
+    def ask(self, first: int, at: float) -> None:
+        """Ask for drafts of the tasks from `first` on, at that time."""
+        time.sleep(max(0.0, at - time.monotonic()))
+        tasks = [
+            {"id": n + 1, "project": PROJECT, "data": {"image": f"{self.images}/{self.rows[n].image.name}"}}
+            for n in range(first, first + ASKED)
+        ]
+        body = {"tasks": tasks, "project": f"{PROJECT}.1", "label_config": labeling_config.shipped("caption")}
+        sent, drafts, trouble = time.monotonic(), [], ""
+        try:
+            answer = requests.post(f"{self.url}/predict", json=body, timeout=100)
+            answer.raise_for_status()
+            drafts = [(each["model_version"], _text(each)) for each in answer.json()["results"]]
+            if len(drafts) != ASKED:
+                trouble = f"{len(drafts)} drafts"
+        except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+            trouble = repr(error)
+        self.answers.append(_Answer(sent, time.monotonic() - sent, first, drafts, trouble))
+
+
+def _captioner(rows: list[manifest.Row], folder: Path, seed: int) -> Path:
+    """A large captioner that says little of use: what it weighs is what counts here."""
+    config = TrainingConfig.starter(
+        decoder=DecoderConfig(embedding=64, hidden=768, heads=4), epochs=2, learning_rate=1e-3, seed=seed
+    )
+    return train(rows, folder, config, cache_dir=folder.parent / "features")
+
+
+def _run(load: _Load, registry: Registry, rate: float, seconds: float) -> list[tuple[float, str]]:
+    """Send at that rate for so long and move the champion meanwhile; when it was moved, and to what."""
+    default = registry.champions()[0]
+    moved: list[tuple[float, str]] = []
+    with ThreadPoolExecutor(SENDERS) as senders:
+        begun = time.monotonic()
+        for number in range(int(rate * seconds)):
+            at = begun + number / rate
+            if len(moved) < MOVES and at - begun >= seconds * (len(moved) + 0.5) / MOVES:
+                if len(moved) % 2:
+                    registry.rollback(PROJECT, by="benchmark")
+                else:
+                    registry.promote(PROJECT, "second", reason="benchmark", by="benchmark")
+                moved.append((time.monotonic(), default if len(moved) % 2 else "second"))
+            senders.submit(load.ask, ASKED * number % TASKS, at)
+            time.sleep(max(0.0, at - time.monotonic()))
+    return moved
+
+
+def _figures(
+    load: _Load, said: dict[str, list[str]], moved: list[tuple[float, str]], seconds: float
+) -> dict[str, float]:
+    answers = sorted(load.answers, key=lambda answer: answer.sent)
+    failed = [answer for answer in answers if answer.trouble]
+    for answer in failed[:3]:
+        print(f"Failed: {answer.trouble}", file=sys.stderr)
+    good = [answer for answer in answers if not answer.trouble]
+    mixed = [
+        answer
+        for answer in good
+        if len({version for version, _ in answer.drafts}) > 1
+        or any(said[version][answer.first + n] != text for n, (version, text) in enumerate(answer.drafts))
+    ]
+    swaps, late = [], 0
+    for number, (at, version) in enumerate(moved):
+        until = moved[number + 1][0] if number + 1 < len(moved) else float("inf")
+        since = [answer for answer in good if at <= answer.sent < until]
+        new = [answer.sent + answer.seconds for answer in since if answer.drafts[0][0] == version]
+        if not new:
+            raise click.ClickException(f"{version} has not answered before the next move; give it more --seconds.")
+        swaps.append(min(new) - at)
+        late += sum(answer.sent > min(new) and answer.drafts[0][0] != version for answer in since)
+    waits = sorted(1000 * answer.seconds for answer in good)
+    one, other = said.values()
+    return {
+        "requests": len(answers),
+        "requests_per_second": len(answers) / seconds,
+        "failed": len(failed),
+        "mixed": len(mixed),
+        "moves": len(moved),
+        "swap_seconds": statistics.median(swaps),
+        "late_answers": late,
+        "answer_p50_ms": statistics.median(waits),
+        "answer_p99_ms": waits[int(0.99 * (len(waits) - 1))],
+        "texts_that_differ": sum(a != b for a, b in zip(one, other, strict=True)),
+    }
+
+
+def _text(prediction: dict[str, Any]) -> str:
+    return str(prediction["result"][0]["value"]["text"][0])
+
+
+def _said(folder: Path, rows: Sequence[manifest.Row]) -> list[str]:
+    """What this version says of each image, asked alone."""
+    captioner = checkpoint.load(folder, "cpu")
+    return [getattr(found, "text", "") for found in captioner.caption([row.image for row in rows])]
+
+
+def _memory(pid: int) -> float:
+    """Bytes resident in the process that serves: the largest below `up`."""
+    found, line = [0.0], [pid]
+    while line:
+        parent = line.pop()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                    line.append(int(entry.name))
+                    found.append(float((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+            except (OSError, IndexError):
+                continue
+    return max(found)
+
+
+if __name__ == "__main__":
+    main()
