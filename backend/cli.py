@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
+from backend.commands.corrections import export
+from backend.commands.drafts import mode, refresh
 from backend.commands.projects import connect, reconcile, status
+from backend.commands.retrains import train_cancel, train_status
 from backend.commands.running import serve, up, worker
 from backend.commands.versions import promote, quarantine, rollback, versions
 from backend.errors import CaptionerError
@@ -17,8 +20,11 @@ from training.errors import TrainingError
 COMMANDS: list[click.Command] = [
     *training_commands,
     *(up, serve, worker),
+    *(mode, refresh),
     *(connect, reconcile, status),
+    *(train_status, train_cancel),
     *(versions, quarantine, promote, rollback),
+    export,
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+from backend.image_store import ImageStore
 from backend.registry import DROPPED, REJECTED, ModelVersion, Registry
 from backend.snapshot import is_held_out
 from training import manifest
@@ -21,14 +22,32 @@ _Pair = tuple[str, tuple[str, ...]]
 
 
 class History:
-    """The manifests of a champion's lineage, and the project's other versions."""
+    """The manifests of a champion's lineage, and the project's other versions.
 
-    def __init__(self, registry: Registry, project_id: int, champion: ModelVersion | None, blind_share: float) -> None:
+    With `images`, the base's images that are missing here come back from the store, as far as it has them; the others
+    are left out of the training with a warning.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        project_id: int,
+        champion: ModelVersion | None,
+        blind_share: float,
+        images: ImageStore | None = None,
+    ) -> None:
         self._registry, self._project_id, self._blind_share = registry, project_id, blind_share
         self._own: list[Row] = []  # of this project
         self._base: list[Row] = []  # of what the champion was before
         for ancestor in lineage(registry, champion):
             (self._own if ancestor.project_id == project_id else self._base).extend(_rows_of(ancestor))
+        if images is not None:
+            # They may be very many: what of them is learnt is a sample, so none is read to see whether it is whole.
+            self._base, lost = images.restored(self._base, by_content=False)
+            if lost:
+                log.warning(
+                    "%d of %d images of the base are gone, the first: %s.", len(lost), len(self._base), lost[0].image
+                )
 
     def lessons(self, corrected: Sequence[Row]) -> Lessons:
         """What of the snapshot's rows the champion has not learnt yet, and what it has, here and before this project.

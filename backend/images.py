@@ -75,8 +75,8 @@ class Images:
         self._fetching: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
-    def local(self, reference: str, task: Task, access: Access | None = None) -> LocalImage:
-        """The image `reference` of `task` as a local file.
+    def local(self, reference: str, task: Task, access: Access | None = None, whole: bool = False) -> LocalImage:
+        """The image `reference` of `task` as a local file; with `whole`, one that is damaged is fetched again.
 
         References are Label Studio's: `/data/upload/…`, `/data/local-files/?d=…`, `s3://…`, `gs://…`, `azure-blob://…`,
         `https://…`. Raises ImageError in one sentence.
@@ -90,7 +90,7 @@ class Images:
             lock = self._fetching.setdefault(place, threading.Lock())
         try:
             with lock:  # two requests for one new image fetch it once
-                known, fresh = self._known(entry)
+                known, fresh = self._known(entry, whole)
                 if known and (source.lasting or fresh):
                     return known
                 try:
@@ -156,14 +156,14 @@ class Images:
             return f"Token {access.token}"
         return None
 
-    def _known(self, entry: Path) -> tuple[LocalImage | None, bool]:
+    def _known(self, entry: Path, whole: bool) -> tuple[LocalImage | None, bool]:
         """What the index leads to, and whether it was fetched lately."""
         try:
             found = json.loads(entry.read_text(encoding="utf-8"))
             path, sha256, fetched = self._root / found["file"], str(found["sha256"]), float(found["fetched"])
         except (OSError, ValueError, KeyError, TypeError):
             return None, False
-        if not path.is_file():
+        if not (is_whole(path, sha256) if whole else path.is_file()):
             return None, False
         return LocalImage(path, sha256), 0 <= time.time() - fetched < REFETCH_AFTER_SECONDS
 
@@ -173,9 +173,9 @@ class Images:
         name = f"{sha256[:2]}/{sha256}.{extension}"
         path = self._root / name
         try:
-            if not path.is_file():
-                _write(path, content)
-            _write(entry, json.dumps({"file": name, "sha256": sha256, "fetched": time.time()}).encode())
+            if not is_whole(path, sha256):
+                write(path, content)
+            write(entry, json.dumps({"file": name, "sha256": sha256, "fetched": time.time()}).encode())
         except OSError as error:
             raise ImageError(f"The image {shown(reference)} could not be stored: {error}.") from error
         return LocalImage(path, sha256)
@@ -204,7 +204,16 @@ def _extension(content: bytes, reference: str) -> str:
     return FORMATS["JPEG" if kind in JPEGS else kind]
 
 
-def _write(path: Path, content: bytes) -> None:
+def is_whole(path: Path, sha256: str) -> bool:
+    """Whether the file is there and its content has this hash."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False
+
+
+def write(path: Path, content: bytes) -> None:
     """Write beside and rename, so that nobody reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".")

@@ -1,4 +1,4 @@
-"""What a worker does: retrain a project on its corrections, compare it with Label Studio.
+"""What a worker does: retrain a project on its corrections, compare it with Label Studio, make its drafts anew.
 
 Arguments are JSON, settings come from the environment. A job may be killed at any moment and run again: what it has
 done is found in SQL and in the snapshot, and what was left half done is cleared away.
@@ -17,6 +17,7 @@ from backend.inbox import Inbox
 from backend.pulse import Pulse, SupersededError
 from backend.queue import Queue
 from backend.reconcile import is_complete_due, reconcile_if_possible
+from backend.refresh import refresh_if_possible
 from backend.retrains import DONE, FAILED, Retrain
 from backend.settings import Settings
 from backend.snapshot import PostponedError
@@ -58,7 +59,11 @@ def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
             version, outcome = Retraining(settings, store, claimed, pulse).run()
             state = DONE
         except SupersededError:
-            log.warning("Retrain %s, attempt %d: another process has taken over.", claimed.snapshot, claimed.attempt)
+            log.warning(
+                "Retrain %s, attempt %d ends: it was cancelled, or another process has taken over.",
+                claimed.snapshot,
+                claimed.attempt,
+            )
             return
         except PostponedError as error:
             log.warning("Retrain %s is postponed: %s", claimed.snapshot, error)
@@ -96,3 +101,15 @@ def reconcile(project_id: int) -> None:
     store.migrate()
     reconcile_if_possible(settings, store, project_id, complete=is_complete_due(settings, store, project_id))
     Inbox(store, Queue(settings.redis_url), settings).queue_due(project_id)
+
+
+def refresh(project_id: int) -> None:
+    """Go on for a minute with the drafts of the version that has come to serve; never raises for its faults."""
+    settings = Settings.from_env()
+    store = Store(settings.database_url)
+    store.migrate()
+    try:
+        with _stoppable():
+            refresh_if_possible(settings, store, project_id)
+    except StoppedError:
+        log.warning("The drafts of project %d: the worker stops; the next one goes on.", project_id)

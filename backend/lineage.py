@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 from backend.history import lineage, quarantined_rows
 from backend.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
+from backend.snapshot import change_of, record_of
 from training import checkpoint, manifest
 from training.errors import TrainingError
 from training.gate import Verdict
@@ -43,6 +45,7 @@ def _lines(version: ModelVersion) -> Iterable[str]:
     if version.manifest is not None:
         yield f"  snapshot    {version.snapshot or 'none'}: {version.manifest}"
         yield f"  pairs       {_pairs(version)}"
+        yield from _frozen(version.manifest)
     if version.verdict:
         verdict = Verdict.from_json(version.verdict)
         yield f"  verdict     {verdict.decision}{' (provisional)' if verdict.provisional else ''}: {verdict.reason}"
@@ -62,6 +65,21 @@ def _pairs(version: ModelVersion) -> str:
     captions = sum(len(row.references) for row in rows)
     parts = ", ".join(f"{number} {split}" for split, number in sorted(splits.items()))
     return f"{captions} captions of {len(rows)} images ({parts}), content {manifest.content_hash(rows)[:16]}"
+
+
+def _frozen(path: Path) -> Iterable[str]:
+    """What the snapshot with this manifest was frozen from, and whether it still is what was frozen."""
+    try:
+        record = record_of(path)
+        changed = change_of(path)
+    except TrainingError as error:
+        yield f"  frozen      unknown: {error}"
+        return
+    if record is not None:
+        code = f"{record.release}{f' ({record.revision})' if record.revision else ''}"
+        at = record.created_at[:16].replace("T", " ")
+        yield f"  frozen      {at} UTC up to event {record.cutoff}, under {record.parent or 'no champion'}, by {code}"
+        yield f"  unchanged   {'NO: ' + changed if changed else 'since then, sha256 ' + record.sha256[:16]}"
 
 
 def _worst(version: ModelVersion) -> Iterable[str]:

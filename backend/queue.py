@@ -29,7 +29,8 @@ from backend.up.processes import end_with_parent
 log = logging.getLogger(__name__)
 
 NAME = "captioner"
-RETRAIN, RECONCILE = "backend.jobs.retrain", "backend.jobs.reconcile"  # by name: the web process never loads torch
+# By name: the web process never loads torch.
+RETRAIN, RECONCILE, REFRESH = "backend.jobs.retrain", "backend.jobs.reconcile", "backend.jobs.refresh"
 
 ANSWER_SECONDS = 0.5
 """How long Redis may take: Label Studio waits one second for the webhook that queues."""
@@ -87,7 +88,20 @@ class Queue:
 
         Raises QueueError when Redis cannot be reached.
         """
-        return self._enqueue(RETRAIN, retrain.id, job_id=f"retrain-{retrain.snapshot}-{retrain.attempt + 1}")
+        return self._enqueue(RETRAIN, retrain.id, job_id=_job_id(retrain))
+
+    def drop_retrain(self, retrain: Retrain) -> bool:
+        """Take the next attempt at it out of the queue; False where none waits there.
+
+        Raises QueueError when Redis cannot be reached.
+        """
+        try:
+            waited = bool(self._queue.remove(_job_id(retrain)))
+            if waited:  # else a worker may have it
+                Job(_job_id(retrain), connection=self._connection, serializer=JSONSerializer).delete()
+        except redis.RedisError as error:
+            raise self._unreachable(error) from error
+        return waited
 
     def schedule_reconcile(self, project_id: int, at: datetime) -> str:
         """Have a worker compare the project with Label Studio then, or at once where that is past; returns the job's
@@ -96,6 +110,13 @@ class Queue:
         Raises QueueError when Redis cannot be reached.
         """
         return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", at=at)
+
+    def enqueue_refresh(self, project_id: int, part: int) -> str:
+        """Have a worker go on with the project's drafts, once for each part of it; returns the job's id.
+
+        Raises QueueError when Redis cannot be reached.
+        """
+        return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{part}")
 
     def work(self, burst: bool = False) -> None:
         """Do what is queued until told to stop; with `burst`, until nothing is queued."""
@@ -151,6 +172,11 @@ class Queue:
 
     def _unreachable(self, error: Exception) -> QueueError:
         return QueueError(f"Redis cannot be reached ({error}); work stays in the database and is queued again later.")
+
+
+def _job_id(retrain: Retrain) -> str:
+    """Of the next attempt at it."""
+    return f"retrain-{retrain.snapshot}-{retrain.attempt + 1}"
 
 
 class _Worker(rq.Worker):

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend import snapshot
-from backend.errors import RegistryError
+from backend.errors import RegistryError, UnreachableImageError
 from backend.history import NEW, History
+from backend.image_store import ImageStore
 from backend.judgement import ROLES, Contender, Judgement
 from backend.pulse import Pulse, SupersededError
 from backend.reconcile import reconcile_if_possible
 from backend.registry import HELD, PASSED, REJECTED, ModelVersion, Registry
-from backend.retrains import Retrain
+from backend.retrains import MAX_POSTPONED, REGISTER, Retrain
 from backend.settings import Settings
+from backend.snapshot import Snapshot
 from backend.store import Store
 from training import gate, manifest
 from training.config import TrainingConfig
 from training.errors import TrainingError, WeightsError
+from training.manifest import Row
 from training.vocabulary import Style
 
 if TYPE_CHECKING:
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STATES = {gate.PROMOTE: PASSED, gate.REJECT: REJECTED, gate.HOLD: HELD}
-FIRST_MODEL_STEPS = 600
-"""A first model may have few corrections: its epochs are as many as make about so many steps."""
 
 
 class Retraining:
@@ -42,23 +43,32 @@ class Retraining:
         self._settings, self._store, self._pulse = settings, store, pulse
         self._retrain, self._project_id = retrain, retrain.project_id
         self._registry = Registry(store)
+        self._images = ImageStore(settings)
         self._models = settings.data_dir / "models"
+        self._images_at_once: int | None = None  # where memory did not suffice for whole batches
 
     def run(self) -> tuple[str, str]:
         """The candidate's name and one sentence on what became of it.
 
         Raises PostponedError when it should be begun again later, else CaptionerError or TrainingError.
         """
-        self._pulse.tell("collect")
         if not self._retrain.frozen:
+            self._pulse.tell("compare")
             reconcile_if_possible(self._settings, self._store, self._project_id)
+        self._pulse.tell("collect")
         self._retrain = self._frozen()
-        pairs = snapshot.take(self._settings, self._store, self._retrain, self._pulse)
-        self._confirm_champion(pairs)
-        candidate = self._registry.of_snapshot(self._project_id, self._retrain.snapshot)
-        if candidate is None:
-            candidate = self._trained(pairs)
-        return candidate.name, self._promoted(candidate)
+        try:
+            pairs = snapshot.take(self._settings, self._store, self._retrain, self._pulse, self._images)
+            self._confirm_champion(pairs.rows)
+            candidate = self._registry.of_snapshot(self._project_id, self._retrain.snapshot)
+            if candidate is None:
+                candidate = self._trained(pairs)
+        except UnreachableImageError as error:  # fewer pairs are not trained in their place
+            if self._retrain.postponed < MAX_POSTPONED:
+                raise snapshot.PostponedError(str(error)) from error
+            raise
+        self._pulse.tell(REGISTER)
+        return candidate.name, self._promoted(candidate) + self._remark()
 
     def _frozen(self) -> Retrain:
         frozen = self._store.freeze_retrain(self._retrain.id, self._retrain.attempt)
@@ -66,7 +76,7 @@ class Retraining:
             raise SupersededError
         return frozen
 
-    def _confirm_champion(self, pairs: Path) -> None:
+    def _confirm_champion(self, rows: Sequence[Row]) -> None:
         """Judge a champion again that was promoted on few pairs, once there are enough; take it back if it is worse."""
         champion = self._registry.champion(self._project_id)
         if champion is None or champion.parent is None or champion.verdict is None:
@@ -74,14 +84,14 @@ class Retraining:
         if champion.project_id != self._project_id or not gate.Verdict.from_json(champion.verdict).provisional:
             return
         parent = self._registry.get(champion.parent)
-        history = History(self._registry, self._project_id, parent, self._settings.blind_share)
-        judgement = Judgement(
-            self._settings, self._project_id, manifest.load(pairs), history.base_dev(), history.verdicts()
-        )
+        history = History(self._registry, self._project_id, parent, self._settings.blind_share, self._images)
+        judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
         if judgement.pairs < gate.FIRM_PAIRS:
             return
         verdict = judgement.verdict(
-            Contender(parent.name, parent.checkpoint), Contender(champion.name, champion.checkpoint)
+            Contender(parent.name, parent.checkpoint),
+            Contender(champion.name, champion.checkpoint),
+            lambda done, total: self._pulse.tell("confirm", step=done, steps=total),
         )
         self._pulse.confirm()
         self._registry.judged_again(champion.name, verdict.to_json())
@@ -89,23 +99,31 @@ class Retraining:
         if verdict.decision == gate.REJECT:
             self._registry.rollback(self._project_id, f"judged again: {verdict.reason}", by="gate")
 
-    def _trained(self, pairs: Path) -> ModelVersion:
+    def _trained(self, pairs: Snapshot) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""
-        rows = manifest.load(pairs)
+        rows = pairs.rows
         corrected = [row for row in rows if row.split not in ROLES]
         if not corrected:
             raise TrainingError(
                 f"All {len(rows)} corrected images belong to the held-out ones that judge models; correct a few more."
             )
         champion = self._registry.champion(self._project_id)
-        history = History(self._registry, self._project_id, champion, self._settings.blind_share)
+        history = History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
         lessons = history.lessons(corrected)
-        manifest.save(lessons.new, pairs.with_name(NEW))
-        for leftover in self._models.glob(f".{self._retrain.snapshot}.*"):
+        manifest.save(lessons.new, pairs.manifest.with_name(NEW))
+        for leftover in self._models.glob(f".{self._project_id}-*"):  # nobody else's: one is active a project
             shutil.rmtree(leftover, ignore_errors=True)
-        work = self._models / f".{self._retrain.snapshot}.{self._retrain.attempt}"
-        checkpoint_folder = self._fitted(lessons, champion, work / "candidate")
+        work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"
+        try:
+            return self._registered(pairs, history, champion, self._fitted(lessons, champion, work / "candidate"))
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
+    def _registered(
+        self, pairs: Snapshot, history: History, champion: ModelVersion | None, checkpoint_folder: Path
+    ) -> ModelVersion:
+        """The checkpoint as a version, judged against the champion."""
+        rows = pairs.rows
         name = self._registry.next_name(self._project_id)
         judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
         verdict = judgement.verdict(
@@ -114,11 +132,10 @@ class Retraining:
             lambda done, total: self._pulse.tell("evaluate", step=done, steps=total),
         )
 
-        self._pulse.confirm()
+        self._pulse.tell(REGISTER)  # whoever cancels from now on comes too late
         folder = self._models / name
         shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
         checkpoint_folder.replace(folder)
-        shutil.rmtree(work, ignore_errors=True)
         scores: dict[str, float] = {"pairs": verdict.pairs}
         if verdict.candidate_score is not None:
             scores[verdict.candidate_score.name] = verdict.candidate_score.value
@@ -128,7 +145,7 @@ class Retraining:
                 checkpoint=folder,
                 project_id=self._project_id,
                 parent=champion.name if champion else None,
-                manifest=pairs,
+                manifest=pairs.manifest,
                 snapshot=self._retrain.snapshot,
                 verdict=verdict.to_json(),
                 scores=scores,
@@ -142,6 +159,7 @@ class Retraining:
         from training.incremental import learn_on
 
         def tell(progress: Progress) -> None:
+            self._images_at_once = progress.images_at_once
             self._pulse.tell(**vars(progress))
 
         common: dict[str, Any] = {
@@ -157,6 +175,7 @@ class Retraining:
                 out,
                 replay=self._settings.replay,
                 seed=self._retrain.snapshot,
+                rehearsing=lambda done, total: self._pulse.tell("rehearse", step=done, steps=total),
                 blending=lambda done, total: self._pulse.tell("blend", step=done, steps=total),
                 **common,
             )
@@ -189,10 +208,14 @@ class Retraining:
             return f"{candidate.name} passed but is not promoted: {error}"
         return f"{candidate.name} is promoted: {basis}."
 
+    def _remark(self) -> str:
+        if self._images_at_once is None:
+            return ""
+        return f" Memory sufficed for {self._images_at_once} images at once only, so batches were trained in parts."
+
 
 def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:
-    """A training from the start on so many images; a small set is gone through more often."""
-    config = TrainingConfig.photos(encoder, "none" if encoder == "small_cnn" and weights == "imagenet" else weights)
-    batch = min(config.batch_size, max(8, images // 8))
-    epochs = min(100, max(config.epochs, FIRST_MODEL_STEPS // math.ceil(images / batch)))
-    return TrainingConfig.photos(config.encoder.name, config.encoder.weights, epochs=epochs, batch_size=batch)
+    """A training from the start on so many images: few of them in smaller batches."""
+    weights = "none" if encoder == "small_cnn" and weights == "imagenet" else weights
+    config = TrainingConfig.photos(encoder, weights)
+    return replace(config, batch_size=min(config.batch_size, max(8, images // 8)))

@@ -13,7 +13,10 @@ from backend.corrections import retrain_due
 from backend.database import Database, now
 from backend.tables import corrections, events, projects, retrains
 
-QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+ENDED = (DONE, FAILED, CANCELLED)
+REGISTER = "register"
+"""The phase of a retrain that comes too late to cancel it: its version is being registered and perhaps promoted."""
 STALE_SECONDS = 30.0
 """A running retrain that has not been heard of for so long is taken to have died."""
 MAX_DEATHS = 5
@@ -60,6 +63,11 @@ class Retrain:
         """Whether a worker may begin it now."""
         return self.state == QUEUED and (self.due_at is None or self.due_at <= now())
 
+    @property
+    def registers(self) -> bool:
+        """Whether its process is about to end it with a version."""
+        return self.state == RUNNING and self.progress.get("phase") == REGISTER and not self.stale()
+
     def stale(self, after_seconds: float = STALE_SECONDS) -> bool:
         """Whether it runs by name only: its process has not been heard of for `after_seconds`."""
         heard = self.heartbeat_at or self.requested_at
@@ -74,7 +82,7 @@ class Retrains(Database):
 
         One is due after `every` new usable corrections, or with the first one when a person asked. Asking is remembered
         until a retrain begins, so that asking while one runs, or before the first correction has arrived, is not lost.
-        After a failed retrain only asking counts what it had; by itself the next begins after `every` newer ones.
+        After a failed or cancelled one only asking counts what it had; by itself the next begins after `every` newer.
         """
         if not asked:
             with self.reading() as connection:  # nothing to write, as for most webhooks while one runs
@@ -86,7 +94,7 @@ class Retrains(Database):
             asked = asked or bool(connection.scalar(sa.select(projects.c.training_asked).where(_is(project_id))))
             if active is None:
                 since_done = new_corrections(connection, project_id)
-                since_ended = new_corrections(connection, project_id, states=(DONE, FAILED))
+                since_ended = new_corrections(connection, project_id, states=ENDED)
                 if retrain_due(since_ended, every, asked=False) or (asked and retrain_due(since_done, every, asked)):
                     active, asked = _create(connection, project_id), False
             connection.execute(
@@ -95,6 +103,23 @@ class Retrains(Database):
                 .values(training_asked=asked)
             )
         return active
+
+    def cancel_retrain(self, project_id: int) -> Retrain | None:
+        """End the active retrain of the project; None when none is active, or it is too late (REGISTER).
+
+        Its process may write no more and notices that at its next beat. It counts as having had all corrections of this
+        moment, and who asked for training before has changed their mind: the next does not begin by itself at once.
+        """
+        if not any(retrain.active for retrain in self.retrains(project_id, limit=1)):
+            return None  # and no row is made of a project that is not known
+        with self.writing(project_id) as connection:
+            active = _newest(connection, project_id, _ACTIVE)
+            if active is None or active.registers:
+                return None
+            ended = {"state": CANCELLED, "outcome": "It was cancelled.", "ended_at": now()}
+            _change(connection, active.id, **ended, cutoff_seq=_newest_seq(connection, project_id))
+            connection.execute(projects.update().where(_is(project_id)).values(training_asked=False))
+            return _get(connection, active.id)
 
     def get_retrain(self, retrain_id: int) -> Retrain | None:
         with self.reading() as connection:
@@ -165,7 +190,7 @@ class Retrains(Database):
             return _get(connection, retrain_id)
 
     def heartbeat(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
-        """Say that attempt is alive and how far it is. False: it has been superseded and must stop."""
+        """Say that attempt is alive and how far it is. False: it has been superseded or cancelled, and must stop."""
         return self._write_attempt(retrain_id, attempt, durable=False, heartbeat_at=now(), progress=progress)
 
     def release_retrain(self, retrain_id: int, attempt: int) -> bool:

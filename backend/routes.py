@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, request
 
 import labeling_config
+from backend import cancellation, progress
 from backend.captioner import Champions
 from backend.corrections import Draft
 from backend.errors import RequestError
@@ -66,6 +67,20 @@ def routes(backend: Backend) -> Blueprint:
     def serving() -> dict[str, Any]:
         """For `captioner status`: what is really in memory, by project; 0 stands for projects without their own."""
         return {"serving": backend.champions.assigned(), "refused": backend.champions.refused()}
+
+    @blueprint.get("/train-status")
+    def train_status() -> dict[str, Any]:
+        """How far the retrain of the project `?project=N` is, of every project without one named."""
+        return progress.report(backend.store, wire.project_of(request.args))
+
+    @blueprint.post("/cancel-training")
+    def cancel_training() -> dict[str, Any]:
+        project_id = wire.project_of(_json())
+        if project_id is None:
+            raise RequestError('The request names no project to cancel the retrain of: send {"project": <number>}.')
+        retrain = cancellation.cancel(backend.store, backend.queue, project_id)
+        told = cancellation.sentence(project_id, retrain)
+        return {"cancelled": retrain and f"retrain-{retrain.snapshot}", "message": told}
 
     return blueprint
 

@@ -13,6 +13,7 @@ from backend.database import now
 from backend.errors import QueueError
 from backend.queue import Queue
 from backend.reconciliations import Reconciled
+from backend.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, Refreshed
 from backend.registry import DEFAULT, ModelVersion, Registry
 from backend.retrains import Retrain
 from backend.settings import Settings
@@ -84,6 +85,7 @@ def _project(
         "retrain_in": max(settings.retrain_every - counts.untried, 0),
         "retrains": [_retrain(retrain) for retrain in retrains],
         "compared": _compared(store.reconciled(project_id)),
+        "drafting": _drafting(store.refreshed(project_id)),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
     }
 
@@ -111,6 +113,7 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
     if last:
         yield f"  last retrain {last['state']}: {last['outcome']}"
     yield from _compared_lines(project["compared"])
+    yield from _drafting_lines(project["drafting"])
     if project["failures"]:
         yield f"  no draft     {project['failures']} tasks, lately:"
         for failure in project["last_failures"]:
@@ -146,6 +149,38 @@ def _compared_lines(compared: Mapping[str, Any]) -> Iterable[str]:
         )
     if compared["failure"]:
         yield f"  not compared {compared['failure']}"
+
+
+def _drafting(state: Refreshed) -> dict[str, Any]:
+    """Where drafts come from, and how far those of tasks nobody has labelled are the champion's."""
+    times = ("begun_at", "due_at")
+    names = ("mode", "wanted", "version", "state", "stopped", "looked", "total", "stored", "failed", "deleted")
+    found = {name: getattr(state, name) for name in (*names, "in_hand", "requests", "seconds", "failure")}
+    return found | {name: str(getattr(state, name)) if getattr(state, name) else None for name in times}
+
+
+_MODES = {LIVE: "Label Studio asks for them live", STORED: "Label Studio shows stored ones"}
+
+
+def _drafting_lines(drafting: Mapping[str, Any]) -> Iterable[str]:
+    if drafting["version"] is None and drafting["wanted"] is None:
+        return
+    mode = _MODES.get(drafting["mode"], "")
+    wanted = ", and shows stored ones once they are all there" if drafting["wanted"] == STORED else ""
+    yield f"  drafts       {mode}{wanted}"
+    work = f"{drafting['stored']} stored anew by {drafting['version']}"
+    work += f", {drafting['failed']} could not be drafted" if drafting["failed"] else ""
+    if drafting["state"] == DRAFTING:
+        work = f"{drafting['looked']} of {drafting['total']} tasks looked at, {work}"
+    else:
+        work += f", {drafting['deleted']} old ones deleted"
+        work += f", {drafting['in_hand']} tasks left to who is at them" if drafting["in_hand"] else ""
+        if drafting["state"] not in {DONE, TIDYING}:
+            work += f"; old ones are deleted at {drafting['due_at']:.16}"
+    stopped = "stopped (`captioner refresh` goes on): " if drafting["stopped"] else ""
+    yield f"  refresh      {stopped}{work} ({drafting['requests']} requests, {drafting['seconds']:.1f} s)"
+    if drafting["failure"]:
+        yield f"  not drafted  {drafting['failure']}"
 
 
 def _ago(seconds: float) -> str:

@@ -14,7 +14,8 @@ from backend.corrections import Correction, Draft, DraftFailure, Event, Task
 from backend.database import chunks, now
 from backend.reconciliations import Reconciliations
 from backend.recording import Receipt, drafts_of, record
-from backend.retrains import DONE, FAILED, Retrains, new_corrections
+from backend.refreshes import Refreshes
+from backend.retrains import ENDED, Retrains, new_corrections
 from backend.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
 
 
@@ -60,6 +61,14 @@ class StoredCorrection(Correction):
 
 
 @dataclass(frozen=True)
+class Revision(StoredCorrection):
+    """A correction as it once was; `newest` as it is now, if it has not been `deleted`."""
+
+    deleted: bool = False
+    newest: bool = False
+
+
+@dataclass(frozen=True)
 class Counts:
     """How far a project is. `new` usable corrections have not been learnt from, `untried` ones came after the last
     retrain, a failed one included; `kept` ones equal their draft."""
@@ -74,7 +83,7 @@ class Counts:
     untried: int
 
 
-class Store(Retrains, Reconciliations):
+class Store(Retrains, Reconciliations, Refreshes):
     """Reads and writes; every write is committed when the method returns, and is safe from any thread or process."""
 
     def save_project(
@@ -148,6 +157,26 @@ class Store(Retrains, Reconciliations):
             rows = connection.execute(query.order_by(table.c.annotation_id)).mappings().all()
         found = [_stored_correction(dict(row)) for row in rows]
         return [each for each in found if each.usable] if usable else found
+
+    def revisions(self, project_id: int) -> list[Revision]:
+        """All that its annotations ever said, by annotation id, the oldest first; skipped and deleted ones too."""
+        table = correction_revisions
+        task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
+        image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
+        query = sa.select(table, image).join_from(table, tasks, task, isouter=True)
+        query = query.where(table.c.project_id == project_id).order_by(table.c.annotation_id, table.c.id)
+        with self.reading() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        newest = {row["annotation_id"]: row["id"] for row in rows}
+        return [
+            Revision(
+                **vars(_stored_correction(row)),
+                deleted=row["deleted"],
+                newest=row["id"] == newest[row["annotation_id"]],
+            )
+            for row in rows
+            if row["updated_at"] is not None  # or it was deleted before anything was heard of it
+        ]
 
     def add_image_hashes(self, project_id: int, hashes: Mapping[str, str]) -> None:
         """Note what image references of the project are of, by SHA-256, on corrections that do not know it yet."""
@@ -224,7 +253,7 @@ class Store(Retrains, Reconciliations):
                 skipped=count(corrections, ~corrections.c.deleted, ~corrections.c.usable),
                 kept=sum(row.texts == [row.draft_text] for row in connection.execute(kept)),
                 new=new_corrections(connection, project_id),
-                untried=new_corrections(connection, project_id, states=(DONE, FAILED)),
+                untried=new_corrections(connection, project_id, states=ENDED),
             )
 
 

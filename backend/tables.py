@@ -90,6 +90,35 @@ reconciliations = sa.Table(
     sa.Column("failure", sa.Text),
 )
 
+# How far the drafts of a project's unlabelled tasks are those of a version: see backend/refreshes.py. `part` counts
+# jobs and commands, and only the newest may write.
+refreshes = sa.Table(
+    "refreshes",
+    metadata,
+    sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("mode", sa.String(16)),
+    sa.Column("wanted", sa.String(16)),
+    sa.Column("version", sa.String(255)),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("stopped", sa.Boolean, nullable=False),
+    sa.Column("of_version", sa.String(255)),
+    sa.Column("after_task", sa.BigInteger, nullable=False),
+    sa.Column("looked_to", sa.BigInteger, nullable=False),
+    sa.Column("looked", sa.Integer, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("stored", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("deleted", sa.Integer, nullable=False),
+    sa.Column("in_hand", sa.Integer, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("begun_at", Time),
+    sa.Column("due_at", Time),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("beat_at", Time),
+    sa.Column("failure", sa.Text),
+)
+
 
 def _revision_columns() -> list[sa.Column]:
     """What one revision of an annotation says; `draft_*` is the draft it started from, where one had been served.

@@ -98,12 +98,23 @@ class Watcher:
             due = tried + timedelta(seconds=settings.reconcile_seconds) if tried else now()
             self._rooms.queue.schedule_reconcile(project.id, due)
 
+    def refresh(self) -> None:
+        """Have drafts made anew where another version has come to serve, and gone on with where they are not done."""
+        settings, store = self._rooms.settings, self._rooms.store
+        if not settings.label_studio_url or not settings.label_studio_api_key:
+            return
+        for project in store.projects():
+            champion, state = self._rooms.registry.champion(project.id), store.refreshed(project.id)
+            if state.is_due(champion.name if champion else None, store.newest_task(project.id)):
+                self._rooms.queue.enqueue_refresh(project.id, state.part + 1)
+
     def _run(self) -> None:
         swept = scheduled = float("-inf")
         while not self._stopping.wait(LOOK_SECONDS):
             self._try("look for champions", self.look)
             if time.monotonic() - swept >= SWEEP_SECONDS:
                 self._try("queue pending work", self.sweep)
+                self._try("have drafts made anew", self.refresh)
                 swept = time.monotonic()
             if time.monotonic() - scheduled >= SCHEDULE_SECONDS:
                 self._try("schedule comparisons with Label Studio", self.schedule)

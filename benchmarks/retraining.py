@@ -94,7 +94,9 @@ def run(
     for images in sizes:
         listed = manifest.save(base[:images], out / f"base-{images}.jsonl")
         rows_of_base = [*base[:images], *others]  # the default recipe judges each epoch by development images
-        champion = train(rows_of_base, out / f"champion-{images}", replace(config, epochs=epochs), cache_dir=cache)
+        champion = train(
+            rows_of_base, out / f"champion-{images}", replace(config, epochs=epochs, least_steps=0), cache_dir=cache
+        )
         history = checkpoint.read_info(champion)["extra"]["history"]
         full_seconds = statistics.mean(entry["seconds"] for entry in history) * config.epochs
         champions[images] = (champion, listed)

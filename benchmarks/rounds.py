@@ -6,7 +6,7 @@ A base of Flickr8k training images with five captions each, then rounds of other
 images are split by content: half judge at the gate, half report. After the third round comes a poisoned one, its
 captions shuffled between its images. As the backend does, what a rejected round brought is left out of the later ones,
 and what a held one brought is learnt again with the next. At the end the champion stands beside a captioner trained
-anew on all that was learnt.
+anew on the base and all clean rounds, learnt or not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from training.manifest import Row
 POISONED_AFTER = 3
 CHOOSING_SHARE = 0.1
 MEANINGS = {
-    "final_over_anew": "CIDEr-D of the last champion over that of one trained anew on the same pairs (target: 0.95)",
+    "final_over_anew": "CIDEr-D of the last champion over that of one trained anew on all pairs (target: 0.95)",
     "final_cider_d": "of the last champion, on the reporting half",
     "anew_cider_d": "of the one trained anew",
     "base_cider_d": "of the first champion",
@@ -117,6 +117,7 @@ def run(
 
     learnt: list[Row] = []
     waiting: list[Row] = []  # of rounds that were held
+    clean: list[Row] = []
     done: list[Round] = []
     names = [str(number) for number in range(1, rounds + 1)]
     names.insert(POISONED_AFTER, "poisoned")
@@ -129,6 +130,8 @@ def run(
             captions = [row.references for row in corrected]
             order = chance.permutation(len(corrected))
             corrected = [replace(row, references=captions[other]) for row, other in zip(corrected, order, strict=True)]
+        else:
+            clean += corrected
         new = [*waiting, *corrected]
         begun = time.monotonic()
         lessons = _lessons(new, learnt, known)
@@ -146,19 +149,19 @@ def run(
         print(done[-1].line(), flush=True)
 
     begun = time.monotonic()
-    anew = train([*known, *learnt], out / "anew", config, cache_dir=cache)
+    anew = train([*known, *clean], out / "anew", config, cache_dir=cache)
     anew_seconds = time.monotonic() - begun
     final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
     print(f"{'anew'.ljust(10)}{'':8}{fresh:9.1f}{'':16}{anew_seconds:9.0f}")
-    clean = [each for each in done if each.name != "poisoned"]
+    honest = [each for each in done if each.name != "poisoned"]
     return {
         "final_over_anew": final / max(fresh, 1e-9),
         "final_cider_d": final,
         "anew_cider_d": fresh,
         "base_cider_d": first[1],
-        "promoted": sum(each.verdict.promotes for each in clean),
+        "promoted": sum(each.verdict.promotes for each in honest),
         "poisoned_promoted": sum(each.verdict.promotes for each in done if each.name == "poisoned"),
-        "clean_after_poison_promoted": float(clean[POISONED_AFTER].verdict.promotes),
+        "clean_after_poison_promoted": float(honest[POISONED_AFTER].verdict.promotes),
         "retrain_seconds": max(each.seconds for each in done),
         "anew_seconds": anew_seconds,
     }

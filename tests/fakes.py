@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from training.errors import DataError
 
@@ -107,3 +108,15 @@ class Model:
             else Hypothesis(f"{self.name} on {image.name}", 0.5)
             for image in images
         ]
+
+
+def scarce(work: Callable[..., Any], most: int) -> Callable[..., Any]:
+    """A method that runs out of memory over more than so many items in its first argument."""
+    import torch
+
+    def limited(self: Any, items: Any, *others: Any, **options: Any) -> Any:
+        if len(items) > most:
+            raise torch.OutOfMemoryError(f"CUDA out of memory over {len(items)} items.")
+        return work(self, items, *others, **options)
+
+    return limited

@@ -27,11 +27,13 @@ ONLY = [
             "backend/store.py",
             "backend/recording.py",
             "backend/reconciliations.py",
+            "backend/refreshes.py",
             "backend/retrains.py",
             "backend/registry.py",
         ),
     ),
     ({"gunicorn"}, ("backend/server.py",)),
+    ({"fsspec"}, ("backend/image_store.py",)),
     ({"label_studio_ml"}, ("backend/model.py",)),
 ]
 PURE = (

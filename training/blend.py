@@ -48,6 +48,7 @@ def best_blend(
 ) -> tuple[Captioner, float]:
     """The blend with the highest BLEU-4 on `rows`, and its share; of equals the one that learnt most.
 
+    `progress` is told how many of the captions by which it is chosen there are.
     `rows` are neither trained on nor the ones that judge. With fewer than FEWEST_ROWS it is `after` itself.
     """
     if len(rows) < FEWEST_ROWS:
@@ -56,9 +57,12 @@ def best_blend(
     found: list[tuple[float, float, Captioner]] = []
     for number, share in enumerate(SHARES):
         captioner = blend(before, after, share)
-        told = hypotheses(captioner, rows, after.decoding.quick(), cache_dir)
+
+        def tell(done: int, total: int, before: int = number) -> None:
+            if progress:
+                progress(before * total + done, len(SHARES) * total)
+
+        told = hypotheses(captioner, rows, after.decoding.quick(), cache_dir, tell)
         found.append((metrics.bleu([item.text for item in told], references).value, share, captioner))
-        if progress:
-            progress(number + 1, len(SHARES))
     _, share, captioner = max(found, key=lambda item: item[:2])
     return captioner, share

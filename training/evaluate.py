@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from training import gate
+from training import gate, memory
 from training.config import DecodingConfig
 from training.decoding import Hypothesis
 from training.features import Inputs
@@ -26,14 +26,22 @@ def hypotheses(
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Hypothesis]:
-    """A caption for each row, in order; an empty one for an image that cannot be read, so that all stay aligned."""
-    inputs = Inputs(captioner, rows, cache_dir)
+    """A caption for each row, in order; an empty one for an image that cannot be read, so that all stay aligned.
+
+    `progress` is told how many images of how many are captioned, also while they are only being read.
+    """
+
+    def reading(done: int, missing: int) -> None:
+        if progress:
+            progress(0, len(rows))
+
+    inputs = Inputs(captioner, rows, cache_dir, reading)
     hashes = list(dict.fromkeys(row.sha256 for row in inputs.rows))
     told: dict[str, Hypothesis] = {}
     for first in range(0, len(hashes), BATCH):
         batch = hashes[first : first + BATCH]
         with torch.inference_mode():
-            grid = inputs.grid(batch)
+            grid = torch.cat(memory.halved(inputs.grid, batch))
         told.update(zip(batch, captioner.tell(grid, decoding), strict=True))
         if progress:
             progress(min(first + BATCH, len(hashes)), len(hashes))

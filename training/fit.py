@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from training import checkpoint, encoder, manifest, parallel
+from training import checkpoint, encoder, manifest, memory, parallel
 from training.config import TrainingConfig
 from training.device import choose, training_threads
 from training.diary import Diary
@@ -29,7 +29,8 @@ class Progress:
     """Where a training stands: `phase` is "prepare" (steps are images), or "frozen", "train" or "reward" (steps are
     batches of one epoch).
 
-    `loss` is the epoch's mean so far in nats a word, None while preparing; `seconds` since the start.
+    `loss` is the epoch's mean so far in nats a word, None while preparing; `seconds` since the start. Where memory did
+    not suffice for whole batches, `images_at_once` is what it suffices for.
     """
 
     phase: str
@@ -39,6 +40,7 @@ class Progress:
     steps: int
     loss: float | None
     seconds: float
+    images_at_once: int | None = None
 
 
 def train(
@@ -63,8 +65,9 @@ def train(
 
     The same rows, config and machine give the same result, also when the training was killed and is called again: it
     goes on from the last epoch that was written down, which is at most twice a minute. Under `torchrun` its processes
-    share every batch. An exception raised by `progress` ends the training and leaves nothing at `out`. Raises
-    DataError, ConfigError, WeightsError or CheckpointError.
+    share every batch. Where a device's memory does not suffice for a batch, it goes through it in parts. An exception
+    raised by `progress` ends the training and leaves nothing at `out`. Raises DataError, ConfigError, WeightsError or
+    CheckpointError, or TrainingError where memory does not suffice at all.
     """
     config.validate()
     began = time.monotonic()
@@ -72,12 +75,14 @@ def train(
     captions = [text for row in rows if row.split == manifest.TRAIN for text in row.references]
     if not captions:
         raise DataError("There is nothing to train on: no row of split 'train' has a caption.")
+    config = config.for_images(sum(row.split == manifest.TRAIN for row in rows))
 
     def tell(phase: str, epoch: int, epochs: int, step: int, steps: int, loss: float | None) -> None:
         if progress:
-            progress(Progress(phase, epoch, epochs, step, steps, loss, time.monotonic() - began))
+            seconds = time.monotonic() - began
+            progress(Progress(phase, epoch, epochs, step, steps, loss, seconds, loop.portion.lowered))
 
-    with parallel.group(device) as (group, own_device):
+    with memory.told_of(), parallel.group(device) as (group, own_device):
         torch.manual_seed(config.seed)
         captioner = _learner(captions, config, start_from).to(choose(own_device))
         captioner.style = style or Style.of(captions)
@@ -94,6 +99,7 @@ def train(
             "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},
             "data": manifest.content_hash(rows),
             "images": loop.images,
+            "images_at_once": loop.portion.images,
             "dev_loss": min((entry["dev_loss"] for entry in history if "dev_loss" in entry), default=None),
             "history": history,
             "seconds": round(time.monotonic() - began, 1),

@@ -56,20 +56,21 @@ def learn_on(
     cache_dir: Path,
     device: str = "auto",
     config: TrainingConfig | None = None,
+    rehearsing: Callable[[int, int], None] | None = None,
     blending: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Path:
     """A checkpoint at `out`: that at `champion`, which has learnt the new rows and `replay` rehearsed ones for each.
 
-    With `own_words` the base is rehearsed in the champion's words. `seed` decides which rows are rehearsed. `options`
-    go to `fit.train`, `blending` is told how many of the blends have been tried. Raises TrainingError where there is
-    nothing new, else as `fit.train` does.
+    With `own_words` the base is rehearsed in the champion's words; `rehearsing` is told how many of them there are.
+    `seed` decides which rows are rehearsed. `options` go to `fit.train`, `blending` to `best_blend`. Raises
+    TrainingError where there is nothing new, else as `fit.train` does.
     """
     if not lessons.new:
         raise TrainingError("There is nothing new to learn: no row that the champion has not learnt already.")
     known, base = _rehearsed(lessons, replay, seed)
     if own_words:
-        base = _in_its_words(base, champion, cache_dir, device)
+        base = _in_its_words(base, champion, cache_dir, device, rehearsing)
     rows = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *known, *base)]
     options = {"style": Style.of([text for row in (*lessons.new, *known) for text in row.references]), **options}
     config = config or TrainingConfig.retraining(checkpoint.encoder_of(champion))
@@ -99,10 +100,16 @@ def _some(rows: Any, most: int, seed: str) -> list[Row]:
     return ordered if len(ordered) <= most else random.Random(seed).sample(ordered, most)
 
 
-def _in_its_words(rows: Sequence[Row], champion: Path, cache_dir: Path, device: str) -> list[Row]:
+def _in_its_words(
+    rows: Sequence[Row],
+    champion: Path,
+    cache_dir: Path,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> list[Row]:
     """The rows with the champion's captions in place of the human ones."""
     if not rows:
         return []
     captioner = checkpoint.load(champion, device)
-    told = hypotheses(captioner, rows, captioner.decoding.quick(), cache_dir)
+    told = hypotheses(captioner, rows, captioner.decoding.quick(), cache_dir, progress)
     return [replace(row, references=(item.text,)) for row, item in zip(rows, told, strict=True) if item.text]

@@ -24,6 +24,16 @@ class Lesson:
     drawn: torch.Tensor | None = None
     advantages: torch.Tensor | None = None
 
+    @property
+    def weighs(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The weights of its losses, known before they are; None for one that is not asked."""
+        human, drawn = None, None
+        if self.words is not None and self.weights is not None:
+            human = losses.human_weight(self.words, self.weights)
+        if self.drawn is not None:
+            drawn = losses.drawn_weight(self.drawn)
+        return human, drawn
+
 
 class Learner(nn.Module):
     """`stored` images or grids and a lesson to its losses: of human captions, of drawn ones; None where not asked."""

@@ -16,6 +16,7 @@ from training.errors import DataError
 from training.features import Inputs
 from training.judging import CHOSEN_BY, Judge
 from training.manifest import Row
+from training.memory import Portion
 from training.model import Captioner
 from training.parallel import Group
 from training.resume import Resume, Standing, Weights
@@ -37,6 +38,7 @@ class Loop:
         self._captioner, self._rows, self._config = captioner, rows, config
         self._cache_dir, self._group = cache_dir, group
         self.images = 0  # that could be learned from
+        self.portion = Portion(config.batch_size)
 
     def run(self, tell: Tell, diary: Diary, resume: Resume) -> list[dict[str, Any]]:
         """Leave the captioner with the best weights that were found; an entry an epoch says how it went."""
@@ -72,7 +74,7 @@ class Loop:
         by = "cider_d" if stage.is_rewarded else config.choose_by
         if standing.stage and not standing.epoch:  # has to be better than what came before
             standing.consider(judge.scores(by), CHOSEN_BY[by], self._weights)
-        run = StageRun(standing.stage, stage, captioner, inputs, learned, config, self._group)
+        run = StageRun(standing.stage, stage, captioner, inputs, learned, config, self._group, self.portion)
         if standing.epoch:
             run.load_state(standing.run)
 

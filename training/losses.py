@@ -45,6 +45,17 @@ def likelihood(
     return total, weight.sum()
 
 
+def human_weight(words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The sum of weights that `likelihood` of the same captions returns, before anything is computed."""
+    after = words[:, :, 1:]  # (B, K, T)
+    return (weights[:, None, None] * ((after != PAD) & (after != UNKNOWN))).sum()
+
+
+def drawn_weight(words: torch.Tensor) -> torch.Tensor:
+    """The same of `regret`."""
+    return (words[:, :, 1:] != PAD).sum()
+
+
 def regret(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor, advantages: torch.Tensor) -> Loss:
     """The policy gradient (Williams, 1992) of captions drawn from the captioner: `words` (B, K, T) from START, and how
     much better than the image's others each was, `advantages` (B, K)."""

@@ -35,8 +35,12 @@ class Row:
     subset: str = ""
 
 
-def load(path: Path) -> list[Row]:
-    """Rows of the manifest at `path`. Raises DataError naming the file and line that is wrong."""
+def load(path: Path, hashes: bool = True) -> list[Row]:
+    """Rows of the manifest at `path`. Raises DataError naming the file and line that is wrong.
+
+    Images without a SHA-256 are read for it, but for those who look at all images themselves: without `hashes` theirs
+    stays empty.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would split captions as well
     except (OSError, UnicodeDecodeError) as error:
@@ -53,7 +57,7 @@ def load(path: Path) -> list[Row]:
             rows.append(
                 Row(
                     image=path.parent / row["image"],
-                    sha256=row.get("sha256") or hash_file(path.parent / row["image"]),
+                    sha256=row.get("sha256") or (hash_file(path.parent / row["image"]) if hashes else ""),
                     references=tuple(references),
                     split=row.get("split", TRAIN),
                     weight=float(row.get("weight", 1.0)),

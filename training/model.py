@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from training import decoder as decoders
-from training import transforms
+from training import memory, transforms
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.consensus import by_consensus
-from training.decoding import Hypothesis, beam_search
+from training.decoding import Found, Hypothesis, beam_search
 from training.device import autocast
 from training.encoder import Encoder
 from training.errors import DataError
@@ -82,7 +82,7 @@ class Captioner(nn.Module):
         while batch := list(islice(loaded, BATCH)):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
             with torch.inference_mode():
-                grid = self.encode(np.stack(readable)) if readable else None
+                grid = torch.cat(memory.halved(self.encode, np.stack(readable))) if readable else None
             told: Iterator[Hypothesis] = iter(self.tell(grid, decoding) if grid is not None else ())
             captions += [next(told) if isinstance(item, np.ndarray) else item for item in batch]
         return captions
@@ -94,17 +94,24 @@ class Captioner(nn.Module):
     def tell_several(
         self, grid: torch.Tensor, number: int, decoding: DecodingConfig | None = None
     ) -> list[list[Hypothesis]]:
-        """Up to `number` captions for each encoded image of `grid` (B, P, C), best first, in the annotators' style."""
+        """Up to `number` captions for each encoded image of `grid` (B, P, C), best first, in the annotators' style.
+
+        Where a device's memory does not suffice for all at once they are parted; TrainingError when not for one.
+        """
         self.eval()
         decoding = decoding or self.decoding
         grid, never = grid.to(self.device, torch.float32), (PAD, START, UNKNOWN)
-        if decoding.top_p:
-            found = sample(self.decoder, grid, decoding, never, number)
-        else:
+
+        def search(part: torch.Tensor) -> list[list[Found]]:
+            if decoding.top_p:
+                return sample(self.decoder, part, decoding, never, number)
             keep = max(number, decoding.beam) if decoding.consensus else number
-            found = beam_search(self.decoder, grid, decoding, start=START, end=END, never=never, keep=keep)
+            found = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
             if decoding.consensus:
                 found = [by_consensus(several, decoding.length_penalty)[:number] for several in found]
+            return found
+
+        found = [several for part in memory.halved(search, grid) for several in part]
         return [
             [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
             for several in found

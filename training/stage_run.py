@@ -19,6 +19,7 @@ from training.features import Inputs
 from training.learner import Learner, Lesson
 from training.losses import LEAST
 from training.manifest import Row
+from training.memory import Portion
 from training.model import Captioner
 from training.optimisation import Average, optimiser, rate
 from training.parallel import Group
@@ -29,7 +30,10 @@ from training.vocabulary import PAD, START, UNKNOWN
 
 
 class StageRun:
-    """A stage on the rows it learns from; its number decides, with the seed, what chance brings."""
+    """A stage on the rows it learns from; its number decides, with the seed, what chance brings.
+
+    `portion` is lowered where memory does not suffice for whole batches.
+    """
 
     def __init__(
         self,
@@ -40,9 +44,11 @@ class StageRun:
         rows: Sequence[Row],
         config: TrainingConfig,
         group: Group,
+        portion: Portion | None = None,
     ) -> None:
         self._number, self._stage, self._captioner = number, stage, captioner
         self._inputs, self._rows, self._config, self._group = inputs, rows, config, group
+        self._portion = portion or Portion(config.batch_size)
         self._steps = math.ceil(len(rows) / config.batch_size)
         own = config.self_critical.dropout if stage.is_rewarded else None
         captioner.decoder.dropout.p = config.dropout if own is None else own
@@ -94,41 +100,79 @@ class StageRun:
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on but for the captioner's weights."""
         average = self._average.state() if self._average is not None else None
-        return {"descent": self._descent.state_dict(), "schedule": self._schedule.state_dict(), "average": average}
+        return {
+            "descent": self._descent.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "average": average,
+            "images_at_once": self._portion.images,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._descent.load_state_dict(state["descent"])
         self._schedule.load_state_dict(state["schedule"])
         if self._average is not None:
             self._average.load_state(state["average"])
+        self._portion.images = state.get("images_at_once", self._portion.whole)
 
     def _step(self, whole: Batch, own_words: float) -> tuple[float, float]:
         """One step of descent; the sum of the losses and of the weights of all processes."""
         batch = whole.part(self._group.rank, self._group.size)
-        stored = self._inputs.stored(batch.hashes)
-        if self._rewards is None:
-            lesson, share = Lesson(batch.words, batch.weights, own_words), 1.0
-        else:
-            lesson, share = self._own(batch, stored, self._rewards), self._config.self_critical.likelihood_share
-        likelihood, regret = self._learner(stored, lesson)
-        objective = torch.zeros((), device=self._captioner.device)
-        told = (0.0, 0.0)
-        for part, weight_of_part in ((likelihood, share), (regret, 1.0 - share)):
-            if part is None:
-                continue
-            total, weight = part
-            everyone = self._group.total(weight).clamp(min=LEAST)
-            # gradients are averaged over processes, but the loss is a mean over the words of all
-            objective = objective + weight_of_part * total * self._group.size / everyone
-            told = (self._group.total(total.detach()).item(), everyone.item())
-        self._descent.zero_grad(set_to_none=True)
-        objective.backward()
+        told = None
+        while told is None:
+            told = self._gradients(batch, own_words)
         nn.utils.clip_grad_norm_(self._captioner.parameters(), self._config.clip)
         self._descent.step()
         self._schedule.step()
         if self._average is not None:
             self._average.update(self._captioner)
         return told
+
+    def _gradients(self, batch: Batch, own_words: float) -> tuple[float, float] | None:
+        """Gradients of the loss of a batch, and its sum and weight in all processes; None where memory ran out, and the
+        same is to be tried again with fewer images at once."""
+        earned = len(self._earned)
+        self._descent.zero_grad(set_to_none=True)
+        try:
+            return self._in_parts(batch, own_words)
+        except torch.OutOfMemoryError:
+            if self._group.size > 1:
+                raise  # the others wait for this process, and cannot go back
+        del self._earned[earned:]
+        self._portion.halve()
+        return None
+
+    def _in_parts(self, batch: Batch, own_words: float) -> tuple[float, float]:
+        """The same, part after part; together they are what the whole batch at once would be."""
+        count = math.ceil(len(batch.hashes) / self._portion.images)
+        parts = [self._part(batch.part(number, count), own_words) for number in range(count)]
+        weights = [self._everyone([lesson.weighs[kind] for _, lesson in parts]) for kind in range(2)]
+        share = 1.0 if self._rewards is None else self._config.self_critical.likelihood_share
+        totals = [torch.zeros((), device=self._captioner.device) for _ in weights]
+        for stored, lesson in parts:
+            objective = torch.zeros((), device=self._captioner.device)
+            for kind, loss in enumerate(self._learner(stored, lesson)):
+                if loss is None:
+                    continue
+                # gradients are averaged over processes, but the loss is a mean over the words of all
+                objective = objective + (share, 1.0 - share)[kind] * loss[0] * self._group.size / weights[kind]
+                totals[kind] += loss[0].detach()
+            objective.backward()
+        told = int(self._rewards is not None)
+        return self._group.total(totals[told]).item(), weights[told].item()
+
+    def _everyone(self, weights: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """The sum of weights over all parts and processes; 1 where there are none."""
+        known = [weight for weight in weights if weight is not None]
+        if not known:
+            return torch.ones((), device=self._captioner.device)
+        return self._group.total(torch.stack(known).sum()).clamp(min=LEAST)
+
+    def _part(self, batch: Batch, own_words: float) -> tuple[torch.Tensor, Lesson]:
+        """What is shown of a batch, and what is learned from it."""
+        stored = self._inputs.stored(batch.hashes)
+        if self._rewards is None:
+            return stored, Lesson(batch.words, batch.weights, own_words)
+        return stored, self._own(batch, stored, self._rewards)
 
     def _own(self, batch: Batch, stored: torch.Tensor, rewards: Rewards) -> Lesson:
         """Captions drawn from the captioner and what they are worth; beside human ones where those have a share."""

@@ -99,17 +99,41 @@ class LabelStudio(Api):
         chosen = {"selectedItems": {"all": False, "included": list(task_ids)}}
         return self._tasks(project_id, FULL_TASKS, chosen, "tasks:id", fields="all")
 
+    def unlabelled(
+        self, project_id: int, after_task: int, size: int, *, version: str | None = None, several: bool = False
+    ) -> tuple[list[Any], int]:
+        """The next `size` tasks by id that nobody has annotated or skipped, with their predictions; and how many tasks
+        follow in all.
+
+        With `version` those with a prediction of it (or of a longer name), with `several` those with more than one.
+        """
+        items = [*_UNLABELLED, _item("id", "greater", "Number", after_task)]
+        items += [_item("predictions_model_versions", "contains", "List", [version])] if version else []
+        items += [_item("total_predictions", "greater", "Number", 1)] if several else []
+        page = self._page(project_id, size, _all_of(items), "tasks:id", fields="all")
+        return self._list(page.get("tasks"), "list of tasks"), int(page.get("total") or 0)
+
+    def drafted_by_people(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
+        """Those of at most `FULL_TASKS` tasks where somebody has begun an annotation and not submitted it."""
+        if not task_ids:
+            return set()
+        begun = _all_of([_item("draft_exists", "equal", "Boolean", True)])
+        chosen = {**begun, "selectedItems": {"all": False, "included": list(task_ids)}}
+        return {task["id"] for task in self._tasks(project_id, FULL_TASKS, chosen, "tasks:id")}
+
     def _tasks(self, project_id: int, size: int, chosen: Mapping[str, Any], order: str, **params: Any) -> list[Any]:
+        return self._list(self._page(project_id, size, chosen, order, **params).get("tasks"), "list of tasks")
+
+    def _page(self, project_id: int, size: int, chosen: Mapping[str, Any], order: str, **params: Any) -> dict[str, Any]:
         query = json.dumps({"ordering": [order], **chosen})
         # With `review` it asks no ML backend for predictions that are missing, as it may for a person who looks.
         fixed = {"project": project_id, "page_size": size, "review": "true", "resolve_uri": "false"}
         try:
-            answer = self.get("/api/tasks", query=query, **{"page": 1, **fixed, **params})
+            return self._object(self.get("/api/tasks", query=query, **{"page": 1, **fixed, **params}), "page")
         except LabelStudioRefusalError as error:
             if error.status == 404 and params.get("page", 1) > 1:  # beyond the last page
-                return []
+                return {"tasks": []}
             raise
-        return self._list(self._object(answer, "page").get("tasks"), "list of tasks")
 
     def open_task(self, task_id: int, project_id: int) -> dict[str, Any]:
         """The task as the Data Manager opens it: where it has no prediction yet, the ML backend is asked for one."""
@@ -159,6 +183,29 @@ class LabelStudio(Api):
         return self._object(
             self.post("/api/dm/actions", body, id="retrieve_tasks_predictions", project=project_id), "action"
         )
+
+    def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
+        """Store predictions `{"task": …, "result": […], "score": …, "model_version": …}`; how many were stored.
+
+        Those that do not fit the labelling config are not, without a word. One of a task that is gone has Label Studio
+        refuse them all. It counts the predictions of every task of the project each time.
+        """
+        if not predictions:
+            return 0
+        answer = self.post(f"/api/projects/{project_id}/import/predictions", list(predictions))
+        return int(self._object(answer, "import").get("created") or 0)
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete it; one that is gone already is no mistake."""
+        try:
+            self.delete(f"/api/predictions/{prediction_id}")
+        except LabelStudioRefusalError as error:
+            if error.status != 404:
+                raise
+
+    def model_versions(self, project_id: int) -> dict[str, int]:
+        """How many predictions of each version the project has."""
+        return self._object(self.get(f"/api/projects/{project_id}/model-versions"), "list of versions")
 
     # ML backends and webhooks
 
@@ -215,9 +262,19 @@ class LabelStudio(Api):
         raise LabelStudioError(f"Label Studio at {self.url} answered something else than a {noun}; is it version 1.23?")
 
 
+def _item(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+def _all_of(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"filters": {"conjunction": "and", "items": list(items)}}
+
+
 def _filter(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
-    item = {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
-    return {"filters": {"conjunction": "and", "items": [item]}}
+    return _all_of([_item(field, operator, kind, value)])
+
+
+_UNLABELLED = [_item(field, "equal", "Number", 0) for field in ("total_annotations", "cancelled_annotations")]
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[list[Path]]:

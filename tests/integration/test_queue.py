@@ -44,6 +44,19 @@ def test_a_retrain_is_queued_once_however_often_it_is_asked(queue: Queue, redis_
     assert queue.waiting() == 2
 
 
+def test_a_queued_retrain_is_taken_out_but_not_one_that_a_worker_has(queue: Queue, redis_url: str) -> None:
+    assert not queue.drop_retrain(RETRAIN), "nothing is queued"
+    queue.enqueue_retrain(RETRAIN)
+    assert queue.drop_retrain(RETRAIN)
+    assert queue.waiting() == 0
+    assert not redis.Redis.from_url(redis_url).exists("rq:job:retrain-1-12-1")
+    queue.enqueue_retrain(RETRAIN)
+    assert queue.waiting() == 1, "it may be asked for again at once"
+    redis.Redis.from_url(redis_url).lpop("rq:queue:captioner")
+    assert not queue.drop_retrain(RETRAIN)
+    assert job(redis_url, "retrain-1-12-1").func_name == "backend.jobs.retrain"
+
+
 def test_what_is_in_redis_is_json(queue: Queue, redis_url: str) -> None:
     queue.enqueue_retrain(RETRAIN)
     raw = redis.Redis.from_url(redis_url).hget("rq:job:retrain-1-12-1", "data")
@@ -101,7 +114,8 @@ def test_a_job_lost_between_the_queue_and_its_worker_is_queued_again(queue: Queu
 def test_redis_being_away_is_known_at_once(tmp_path: Path) -> None:
     queue = Queue(f"unix://{tmp_path}/nobody.sock")
     began = time.monotonic()
-    for attempt in (queue.ping, queue.waiting, queue.workers, lambda: queue.enqueue_retrain(RETRAIN)):
+    asked = (lambda: queue.enqueue_retrain(RETRAIN), lambda: queue.drop_retrain(RETRAIN))
+    for attempt in (queue.ping, queue.waiting, queue.workers, *asked):
         with pytest.raises(QueueError, match=r"^Redis cannot be reached .*; work stays in the database"):
             attempt()
     assert time.monotonic() - began < 1

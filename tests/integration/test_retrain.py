@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,15 +13,17 @@ import pytest
 import redis
 
 from backend import jobs
+from backend.cancellation import cancel
 from backend.corrections import Event
 from backend.database import now
 from backend.registry import DEFAULT
-from backend.retrains import DONE, FAILED, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING
+from backend.retrains import CANCELLED, DONE, FAILED, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING
 from tests.factories import correction, saved
-from tests.fakes import Answer
+from tests.fakes import Answer, scarce
 from tests.integration.conftest import Loop, wait_for
 from training import checkpoint, manifest
 from training.incremental import LEAST_REHEARSED
+from training.learner import Learner
 
 MakeLoop = Callable[..., Loop]
 
@@ -131,6 +134,59 @@ def test_a_worker_told_to_stop_gives_its_retrain_back(make_loop: MakeLoop) -> No
     assert loop.work().wait() == 0, "the next one need not wait for it to be given up"
     [retrain] = loop.store.retrains(1)
     assert (retrain.state, retrain.attempt, retrain.deaths) == (DONE, 2, 0)
+
+
+def test_a_cancelled_retrain_ends_within_seconds_and_leaves_nothing(make_loop: MakeLoop) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="12", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:12]])
+    worker = loop.work(epochs=10_000)
+    running = loop.wait_until_training(worker)
+    work = loop.settings.data_dir / "models" / f".{running.snapshot}.{running.id}.{running.attempt}"
+    work.mkdir(parents=True, exist_ok=True)  # as where it stands is written down in a long training
+    cancelled = cancel(loop.store, loop.queue, 1)
+    assert cancelled is not None
+    began = time.monotonic()
+    assert worker.wait(60) == 0
+    assert time.monotonic() - began < 20, "a beat, not an epoch of many"
+    [retrain] = loop.store.retrains(1)
+    assert (retrain.state, retrain.version, retrain.deaths) == (CANCELLED, None, 0)
+    assert models(loop) == []
+    assert [version.name for version in loop.registry.versions()] == ["starter"]
+    assert loop.registry.champions() == {DEFAULT: "starter"}
+
+    loop.watcher.sweep()
+    assert (len(loop.store.retrains(1)), loop.queue.waiting()) == (1, 0), "it does not begin again by itself"
+    assert loop.store.counts(1).new == 14
+    loop.correct(loop.pictures.new(held_out=False)[12:13], first=100)
+    loop.inbox.receive(Event("START_TRAINING", 1))
+    assert loop.work().wait() == 0
+    assert [(each.state, each.version) for each in loop.store.retrains(1)] == [(DONE, "p1-v1"), (CANCELLED, None)]
+    assert len(snapshot(loop)) == 15, "what was new then is learnt now"
+
+
+def test_a_queued_retrain_is_cancelled_in_redis_too(make_loop: MakeLoop) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="3")
+    loop.correct(loop.pictures.new(held_out=False)[:3])
+    assert loop.queue.waiting() == 1
+    assert cancel(loop.store, loop.queue, 1)
+    assert loop.queue.waiting() == 0
+    loop.inbox.receive(Event("START_TRAINING", 1))
+    assert loop.queue.waiting() == 1, "asked for again, it is queued at once"
+
+
+def test_a_retrain_that_runs_out_of_memory_goes_on_in_parts(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
+    loop.serve_starter()
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
+    monkeypatch.setattr(Learner, "forward", scarce(Learner.forward, most=4))
+    here(loop)
+    [retrain] = loop.store.retrains(1)
+    assert retrain.state == DONE
+    assert retrain.outcome is not None
+    assert retrain.outcome.endswith(" Memory sufficed for 4 images at once only, so batches were trained in parts.")
 
 
 def test_images_that_cannot_be_had_now_are_waited_for(
@@ -288,7 +344,7 @@ def test_a_process_that_died_after_registering_is_not_repeated(
 def test_a_first_model_is_trained_from_nothing_where_no_weights_can_be_had(
     make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("backend.retraining.FIRST_MODEL_STEPS", 20)
+    monkeypatch.setattr("training.config.training.LEAST_STEPS", 20)
     loop = make_loop(
         CAPTIONER_RETRAIN_EVERY="12",
         CAPTIONER_GATE_FLOOR="0",

@@ -61,7 +61,8 @@ def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig 
     else:
         encoder = values.get("encoder", {})
         name = encoder.get("name", EncoderConfig.name)
-        preset = TrainingConfig.photos(name, encoder.get("weights", "none" if name == "small_cnn" else "imagenet"))
+        weights = encoder.get("weights", "none" if name == "small_cnn" else "imagenet")
+        preset = TrainingConfig.photos(name, weights, **{key: values[key] for key in ("epochs",) if key in values})
     return TrainingConfig.from_json(merged(preset.to_json(), values))
 
 

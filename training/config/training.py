@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from training.config.captioner import SIDES, DecoderConfig, DecodingConfig, Enco
 
 LARGE_SIDE = 320
 """Pixels of the side of photographs for an encoder that is kept as it is."""
+LEAST_STEPS, MOST_EPOCHS = 600, 100
+"""What a training on photographs needs, and how often it goes through a handful of them to get there."""
 FINE_TUNING = 3e-5
 """Learning rate of an encoder that has learned before: more spoils what it knows."""
 
@@ -43,6 +46,7 @@ class TrainingConfig(Config):
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)
     epochs: int = number(15, least=0)
+    least_steps: int = number(0, least=0)  # of the epochs: a small set is gone through more often until it makes them
     frozen_epochs: int = number(0, least=0)  # before them, the encoder kept as it is: two steps instead of joint
     batch_size: int = number(32, least=1)  # images
     captions_per_image: int = number(5, least=1)  # at most, drawn anew each epoch
@@ -70,17 +74,25 @@ class TrainingConfig(Config):
             return ["epochs is 0, and so are frozen_epochs and self_critical.epochs: there is nothing to do"]
         return []
 
+    def for_images(self, images: int) -> TrainingConfig:
+        """The same for so many images to learn from: with the epochs that `least_steps` takes, MOST_EPOCHS at most."""
+        if not self.epochs or not images:
+            return self
+        needed = min(MOST_EPOCHS, math.ceil(self.least_steps / math.ceil(images / self.batch_size)))
+        return dataclasses.replace(self, epochs=max(self.epochs, needed), least_steps=0)
+
     @classmethod
     def photos(cls, encoder: str = "mobilenet_v2", weights: str = "imagenet", **changes: Any) -> TrainingConfig:
         """For photographs, on a frozen encoder with ImageNet weights whose features are computed once.
 
         It sees them larger than it was made for: small things then fill a cell of its grid (Touvron et al., 2019). With
-        weights "none" the encoder has nothing to keep frozen and is trained from nothing.
+        weights "none" the encoder has nothing to keep frozen and is trained from nothing. `epochs` that are given are
+        not made more where there are few images.
         """
         trained: Literal["none", "all"] = "all" if weights == "none" else "none"
         side = SIDES.get(encoder, 224) if trained == "all" else max(SIDES.get(encoder, 224), LARGE_SIDE)
         transform = _small_transform() if encoder == "small_cnn" else TransformConfig(side)
-        config = cls(encoder=EncoderConfig(encoder, weights, trained), transform=transform)
+        config = cls(encoder=EncoderConfig(encoder, weights, trained), transform=transform, least_steps=LEAST_STEPS)
         if trained == "none":
             config = dataclasses.replace(
                 config,
@@ -93,6 +105,8 @@ class TrainingConfig(Config):
                 averaging=0.999,
                 choose_by="cider_d",
             )
+        if "epochs" in changes:
+            config = dataclasses.replace(config, least_steps=0)
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
@@ -140,7 +154,17 @@ class TrainingConfig(Config):
         if encoder is not None and (encoder.name, encoder.trained) == ("small_cnn", "all"):
             config = cls.starter(epochs=25, learning_rate=3e-3, encoder_learning_rate=3e-3, min_count=1)
         else:
-            config = cls(epochs=12, batch_size=32, captions_per_image=2, learning_rate=2e-4, min_count=1)
+            # As heavily regularised as what it learns on from, or it would know a few corrections by heart.
+            config = cls(
+                epochs=6,
+                batch_size=32,
+                captions_per_image=2,
+                learning_rate=2e-4,
+                dropout=0.5,
+                grid_dropout=0.3,
+                averaging=0.99,
+                min_count=1,
+            )
             if encoder is not None and encoder.trained != "none":
                 config = dataclasses.replace(config, frozen_epochs=config.epochs, epochs=0)
         return dataclasses.replace(config, **changes).validate()

@@ -63,8 +63,8 @@ def read(name: str, data_dir: Path, split: str | None = None, limit: int | None 
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """A manifest file, or the `manifest.jsonl` of a folder, unchecked."""
-    return manifest.load(path / "manifest.jsonl" if path.is_dir() else path)
+    """A manifest file, or the `manifest.jsonl` of a folder, unchecked and without the hashes it lacks."""
+    return manifest.load(path / "manifest.jsonl" if path.is_dir() else path, hashes=False)
 
 
 _READERS: dict[str, Callable[[Path], list[Row]]] = {

@@ -27,6 +27,7 @@ _NAMES = {
     "validation": manifest.DEV,
     "test": TEST,
     "held_out": manifest.HELD_OUT,
+    "blind": manifest.BLIND,
 }
 
 

@@ -24,7 +24,10 @@ def test_without_a_password_set_none_is_asked_for(rooms: Backend) -> None:
     assert create_app(rooms).test_client().get("/versions").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/setup", "/predict", "/webhook", "/versions", "/serving", "/nowhere"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/setup", "/predict", "/webhook", "/versions", "/serving", "/train-status", "/cancel-training", "/nowhere"],
+)
 def test_everything_but_health_asks_for_the_password(tmp_path: Path, path: str) -> None:
     client = create_app(factories.backend(tmp_path, **PASSWORD)).test_client()
     for auth in [None, ("label", "wrong"), ("wrong", "studio:x"), ("", ""), ("lübel", "stüdio:x")]:

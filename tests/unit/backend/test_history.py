@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from backend.errors import RegistryError
 from backend.history import NEW, History, quarantined_rows
+from backend.image_store import ImageStore
 from backend.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
 from backend.store import Store
+from tests.factories import picture, settings
 from training import manifest
 from training.errors import TrainingError
 from training.manifest import BLIND, DEV, HELD_OUT, TRAIN, Row
@@ -106,3 +109,20 @@ def test_a_lost_manifest_costs_the_rehearsal_and_no_more(registry: Registry, cha
     champion.manifest.unlink()
     lessons = History(registry, 1, replace(champion), 0.0).lessons([row(1)])
     assert numbers(lessons.new) == {1}
+
+
+def test_images_of_the_base_come_back_as_far_as_the_store_has_them(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = {hashlib.sha256(content).hexdigest(): content for content in (picture("red"), picture("blue"))}
+    rows = [Row(tmp_path / "gone" / f"{sha256}.png", sha256, ("a picture",)) for sha256 in contents]
+    kept = tmp_path / "kept" / rows[0].sha256[:2] / f"{rows[0].sha256}.png"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(contents[rows[0].sha256])
+    champion = version(registry, tmp_path, "starter", rows)
+    images = ImageStore(settings(tmp_path / "data", CAPTIONER_IMAGES_URL=str(tmp_path / "kept")))
+    history = History(registry, 1, champion, 0.0, images)
+    base = {each.sha256: each.image for each in history.lessons([row(1)]).base}
+    assert base[rows[0].sha256].read_bytes() == kept.read_bytes()
+    assert base[rows[1].sha256] == rows[1].image, "the training says that it is left out"
+    assert f"1 of 2 images of the base are gone, the first: {rows[1].image}." in caplog.text

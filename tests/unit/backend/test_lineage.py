@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 from backend.cli import main
 from backend.history import NEW
 from backend.registry import REJECTED, ModelVersion, Registry
+from backend.snapshot import RECORD, Record
 from backend.store import Store
 from training import gate, manifest
 from training.gate import Evaluation, VotingSet
@@ -55,6 +58,34 @@ def test_a_version_leads_back_to_its_pairs_and_its_parents(registry: Registry, t
     assert "on photo.jpg of held-out corrections" in shown
     assert "a cat sleeps on a red sofa" in shown
     assert run(tmp_path, "versions").count("p1-v1") == 1
+
+
+def test_a_snapshot_tells_what_it_was_frozen_from_and_whether_it_still_is_that(
+    registry: Registry, tmp_path: Path
+) -> None:
+    assert "frozen" not in run(tmp_path, "versions", "show", "p1-v1"), "snapshots of before have no record"
+    path = tmp_path / "snapshots" / "1-7" / "manifest.jsonl"
+    record = Record(
+        "1-7",
+        1,
+        7,
+        "starter",
+        "captioner 1.0",
+        "b215644",
+        "2026-11-20T20:30:00+00:00",
+        manifest.hash_file(path),
+        "",
+        {},
+        9,
+    )
+    path.with_name(RECORD).write_text(json.dumps(asdict(record)))
+    shown = run(tmp_path, "versions", "show", "p1-v1")
+    assert "frozen      2026-11-20 20:30 UTC up to event 7, under starter, by captioner 1.0 (b215644)" in shown
+    assert f"unchanged   since then, sha256 {record.sha256[:16]}" in shown
+    path.write_text(path.read_text() + "\n")
+    assert "unchanged   NO: The manifest " in run(tmp_path, "versions", "show", "p1-v1")
+    path.with_name(RECORD).write_text("{")
+    assert "frozen      unknown: The record " in run(tmp_path, "versions", "show", "p1-v1")
 
 
 def test_an_unknown_version_is_one_sentence(registry: Registry, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +31,8 @@ def running(store: Store) -> Retrain:
 
 
 def progress(store: Store) -> dict[str, object]:
-    return store.retrains(1)[0].progress
+    """What was said of how far it is, but for the time."""
+    return {name: value for name, value in store.retrains(1)[0].progress.items() if name != "phase_seconds"}
 
 
 def test_a_new_phase_is_told_at_once_and_steps_at_the_next_beat(store: Store, running: Retrain) -> None:
@@ -40,6 +42,19 @@ def test_a_new_phase_is_told_at_once_and_steps_at_the_next_beat(store: Store, ru
     assert progress(store) == {"phase": "collect", "step": 1}
     pulse.tell("train", epoch=1)
     assert progress(store) == {"phase": "train", "epoch": 1}
+
+
+def test_a_phase_is_timed_from_its_beginning(store: Store, running: Retrain, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [10.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    pulse = Pulse(store, running)
+    pulse.tell("collect")
+    clock[0] = 12.5
+    pulse.tell("collect", step=2)
+    pulse.confirm()
+    assert store.retrains(1)[0].progress == {"phase": "collect", "step": 2, "phase_seconds": 2.5}
+    pulse.tell("train", step=1)
+    assert store.retrains(1)[0].progress == {"phase": "train", "step": 1, "phase_seconds": 0.0}
 
 
 def test_the_heart_beats_while_the_main_thread_is_busy(
@@ -57,12 +72,18 @@ def test_the_heart_beats_while_the_main_thread_is_busy(
             pass
 
 
-def test_who_was_superseded_is_told_to_stop(store: Store, running: Retrain, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["another process", "a person"])
+def test_who_was_superseded_or_cancelled_is_told_to_stop(
+    store: Store, running: Retrain, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
     with Pulse(store, running) as pulse:
         pulse.tell("train", step=1)
-        assert store.claim_retrain(running.id, stale_after_seconds=0)
+        if by == "a person":
+            assert store.cancel_retrain(1)
+        else:
+            assert store.claim_retrain(running.id, stale_after_seconds=0)
         with pytest.raises(SupersededError):
             pulse.confirm()
         for step in itertools.count():  # until the next beat has noticed; the test's time limit ends it
@@ -70,4 +91,4 @@ def test_who_was_superseded_is_told_to_stop(store: Store, running: Retrain, monk
                 pulse.tell("train", step=step)
             except SupersededError:
                 break
-    assert progress(store) == {}
+    assert progress(store) == ({"phase": "train", "step": 1} if by == "a person" else {})

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.errors import CaptionerError
+from backend.errors import CaptionerError, UnreachableImageError
 from backend.pulse import Pulse
 from backend.registry import ModelVersion, Registry
 from backend.retraining import Retraining
+from backend.retrains import MAX_POSTPONED
 from backend.settings import Settings
-from backend.snapshot import is_held_out, split_of
+from backend.snapshot import PostponedError, is_held_out, split_of
 from backend.store import Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
@@ -140,7 +143,7 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     assert (used.name, used.weights, used.trained) == expected
     assert "start_from" not in trainings.options
     assert len(trainings.rows) == 20
-    assert trainings.config.epochs * -(-20 // trainings.config.batch_size) >= 200, "a small set is gone through often"
+    assert trainings.config.for_images(20).epochs == 100, "a small set is gone through often"
 
 
 @pytest.mark.parametrize(("right", "serves", "provisional"), [(0.4, "starter", False), (0.9, "p1-v1", False)])
@@ -183,3 +186,39 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
 
 def _enough(*_: Any, **__: Any) -> None:
     raise EnoughError("enough")
+
+
+def test_the_next_attempt_trains_the_same_rows_without_the_data_folder_and_label_studio(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings
+) -> None:
+    captions = {n: (content, f"picture {n}") for n, content in enumerate(contents[-20:], start=1)}
+    with host() as studio:
+        configured = settings(
+            tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL=str(tmp_path / "kept")
+        )
+        retraining = _retrain(configured, captions, studio)
+        with pytest.raises(EnoughError):
+            retraining.run()
+        first, trainings.rows = trainings.rows, []
+        studio.answers.clear()
+        shutil.rmtree(configured.data_dir / "images")
+        with pytest.raises(EnoughError):
+            retraining.run()
+    assert trainings.rows == first
+    assert manifest.content_hash(trainings.rows) == manifest.content_hash(first)
+    assert all(manifest.hash_file(row.image) == row.sha256 for row in trainings.rows)
+
+
+def test_a_retrain_waits_for_a_store_that_cannot_be_reached_and_says_so_in_the_end(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings
+) -> None:
+    with host() as studio:
+        configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL="nowhere://bucket")
+        retraining = _retrain(configured, {1: (contents[-1], "a picture")}, studio)
+        with pytest.raises(PostponedError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
+            retraining.run()
+        retraining._retrain = replace(retraining._retrain, postponed=MAX_POSTPONED)
+        retraining._frozen = lambda: retraining._retrain  # type: ignore[method-assign]
+        with pytest.raises(UnreachableImageError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
+            retraining.run()
+    assert not trainings.rows

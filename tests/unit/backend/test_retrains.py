@@ -8,7 +8,18 @@ import pytest
 
 from backend.corrections import Event
 from backend.database import now
-from backend.retrains import DONE, FAILED, MAX_DEATHS, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING, Retrain
+from backend.retrains import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    MAX_DEATHS,
+    MAX_POSTPONED,
+    POSTPONED_SECONDS,
+    QUEUED,
+    REGISTER,
+    RUNNING,
+    Retrain,
+)
 from backend.store import Store
 from tests.factories import correction, saved
 
@@ -136,6 +147,66 @@ def test_after_a_failure_newer_corrections_start_one(store: Store) -> None:
     finish(store, requested(store), FAILED)
     correct(store, 4, 5, 6)
     assert requested(store).state == QUEUED
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_cancelled_retrain_is_over_and_its_process_may_no_longer_write(store: Store, begun: bool) -> None:
+    correct(store, 1, 2, 3)
+    retrain = requested(store)
+    if begun:
+        retrain = claimed(store, retrain)
+    cancelled = store.cancel_retrain(1)
+    assert cancelled is not None
+    assert (cancelled.id, cancelled.state, cancelled.outcome) == (retrain.id, CANCELLED, "It was cancelled.")
+    assert cancelled.ended_at is not None
+    assert not store.heartbeat(retrain.id, retrain.attempt, {"phase": "train"})
+    assert store.freeze_retrain(retrain.id, retrain.attempt) is None
+    assert not store.release_retrain(retrain.id, retrain.attempt)
+    assert not store.finish_retrain(retrain.id, retrain.attempt, state=DONE, outcome="It is over.")
+    assert store.claim_retrain(retrain.id, stale_after_seconds=0) is None
+    assert store.retrains(1) == [cancelled]
+    assert store.cancel_retrain(1) is None, "once"
+
+
+def test_a_cancelled_retrain_does_not_begin_again_by_itself_at_once(store: Store) -> None:
+    correct(store, 1, 2, 3)
+    retrain = claimed(store, requested(store))
+    store.freeze_retrain(retrain.id, retrain.attempt)
+    correct(store, 4, 5, 6)  # as many as make one due, but all of before
+    requested(store, asked=True)
+    assert store.cancel_retrain(1)
+    assert store.request_retrain(1, asked=False, every=3) is None
+    assert store.counts(1).new == 6, "nothing has been learnt"
+    correct(store, 7, 8)
+    assert store.request_retrain(1, asked=False, every=3) is None
+    correct(store, 9)
+    again = requested(store)
+    assert again.id > retrain.id
+    finish(store, again)
+    assert store.counts(1).new == 0
+
+
+def test_asking_begins_the_next_after_a_cancelled_one(store: Store) -> None:
+    correct(store, 1, 2, 3)
+    retrain = requested(store)
+    assert store.cancel_retrain(1)
+    again = requested(store, asked=True)
+    assert (again.id > retrain.id, again.state) == (True, QUEUED)
+    assert len(store.corrections(1, up_to_seq=again.cutoff_seq)) == 3
+
+
+def test_it_is_too_late_to_cancel_what_is_being_registered(store: Store) -> None:
+    correct(store, 1, 2, 3)
+    retrain = claimed(store, requested(store))
+    assert store.heartbeat(retrain.id, retrain.attempt, {"phase": REGISTER})
+    assert store.cancel_retrain(1) is None
+    assert store.release_retrain(retrain.id, retrain.attempt)
+    assert store.cancel_retrain(1) is not None, "its process has stopped before it was through"
+
+
+def test_there_is_nothing_to_cancel_where_nothing_is_known(store: Store) -> None:
+    assert store.cancel_retrain(7) is None
+    assert store.projects() == [], "asking makes no project"
 
 
 def test_one_process_at_a_time(store: Store) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from backend.refreshes import DRAFTING, LIVE, STORED, WAITING
 from backend.retrains import FAILED
 from backend.settings import Settings
 from backend.status import report, text
@@ -45,3 +47,23 @@ def test_a_postponed_retrain_tells_why_and_until_when(here: Settings, store: Sto
     store.postpone_retrain(claimed, "Label Studio is away.")
     due_at = str(store.retrains(1)[0].due_at)[:16]
     assert f"queued: waits until {due_at}: Label Studio is away." in text(report(here))
+
+
+def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, store: Store) -> None:
+    assert "refresh" not in text(report(here))
+    store.order_refresh(
+        1, mode=LIVE, wanted=STORED, version="v1", state=DRAFTING, looked=4, total=9, stored=3, failed=1
+    )
+    told = text(report(here))
+    assert "  drafts       Label Studio asks for them live, and shows stored ones once they are all there\n" in told
+    assert (
+        "  refresh      4 of 9 tasks looked at, 3 stored anew by v1, 1 could not be drafted (0 requests, 0.0 s)" in told
+    )
+    due_at = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+    store.order_refresh(1, mode=STORED, wanted=None, state=WAITING, deleted=2, in_hand=1, due_at=due_at, stopped=True)
+    store.order_refresh(1, failure="Label Studio is away.")
+    told = text(report(here))
+    assert "  drafts       Label Studio shows stored ones\n" in told
+    assert "  refresh      stopped (`captioner refresh` goes on): 3 stored anew by v1, 1 could not be drafted, " in told
+    assert "2 old ones deleted, 1 tasks left to who is at them; old ones are deleted at 2026-01-01 12:30 (" in told
+    assert "  not drafted  Label Studio is away." in told

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ class Queue:
 
     def schedule_reconcile(self, project_id: int, at: datetime) -> str:
         self.jobs[f"reconcile-{project_id}"] = at
+        return "job"
+
+    def enqueue_refresh(self, project_id: int, part: int) -> str:
+        self.jobs[f"refresh-{project_id}-{part}"] = project_id
         return "job"
 
 
@@ -145,6 +149,30 @@ def test_when_a_project_is_compared_again_is_known_from_sql(rooms: Rooms) -> Non
     rooms.store.save_failure(4, "Label Studio cannot be reached.")
     Watcher(rooms).schedule()
     assert rooms.queue.jobs["reconcile-4"] > now() + timedelta(seconds=50), "it is not asked over and over"
+
+
+def test_drafts_are_made_anew_when_another_version_has_come_to_serve(rooms: Rooms) -> None:
+    rooms.store.save_project(1, "<View/>")
+    rooms.store.save_project(2, "<View/>")
+    promote(rooms, "p1-v1", 1)
+    Watcher(rooms).refresh()
+    assert not rooms.queue.jobs, "without an API key nobody can be asked"
+    given = {"LABEL_STUDIO_URL": "http://x.example:8080", "LABEL_STUDIO_API_KEY": "k"}
+    rooms.settings = settings(rooms.settings.data_dir, **given)
+    Watcher(rooms).refresh()
+    assert rooms.queue.jobs.keys() == {"refresh-1-1"}
+    claimed = rooms.store.claim_refresh(1)
+    assert claimed
+    rooms.queue.jobs.clear()  # Redis was emptied
+    Watcher(rooms).refresh()
+    assert not rooms.queue.jobs, "somebody is at it"
+    rooms.store.save_refresh(replace(claimed, version="p1-v1", beat_at=None))
+    Watcher(rooms).refresh()
+    assert not rooms.queue.jobs
+    promote(rooms, "starter", DEFAULT)
+    rooms.registry.rollback(1)
+    Watcher(rooms).refresh()
+    assert rooms.queue.jobs.keys() == {"refresh-1-2", "refresh-2-1"}, "the default champion serves both"
 
 
 def test_the_thread_lives_on_whatever_happens(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,17 @@ def test_photos_come_in_the_size_the_encoder_was_made_for_or_larger_where_it_is_
         assert TrainingConfig.photos(name, "imagenet").transform.side == max(usual, 320)
 
 
+@pytest.mark.parametrize(("images", "epochs"), [(1, 100), (320, 60), (1_350, 14), (6_000, 8), (0, 8)])
+def test_few_photos_are_gone_through_more_often(images: int, epochs: int) -> None:
+    assert TrainingConfig.photos().for_images(images).epochs == epochs
+
+
+def test_epochs_that_are_asked_for_stay_as_they_are() -> None:
+    assert TrainingConfig.photos(epochs=3).for_images(10).epochs == 3
+    assert TrainingConfig().for_images(10) == TrainingConfig()
+    assert TrainingConfig.rewarded().for_images(10) == TrainingConfig.rewarded()
+
+
 def test_a_quick_search_is_narrow_and_likeliest() -> None:
     wide = DecodingConfig(beam=20, length_penalty=0.7, consensus=True, max_length=9)
     assert wide.quick() == DecodingConfig(beam=5, length_penalty=0.7, max_length=9)
@@ -217,6 +228,6 @@ def test_values_of_older_configs_are_read() -> None:
 def test_a_retrain_leaves_a_large_encoder_alone() -> None:
     for trained in ("last", "all"):
         config = TrainingConfig.retraining(EncoderConfig("resnet50", "none", trained))  # type: ignore[arg-type]
-        assert (config.frozen_epochs, config.epochs) == (12, 0)
+        assert (config.frozen_epochs, config.epochs) == (6, 0)
     assert TrainingConfig.retraining(EncoderConfig("resnet50", "none")).frozen_epochs == 0
     assert TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "all")).frozen_epochs == 0

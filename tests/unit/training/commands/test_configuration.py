@@ -99,6 +99,7 @@ def test_the_preset_follows_the_encoder() -> None:
     assert complete(nested("encoder.name", "small_cnn")) == TrainingConfig.photos("small_cnn", "none")
     assert complete(nested("encoder.weights", "none")).encoder.trained == "all"
     assert complete({"encoder": {"weights": "none", "trained": "last"}}).encoder.trained == "last"
+    assert complete({"epochs": 2}) == TrainingConfig.photos(epochs=2)
     assert complete({"epochs": 2}, scenes=True) == TrainingConfig.starter(epochs=2)
     assert complete({"seed": 4}, start_from=EncoderConfig()) == TrainingConfig.retraining(seed=4)
     with pytest.raises(ConfigError, match=r"encoder\.name is 'vgg'"):

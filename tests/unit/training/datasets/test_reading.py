@@ -122,3 +122,15 @@ def test_jsonl_by_file_and_by_folder(
         datasets.read("jsonl", path, split="train")
     with pytest.raises(DataError, match=r"nowhere"):
         datasets.read("jsonl", tmp_path / "nowhere.jsonl")
+
+
+def test_an_image_that_is_missing_and_has_no_hash_is_left_out_of_a_manifest(
+    tmp_path: Path, photo: Callable[[Path], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    photo(tmp_path / "a.jpg")
+    listed = tmp_path / "manifest.jsonl"
+    listed.write_text("".join(f'{{"image": "{name}.jpg", "references": ["A dog"]}}\n' for name in "ab"))
+    with caplog.at_level(logging.WARNING):
+        (row,) = datasets.read("jsonl", listed)
+    assert row.sha256 == manifest.hash_file(tmp_path / "a.jpg")
+    assert caplog.messages == ["Left out 1 of 2 images: b.jpg cannot be read (No such file or directory)."]

@@ -34,7 +34,15 @@ def test_the_split_is_another_than_that_of_corrections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"), [("val", "dev"), (" Validation ", "dev"), ("restval", "train"), ("TEST", "test"), ("", "")]
+    ("word", "expected"),
+    [
+        ("val", "dev"),
+        (" Validation ", "dev"),
+        ("restval", "train"),
+        ("TEST", "test"),
+        ("", ""),
+        *((split, split) for split in (manifest.TRAIN, manifest.DEV, manifest.HELD_OUT, manifest.BLIND)),
+    ],
 )
 def test_names(word: str, expected: str) -> None:
     assert splits.named(word) == expected

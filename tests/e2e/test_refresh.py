@@ -1,0 +1,219 @@
+"""After a promotion or rollback the drafts that wait in Label Studio are those of the version that serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import labeling_config
+from backend.database import now
+from backend.label_studio import wire
+from backend.refreshes import DONE, DRAFTING, LEASE_SECONDS, LIVE, STORED, WAITING, Refreshed
+from backend.registry import ModelVersion, Registry
+from backend.status import serving
+from tests.e2e.bare import Bare
+from tests.e2e.stack import await_true
+from training import manifest, scenes
+
+pytestmark = pytest.mark.timeout(900)
+
+CONFIG = labeling_config.shipped("caption")
+TAGS = labeling_config.parse(CONFIG)
+PER_MINUTE = 60  # ten tasks a batch
+SECONDS = 240.0  # patience where others use the machine too
+ONE, TWO, THREE = "tiny-one", "tiny-two", "tiny-three"
+
+
+@dataclass
+class Waiting:
+    """A project whose tasks wait for people, and a look at the drafts they wait with."""
+
+    loop: Bare
+    registry: Registry
+    id: int
+    tasks: list[int]
+
+    def promote(self, version: str) -> None:
+        self.registry.promote(self.id, version, reason="for a test", by="test")
+
+    def state(self) -> Refreshed:
+        return self.loop.store.refreshed(self.id)
+
+    def settle(self, state: str, version: str, stored: int | None = None) -> Refreshed:
+        """Wait until nobody is at it, and it is so far."""
+
+        def settled() -> bool:
+            found = self.state()
+            so_far = found.state == state and found.version == version and found.beat_at is None
+            return so_far and stored in {None, found.stored}
+
+        await_true(settled, SECONDS, f"{state} by {version}; it is {self.state()}")
+        return self.state()
+
+    def let_time_pass(self) -> None:
+        """As if the ten minutes were over in which somebody may have a task open."""
+        self.loop.store.order_refresh(self.id, due_at=now() - timedelta(seconds=1))
+
+    def seem_dead(self) -> None:
+        """As if the half minute were over after which a job that is not heard of is dead."""
+        time.sleep(1)  # for what was killed to be dead
+        self.loop.store.save_refresh(replace(self.state(), beat_at=now() - timedelta(seconds=LEASE_SECONDS)))
+
+    def held(self) -> dict[int, list[str]]:
+        """Versions of the predictions of each task, as often as they are there."""
+        found: dict[int, list[str]] = {task_id: [] for task_id in self.tasks}
+        for each in self.predictions():
+            found[each["task"]].append(each["model_version"])
+        return {task_id: sorted(versions) for task_id, versions in found.items()}
+
+    def predictions(self, version: str | None = None) -> list[Any]:
+        found = self.loop.client.predictions(project_id=self.id)
+        return [each for each in found if version in {None, each["model_version"]}]
+
+    def submit(self, task_id: int, **fields: Any) -> dict[str, Any]:
+        result = [wire.result(TAGS, "a caption by a person", origin="prediction-changed")]
+        return self.loop.client.create_annotation(task_id, self.id, result, **fields)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    """Generated scenes, and a small captioner that has learnt them a little."""
+    from training.config import TrainingConfig
+    from training.fit import train
+
+    folder = tmp_path_factory.mktemp("pictures")
+    rows = manifest.load(scenes.write(folder / "scenes", 40, seed=5, dev_share=0))
+    out = train(rows, folder / "captioner", TrainingConfig.starter(epochs=3), cache_dir=folder, device="cpu")
+    return [row.image for row in rows], out
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory, pictures: tuple[list[Path], Path]) -> Iterator[Bare]:
+    """It neither trains nor compares by itself, so that only drafts are made."""
+    never = {"CAPTIONER_RETRAIN_EVERY": "1000000", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
+    given = {"CAPTIONER_DEVICE": "cpu", "CAPTIONER_BLIND_SHARE": "0.2", "CAPTIONER_REFRESH_PER_MINUTE": str(PER_MINUTE)}
+    made = Bare(tmp_path_factory.mktemp("refresh"), **never, **given)
+    registry = Registry(made.store)
+    for name in (ONE, TWO, THREE):
+        registry.register(ModelVersion(name, pictures[1]))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def make(loop: Bare, pictures: tuple[list[Path], Path]) -> Callable[[int], Waiting]:
+    """Projects of so many tasks, drafted live by the first version."""
+
+    def make(count: int) -> Waiting:
+        project = int(loop.client.create_project(f"{count} tasks that wait", CONFIG)["id"])
+        loop.client.upload_images(project, pictures[0][:count])
+        tasks = sorted(task["id"] for task in loop.client.tasks(project))
+        made = Waiting(loop, Registry(loop.store), project, tasks)
+        made.promote(ONE)
+        loop.captioner("connect", "--project", str(project))
+        await_true(lambda: str(project) in (serving(loop.settings) or {}).get("serving", {}), SECONDS, "the champion")
+        return made
+
+    return make
+
+
+def test_live_drafts_of_another_version_are_made_anew(loop: Bare, make: Callable[[int], Waiting]) -> None:
+    project = make(6)
+    labelled, skipped, typed_in, opened, waits, undrafted = project.tasks
+    loop.client.retrieve_predictions(project.id, project.tasks[:-1])
+    before = {each["task"]: each for each in project.predictions()}
+    project.submit(labelled, parent_prediction=before[labelled]["id"])
+    project.submit(skipped, was_cancelled=True)
+    loop.client.post(f"/api/tasks/{typed_in}/drafts", {"result": [wire.result(TAGS, "a cap")], "lead_time": 1})
+
+    project.promote(TWO)
+    assert project.settle(WAITING, TWO, stored=3).mode == LIVE
+    both = [ONE, TWO]
+    expected = {labelled: [ONE], skipped: [ONE], typed_in: both, opened: both, waits: both, undrafted: []}
+    assert project.held() == expected
+    # The editor was open all the time, and submits what it began with.
+    annotation = project.submit(opened, parent_prediction=before[opened]["id"])
+    assert annotation["parent_prediction"] == before[opened]["id"]
+
+    project.let_time_pass()
+    await_true(lambda: project.state().in_hand == 1, SECONDS, "old drafts to be deleted")
+    project.settle(WAITING, TWO)
+    assert project.held() == expected | {waits: [TWO]}, "who types, and what is labelled, is left alone"
+    [draft] = loop.store.get_drafts(project.id, [waits], TWO)
+    [prediction] = [each for each in project.predictions(TWO) if each["task"] == waits]
+    assert prediction["result"] == wire.prediction(draft, TAGS)["result"], "what /predict would answer"
+
+    assert loop.captioner("rollback", "--project", str(project.id)).startswith(ONE)
+    project.settle(WAITING, ONE, stored=1)
+    assert project.held() == expected | {waits: both}, "what was there still was not stored again"
+    project.let_time_pass()
+    project.settle(WAITING, ONE)
+    await_true(lambda: project.held()[waits] == [ONE], SECONDS, "the draft of the version rolled back to")
+    assert f"Label Studio asks for them live\n  refresh      1 stored anew by {ONE}" in loop.captioner("status")
+
+
+def test_stored_the_switch_comes_last_and_the_least_sure_is_served_first(
+    loop: Bare, make: Callable[[int], Waiting], pictures: tuple[list[Path], Path]
+) -> None:
+    project = make(6)
+    loop.client.update_project(project.id, sampling="Uncertainty sampling")
+    assert "is live." in loop.captioner("mode", "--project", str(project.id))
+    loop.captioner("mode", "--project", str(project.id), "stored")
+    project.settle(WAITING, ONE, stored=6)
+    assert loop.client.project(project.id)["model_version"] == ONE
+    assert f"Project {project.id} is stored." in loop.captioner("mode", "--project", str(project.id))
+    assert project.state().mode == STORED
+    least_sure = sorted(project.predictions(), key=lambda each: each["score"])
+    for expected in least_sure[:2]:
+        served = loop.client.next_task(project.id)
+        assert served
+        assert (served["id"], served["predictions"][0]["id"]) == (expected["task"], expected["id"])
+        project.submit(served["id"], parent_prediction=expected["id"])
+
+    project.promote(TWO)
+    await_true(lambda: loop.client.project(project.id)["model_version"] == TWO, SECONDS, "the switch")
+    assert len(project.predictions(TWO)) == 4, "every unlabelled task had its draft by then"
+    [late] = loop.client.upload_images(project.id, pictures[0][6:7])
+    project.tasks.append(late)
+    await_true(lambda: len(project.predictions(TWO)) == 5, SECONDS, "the draft of a task that came later")
+    project.let_time_pass()
+    project.settle(DONE, TWO)
+    labelled = {each["task"] for each in least_sure[:2]}
+    assert project.held() == {task_id: [ONE] if task_id in labelled else [TWO] for task_id in project.held()}
+
+    loop.captioner("mode", "--project", str(project.id), "live")
+    assert loop.client.project(project.id)["model_version"] == "captioner"
+
+
+def test_a_killed_worker_and_a_stopped_run_go_on_where_they_were(loop: Bare, make: Callable[[int], Waiting]) -> None:
+    project = make(25)
+    loop.client.retrieve_predictions(project.id)
+    project.promote(TWO)
+    await_true(lambda: project.state().stored >= 10, SECONDS, "the first batch")
+    assert loop.kill("worker")
+    project.seem_dead()
+    assert len(project.predictions(TWO)) < 25
+    project.settle(WAITING, TWO)
+    assert project.held() == {task_id: [ONE, TWO] for task_id in project.tasks}
+
+    project.promote(THREE)
+    await_true(lambda: project.state().version == THREE and project.state().stored >= 10, SECONDS, "the first batch")
+    loop.store.stop_refresh(project.id)  # what --stop does, without the seconds a command takes to start
+    time.sleep(2)  # for the batch it was at
+    stored = len(project.predictions(THREE))
+    assert "stopped" in loop.captioner("status")
+    time.sleep(6)  # for the watcher to look
+    assert len(project.predictions(THREE)) == stored < 25
+    assert project.state().state == DRAFTING
+    loop.captioner("refresh", "--project", str(project.id))
+    project.settle(WAITING, THREE)
+    assert project.held() == {task_id: sorted([ONE, TWO, THREE]) for task_id in project.tasks}
