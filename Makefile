@@ -52,7 +52,7 @@ demo: $(READY)  ## the whole loop with a simulated annotator in a real Label Stu
 
 test: $(READY)  ## every test, linters included
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
 	@$(UV) pip compile --quiet --universal --generate-hashes --all-extras --no-header --no-annotate --upgrade \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,7 +69,7 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
         report.append(sentence)
     except LabelStudioRefusalError as error:
         problems.append(_why_no_webhook(error, url))
-    report.append(_prelabel(client, project_id))
+    report.append(_prelabel(client, project, known=old_url is not None))
     if client.legacy_tokens_enabled() is False:
         report.append(
             "Legacy tokens are off in this Label Studio, so the one it hands to the backend is dead: the backend can "
@@ -131,12 +132,16 @@ def _webhook(
     return hook["id"], f"The webhook tells {address} of every event{carries}."
 
 
-def _prelabel(client: LabelStudio, project_id: int) -> str:
-    project = client.project(project_id)
-    wanted = {"show_collab_predictions": True, "model_version": TITLE}
-    changed = {key: value for key, value in wanted.items() if project.get(key) != value}
+def _prelabel(client: LabelStudio, project: Mapping[str, Any], known: bool) -> str:
+    """Where the ML backend was known before, a project that shows stored drafts goes on doing so."""
+    shown, project_id = project.get("model_version"), int(project["id"])
+    stored = known and shown in client.model_versions(project_id)
+    wanted = {"show_collab_predictions": True, "model_version": shown if stored else TITLE}
+    changed = {key: value for key, value in wanted.items() if client.project(project_id).get(key) != value}
     if changed:
         client.update_project(project_id, **changed)
+    if stored:
+        return f"Tasks open with the stored drafts of {shown} (`captioner mode --project {project_id} live` ends that)."
     return "Tasks open with the draft of this backend, in the Data Manager and in the label stream."
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import requests
+from filelock import FileLock
 
 from backend.errors import CaptionerError
 from backend.up.processes import Child, end_with_parent
@@ -73,9 +74,16 @@ def is_installed() -> bool:
 
 
 def install(log: Path) -> None:
-    """Make the environment from the pinned versions. Raises LabelStudioInstallError with the end of the log."""
+    """Make the environment from the pinned versions; of several processes one does. Raises LabelStudioInstallError with
+    the end of the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     target = environment()
+    with FileLock(f"{target}.lock"):
+        if not is_installed():
+            _install(target, log)
+
+
+def _install(target: Path, log: Path) -> None:
     uv = [sys.executable, "-P", "-m", "uv"]
     python = target / "bin" / "python"
     steps = [

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import RETRAIN_EVERY
 from tests.e2e.stack import Stack, await_true
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("loop")]
 
 BLIND = 4  # of the scenes, by the hash of its image, at the default CAPTIONER_BLIND_SHARE
 

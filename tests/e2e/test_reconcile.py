@@ -14,7 +14,7 @@ from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
 from tests.e2e.unreliable import Unreliable
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("reconcile")]
 
 KILLS = ("backend", "worker", "redis") * 3
 NOTHING = "nothing had been missed"

@@ -21,7 +21,7 @@ from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
 from training import manifest, scenes
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("refresh")]
 
 CONFIG = labeling_config.shipped("caption")
 TAGS = labeling_config.parse(CONFIG)

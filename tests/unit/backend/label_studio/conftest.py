@@ -43,6 +43,7 @@ class FakeLabelStudio:
     calls: list[Call] = field(default_factory=list)
     access: int = 0  # number of the access token that is valid
     legacy_tokens: bool = True
+    stored: dict[str, int] = field(default_factory=dict)  # predictions by version
 
     def made(self, method: str) -> list[tuple[str, Any]]:
         return [(call.path, call.body) for call in self.calls if call.method == method]
@@ -71,6 +72,8 @@ class FakeLabelStudio:
             if call.method == "PATCH":
                 project |= call.body
             return 200, project
+        if room == "projects" and number.endswith("/model-versions"):
+            return 200, self.stored
         if room == "projects" and number.endswith("/import"):
             first = len(self.tasks) + 1
             new = call.body if isinstance(call.body, list) else [{}] * call.body.count(b"filename=")

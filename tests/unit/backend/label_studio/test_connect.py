@@ -93,6 +93,17 @@ def test_a_record_made_by_hand_is_taken_over(label_studio: Any, client: LabelStu
     assert (project["model_version"], project["show_collab_predictions"]) == ("captioner", True)
 
 
+def test_stored_drafts_go_on_being_shown_where_the_backend_was_known(label_studio: Any, client: LabelStudio) -> None:
+    label_studio.stored = {"p3-v2": 40}
+    label_studio.projects[3]["model_version"] = "p3-v2"
+    connect(client, 3, URL)
+    assert label_studio.projects[3]["model_version"] == "captioner"  # a new backend is to be seen at work
+    label_studio.projects[3]["model_version"] = "p3-v2"
+    found = connect(client, 3, URL)
+    assert label_studio.projects[3]["model_version"] == "p3-v2"
+    assert "stored drafts of p3-v2" in found.report[-1]
+
+
 def test_a_disabled_webhook_is_switched_on(label_studio: Any, client: LabelStudio) -> None:
     connect(client, 3, URL)
     label_studio.hooks[0] |= {"is_active": False, "send_payload": False}
