@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,9 @@ from backend.tables import correction_revisions, corrections, drafts, events, pr
 
 RECONCILED = "RECONCILED"
 """Action of an event that was read from Label Studio, not sent by it."""
+
+LONGEST_LEAD_SECONDS = 7 * 24 * 3600.0
+"""A task may stay open over a weekend; a longer time says nothing of when it was opened."""
 
 NOTHING_NEW = 0
 """The number of what was read and is as it was known: no event is kept of it."""
@@ -162,8 +165,7 @@ def _revisions(connection: Connection, event: Event) -> tuple[dict[int, dict[str
         # A live event comes the moment a person saves, so what has been served by now was served before: no clocks to
         # compare. What is only read later may be older than our drafts.
         moment = correction.updated_at if event.action == RECONCILED else now()
-        shown = [draft for draft in drafted if draft["served_at"] <= moment]
-        start = old if old and old["updated_at"] is not None else _start(shown)
+        start = old if old and old["updated_at"] is not None else _start(drafted, moment, correction.lead_time_seconds)
         row = {
             **_content(correction),
             "parent_prediction": correction.parent_prediction or (old and old["parent_prediction"]),
@@ -206,8 +208,12 @@ def _content(correction: Correction) -> dict[str, Any]:
     return {**asdict(correction), "texts": list(correction.texts), "typed": list(correction.typed)}
 
 
-def _start(shown: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
-    """The draft that the annotator had before them."""
+def _start(drafted: Sequence[Mapping[str, Any]], saved: datetime, lead_time_seconds: float | None) -> dict[str, Any]:
+    """The draft that the annotator had before them: the newest of when they opened the task, `lead_time_seconds` before
+    it was saved. What was made anew meanwhile, after a promotion, they have not seen."""
+    opened = saved - timedelta(seconds=min(max(lead_time_seconds or 0.0, 0.0), LONGEST_LEAD_SECONDS))
+    served = [draft for draft in drafted if draft["served_at"] <= saved]
+    shown = [draft for draft in served if draft["served_at"] <= opened] or served[:1]
     return {
         "draft_text": shown[-1]["text"] if shown else None,
         "draft_version": shown[-1]["version"] if shown else None,

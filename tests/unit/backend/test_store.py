@@ -121,7 +121,7 @@ def test_corrections_as_of_an_event(store: Store) -> None:
 
 
 def test_nothing_of_an_event_stays_when_part_of_it_fails(store: Store) -> None:
-    unstorable = replace(correction(2), lead_time_seconds="long")  # type: ignore[arg-type]
+    unstorable = replace(correction(2), ground_truth="maybe")  # type: ignore[arg-type]
     with pytest.raises(StatementError):
         store.record(saved(correction(1), unstorable))
     assert store.get_task(1, 1) is None
@@ -144,6 +144,19 @@ def test_a_correction_keeps_the_last_draft_served_before_it(store: Store) -> Non
     store.record(saved(correction(1, "a big red dot", 1)))
     [row] = store.corrections(1)
     assert (row.draft_version, row.draft_text, row.texts) == ("v2", "a blue dot", ("a big red dot",))
+
+
+@pytest.mark.parametrize(("lead_time_seconds", "version"), [(None, "v2"), (30.0, "v1"), (1e9, "v1"), (0.0, "v2")])
+def test_a_draft_made_anew_while_the_task_was_open_has_not_been_seen(
+    store: Store, monkeypatch: pytest.MonkeyPatch, lead_time_seconds: float | None, version: str
+) -> None:
+    for seconds_ago, name in ((600, "v1"), (10, "v2")):
+        moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+        monkeypatch.setattr("backend.store.now", lambda moment=moment: moment)
+        store.add_drafts([draft(1, name, "a dot")])
+    store.record(saved(correction(1, "a red dot", lead_time_seconds=lead_time_seconds)))
+    [row] = store.corrections(1)
+    assert row.draft_version == version
 
 
 def test_a_correction_older_than_our_drafts_started_from_none(store: Store) -> None:
