@@ -9,7 +9,6 @@ spends the last of its epochs on rewards. Scores are on the development images, 
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,9 @@ import click
 from benchmarks.flickr8k import scores
 from benchmarks.report import report
 from training import datasets, manifest
+from training.checkpoint import read_info
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
-from training.errors import TrainingError
+from training.errors import CheckpointError, TrainingError
 from training.fit import train
 from training.manifest import Row
 
@@ -70,6 +70,7 @@ def main(
         designs = _designs(weights, mobilenet_weights, epochs)
         if unknown := sorted(set(only) - set(designs)):
             raise click.UsageError(f"There is no design {unknown[0]}; there are {', '.join(designs)}.")
+        print("design".ljust(26) + "".join(column.rjust(15) for column in (*FIGURES, "seconds")), flush=True)
         found = {
             name: _measure(name, config, rows, out, device)
             for name, config in designs.items()
@@ -77,7 +78,6 @@ def main(
         }
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
-    _table(found)
     figures = {f"{name}_{key}": value for name, values in found.items() for key, value in values.items()}
     report("captioners", figures, {})
 
@@ -93,24 +93,26 @@ def _designs(weights: Path, mobilenet_weights: Path | None, epochs: int) -> dict
 
 
 def _measure(name: str, config: TrainingConfig, rows: list[Row], out: Path, device: str) -> dict[str, float]:
-    """The scores, and the seconds of training without the computing of features."""
-    began: list[float] = []
+    """The scores, and the seconds of the epochs: without the computing of features.
 
-    def show(progress: object) -> None:
-        if getattr(progress, "phase", "") != "prepare" and not began:
-            began.append(time.monotonic())
-
-    folder = train(rows, out / name, config, cache_dir=out / "features", progress=show, device=device)
-    seconds = time.monotonic() - began[0]
+    A design that an earlier run has trained in the same way is only scored.
+    """
+    folder = out / name
+    if not _is_trained(folder, config):
+        train(rows, folder, config, cache_dir=out / "features", device=device)
     found = scores(folder, [row for row in rows if row.split == manifest.DEV], out / "features", device)
-    return {key: found[key] for key in FIGURES} | {"seconds": seconds}
+    seconds = sum(entry["seconds"] for entry in read_info(folder)["extra"]["history"])
+    figures = {key: found[key] for key in FIGURES} | {"seconds": seconds}
+    print(f"{name.ljust(26)}" + "".join(f"{value:15.1f}" for value in figures.values()), flush=True)
+    return figures
 
 
-def _table(found: dict[str, dict[str, float]]) -> None:
-    columns = (*FIGURES, "seconds")
-    print(f"\n{'design'.ljust(26)}" + "".join(column.rjust(15) for column in columns))
-    for name, values in found.items():
-        print(name.ljust(26) + "".join(f"{values[column]:15.1f}" for column in columns))
+def _is_trained(folder: Path, config: TrainingConfig) -> bool:
+    try:
+        trained = read_info(folder)["extra"]["training"]
+    except CheckpointError:
+        return False
+    return bool(trained == config.to_json() | {"encoder": config.encoder.without_path().to_json()})
 
 
 if __name__ == "__main__":
