@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -54,7 +54,7 @@ MEANINGS = {
     "answer_p50_ms": "ms, median",
     "answer_p99_ms": "ms; after each move all tasks are captioned anew",
     "model_mb": "MB, weights of one version",
-    "memory_growth_over_model": "how much larger the process is after all moves, in models (target: below 0.5)",
+    "memory_growth_over_model": "models by which the process is larger after four moves than after two (target: below 0.5)",
     "texts_that_differ": "tasks of which the two versions say different things",
 }
 
@@ -81,10 +81,10 @@ def main(rate: float, seconds: float, quick: bool) -> None:
                 registry.register(ModelVersion("second", second, project_id=PROJECT))
                 load = _Load(state["backend_url"], f"http://127.0.0.1:{port}", rows)
                 load.open(registry.champions()[0])
-                before = _memory(launch.pid)
-                moved = _run(load, registry, rate, seconds)
+                memory: list[float] = []  # before each move
+                moved = _run(load, registry, rate, seconds, lambda: memory.append(_memory(launch.pid)))
                 size = sum(path.stat().st_size for path in second.glob("*.safetensors"))
-                growth = (_memory(launch.pid) - before) / size
+                growth = (_memory(launch.pid) - memory[MOVES // 2]) / size
         said = {registry.champions()[0]: _said(first, rows), "second": _said(second, rows)}
     figures = _figures(load, said, moved)
     report("promotion", {**figures, "model_mb": size / 1e6, "memory_growth_over_model": growth}, MEANINGS)
@@ -155,10 +155,13 @@ def _captioner(rows: list[manifest.Row], folder: Path, seed: int, hidden: int) -
     return train(rows, folder, config, cache_dir=folder.parent / "features")
 
 
-def _run(load: _Load, registry: Registry, rate: float, seconds: float) -> list[tuple[float, str]]:
+def _run(
+    load: _Load, registry: Registry, rate: float, seconds: float, moving: Callable[[], None]
+) -> list[tuple[float, str]]:
     """Send at that rate for so long and move the champion meanwhile; when it was moved, and to what.
 
-    It is not moved on before the version has answered, and requests go on until it has.
+    `moving` is called before each move. The champion is not moved on before the version has answered, and requests go
+    on until it has.
     """
     default = registry.champions()[0]
     moved: list[tuple[float, str]] = []
@@ -172,6 +175,7 @@ def _run(load: _Load, registry: Registry, rate: float, seconds: float) -> list[t
             if at - begun >= PATIENCE * seconds:
                 raise click.ClickException(f"The champion was moved {len(moved)} times and did not answer in time.")
             if len(moved) < MOVES and answered and at - begun >= seconds * (len(moved) + 0.5) / MOVES:
+                moving()
                 if len(moved) % 2:
                     registry.rollback(PROJECT, by="benchmark")
                 else:
