@@ -54,7 +54,7 @@ MEANINGS = {
     "answer_p50_ms": "ms, median",
     "answer_p99_ms": "ms; after each move all tasks are captioned anew",
     "model_mb": "MB, weights of one version",
-    "memory_growth_over_model": "models by which the process grows from the second move to the last (target: below 0.5)",
+    "memory_growth_over_model": "models by which the process grows from the second move to the last (target: 0.5)",
     "texts_that_differ": "tasks of which the two versions say different things",
 }
 
