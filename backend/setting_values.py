@@ -24,24 +24,18 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def number(text: str) -> float:
+def number(text: str, most: float = 100) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 100:
-        raise ValueError("a number from 0 to 100 is needed")
+    if not 0 <= value <= most:
+        raise ValueError(f"a number from 0 to {most:g} is needed")
     return value
 
 
 def share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ValueError("a number from 0 to 1 is needed")
-    return value
+    return number(text, most=1)
 
 
 def deleted_tasks(text: str) -> str:

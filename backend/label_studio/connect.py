@@ -137,7 +137,8 @@ def _prelabel(client: LabelStudio, project: Mapping[str, Any], known: bool) -> s
     shown, project_id = project.get("model_version"), int(project["id"])
     stored = known and shown in client.model_versions(project_id)
     wanted = {"show_collab_predictions": True, "model_version": shown if stored else TITLE}
-    changed = {key: value for key, value in wanted.items() if client.project(project_id).get(key) != value}
+    present = client.project(project_id)  # as connecting has left it
+    changed = {key: value for key, value in wanted.items() if present.get(key) != value}
     if changed:
         client.update_project(project_id, **changed)
     if stored:
