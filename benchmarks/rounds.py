@@ -2,9 +2,11 @@
 
     python -m benchmarks.rounds --data flickr8k --weights resnet50.pth --out DIR [--quick]
 
-A base of Flickr8k training images with five captions each, then rounds of others with one caption each. Development
-images are split by content: half judge at the gate, half report. After the third round comes a poisoned one, its
-captions shuffled between its images. As the backend does, what a rejected round brought is left out of the later ones,
+A base of Flickr8k training images with five captions each and development images of its own, then rounds of others with
+one caption each. The data set's development images are split by content: half judge at the gate as the held-out
+corrections, half report. After the third round comes a poisoned one, its
+captions shuffled between its images. People wrote all captions without a draft, so the base is rehearsed in their words
+and not in the champion's. As the backend does, what a rejected round brought is left out of the later ones,
 and what a held one brought is learnt again with the next. At the end the champion stands beside a captioner trained
 anew on the base and all clean rounds, learnt or not.
 """
@@ -71,21 +73,31 @@ class Round:
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
 @click.option("--encoder", default="resnet50", show_default=True)
 @click.option("--base", default=1500, show_default=True, help="Images of the base.")
+@click.option("--base-dev", default=500, show_default=True, help="Images that judge what becomes of the base.")
 @click.option("--size", default=500, show_default=True, help="Images of a round.")
 @click.option("--rounds", default=5, show_default=True, help="Clean rounds.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(
-    data: Path, weights: Path, out: Path, encoder: str, base: int, size: int, rounds: int, seed: int, quick: bool
+    data: Path,
+    weights: Path,
+    out: Path,
+    encoder: str,
+    base: int,
+    base_dev: int,
+    size: int,
+    rounds: int,
+    seed: int,
+    quick: bool,
 ) -> None:
     changes: dict[str, Any] = {}
     if quick:
-        base, size, rounds, changes = 20, 4, 4, {"epochs": 1, "decoding": DecodingConfig(beam=2)}
+        base, base_dev, size, rounds, changes = 20, 8, 4, 4, {"epochs": 1, "decoding": DecodingConfig(beam=2)}
     try:
-        rows = datasets.read("flickr8k", data, limit=base + (rounds + 1) * size)
+        rows = datasets.read("flickr8k", data, limit=base + base_dev + (rounds + 1) * size)
         config = TrainingConfig.photos(encoder, str(weights), **changes)
         retraining = TrainingConfig.retraining(config.encoder, **({"epochs": 1} if quick else {}))
-        figures = run(rows, out, config, retraining, base, size, rounds, seed)
+        figures = run(rows, out, config, retraining, base, base_dev, size, rounds, seed)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     report("rounds", figures, MEANINGS)
@@ -97,6 +109,7 @@ def run(
     config: TrainingConfig,
     retraining: TrainingConfig,
     base: int,
+    base_dev: int,
     size: int,
     rounds: int,
     seed: int,
@@ -108,7 +121,8 @@ def run(
         (row for row in rows if row.split == manifest.DEV), key=lambda row: manifest.split_position(row.sha256)
     )
     judging, reporting = dev[: len(dev) // 2], dev[len(dev) // 2 :]
-    known = [_split(row) for row in training[:base]]
+    known, base_judging = [_split(row) for row in training[:base]], training[base : base + base_dev]
+    later = training[base + base_dev :]
     begun = time.monotonic()
     champion = train(known, out / "base", config, cache_dir=cache)
     first = scores(champion, reporting, cache)
@@ -124,7 +138,7 @@ def run(
     for number, name in enumerate(names):
         corrected = [
             _split(replace(row, references=(str(chance.choice(row.references)),)))
-            for row in training[base + number * size : base + (number + 1) * size]
+            for row in later[number * size : (number + 1) * size]
         ]
         if name == "poisoned":
             captions = [row.references for row in corrected]
@@ -135,11 +149,17 @@ def run(
         new = [*waiting, *corrected]
         begun = time.monotonic()
         lessons = _lessons(new, learnt, known)
-        candidate = learn_on(champion, lessons, out / name, seed=f"{seed}-{name}", cache_dir=cache, config=retraining)
-        seconds = time.monotonic() - begun
-        verdict = _judged(
-            champion, candidate, judging, [row for row in known if row.split == manifest.DEV], done, cache
+        candidate = learn_on(
+            champion,
+            lessons,
+            out / name,
+            own_words=False,
+            seed=f"{seed}-{name}",
+            cache_dir=cache,
+            config=retraining,
         )
+        seconds = time.monotonic() - begun
+        verdict = _judged(champion, candidate, judging, base_judging, done, cache)
         words = len(checkpoint.load(candidate).vocabulary) - len(checkpoint.load(champion).vocabulary)
         if verdict.promotes:
             champion, learnt, waiting = candidate, [*learnt, *new], []

@@ -99,7 +99,7 @@ def _measure(folder: Path, quick: bool) -> dict[str, float]:
     rows = _rows(images, words)
     inputs = _cached(captioner, rows, folder)
     held = [
-        (batch, inputs.stored(batch.hashes).float())
+        (batch, inputs.stored(batch.views).float())
         for batch in batches(rows, config, captioner, np.random.default_rng(1))
     ]
     stage = StageRun(0, stages(config)[0], captioner, inputs, rows, config, Group())

@@ -9,18 +9,24 @@ import numpy as np
 import torch
 
 from training.config import TrainingConfig
+from training.features import MIRRORED
 from training.manifest import Row
 from training.model import Captioner
-from training.vocabulary import PAD
+from training.vocabulary import PAD, tokenize
+
+SIDED = set("left right links rechts gauche droite izquierda derecha esquerda direita sinistra destra".split())  # noqa: SIM905
+"""Words that are wrong in a mirror, in a few languages."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images by content hash, their captions as ids (B, K, T) padded with PAD, and a weight an image (B,)."""
+    """Images by content hash, their captions as ids (B, K, T) padded with PAD, a weight an image (B,), and the `views`
+    of the images that are shown."""
 
     hashes: list[str]
     words: torch.Tensor
     weights: torch.Tensor
+    views: list[str]
 
     def part(self, rank: int, size: int) -> Batch:
         """What the process `rank` of `size` works on; one that is left without images gets one that weighs nothing."""
@@ -29,7 +35,8 @@ class Batch:
         mine = list(range(rank, len(self.hashes), size))
         weights = self.weights[mine] if mine else torch.zeros_like(self.weights[:1])
         mine = mine or [0]
-        return Batch([self.hashes[number] for number in mine], self.words[mine], weights)
+        hashes, views = ([names[number] for number in mine] for names in (self.hashes, self.views))
+        return Batch(hashes, self.words[mine], weights, views)
 
 
 def batches(
@@ -40,6 +47,7 @@ def batches(
 ) -> Iterator[Batch]:
     """All rows once: in a new order, with some of their captions where `chance` is given, else as they come.
 
+    Where the config has images `mirrored`, half of them are, but for those whose captions say what is left or right.
     A caption longer than the captioner may ever say is learned as far as that.
     """
     vocabulary, longest = captioner.vocabulary, captioner.decoding.max_length + 2
@@ -54,10 +62,18 @@ def batches(
             for number, ids in enumerate(several):
                 words[image, number, : len(ids)] = ids
         weights = torch.tensor([row.weight for row in chosen], device=captioner.device)
-        yield Batch([row.sha256 for row in chosen], torch.from_numpy(words).to(captioner.device), weights)
+        hashes = [row.sha256 for row in chosen]
+        views = [_view(row, chance) for row in chosen] if chance and config.mirrored else hashes
+        yield Batch(hashes, torch.from_numpy(words).to(captioner.device), weights, views)
 
 
 def _some(references: Sequence[str], most: int, chance: np.random.Generator | None) -> Sequence[str]:
     if chance is None or len(references) <= most:
         return references
     return [references[number] for number in chance.choice(len(references), most, replace=False)]
+
+
+def _view(row: Row, chance: np.random.Generator) -> str:
+    """One of an image's two views; always the plain one where a caption says what is left or right."""
+    turned = chance.random() < 0.5 and not any(SIDED.intersection(tokenize(text)) for text in row.references)
+    return row.sha256 + MIRRORED if turned else row.sha256

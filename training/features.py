@@ -14,10 +14,13 @@ from training import transforms
 from training.cache import Cache, DamagedError
 from training.encoder import features_hash
 from training.errors import DataError
-from training.manifest import Row
+from training.manifest import TRAIN, Row
 from training.model import BATCH, Captioner
 
 log = logging.getLogger(__name__)
+
+MIRRORED = "-mirrored"
+"""Follows the hash of an image in the name of its view from behind a mirror."""
 
 
 def cache_of(captioner: Captioner, cache_dir: Path) -> Cache:
@@ -34,7 +37,8 @@ class Inputs:
     """What is fed to the captioner for each of some rows: grids where its encoder is frozen, the maps of its frozen
     layers where its last ones are trained, else pixels; all from the cache.
 
-    `rows` are those that could be read; the others are logged and left out.
+    `rows` are those that could be read; the others are logged and left out. With `mirrored` there is a second view of
+    the rows of split "train": left and right exchanged.
     """
 
     def __init__(
@@ -43,50 +47,58 @@ class Inputs:
         rows: Sequence[Row],
         cache_dir: Path,
         progress: Callable[[int, int], None] | None = None,
+        mirrored: bool = False,
     ) -> None:
         self._captioner = captioner
         self._cache = cache_of(captioner, cache_dir)
-        self._rows = {row.sha256: row for row in rows}
-        self._fill(rows, progress or (lambda done, total: None))
-        self.rows = [row for row in rows if row.sha256 in self._cache]
+        self._views = {row.sha256: row for row in rows}  # in the cache each is found by its name
+        if mirrored:
+            self._views |= {row.sha256 + MIRRORED: row for row in rows if row.split == TRAIN}
+        self._fill(list(self._views), progress or (lambda done, total: None))
+        lost = {row.sha256 for name, row in self._views.items() if name not in self._cache}
+        self.rows = [row for row in rows if row.sha256 not in lost]
 
-    def stored(self, hashes: Sequence[str]) -> torch.Tensor:
+    def stored(self, views: Sequence[str]) -> torch.Tensor:
         """Pixels (B, S, S, 3) in bytes, maps (B, C', H', W') or grids (B, P, C) in half floats, on the captioner's
-        device."""
+        device. A view is the hash of an image, followed by MIRRORED for the other one."""
         try:
-            arrays = self._cache.get(hashes)
+            arrays = self._cache.get(views)
         except DamagedError as error:
             log.warning("%d of the cached arrays are damaged and are computed again.", len(error.hashes))
             self._cache.forget(error.hashes)
             training = self._captioner.training
-            self._fill([self._rows[sha256] for sha256 in error.hashes], lambda done, total: None)
+            self._fill(error.hashes, lambda done, total: None)
             self._captioner.train(training)
-            if lost := [sha256 for sha256 in error.hashes if sha256 not in self._cache]:
-                image = self._rows[lost[0]].image
+            if lost := [view for view in error.hashes if view not in self._cache]:
+                image = self._views[lost[0]].image
                 raise DataError(f"The cached entry of {image} is damaged, and the image cannot be read.") from error
-            arrays = self._cache.get(hashes)
+            arrays = self._cache.get(views)
         return torch.from_numpy(arrays).to(self._captioner.device, non_blocking=True)
 
-    def grid(self, hashes: Sequence[str]) -> torch.Tensor:
-        """Grids (B, P, C) of these images, as far as the encoder computes them anew each time."""
-        return self._captioner.see(self.stored(hashes))
+    def grid(self, views: Sequence[str]) -> torch.Tensor:
+        """Grids (B, P, C) of these views, as far as the encoder computes them anew each time."""
+        return self._captioner.see(self.stored(views))
 
-    def _fill(self, rows: Sequence[Row], progress: Callable[[int, int], None]) -> None:
-        missing = list({row.sha256: row for row in rows if row.sha256 not in self._cache}.values())
-        loaded = transforms.load_all([row.image for row in missing], self._captioner.transform.side)
-        unread: list[DataError] = []
+    def _fill(self, views: Sequence[str], progress: Callable[[int, int], None]) -> None:
+        missing = [view for view in views if view not in self._cache]
+        loaded = transforms.load_all([self._views[view].image for view in missing], self._captioner.transform.side)
+        unread: dict[str, DataError] = {}  # by the image's hash, as both its views are
         self._captioner.eval()
         for first in range(0, len(missing), BATCH):
             progress(first, len(missing))
-            batch = list(zip(missing[first : first + BATCH], islice(loaded, BATCH), strict=True))
-            readable = [(row.sha256, pixels) for row, pixels in batch if isinstance(pixels, np.ndarray)]
-            unread += [pixels for _, pixels in batch if isinstance(pixels, DataError)]
+            readable: dict[str, np.ndarray] = {}
+            for view, pixels in zip(missing[first : first + BATCH], islice(loaded, BATCH), strict=True):
+                if isinstance(pixels, DataError):
+                    unread[view.removesuffix(MIRRORED)] = pixels
+                else:
+                    readable[view] = pixels[:, ::-1] if view.endswith(MIRRORED) else pixels
             if readable:
-                self._cache.add([sha256 for sha256, _ in readable], self._prepare([pixels for _, pixels in readable]))
+                self._cache.add(list(readable), self._prepare(list(readable.values())))
         if missing:
             progress(len(missing), len(missing))
         if unread:
-            log.warning("%d of %d images are left out. %s", len(unread), len(rows), unread[0])
+            images = {view.removesuffix(MIRRORED) for view in views}
+            log.warning("%d of %d images are left out. %s", len(unread), len(images), next(iter(unread.values())))
 
     def _prepare(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         stacked = np.stack(pixels)

@@ -50,5 +50,6 @@ class Learner(nn.Module):
                 self.captioner, grid, lesson.words, lesson.weights, self.config, lesson.own_words
             )
         if lesson.drawn is not None and lesson.advantages is not None:
-            regret = losses.regret(self.captioner, grid, lesson.drawn, lesson.advantages)
+            temperature = self.config.self_critical.temperature
+            regret = losses.regret(self.captioner, grid, lesson.drawn, lesson.advantages, temperature)
         return likelihood, regret

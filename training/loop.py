@@ -64,6 +64,7 @@ class Loop:
                 self._rows,
                 self._cache_dir,
                 lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
+                config.mirrored,
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
         if not learned:

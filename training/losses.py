@@ -56,14 +56,20 @@ def drawn_weight(words: torch.Tensor) -> torch.Tensor:
     return (words[:, :, 1:] != PAD).sum()
 
 
-def regret(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor, advantages: torch.Tensor) -> Loss:
-    """The policy gradient (Williams, 1992) of captions drawn from the captioner: `words` (B, K, T) from START, and how
-    much better than the image's others each was, `advantages` (B, K)."""
+def regret(
+    captioner: Captioner,
+    grid: torch.Tensor,
+    words: torch.Tensor,
+    advantages: torch.Tensor,
+    temperature: float = 1.0,
+) -> Loss:
+    """The policy gradient (Williams, 1992) of captions drawn from the captioner at `temperature`: `words` (B, K, T)
+    from START, and how much better than the image's others each was, `advantages` (B, K)."""
     before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
     said = after != PAD
     with autocast(captioner.device):
         logits = captioner.decoder.logits(captioner.decoder(grid.float(), before).states[said])  # (M, V)
-    losses = F.cross_entropy(logits.float(), after[said], reduction="none")  # (M,)
+    losses = F.cross_entropy(logits.float() / temperature, after[said], reduction="none")  # (M,)
     advantage = advantages[:, :, None].expand(after.shape)[said]  # (M,)
     return (losses * advantage).sum(), said.sum()
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.agreement import agreed
 from training.batches import Batch, batches
 from training.config import TrainingConfig
 from training.device import autocast
@@ -47,7 +48,8 @@ class StageRun:
         portion: Portion | None = None,
     ) -> None:
         self._number, self._stage, self._captioner = number, stage, captioner
-        self._inputs, self._rows, self._config, self._group = inputs, rows, config, group
+        self._inputs, self._config, self._group = inputs, config, group
+        self._rows = agreed(rows, config.agreed_captions) if config.agreed_captions else rows
         self._portion = portion or Portion(config.batch_size)
         self._steps = math.ceil(len(rows) / config.batch_size)
         own = config.self_critical.dropout if stage.is_rewarded else None
@@ -169,7 +171,7 @@ class StageRun:
 
     def _part(self, batch: Batch, own_words: float) -> tuple[torch.Tensor, Lesson]:
         """What is shown of a batch, and what is learned from it."""
-        stored = self._inputs.stored(batch.hashes)
+        stored = self._inputs.stored(batch.views)
         if self._rewards is None:
             return stored, Lesson(batch.words, batch.weights, own_words)
         return stored, self._own(batch, stored, self._rewards)
@@ -177,12 +179,10 @@ class StageRun:
     def _own(self, batch: Batch, stored: torch.Tensor, rewards: Rewards) -> Lesson:
         """Captions drawn from the captioner and what they are worth; beside human ones where those have a share."""
         captioner, config = self._captioner, self._config.self_critical
-        decoding = replace(captioner.decoding, top_p=0.0, temperature=1.0, min_length=config.min_length)
-        captioner.decoder.eval()
+        decoding = replace(captioner.decoding, top_p=0.0, temperature=config.temperature, min_length=config.min_length)
         never = (PAD, START, UNKNOWN)
-        with autocast(captioner.device):
+        with autocast(captioner.device):  # with dropout, as what is drawn is learned
             drawn = draw(captioner.decoder, stored.float(), decoding, config.samples, never, self._chance)
-        captioner.decoder.train()
         earned = rewards.of(batch.hashes, drawn)  # (B, K)
         self._earned.append(earned.mean().item())
         worth = advantages(earned) * batch.weights[:, None]

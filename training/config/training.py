@@ -25,10 +25,15 @@ class SelfCriticalConfig(Config):
     The reward is CIDEr-D against the training captions, `bleu_share` of it smoothed BLEU-4 instead; each caption is
     measured against the mean of the image's other `samples` - 1. `likelihood_share` of the loss stays that of the first
     stage, which keeps captions from becoming short and flat.
+
+    What is drawn from and learned is the distribution at `temperature`. A captioner that learned with smoothed labels
+    gives all wrong words together a tenth of every choice, so that at 1 most of what it draws is spoilt by one, and its
+    rewards teach it only to leave those out, which a beam search does anyway.
     """
 
     epochs: int = number(0, least=0)  # 0: there is no second stage
     samples: int = number(5, least=2)
+    temperature: float = number(1.0, above=0)
     learning_rate: float = number(5e-5, above=0)
     bleu_share: float = number(0.0, least=0, most=1)
     likelihood_share: float = number(0.0, least=0, most=1)
@@ -50,6 +55,7 @@ class TrainingConfig(Config):
     frozen_epochs: int = number(0, least=0)  # before them, the encoder kept as it is: two steps instead of joint
     batch_size: int = number(32, least=1)  # images
     captions_per_image: int = number(5, least=1)  # at most, drawn anew each epoch
+    agreed_captions: int = number(0, least=0)  # of an image, those its others agree with most; 0: all are learned
     learning_rate: float = number(1e-3, above=0)
     encoder_learning_rate: float | None = number(None, above=0)  # None: the decoder's from nothing, else FINE_TUNING
     fine_tuning_rate: float = number(2e-4, above=0)  # of the decoder in the second of two steps
@@ -66,6 +72,7 @@ class TrainingConfig(Config):
     min_count: int | None = number(None, least=1)  # of a word to be learned; None: 1 for small sets, 4 for large ones
     choose_by: Literal["loss", "cider_d"] = choice("loss", "cider_d")  # on the dev rows, which epoch is kept
     patience: int = number(3, least=0)  # epochs without a better dev score before stopping; 0: never stop early
+    mirrored: bool = False  # half of the images are seen in a mirror, as far as their captions allow
     shift: int = number(0, least=0)  # random shift of the image in pixels, where the encoder is trained
     seed: int = number(1, least=0)
 
@@ -98,10 +105,13 @@ class TrainingConfig(Config):
                 config,
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=20, length_penalty=0.7),
-                epochs=8,
-                captions_per_image=3,  # other ones each epoch: all five cost more and teach hardly more
-                dropout=0.5,
-                grid_dropout=0.3,
+                epochs=12,
+                captions_per_image=3,
+                agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
+                mirrored=True,  # few photos are soon known by heart: better seen twice than seen dimly
+                learning_rate=2e-3,
+                dropout=0.3,
+                grid_dropout=0.1,
                 averaging=0.999,
                 choose_by="cider_d",
             )
@@ -110,15 +120,17 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 3, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 4, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             # Without dropout the training images' rewards are soon known by heart; rewards alone make captions flat.
             self_critical=SelfCriticalConfig(
-                epochs=self_critical_epochs, learning_rate=3e-5, likelihood_share=0.3, dropout=0.3
+                epochs=self_critical_epochs, temperature=0.5, learning_rate=1e-4, likelihood_share=0.1, dropout=0.3
             ),
             epochs=0,
             captions_per_image=2,
+            agreed_captions=3,
+            mirrored=True,
             averaging=0.99,
             choose_by="cider_d",
             patience=0,
@@ -154,14 +166,16 @@ class TrainingConfig(Config):
         if encoder is not None and (encoder.name, encoder.trained) == ("small_cnn", "all"):
             config = cls.starter(epochs=25, learning_rate=3e-3, encoder_learning_rate=3e-3, min_count=1)
         else:
-            # As heavily regularised as what it learns on from, or it would know a few corrections by heart.
+            # Regularised as what it learns on from, or it would know a few corrections by heart.
             config = cls(
                 epochs=6,
                 batch_size=32,
                 captions_per_image=2,
-                learning_rate=2e-4,
-                dropout=0.5,
-                grid_dropout=0.3,
+                agreed_captions=3,
+                mirrored=True,
+                learning_rate=5e-4,
+                dropout=0.3,
+                grid_dropout=0.1,
                 averaging=0.99,
                 min_count=1,
             )

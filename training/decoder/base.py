@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from training.config import DecoderConfig
 from training.decoder.attention import ATTENTIONS, Attended, Attention
+from training.decoder.dropout import CaptionDropout
 from training.decoder.recurrence import PARTS, State
 from training.vocabulary import PAD
 
@@ -65,7 +66,7 @@ class Decoder(nn.Module, ABC):
         self.attention: Attention | None = None
         if self.attends:
             self.attention = ATTENTIONS[config.attention](hidden, config.heads)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = CaptionDropout(dropout)
         self.grid_dropout = nn.Dropout(0.0)
         self._make_layers(config)
         for weight in (self.embedding.weight, self.output):

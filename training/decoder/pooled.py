@@ -59,7 +59,7 @@ class FirstInputDecoder(PooledDecoder):
         self.image = nn.Linear(2 * config.hidden, config.embedding)
 
     def start(self, memory: Memory, captions: int) -> State:
-        image = self.dropout(self.image(memory.summary))[:, None].repeat_interleave(captions, dim=0)  # (N, 1, E)
+        image = self.dropout(self.image(memory.summary)[:, None]).repeat_interleave(captions, dim=0)  # (N, 1, E)
         _, parts = run(self.recurrent, image, self._zeros(memory, captions))
         return State(parts)
 
@@ -77,5 +77,5 @@ class EveryStepDecoder(PooledDecoder):
         return State(self._zeros(memory, captions))
 
     def _inputs(self, memory: Memory, embedded: torch.Tensor) -> torch.Tensor:
-        image = self.dropout(self.image(memory.summary))[:, None, None].expand(embedded.shape)  # (B, K, T, E)
+        image = self.dropout(self.image(memory.summary)[:, None, None]).expand(embedded.shape)  # (B, K, T, E)
         return torch.cat([embedded, image.to(embedded.dtype)], dim=-1)

@@ -1,16 +1,18 @@
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from training import transforms
 from training.cache import Cache
 from training.config import EncoderConfig
 from training.errors import DataError
-from training.features import Inputs
+from training.features import MIRRORED, Inputs
 from training.manifest import Row, hash_file
 from training.model import Captioner
 
@@ -142,3 +144,30 @@ def test_where_the_last_blocks_learn_the_maps_before_them_are_kept(
     again = Inputs(tiny, coloured_rows[:3], tmp_path)
     assert len(list(tmp_path.glob("maps-*"))) == 1, "what is kept does not depend on it"
     assert not torch.allclose(again.grid(hashes), before)
+
+
+def test_images_to_learn_from_have_a_second_view(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    lopsided = tmp_path / "lopsided.png"
+    Image.fromarray(np.linspace(0, 255, 32 * 32, dtype=np.uint8).reshape(32, 32).T).save(lopsided)
+    rows = [Row(lopsided, hash_file(lopsided), ("darker on one side",)), replace(coloured_rows[1], split="dev")]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
+    assert inputs.rows == rows
+    view = rows[0].sha256 + MIRRORED
+    turned = transforms.load(rows[0].image, 32)[:, ::-1].copy()
+    with torch.inference_mode():
+        expected = tiny.encode(turned[None]).float()
+    torch.testing.assert_close(inputs.grid([view]).float(), expected, rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(inputs.grid([view]), inputs.grid([rows[0].sha256]))
+    assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 3  # none of the dev row
+
+
+def test_an_unreadable_image_has_no_view(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    rows = [coloured_rows[0], Row(broken, "b" * 64, ("nothing",))]
+    with caplog.at_level(logging.WARNING):
+        inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
+    assert inputs.rows == rows[:1]
+    assert "1 of 2 images are left out" in caplog.text

@@ -11,6 +11,7 @@ from training.config import EncoderConfig, TrainingConfig
 from training.decoding import Hypothesis
 from training.encoder import Encoder
 from training.errors import DataError, WeightsError
+from training.features import MIRRORED
 from training.fit import Progress
 from training.manifest import Row
 from training.model import Captioner
@@ -165,6 +166,20 @@ def test_batches_hold_every_row_once_and_some_of_its_captions(
     assert sorted(sha for batch in found for sha in batch.hashes) == sorted(row.sha256 for row in coloured_rows)
     assert all(batch.words.shape[1] == 1 for batch in found)
     assert [sha for batch in found for sha in batch.hashes] != [row.sha256 for row in coloured_rows]
+
+
+def test_half_of_the_images_are_turned_but_none_with_a_left_or_right(
+    tiny: Captioner, coloured_rows: list[Row], tiny_config: TrainingConfig
+) -> None:
+    config, chance = replace(tiny_config, mirrored=True), np.random.default_rng(0)
+    rows = [replace(coloured_rows[0], references=("A dog", "The LEFT of two dogs.")), *coloured_rows[1:]]
+    seen = [view for _ in range(40) for batch in batches.batches(rows, config, tiny, chance) for view in batch.views]
+    turned = [view for view in seen if view.endswith(MIRRORED)]
+    assert 0.4 < len(turned) / len(seen) < 0.6
+    assert rows[0].sha256 + MIRRORED not in turned
+    assert {view.removesuffix(MIRRORED) for view in turned} == {row.sha256 for row in rows[1:]}
+    judged = [view for batch in batches.batches(rows, config, tiny) for view in batch.views]
+    assert judged == [row.sha256 for row in rows]
 
 
 def test_endless_captions_are_learned_in_part(

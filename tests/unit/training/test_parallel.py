@@ -61,13 +61,16 @@ def test_two_processes_learn_what_one_would(
 
 @pytest.mark.parametrize(("images", "size"), [(5, 2), (4, 2), (3, 3), (1, 2), (7, 3)])
 def test_every_image_of_a_batch_has_one_process(images: int, size: int) -> None:
-    batch = Batch([f"image {n}" for n in range(images)], torch.arange(images)[:, None, None], torch.ones(images))
+    names = [f"image {n}" for n in range(images)]
+    views = [f"{name}-mirrored" for name in names]
+    batch = Batch(names, torch.arange(images)[:, None, None], torch.ones(images), views)
     parts = [batch.part(rank, size) for rank in range(size)]
     weighty = [name for part in parts for name, weight in zip(part.hashes, part.weights, strict=True) if weight]
     assert sorted(weighty) == sorted(batch.hashes)
     for part in parts:
         assert part.hashes
         assert [f"image {number}" for number in part.words.flatten().tolist()] == part.hashes
+        assert part.views == [f"{name}-mirrored" for name in part.hashes]
 
 
 def test_alone_there_is_nothing_to_wait_for() -> None:
