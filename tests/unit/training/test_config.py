@@ -131,6 +131,7 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
     SelfCriticalConfig: {
         "epochs": [-1],
         "samples": [1],
+        "temperature": [0.0, -1.0, NAN],
         "learning_rate": [0.0, -1.0, NAN],
         "bleu_share": [-0.1, 1.1],
         "likelihood_share": [-0.1, 1.1],
@@ -142,6 +143,7 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "frozen_epochs": [-1],
         "batch_size": [0],
         "captions_per_image": [0],
+        "agreed_captions": [-1],
         "learning_rate": [0.0, -1.0],
         "encoder_learning_rate": [0.0],
         "schedule": ["sine"],

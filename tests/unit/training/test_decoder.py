@@ -5,6 +5,7 @@ import torch
 
 from training.config import FORMS, DecoderConfig
 from training.decoder import DECODERS, Decoder, build
+from training.decoder.dropout import CaptionDropout
 from training.vocabulary import PAD
 
 ATTENDING = [name for name, kind in DECODERS.items() if kind.attends]
@@ -184,3 +185,22 @@ def test_dropout_only_while_training(form: str) -> None:
     assert not torch.equal(network(grid, words).states, network(grid, words).states)
     network.eval()
     assert torch.equal(network(grid, words).states, network(grid, words).states)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_do_not_share_what_is_dropped(form: str) -> None:
+    torch.manual_seed(0)
+    network = build(DecoderConfig(8, 16, 4, form), 11, channels=6, cells=9, dropout=0.5)
+    grid, words = torch.randn(1, 9, 6).expand(2, -1, -1), torch.randint(1, 11, (1, 1, 5)).expand(2, -1, -1)
+    one, other = network(grid, words).states
+    assert not torch.equal(one, other)
+
+
+def test_a_caption_has_one_mask_for_all_its_words() -> None:
+    torch.manual_seed(0)
+    values = CaptionDropout(0.25)(torch.ones(3, 2, 5, 4000))
+    kept = values[:, :, 0] > 0
+    assert torch.equal(values > 0, kept[:, :, None].expand(values.shape))
+    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.01)
+    assert values.max().item() == pytest.approx(1 / 0.75)  # the mean stays
+    assert not torch.equal(kept[0, 0], kept[0, 1])

@@ -165,3 +165,12 @@ def test_captions_as_good_as_the_others_teach_nothing(tiny: Captioner, grid: tor
     total, _ = losses.regret(tiny, grid, torch.tensor([[[START, 4, END]] * 2] * 2), torch.zeros(2, 2))
     total.backward()
     assert not any(value.grad.any() for value in tiny.decoder.parameters() if value.grad is not None)
+
+
+def test_regret_is_of_the_distribution_that_was_drawn_from(tiny: Captioner, grid: torch.Tensor) -> None:
+    words, advantages = torch.tensor([[[START, 4, END]]] * 2), torch.ones(2, 1)
+    logits = tiny.decoder.logits(tiny.decoder(grid, words[:, :, :-1]).states)
+    logs = (logits / 0.5).log_softmax(dim=-1).gather(3, words[:, :, 1:, None])
+    total, _ = losses.regret(tiny, grid, words, advantages, temperature=0.5)
+    torch.testing.assert_close(total, -logs.sum())
+    assert total.item() != pytest.approx(losses.regret(tiny, grid, words, advantages)[0].item())
