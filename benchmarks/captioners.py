@@ -35,8 +35,14 @@ DESIGNS: dict[str, DecoderConfig] = {
     "every-step": DecoderConfig(form="every_step"),
 }
 """Decoders on ResNet-50; the first also on MobileNetV2, and with rewards."""
-SMALL = {"captions_per_image": 2, "patience": 0, "decoding": DecodingConfig(length_penalty=0.7)}
-"""What makes the budget small: two of the five captions of each image an epoch."""
+SMALL = {
+    "captions_per_image": 2,
+    "mirrored": False,
+    "choose_by": "loss",
+    "patience": 0,
+    "decoding": DecodingConfig(length_penalty=0.7),
+}
+"""What makes the budget small: two captions and one view of each image an epoch, which is not captioned to be judged."""
 MOBILENET, REWARDED = "mobilenet-v2", "self-critical"
 FIGURES = ("bleu4", "cider_d", "rouge_l", "distinct_words", "mean_length")
 PATH = click.Path(path_type=Path)
