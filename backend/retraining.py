@@ -174,6 +174,7 @@ class Retraining:
                 lessons,
                 out,
                 replay=self._settings.replay,
+                own_words=self._settings.rehearsal == "own",
                 seed=self._retrain.snapshot,
                 rehearsing=lambda done, total: self._pulse.tell("rehearse", step=done, steps=total),
                 blending=lambda done, total: self._pulse.tell("blend", step=done, steps=total),

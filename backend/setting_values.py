@@ -44,6 +44,12 @@ def deleted_tasks(text: str) -> str:
     return text
 
 
+def rehearsal(text: str) -> str:
+    if text not in {"own", "human"}:
+        raise ValueError("`own` or `human` is needed")
+    return text
+
+
 def url(text: str) -> str | None:
     if not text:
         return None

@@ -61,6 +61,9 @@ SETTINGS: dict[str, Setting] = {
         "CAPTIONER_BLIND_SHARE", "0.05", "share of images whose tasks show no draft: their captions judge models"
     ),
     "replay": Setting("CAPTIONER_REPLAY", "1.0", "known pairs a retrain goes through again for each new one"),
+    "rehearsal": Setting(
+        "CAPTIONER_REHEARSAL", "own", "words in which a retrain goes through the base: the champion's `own`, or `human`"
+    ),
     "encoder": Setting("CAPTIONER_ENCODER", "mobilenet_v2", "encoder of a project's first model"),
     "encoder_weights": Setting(
         "CAPTIONER_ENCODER_WEIGHTS", "imagenet", "`imagenet` (torchvision's download), a file, or `none`"
@@ -104,6 +107,7 @@ class Settings:
     gate_floor: float
     blind_share: float
     replay: float
+    rehearsal: str
     encoder: str
     encoder_weights: str
     images_url: str | None
@@ -195,6 +199,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "gate_floor": setting_values.number,
     "blind_share": setting_values.share,
     "replay": setting_values.number,
+    "rehearsal": setting_values.rehearsal,
     "encoder": str,
     "encoder_weights": str,
     "images_url": setting_values.images_url,

@@ -42,7 +42,7 @@ SMALL = {
     "patience": 0,
     "decoding": DecodingConfig(length_penalty=0.7),
 }
-"""What makes the budget small: two captions and one view of each image an epoch, which is not captioned to be judged."""
+"""What makes the budget small: two captions and one view of an image an epoch, and no captioning after each."""
 MOBILENET, REWARDED = "mobilenet-v2", "self-critical"
 FIGURES = ("bleu4", "cider_d", "rouge_l", "distinct_words", "mean_length")
 PATH = click.Path(path_type=Path)

@@ -116,6 +116,7 @@ class TrainingConfig(Config):
                 grid_dropout=0.1,
                 averaging=0.999,
                 choose_by="cider_d",
+                patience=0,  # the best epochs are those in which the learning rate comes down
             )
         if "epochs" in changes:
             config = dataclasses.replace(config, least_steps=0)

@@ -98,7 +98,11 @@ def test_a_champion_learns_on_from_what_is_new(
     captions |= {30: (choosing[0], "chooses a candidate")}
     with host() as studio:
         configured = settings(
-            tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_REPLAY="2", CAPTIONER_BLIND_SHARE="0.05"
+            tmp_path / "data",
+            LABEL_STUDIO_URL=studio.url,
+            CAPTIONER_REPLAY="2",
+            CAPTIONER_REHEARSAL="human",
+            CAPTIONER_BLIND_SHARE="0.05",
         )
         retraining = _retrain(configured, captions, studio)
         registry = Registry(retraining._store)
@@ -115,7 +119,7 @@ def test_a_champion_learns_on_from_what_is_new(
     never = {_row(content).sha256 for content in [*held_out, choosing[0], *others[1:11]]}
     assert lessons.base
     assert not {row.sha256 for row in lessons.base} & never
-    assert (asked["champion"], asked["replay"]) == (tmp_path / "champion", 2.0)
+    assert (asked["champion"], asked["replay"], asked["own_words"]) == (tmp_path / "champion", 2.0, False)
     new = manifest.load(next((tmp_path / "data" / "snapshots").rglob("new.jsonl")))
     assert [row.references for row in new] == [row.references for row in lessons.new]
 
