@@ -73,7 +73,7 @@ class Round:
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
 @click.option("--encoder", default="resnet50", show_default=True)
 @click.option("--base", default=1500, show_default=True, help="Images of the base.")
-@click.option("--base-dev", default=500, show_default=True, help="Images that judge what becomes of the base.")
+@click.option("--base-dev", default=1000, show_default=True, help="Images that judge what becomes of the base.")
 @click.option("--size", default=500, show_default=True, help="Images of a round.")
 @click.option("--rounds", default=5, show_default=True, help="Clean rounds.")
 @click.option("--beam", default=5, show_default=True, help="Of all captioners; a wide one orders them no better.")

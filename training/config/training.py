@@ -14,6 +14,9 @@ LARGE_SIDE = 320
 """Pixels of the side of photographs for an encoder that is kept as it is."""
 LEAST_STEPS, MOST_EPOCHS = 600, 100
 """What a training on photographs needs, and how often it goes through a handful of them to get there."""
+FEW_PHOTOS = 3_000
+FEW_DROPOUT = (0.5, 0.3)
+"""Of words and of the grid, where there are fewer photographs than that: they are soon known by heart."""
 FINE_TUNING = 3e-5
 """Learning rate of an encoder that has learned before: more spoils what it knows."""
 
@@ -68,6 +71,7 @@ class TrainingConfig(Config):
     attention_penalty: float = number(0.0, least=0)  # on cells that a caption looks at more or less than once
     dropout: float = number(0.4, least=0, below=1)
     grid_dropout: float = number(0.0, least=0, below=1)  # of what is seen: few images are soon known by heart
+    few_images: int = number(0, least=0)  # with fewer to learn from, both are FEW_DROPOUT
     weight_decay: float = number(0.01, least=0)
     clip: float = number(1.0, above=0)  # greatest norm of the gradient
     averaging: float = number(0.0, least=0, below=1)  # decay a step of the average of weights; 0: the last weights
@@ -84,19 +88,23 @@ class TrainingConfig(Config):
         return []
 
     def for_images(self, images: int) -> TrainingConfig:
-        """The same for so many images to learn from: with the epochs that `least_steps` takes, MOST_EPOCHS at most."""
+        """The same for so many images to learn from: with the epochs that `least_steps` takes, MOST_EPOCHS at most, and
+        with more dropout where they are fewer than `few_images`."""
         if not self.epochs or not images:
             return self
         needed = min(MOST_EPOCHS, math.ceil(self.least_steps / math.ceil(images / self.batch_size)))
-        return dataclasses.replace(self, epochs=max(self.epochs, needed), least_steps=0)
+        config = dataclasses.replace(self, epochs=max(self.epochs, needed), least_steps=0, few_images=0)
+        if images >= self.few_images:
+            return config
+        return dataclasses.replace(config, dropout=FEW_DROPOUT[0], grid_dropout=FEW_DROPOUT[1])
 
     @classmethod
     def photos(cls, encoder: str = "mobilenet_v2", weights: str = "imagenet", **changes: Any) -> TrainingConfig:
         """For photographs, on a frozen encoder with ImageNet weights whose features are computed once.
 
         It sees them larger than it was made for: small things then fill a cell of its grid (Touvron et al., 2019). With
-        weights "none" the encoder has nothing to keep frozen and is trained from nothing. `epochs` that are given are
-        not made more where there are few images.
+        weights "none" the encoder has nothing to keep frozen and is trained from nothing. `epochs` and dropout that are
+        given are not made more where there are few images.
         """
         trained: Literal["none", "all"] = "all" if weights == "none" else "none"
         side = SIDES.get(encoder, 224) if trained == "all" else max(SIDES.get(encoder, 224), LARGE_SIDE)
@@ -114,12 +122,15 @@ class TrainingConfig(Config):
                 learning_rate=2e-3,
                 dropout=0.3,
                 grid_dropout=0.1,
+                few_images=FEW_PHOTOS,
                 averaging=0.999,
                 choose_by="cider_d",
                 patience=0,  # the best epochs are those in which the learning rate comes down
             )
         if "epochs" in changes:
             config = dataclasses.replace(config, least_steps=0)
+        if {"dropout", "grid_dropout"} & changes.keys():
+            config = dataclasses.replace(config, few_images=0)
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod

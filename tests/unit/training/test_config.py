@@ -96,6 +96,15 @@ def test_epochs_that_are_asked_for_stay_as_they_are() -> None:
     assert TrainingConfig.rewarded().for_images(10) == TrainingConfig.rewarded()
 
 
+@pytest.mark.parametrize(("images", "expected"), [(1, (0.5, 0.3)), (2_999, (0.5, 0.3)), (3_000, (0.3, 0.1))])
+def test_of_few_photos_more_is_dropped(images: int, expected: tuple[float, float]) -> None:
+    config = TrainingConfig.photos().for_images(images)
+    assert (config.dropout, config.grid_dropout) == expected
+    decided = TrainingConfig.photos(dropout=0.2).for_images(images)
+    assert (decided.dropout, decided.grid_dropout) == (0.2, 0.1)
+    assert config.for_images(1) == config  # decided once
+
+
 def test_a_quick_search_is_narrow_and_likeliest() -> None:
     wide = DecodingConfig(beam=20, length_penalty=0.7, consensus=True, max_length=9)
     assert wide.quick() == DecodingConfig(beam=5, length_penalty=0.7, max_length=9)
@@ -144,6 +153,7 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "batch_size": [0],
         "captions_per_image": [0],
         "agreed_captions": [-1],
+        "few_images": [-1],
         "learning_rate": [0.0, -1.0],
         "encoder_learning_rate": [0.0],
         "schedule": ["sine"],
