@@ -39,7 +39,7 @@ class SelfCriticalConfig(Config):
     epochs: int = number(0, least=0)  # 0: there is no second stage
     samples: int = number(5, least=2)
     temperature: float = number(0.5, above=0)
-    learning_rate: float = number(1e-4, above=0)
+    learning_rate: float = number(1.5e-4, above=0)
     bleu_share: float = number(0.0, least=0, most=1)
     likelihood_share: float = number(0.1, least=0, most=1)
     dropout: float = number(0.3, least=0, below=1)
@@ -115,7 +115,7 @@ class TrainingConfig(Config):
                 config,
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=20, length_penalty=0.7),
-                epochs=12,
+                epochs=8,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
                 mirrored=True,  # few photos are soon known by heart: better seen twice than seen dimly
@@ -134,7 +134,7 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 4, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 3, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
