@@ -94,9 +94,11 @@ def run(
     for images in sizes:
         listed = manifest.save(base[:images], out / f"base-{images}.jsonl")
         rows_of_base = [*base[:images], *others]  # the default recipe judges each epoch by development images
-        champion = train(
-            rows_of_base, out / f"champion-{images}", replace(config, epochs=epochs, least_steps=0), cache_dir=cache
-        )
+        # both make as many steps: who has learned less says less, and is sooner done with its rehearsal
+        as_many = replace(config, epochs=epochs * (sizes[1] // images), least_steps=0)
+        if images < sizes[1]:
+            as_many = replace(as_many, choose_by="loss")  # only the large one's epochs are timed
+        champion = train(rows_of_base, out / f"champion-{images}", as_many, cache_dir=cache)
         history = checkpoint.read_info(champion)["extra"]["history"]
         full_seconds = statistics.mean(entry["seconds"] for entry in history) * config.epochs
         champions[images] = (champion, listed)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 LEAST_REHEARSED = 300
 """Rows rehearsed where so many are known, however little is new: a few corrections must not cost what they do not
 concern."""
-CHOOSING_ROWS = 150
+CHOOSING_ROWS = 100
 """Rows at most by which a blend is chosen: each of them is captioned several times."""
 
 

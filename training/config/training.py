@@ -179,11 +179,10 @@ class TrainingConfig(Config):
         else:
             # Regularised as what it learns on from, or it would know a few corrections by heart.
             config = cls(
-                epochs=6,
+                epochs=4,
                 batch_size=32,
                 captions_per_image=2,
                 agreed_captions=3,
-                mirrored=True,
                 learning_rate=5e-4,
                 dropout=0.3,
                 grid_dropout=0.1,

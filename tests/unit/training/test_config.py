@@ -240,6 +240,6 @@ def test_values_of_older_configs_are_read() -> None:
 def test_a_retrain_leaves_a_large_encoder_alone() -> None:
     for trained in ("last", "all"):
         config = TrainingConfig.retraining(EncoderConfig("resnet50", "none", trained))  # type: ignore[arg-type]
-        assert (config.frozen_epochs, config.epochs) == (6, 0)
+        assert (config.frozen_epochs, config.epochs) == (4, 0)
     assert TrainingConfig.retraining(EncoderConfig("resnet50", "none")).frozen_epochs == 0
     assert TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "all")).frozen_epochs == 0
