@@ -218,5 +218,5 @@ class Retraining:
 def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:
     """A training from the start on so many images: few of them in smaller batches."""
     weights = "none" if encoder == "small_cnn" and weights == "imagenet" else weights
-    config = TrainingConfig.photos(encoder, weights)
+    config = TrainingConfig.photos(encoder, weights, agreed_captions=0)  # every correction is learned
     return replace(config, batch_size=min(config.batch_size, max(8, images // 8)))

@@ -39,7 +39,6 @@ SMALL = {
     "captions_per_image": 2,
     "mirrored": False,
     "choose_by": "loss",
-    "patience": 0,
     "decoding": DecodingConfig(length_penalty=0.7),
 }
 """What makes the budget small: two captions and one view of an image an epoch, and no captioning after each."""

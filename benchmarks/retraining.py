@@ -69,7 +69,7 @@ def main(
         corrections, small, large, turns = 8, 16, 32, 1
     try:
         rows = datasets.read("flickr8k", data, limit=large)
-        config = TrainingConfig.photos(encoder, str(weights), patience=0)
+        config = TrainingConfig.photos(encoder, str(weights))
         figures = run(rows, out, config, corrections, (small, large), turns, full_epochs)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error

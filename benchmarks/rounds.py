@@ -4,11 +4,11 @@
 
 A base of Flickr8k training images with five captions each and development images of its own, then rounds of others with
 one caption each. The data set's development images are split by content: half judge at the gate as the held-out
-corrections, half report. After the third round comes a poisoned one, its
-captions shuffled between its images. People wrote all captions without a draft, so the base is rehearsed in their words
-and not in the champion's. As the backend does, what a rejected round brought is left out of the later ones,
-and what a held one brought is learnt again with the next. At the end the champion stands beside a captioner trained
-anew on the base and all clean rounds, learnt or not.
+corrections, half report. After the third round comes a poisoned one, its captions shuffled between its images. People
+wrote all captions without a draft, so the base is rehearsed in their words and not in the champion's, as the backend
+does with CAPTIONER_REHEARSAL=human. As there, what a rejected round brought is left out of the later ones, and what a
+held one brought is learnt again with the next. At the end the champion stands beside a captioner trained anew on the
+base and all clean rounds, learnt or not.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Round:
 @click.option("--base-dev", default=1000, show_default=True, help="Images that judge what becomes of the base.")
 @click.option("--size", default=500, show_default=True, help="Images of a round.")
 @click.option("--rounds", default=5, show_default=True, help="Clean rounds.")
-@click.option("--beam", default=5, show_default=True, help="Of all captioners; a wide one orders them no better.")
+@click.option("--beam", default=5, show_default=True, help="Of all captioners.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(

@@ -32,8 +32,7 @@ class SelfCriticalConfig(Config):
     stage, which keeps captions from becoming short and flat.
 
     What is drawn from and learned is the distribution at `temperature`. A captioner that learned with smoothed labels
-    gives all wrong words together a tenth of every choice, so that at 1 most of what it draws is spoilt by one, and its
-    rewards teach it only to leave those out, which a beam search does anyway.
+    gives all words together a tenth of every choice, so that at 1 most of what it draws is spoilt by an improbable one.
     """
 
     epochs: int = number(0, least=0)  # 0: there is no second stage
@@ -177,12 +176,11 @@ class TrainingConfig(Config):
         if encoder is not None and (encoder.name, encoder.trained) == ("small_cnn", "all"):
             config = cls.starter(epochs=25, learning_rate=3e-3, encoder_learning_rate=3e-3, min_count=1)
         else:
-            # Regularised as what it learns on from, or it would know a few corrections by heart.
+            # All captions of an image are learned: of corrections the odd one out may be the one that is right.
             config = cls(
                 epochs=4,
                 batch_size=32,
                 captions_per_image=2,
-                agreed_captions=3,
                 learning_rate=5e-4,
                 dropout=0.3,
                 grid_dropout=0.1,

@@ -9,9 +9,8 @@ from torch import nn
 class CaptionDropout(nn.Module):
     """Dropout over (..., T, H) with one mask for all T words (Gal & Ghahramani, 2016).
 
-    A recurrent layer cannot make up for what is missing at one word by what it saw at the last; and drawing a mask for
-    each word costs a CPU as much as an attention does. Where a decoder reads word by word, each word has a mask of its
-    own.
+    A recurrent layer cannot make up for what is missing at one word by what it saw at the last, and fewer random
+    numbers are drawn. Where a decoder reads word by word, each word has a mask of its own.
     """
 
     def __init__(self, p: float = 0.0) -> None:

@@ -145,6 +145,7 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     assert trainings.config is not None
     used = trainings.config.encoder
     assert (used.name, used.weights, used.trained) == expected
+    assert trainings.config.agreed_captions == 0, "every correction is learned"
     assert "start_from" not in trainings.options
     assert len(trainings.rows) == 20
     assert trainings.config.for_images(20).epochs == 100, "a small set is gone through often"

@@ -237,6 +237,12 @@ def test_values_of_older_configs_are_read() -> None:
     assert config.self_critical.epochs == 0
 
 
+def test_a_retrain_learns_every_correction() -> None:
+    assert TrainingConfig.photos().agreed_captions == 3
+    for name in ("small_cnn", "resnet50"):
+        assert TrainingConfig.retraining(EncoderConfig(name, "none", "all")).agreed_captions == 0
+
+
 def test_a_retrain_leaves_a_large_encoder_alone() -> None:
     for trained in ("last", "all"):
         config = TrainingConfig.retraining(EncoderConfig("resnet50", "none", trained))  # type: ignore[arg-type]
