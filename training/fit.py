@@ -19,6 +19,7 @@ from training.loop import Loop
 from training.manifest import Row
 from training.model import Captioner
 from training.resume import Resume
+from training.teacher import Teacher
 from training.vocabulary import Style, Vocabulary
 
 LARGE_SET = 10_000  # captions from which on rare words are left out
@@ -59,9 +60,10 @@ def train(
     """Train on the rows of split "train" and write a checkpoint to `out`; rows of split "dev" choose the best epoch.
 
     With `start_from`, a checkpoint folder, its captioner learns on: its words keep their meaning, new words are added,
-    and the config's encoder, decoder, transform and decoding give way to its own. `style` is how drafts are to be
-    written: as most of the captions are, by default. What a frozen encoder makes of an image is kept in `cache_dir`;
-    curves and sample captions go to `tensorboard`, a folder. `beside_others` leaves half of the cores to other work.
+    the config's encoder, decoder, transform and decoding give way to its own, and with `distillation` it is its own
+    teacher. `style` is how drafts are to be written: as most of the captions are, by default. What a frozen encoder
+    makes of an image is kept in `cache_dir`; curves and sample captions go to `tensorboard`, a folder. `beside_others`
+    leaves half of the cores to other work.
 
     The same rows, config and machine give the same result, also when the training was killed and is called again: it
     goes on from the last epoch that was written down, which is at most twice a minute. Under `torchrun` its processes
@@ -75,7 +77,7 @@ def train(
     captions = [text for row in rows if row.split == manifest.TRAIN for text in row.references]
     if not captions:
         raise DataError("There is nothing to train on: no row of split 'train' has a caption.")
-    config = config.for_images(sum(row.split == manifest.TRAIN for row in rows))
+    config = config.for_rows(sum(row.split == manifest.TRAIN for row in rows), len(captions))
 
     def tell(phase: str, epoch: int, epochs: int, step: int, steps: int, loss: float | None) -> None:
         if progress:
@@ -88,7 +90,8 @@ def train(
         captioner.style = style or Style.of(captions)
         identity = [config.to_json(), manifest.content_hash(rows), encoder.state_hash(captioner)]
         resume = Resume(out, identity, writes=group.leads)
-        loop = Loop(captioner, rows, config, cache_dir, group)
+        teacher = Teacher(captioner) if start_from is not None and config.distillation else None
+        loop = Loop(captioner, rows, config, cache_dir, group, teacher)
         with (
             training_threads(captioner.encoder.config.name == "small_cnn", beside_others),
             Diary(tensorboard if group.leads else None) as diary,

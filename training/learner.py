@@ -11,6 +11,7 @@ from training import losses
 from training.config import TrainingConfig
 from training.losses import Loss
 from training.model import Captioner
+from training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,22 @@ class Lesson:
 
 
 class Learner(nn.Module):
-    """`stored` images or grids and a lesson to its losses: of human captions, of drawn ones; None where not asked."""
+    """`stored` images or grids and a lesson to its losses: of human captions, of drawn ones; None where not asked.
 
-    def __init__(self, captioner: Captioner, config: TrainingConfig) -> None:
+    With a `teacher` a share of what is learned of human captions is what it expects.
+    """
+
+    def __init__(self, captioner: Captioner, config: TrainingConfig, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.captioner, self.config = captioner, config
+        self.captioner, self.config, self._teacher = captioner, config, teacher
 
     def forward(self, stored: torch.Tensor, lesson: Lesson) -> tuple[Loss | None, Loss | None]:
         grid = self.captioner.see(stored, self.config.shift if self.training else 0)
         likelihood, regret = None, None
         if lesson.words is not None and lesson.weights is not None:
+            expected = self._teacher.expectation(stored, lesson.words) if self._teacher else None
             likelihood = losses.likelihood(
-                self.captioner, grid, lesson.words, lesson.weights, self.config, lesson.own_words
+                self.captioner, grid, lesson.words, lesson.weights, self.config, lesson.own_words, expected
             )
         if lesson.drawn is not None and lesson.advantages is not None:
             temperature = self.config.self_critical.temperature

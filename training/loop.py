@@ -22,6 +22,7 @@ from training.parallel import Group
 from training.resume import Resume, Standing, Weights
 from training.stage_run import StageRun
 from training.stages import Stage, stages
+from training.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,16 @@ class Loop:
     """All stages of one training."""
 
     def __init__(
-        self, captioner: Captioner, rows: Sequence[Row], config: TrainingConfig, cache_dir: Path, group: Group
+        self,
+        captioner: Captioner,
+        rows: Sequence[Row],
+        config: TrainingConfig,
+        cache_dir: Path,
+        group: Group,
+        teacher: Teacher | None = None,
     ) -> None:
         self._captioner, self._rows, self._config = captioner, rows, config
-        self._cache_dir, self._group = cache_dir, group
+        self._cache_dir, self._group, self._teacher = cache_dir, group, teacher
         self.images = 0  # that could be learned from
         self.portion = Portion(config.batch_size)
 
@@ -49,6 +56,8 @@ class Loop:
             if number > standing.stage:
                 standing = Standing(number, history=standing.history)
             self._captioner.encoder.hold(stage.held)
+            if self._teacher:
+                self._teacher.hold(stage.held)
             self._stage(stage, standing, tell, diary, resume)
         self._captioner.encoder.hold(False)
         return standing.history
@@ -75,7 +84,9 @@ class Loop:
         by = "cider_d" if stage.is_rewarded else config.choose_by
         if standing.stage and not standing.epoch:  # has to be better than what came before
             standing.consider(judge.scores(by), CHOSEN_BY[by], self._weights)
-        run = StageRun(standing.stage, stage, captioner, inputs, learned, config, self._group, self.portion)
+        run = StageRun(
+            standing.stage, stage, captioner, inputs, learned, config, self._group, self.portion, self._teacher
+        )
         if standing.epoch:
             run.load_state(standing.run)
 

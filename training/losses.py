@@ -22,33 +22,42 @@ def likelihood(
     weights: torch.Tensor,
     config: TrainingConfig,
     own_words: float = 0.0,
+    expected: torch.Tensor | None = None,
 ) -> Loss:
     """Cross-entropy of human captions: `grid` (B, P, C), `words` (B, K, T), `weights` (B,), all on one device.
 
     Unknown words are read but not learned: they are never to be said. While training, labels are smoothed (Szegedy et
     al., 2016), `own_words` of the words that are read are the captioner's own choice (scheduled sampling, Bengio et
-    al., 2015), and attention that is spread unevenly over the cells is penalised.
+    al., 2015), attention that is spread unevenly over the cells is penalised, and a share of the loss is the
+    cross-entropy of what a teacher `expected` (M, V).
     """
     before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
-    counted = (after != PAD) & (after != UNKNOWN)
-    weight = weights[:, None, None].expand(after.shape)[counted]  # (M,)
+    learned = counted(words)
+    weight = weights[:, None, None].expand(after.shape)[learned]  # (M,)
     if own_words:
         before = _partly_own(captioner, grid, before, own_words)
     with autocast(captioner.device):
         reading = captioner.decoder(grid.float(), before)
-        logits = captioner.decoder.logits(reading.states[counted])  # (M, V)
+        logits = captioner.decoder.logits(reading.states[learned])  # (M, V)
     smoothing = config.label_smoothing if captioner.training else 0.0
-    losses = F.cross_entropy(logits.float(), after[counted], reduction="none", label_smoothing=smoothing)  # (M,)
+    losses = F.cross_entropy(logits.float(), after[learned], reduction="none", label_smoothing=smoothing)  # (M,)
+    if expected is not None:
+        losses = torch.lerp(losses, F.cross_entropy(logits.float(), expected, reduction="none"), config.distillation)
     total = (losses * weight).sum()
     if captioner.training and config.attention_penalty and reading.attention is not None:
         total = total + config.attention_penalty * _unevenness(reading.attention, after != PAD, weights)
     return total, weight.sum()
 
 
+def counted(words: torch.Tensor) -> torch.Tensor:
+    """Which of the words after the first of `words` (B, K, T + 1) are learned: (B, K, T)."""
+    after = words[:, :, 1:]
+    return (after != PAD) & (after != UNKNOWN)
+
+
 def human_weight(words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The sum of weights that `likelihood` of the same captions returns, before anything is computed."""
-    after = words[:, :, 1:]  # (B, K, T)
-    return (weights[:, None, None] * ((after != PAD) & (after != UNKNOWN))).sum()
+    return (weights[:, None, None] * counted(words)).sum()
 
 
 def drawn_weight(words: torch.Tensor) -> torch.Tensor:

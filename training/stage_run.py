@@ -27,6 +27,7 @@ from training.parallel import Group
 from training.rewards import Rewards, advantages
 from training.sampling import draw
 from training.stages import Stage
+from training.teacher import Teacher
 from training.vocabulary import PAD, START, UNKNOWN
 
 
@@ -46,6 +47,7 @@ class StageRun:
         config: TrainingConfig,
         group: Group,
         portion: Portion | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self._number, self._stage, self._captioner = number, stage, captioner
         self._inputs, self._config, self._group = inputs, config, group
@@ -62,7 +64,7 @@ class StageRun:
         self._rewards = Rewards(rows, captioner.vocabulary, config.self_critical) if stage.is_rewarded else None
         self._chance = torch.Generator(captioner.device)
         self._earned: list[float] = []  # mean rewards of this process, a number a step
-        self._learner = group.wrap(Learner(captioner, config))
+        self._learner = group.wrap(Learner(captioner, config, teacher))
 
     def epoch(self, epoch: int, tell: Callable[[int, int, float], None]) -> dict[str, float]:
         """Go through all rows once: the mean `loss`, and the mean `reward` of drawn captions where there are rewards.

@@ -62,7 +62,9 @@ def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig 
         encoder = values.get("encoder", {})
         name = encoder.get("name", EncoderConfig.name)
         weights = encoder.get("weights", "none" if name == "small_cnn" else "imagenet")
-        decided = {key: values[key] for key in ("epochs", "dropout", "grid_dropout") if key in values}
+        decided = {
+            key: values[key] for key in ("epochs", "agreed_captions", "dropout", "grid_dropout") if key in values
+        }
         preset = TrainingConfig.photos(name, weights, **decided)
     return TrainingConfig.from_json(merged(preset.to_json(), values))
 

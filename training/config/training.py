@@ -14,9 +14,8 @@ LARGE_SIDE = 320
 """Pixels of the side of photographs for an encoder that is kept as it is."""
 LEAST_STEPS, MOST_EPOCHS = 600, 100
 """What a training on photographs needs, and how often it goes through a handful of them to get there."""
-FEW_PHOTOS = 3_000
-FEW_DROPOUT = (0.5, 0.3)
-"""Of words and of the grid, where there are fewer photographs than that: they are soon known by heart."""
+FEW_CAPTIONS = 15_000
+"""Of photographs, below which more is dropped."""
 FINE_TUNING = 3e-5
 """Learning rate of an encoder that has learned before: more spoils what it knows."""
 
@@ -46,6 +45,17 @@ class SelfCriticalConfig(Config):
 
 
 @dataclass(frozen=True)
+class FewConfig(Config):
+    """What is otherwise where there are fewer than so many `captions`: they are soon known by heart, and none of them
+    can be spared. The values have the names of those of the TrainingConfig that they take the place of."""
+
+    captions: int = number(0, least=0)  # 0: no number is few
+    agreed_captions: int = number(0, least=0)
+    dropout: float = number(0.5, least=0, below=1)
+    grid_dropout: float = number(0.3, least=0, below=1)
+
+
+@dataclass(frozen=True)
 class TrainingConfig(Config):
     """A whole training. On a warm start encoder, decoder, transform and decoding are the checkpoint's own."""
 
@@ -54,6 +64,7 @@ class TrainingConfig(Config):
     transform: TransformConfig = field(default_factory=TransformConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)
+    few: FewConfig = field(default_factory=FewConfig)
     epochs: int = number(15, least=0)
     least_steps: int = number(0, least=0)  # of the epochs: a small set is gone through more often until it makes them
     frozen_epochs: int = number(0, least=0)  # before them, the encoder kept as it is: two steps instead of joint
@@ -65,12 +76,14 @@ class TrainingConfig(Config):
     fine_tuning_rate: float = number(2e-4, above=0)  # of the decoder in the second of two steps
     schedule: Literal["cosine", "linear", "constant"] = choice("cosine", "linear", "constant")
     warmup_share: float = number(0.05, least=0, below=1)  # of all steps, rising; then the rate falls to zero, or stays
+    distillation: float = number(
+        0.0, least=0, most=1
+    )  # share of what is learned that the start expects, on a warm start
     label_smoothing: float = number(0.1, least=0, below=1)
     scheduled_sampling: float = number(0.0, least=0, most=1)  # share of words read that are its own; it rises from 0
     attention_penalty: float = number(0.0, least=0)  # on cells that a caption looks at more or less than once
     dropout: float = number(0.4, least=0, below=1)
     grid_dropout: float = number(0.0, least=0, below=1)  # of what is seen: few images are soon known by heart
-    few_images: int = number(0, least=0)  # with fewer to learn from, both are FEW_DROPOUT
     weight_decay: float = number(0.01, least=0)
     clip: float = number(1.0, above=0)  # greatest norm of the gradient
     averaging: float = number(0.0, least=0, below=1)  # decay a step of the average of weights; 0: the last weights
@@ -86,24 +99,24 @@ class TrainingConfig(Config):
             return ["epochs is 0, and so are frozen_epochs and self_critical.epochs: there is nothing to do"]
         return []
 
-    def for_images(self, images: int) -> TrainingConfig:
-        """The same for so many images to learn from: with the epochs that `least_steps` takes, MOST_EPOCHS at most, and
-        with more dropout where they are fewer than `few_images`."""
+    def for_rows(self, images: int, captions: int) -> TrainingConfig:
+        """The same for so many images and captions to learn from: with the epochs that `least_steps` takes, MOST_EPOCHS
+        at most, and with what `few` says where there are few captions."""
         if not self.epochs or not images:
             return self
         needed = min(MOST_EPOCHS, math.ceil(self.least_steps / math.ceil(images / self.batch_size)))
-        config = dataclasses.replace(self, epochs=max(self.epochs, needed), least_steps=0, few_images=0)
-        if images >= self.few_images:
-            return config
-        return dataclasses.replace(config, dropout=FEW_DROPOUT[0], grid_dropout=FEW_DROPOUT[1])
+        decided = dataclasses.replace(self, epochs=max(self.epochs, needed), least_steps=0, few=FewConfig())
+        values = dataclasses.asdict(self.few)
+        few = captions < values.pop("captions")
+        return dataclasses.replace(decided, **values) if few else decided
 
     @classmethod
     def photos(cls, encoder: str = "mobilenet_v2", weights: str = "imagenet", **changes: Any) -> TrainingConfig:
         """For photographs, on a frozen encoder with ImageNet weights whose features are computed once.
 
         It sees them larger than it was made for: small things then fill a cell of its grid (Touvron et al., 2019). With
-        weights "none" the encoder has nothing to keep frozen and is trained from nothing. `epochs` and dropout that are
-        given are not made more where there are few images.
+        weights "none" the encoder has nothing to keep frozen and is trained from nothing. Values that are given hold
+        also where there is little to learn from.
         """
         trained: Literal["none", "all"] = "all" if weights == "none" else "none"
         side = SIDES.get(encoder, 224) if trained == "all" else max(SIDES.get(encoder, 224), LARGE_SIDE)
@@ -121,15 +134,17 @@ class TrainingConfig(Config):
                 learning_rate=2e-3,
                 dropout=0.3,
                 grid_dropout=0.1,
-                few_images=FEW_PHOTOS,
+                few=FewConfig(captions=FEW_CAPTIONS),
                 averaging=0.999,
                 choose_by="cider_d",
                 patience=0,  # the best epochs are those in which the learning rate comes down
             )
         if "epochs" in changes:
             config = dataclasses.replace(config, least_steps=0)
-        if {"dropout", "grid_dropout"} & changes.keys():
-            config = dataclasses.replace(config, few_images=0)
+        given = {each.name for each in dataclasses.fields(FewConfig)} & changes.keys()
+        config = dataclasses.replace(
+            config, few=dataclasses.replace(config.few, **{name: changes[name] for name in given})
+        )
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
@@ -178,10 +193,11 @@ class TrainingConfig(Config):
         else:
             # All captions of an image are learned: of corrections the odd one out may be the one that is right.
             config = cls(
-                epochs=4,
+                epochs=3,
                 batch_size=32,
                 captions_per_image=2,
-                learning_rate=5e-4,
+                distillation=0.7,  # one caption of an image teaches little, and is soon known by heart
+                learning_rate=1e-3,
                 dropout=0.3,
                 grid_dropout=0.1,
                 averaging=0.99,

@@ -148,7 +148,7 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     assert trainings.config.agreed_captions == 0, "every correction is learned"
     assert "start_from" not in trainings.options
     assert len(trainings.rows) == 20
-    assert trainings.config.for_images(20).epochs == 100, "a small set is gone through often"
+    assert trainings.config.for_rows(20, 20).epochs == 100, "a small set is gone through often"
 
 
 @pytest.mark.parametrize(("right", "serves", "provisional"), [(0.4, "starter", False), (0.9, "p1-v1", False)])

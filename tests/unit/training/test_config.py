@@ -7,6 +7,7 @@ from training.config import (
     DecoderConfig,
     DecodingConfig,
     EncoderConfig,
+    FewConfig,
     SelfCriticalConfig,
     TrainingConfig,
     TransformConfig,
@@ -87,22 +88,24 @@ def test_photos_come_in_the_size_the_encoder_was_made_for_or_larger_where_it_is_
 
 @pytest.mark.parametrize(("images", "epochs"), [(1, 100), (320, 60), (1_350, 14), (6_000, 8), (0, 8)])
 def test_few_photos_are_gone_through_more_often(images: int, epochs: int) -> None:
-    assert TrainingConfig.photos().for_images(images).epochs == epochs
+    assert TrainingConfig.photos().for_rows(images, 5 * images).epochs == epochs
 
 
 def test_epochs_that_are_asked_for_stay_as_they_are() -> None:
-    assert TrainingConfig.photos(epochs=3).for_images(10).epochs == 3
-    assert TrainingConfig().for_images(10) == TrainingConfig()
-    assert TrainingConfig.rewarded().for_images(10) == TrainingConfig.rewarded()
+    assert TrainingConfig.photos(epochs=3).for_rows(10, 50).epochs == 3
+    assert TrainingConfig().for_rows(10, 50) == TrainingConfig()
+    assert TrainingConfig.rewarded().for_rows(10, 50) == TrainingConfig.rewarded()
 
 
-@pytest.mark.parametrize(("images", "expected"), [(1, (0.5, 0.3)), (2_999, (0.5, 0.3)), (3_000, (0.3, 0.1))])
-def test_of_few_photos_more_is_dropped(images: int, expected: tuple[float, float]) -> None:
-    config = TrainingConfig.photos().for_images(images)
-    assert (config.dropout, config.grid_dropout) == expected
-    decided = TrainingConfig.photos(dropout=0.2).for_images(images)
-    assert (decided.dropout, decided.grid_dropout) == (0.2, 0.1)
-    assert config.for_images(1) == config  # decided once
+@pytest.mark.parametrize(
+    ("captions", "expected"), [(1, (0, 0.5, 0.3)), (14_999, (0, 0.5, 0.3)), (15_000, (3, 0.3, 0.1))]
+)
+def test_of_few_captions_all_are_learned_and_more_is_dropped(captions: int, expected: tuple[int, float, float]) -> None:
+    config = TrainingConfig.photos().for_rows(3_000, captions)
+    assert (config.agreed_captions, config.dropout, config.grid_dropout) == expected
+    decided = TrainingConfig.photos(dropout=0.2, agreed_captions=2).for_rows(3_000, captions)
+    assert (decided.agreed_captions, decided.dropout, decided.grid_dropout) == (2, 0.2, expected[2])
+    assert config.for_rows(1, 1) == config  # decided once
 
 
 def test_a_quick_search_is_narrow_and_likeliest() -> None:
@@ -147,13 +150,19 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "dropout": [-0.1, 1.0],
         "min_length": [0],
     },
+    FewConfig: {
+        "captions": [-1],
+        "agreed_captions": [-1],
+        "dropout": [-0.1, 1.0],
+        "grid_dropout": [-0.1, 1.0],
+    },
     TrainingConfig: {
         "epochs": [0],
         "frozen_epochs": [-1],
         "batch_size": [0],
         "captions_per_image": [0],
         "agreed_captions": [-1],
-        "few_images": [-1],
+        "distillation": [-0.1, 1.1],
         "learning_rate": [0.0, -1.0],
         "encoder_learning_rate": [0.0],
         "schedule": ["sine"],
