@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from backend.image_store import ImageStore
-from backend.registry import DROPPED, REJECTED, ModelVersion, Registry
+from backend.registry import DROPPED, HELD, PASSED, REJECTED, RELEASED, ModelVersion, Registry
 from backend.snapshot import is_held_out
 from training import manifest
 from training.errors import DataError, TrainingError
@@ -83,6 +83,11 @@ class History:
         known = [row for row in train if _pair(row) in learnt]
         return Lessons(new, known, list(base.values()), choosing)
 
+    def never_tried(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of the rows that no candidate has learnt yet, not even one that was held, and no operator released."""
+        tried = self._first_learnt_by({HELD, PASSED, RELEASED})
+        return [row for row in rows if _pair(row) not in tried]
+
     def base_dev(self) -> list[Row]:
         """Development images of what the champion was made of before this project."""
         return list({row.sha256: row for row in self._base if row.split == manifest.DEV}.values())
@@ -94,11 +99,12 @@ class History:
 
     def quarantined(self) -> set[_Pair]:
         """What rejected candidates were the first to learn and no operator has released, image by image."""
-        found: set[_Pair] = set()
-        for version in self._registry.versions(self._project_id):
-            if version.state in {REJECTED, DROPPED} and version.project_id == self._project_id:
-                found |= {_pair(row) for row in quarantined_rows(version)}
-        return found
+        return self._first_learnt_by({REJECTED, DROPPED})
+
+    def _first_learnt_by(self, states: set[str]) -> set[_Pair]:
+        """What the project's versions in these states were the first to learn."""
+        versions = [each for each in self._registry.versions(self._project_id) if each.project_id == self._project_id]
+        return {_pair(row) for each in versions if each.state in states for row in quarantined_rows(each)}
 
 
 def quarantined_rows(version: ModelVersion) -> list[Row]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backend.settings import Settings
 from training import checkpoint, gate, manifest
+from training.belonging import belonging, doubt
 from training.evaluate import evaluate
 from training.gate import Verdict, VotingSet
 from training.manifest import Row
@@ -55,9 +56,14 @@ class Judgement:
         return sum(len(rows) for role, rows in self.sets.items() if role != gate.BASE)
 
     def verdict(
-        self, champion: Contender | None, candidate: Contender, tell: Callable[[int, int], None] | None = None
+        self,
+        champion: Contender | None,
+        candidate: Contender,
+        tell: Callable[[int, int], None] | None = None,
+        doubt: str | None = None,
     ) -> Verdict:
-        """What becomes of the candidate; `tell` is told how many captions of how many there are."""
+        """What becomes of the candidate; `tell` is told how many captions of how many there are, and a `doubt` about
+        what it has learnt rejects it."""
         device, cache = self._settings.device, self._settings.data_dir / "features"
         learner = checkpoint.load(candidate.folder, device)
         decoding = learner.decoding  # the same for both, whatever the champion's own is
@@ -91,7 +97,21 @@ class Judgement:
             theirs = found[1] if champion is not None else None
             voting.append(VotingSet(role, found[0], theirs, self._looks(role, len(rows)), times))
         settings = self._settings
-        return gate.judge(voting, policy=settings.gate_policy, margin=settings.gate_margin, floor=settings.gate_floor)
+        return gate.judge(
+            voting,
+            policy=settings.gate_policy,
+            margin=settings.gate_margin,
+            floor=settings.gate_floor,
+            doubt=doubt,
+        )
+
+    def doubt(self, champion: Contender, new: Sequence[Row], tell: Callable[[int, int], None]) -> str | None:
+        """Why the new captions seem to be those of other images, held against the corrections that vote."""
+        voters = [row for role, rows in self.sets.items() if role != gate.BASE for row in rows]
+        if not new or not voters:
+            return None
+        captioner, cache = checkpoint.load(champion.folder, self._settings.device), self._settings.data_dir / "features"
+        return doubt(*(belonging(captioner, rows, cache, tell) for rows in (new, voters)))
 
     def _name(self, role: Role) -> str:
         return {

@@ -15,6 +15,7 @@ PHASES = {
     "collect": "collecting corrections and images",
     "keep": "keeping images",
     "confirm": "judging the champion again",
+    "doubt": "looking whether captions belong to their images",
     "rehearse": "captioning what is rehearsed",
     "prepare": "reading images",
     "frozen": "training with the encoder at rest",

@@ -110,26 +110,43 @@ class Retraining:
         champion = self._registry.champion(self._project_id)
         history = History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
         lessons = history.lessons(corrected)
-        manifest.save(lessons.new, pairs.manifest.with_name(NEW))
+        judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
+        untried = history.never_tried(lessons.new)
+        doubt = self._doubt(judgement, champion, untried)
+        manifest.save(untried if doubt else lessons.new, pairs.manifest.with_name(NEW))
         for leftover in self._models.glob(f".{self._project_id}-*"):  # nobody else's: one is active a project
             shutil.rmtree(leftover, ignore_errors=True)
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"
         try:
-            return self._registered(pairs, history, champion, self._fitted(lessons, champion, work / "candidate"))
+            fitted = self._fitted(lessons, champion, work / "candidate")
+            return self._registered(pairs, judgement, champion, fitted, doubt)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
+    def _doubt(self, judgement: Judgement, champion: ModelVersion | None, untried: Sequence[Row]) -> str | None:
+        """Why captions that are learnt for the first time seem to be those of other images, as far as one can tell."""
+        if champion is None:
+            return None
+        contender = Contender(champion.name, champion.checkpoint)
+        return judgement.doubt(
+            contender, untried, lambda done, total: self._pulse.tell("doubt", step=done, steps=total)
+        )
+
     def _registered(
-        self, pairs: Snapshot, history: History, champion: ModelVersion | None, checkpoint_folder: Path
+        self,
+        pairs: Snapshot,
+        judgement: Judgement,
+        champion: ModelVersion | None,
+        checkpoint_folder: Path,
+        doubt: str | None,
     ) -> ModelVersion:
         """The checkpoint as a version, judged against the champion."""
-        rows = pairs.rows
         name = self._registry.next_name(self._project_id)
-        judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
         verdict = judgement.verdict(
             Contender(champion.name, champion.checkpoint) if champion else None,
             Contender(name, checkpoint_folder),
             lambda done, total: self._pulse.tell("evaluate", step=done, steps=total),
+            doubt,
         )
 
         self._pulse.tell(REGISTER)  # whoever cancels from now on comes too late

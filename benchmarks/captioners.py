@@ -16,11 +16,10 @@ import click
 
 from benchmarks.flickr8k import scores
 from benchmarks.report import report
+from benchmarks.trained import seconds, trained
 from training import datasets, manifest
-from training.checkpoint import read_info
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
-from training.errors import CheckpointError, TrainingError
-from training.fit import train
+from training.errors import TrainingError
 from training.manifest import Row
 
 DESIGNS: dict[str, DecoderConfig] = {
@@ -102,22 +101,11 @@ def _measure(name: str, config: TrainingConfig, rows: list[Row], out: Path, devi
 
     A design that an earlier run has trained in the same way is only scored.
     """
-    folder = out / name
-    if not _is_trained(folder, config):
-        train(rows, folder, config, cache_dir=out / "features", device=device)
+    folder = trained(rows, out / name, config, out / "features", device)
     found = scores(folder, [row for row in rows if row.split == manifest.DEV], out / "features", device)
-    seconds = sum(entry["seconds"] for entry in read_info(folder)["extra"]["history"])
-    figures = {key: found[key] for key in FIGURES} | {"seconds": seconds}
+    figures = {key: found[key] for key in FIGURES} | {"seconds": seconds(folder)}
     print(f"{name.ljust(26)}" + "".join(f"{value:15.1f}" for value in figures.values()), flush=True)
     return figures
-
-
-def _is_trained(folder: Path, config: TrainingConfig) -> bool:
-    try:
-        trained = read_info(folder)["extra"]["training"]
-    except CheckpointError:
-        return False
-    return bool(trained == config.to_json() | {"encoder": config.encoder.without_path().to_json()})
 
 
 if __name__ == "__main__":

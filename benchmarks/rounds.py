@@ -6,9 +6,11 @@ A base of Flickr8k training images with five captions each and development image
 one caption each. The data set's development images are split by content: half judge at the gate as the held-out
 corrections, half report. After the third round comes a poisoned one, its captions shuffled between its images. People
 wrote all captions without a draft, so the base is rehearsed in their words and not in the champion's, as the backend
-does with CAPTIONER_REHEARSAL=human. As there, what a rejected round brought is left out of the later ones, and what a
-held one brought is learnt again with the next. At the end the champion stands beside a captioner trained anew on the
-base and all clean rounds, learnt or not.
+does with CAPTIONER_REHEARSAL=human. As there, it is looked at whether new captions belong to their images; what a
+rejected round brought is left out of the later ones, and what a held one brought is learnt again with the next. At the
+end the champion stands beside a captioner trained anew on the base and all clean rounds, learnt or not.
+
+Run again with the same DIR it takes the base, and what was trained anew, from there.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ import click
 import numpy as np
 
 from benchmarks.report import report
+from benchmarks.trained import seconds, trained
 from training import checkpoint, datasets, gate, manifest, metrics
+from training.belonging import belonging, doubt
 from training.config import TrainingConfig
 from training.errors import TrainingError
 from training.evaluate import evaluate, hypotheses
-from training.fit import train
 from training.gate import Verdict, VotingSet
 from training.incremental import Lessons, learn_on
 from training.manifest import Row
@@ -42,7 +45,7 @@ MEANINGS = {
     "poisoned_promoted": "1 if the poisoned round's candidate was promoted (target: 0)",
     "clean_after_poison_promoted": "1 if the next clean round's was",
     "retrain_seconds": "s, the longest retrain",
-    "anew_seconds": "s, training anew",
+    "anew_seconds": "s, the epochs of training anew",
 }
 PATH = click.Path(path_type=Path)
 
@@ -127,11 +130,10 @@ def run(
     judging, reporting = dev[: len(dev) // 2], dev[len(dev) // 2 :]
     known, base_judging = [_split(row) for row in training[:base]], training[base : base + base_dev]
     later = training[base + base_dev :]
-    begun = time.monotonic()
-    champion = train(known, out / "base", config, cache_dir=cache)
+    champion = trained(known, out / "base", config, cache)
     first = scores(champion, reporting, cache)
     print(f"{'round'.ljust(10)}{'BLEU-4':>8}{'CIDEr-D':>9}{'base':>9}{'words':>7}{'seconds':>9}  verdict")
-    print(f"{'base'.ljust(10)}{first[0]:8.1f}{first[1]:9.1f}{'-':>9}{'-':>7}{time.monotonic() - begun:9.0f}")
+    print(f"{'base'.ljust(10)}{first[0]:8.1f}{first[1]:9.1f}{'-':>9}{'-':>7}{seconds(champion):9.0f}")
 
     learnt: list[Row] = []
     waiting: list[Row] = []  # of rounds that were held
@@ -162,21 +164,19 @@ def run(
             cache_dir=cache,
             config=retraining,
         )
-        seconds = time.monotonic() - begun
-        verdict = _judged(champion, candidate, judging, base_judging, done, cache)
+        took = time.monotonic() - begun
+        verdict = _judged(champion, candidate, corrected, judging, base_judging, done, cache)
         words = len(checkpoint.load(candidate).vocabulary) - len(checkpoint.load(champion).vocabulary)
         if verdict.promotes:
             champion, learnt, waiting = candidate, [*learnt, *new], []
         else:
             waiting = new if verdict.decision == gate.HOLD else waiting
-        done.append(Round(name, verdict, *scores(champion, reporting, cache), words, seconds))
+        done.append(Round(name, verdict, *scores(champion, reporting, cache), words, took))
         print(done[-1].line(), flush=True)
 
-    begun = time.monotonic()
-    anew = train([*known, *clean], out / "anew", config, cache_dir=cache)
-    anew_seconds = time.monotonic() - begun
+    anew = trained([*known, *clean], out / "anew", config, cache)
     final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
-    print(f"{'anew'.ljust(10)}{'':8}{fresh:9.1f}{'':16}{anew_seconds:9.0f}")
+    print(f"{'anew'.ljust(10)}{'':8}{fresh:9.1f}{'':16}{seconds(anew):9.0f}")
     honest = [each for each in done if each.name != "poisoned"]
     return {
         "final_over_anew": final / max(fresh, 1e-9),
@@ -187,7 +187,7 @@ def run(
         "poisoned_promoted": sum(each.verdict.promotes for each in done if each.name == "poisoned"),
         "clean_after_poison_promoted": float(honest[POISONED_AFTER].verdict.promotes),
         "retrain_seconds": max(each.seconds for each in done),
-        "anew_seconds": anew_seconds,
+        "anew_seconds": seconds(anew),
     }
 
 
@@ -213,18 +213,26 @@ def _lessons(new: list[Row], learnt: list[Row], base: list[Row]) -> Lessons:
 
 
 def _judged(
-    champion: Path, candidate: Path, judging: list[Row], base: list[Row], done: list[Round], cache: Path
+    champion: Path,
+    candidate: Path,
+    corrected: list[Row],
+    judging: list[Row],
+    base: list[Row],
+    done: list[Round],
+    cache: Path,
 ) -> Verdict:
+    teller = checkpoint.load(champion)
+    doubted = doubt(*(belonging(teller, rows, cache) for rows in (corrected, judging)))
     learner = checkpoint.load(candidate)
     voting = []
     for role, rows in ((gate.CORRECTIONS, judging), (gate.BASE, base)):
         ours, theirs = (
             evaluate(captioner, rows, model=name, voting_set=role, decoding=learner.decoding, cache_dir=cache)
-            for captioner, name in ((learner, "candidate"), (checkpoint.load(champion), "champion"))
+            for captioner, name in ((learner, "candidate"), (teller, "champion"))
         )
         looks = sum(not each.verdict.provisional for each in done)
         voting.append(VotingSet(role, ours, theirs, looks))
-    return gate.judge(voting)
+    return gate.judge(voting, doubt=doubted)
 
 
 if __name__ == "__main__":

@@ -39,13 +39,15 @@ def judge(
     margin: float = 1.0,
     floor: float = 5.0,
     resamples: int = bootstrap.RESAMPLES,
+    doubt: str | None = None,
 ) -> Verdict:
     """Promote, reject or hold a candidate by nltk's BLEU-4; `training.decision.decide` has the rule.
 
     `sets` are the held-out corrections, the blind tasks and the base data set, as far as there are any, each once; the
     first two are pooled until each has FIRM_PAIRS pairs. While they have fewer together the verdict is provisional:
     judge again at FIRM_PAIRS. Without a champion the candidate must reach `floor` points on the corrections; below
-    that it is held, since a first model that is too weak needs more of them. Without corrections it is held too.
+    that it is held, since a first model that is too weak needs more of them. Without corrections it is held too. A
+    `doubt` about what it has learnt rejects it, whatever its scores.
 
     Raises TrainingError when evaluations cannot be compared: other voting set, references or decoding settings.
     """
@@ -64,6 +66,8 @@ def judge(
         decision = Decision(HOLD, "no held-out corrections to judge by yet")
     elif together.difference is None:
         decision = _first(together.candidate.scores.bleu_4, floor)
+    elif doubt:
+        decision = Decision(REJECT, doubt)
     else:
         votes = [Vote(each.name, each.pairs, each.difference) for each in voting + base if each.difference]
         decision = decide(votes, together.difference.value, policy=policy, margin=margin, missing=missing)

@@ -104,6 +104,19 @@ def test_a_held_version_leaves_its_corrections_for_the_next(
     assert numbers(History(registry, 1, champion, 0.0).lessons([row(1), row(6)]).new) == {6}
 
 
+def test_never_tried_is_what_no_candidate_has_learnt_and_no_operator_released(
+    registry: Registry, champion: ModelVersion, tmp_path: Path
+) -> None:
+    for number, (name, state) in enumerate({"p1-v2": "held", "p1-v3": REJECTED, "p1-v4": "passed"}.items(), start=6):
+        tried = version(registry, tmp_path, name, [row(number)], project_id=1, parent="p1-v1", state=state)
+        assert tried.manifest
+        manifest.save([row(number)], tried.manifest.with_name(NEW))
+    history = History(registry, 1, champion, 0.0)
+    assert numbers(history.never_tried([row(n) for n in range(6, 10)])) == {7, 9}
+    registry.decide("p1-v3", RELEASED)
+    assert numbers(history.never_tried([row(n) for n in range(6, 10)])) == {9}
+
+
 def test_a_lost_manifest_costs_the_rehearsal_and_no_more(registry: Registry, champion: ModelVersion) -> None:
     assert champion.manifest
     champion.manifest.unlink()

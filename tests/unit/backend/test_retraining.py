@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backend.errors import CaptionerError, UnreachableImageError
+from backend.history import quarantined_rows
 from backend.pulse import Pulse
 from backend.registry import ModelVersion, Registry
 from backend.retraining import Retraining
@@ -19,6 +20,7 @@ from backend.store import Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training import manifest
+from training.belonging import Belonging
 from training.config import DecodingConfig, EncoderConfig, TrainingConfig
 from training.decoding import Hypothesis
 from training.gate import Verdict
@@ -87,6 +89,7 @@ def test_a_champion_learns_on_from_what_is_new(
         raise EnoughError("enough")
 
     monkeypatch.setattr("training.incremental.learn_on", learn_on)
+    monkeypatch.setattr("backend.judgement.Judgement.doubt", lambda *_: None)
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
     others = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
     choosing = [content for content in contents if split_of(_row(content).sha256, 0.05) == DEV]
@@ -169,6 +172,7 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
         "training.checkpoint.load", lambda folder, device: Captioner(right if folder.name == "p1-v1" else 0.7)
     )
     monkeypatch.setattr("training.incremental.learn_on", _enough)
+    monkeypatch.setattr("backend.judgement.Judgement.doubt", lambda *_: None)
     captions = {n: (picture((n, 11, 12)), f"a picture of the number {n} on a wall") for n in range(1, 251)}
     with host() as studio:
         configured = settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="0.5")
@@ -187,6 +191,54 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
     verdict = Verdict.from_json(registry.get("p1-v1").verdict or {})
     assert verdict.provisional is provisional
     assert verdict.pairs >= 100
+
+
+def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_goes_on_waiting(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Captioner:
+        decoding = DecodingConfig()
+
+    def belonging(captioner: Captioner, rows: list[Row], *_: Any) -> Belonging:
+        asked.append({row.references[0] for row in rows})
+        wrong = sum("misplaced" in row.references[0] for row in rows)
+        return Belonging(10 * len(rows), 10 * (len(rows) - wrong) + 5 * wrong)
+
+    def learn_on(champion: Path, lessons: Lessons, out: Path, **_: Any) -> Path:
+        out.mkdir(parents=True)
+        return out
+
+    asked: list[set[str]] = []
+    monkeypatch.setattr("backend.judgement.belonging", belonging)
+    monkeypatch.setattr(
+        "training.evaluate.hypotheses", lambda _, rows, *__: [Hypothesis("a picture", 0.5, ())] * len(rows)
+    )
+    monkeypatch.setattr("training.checkpoint.load", lambda *_: Captioner())
+    monkeypatch.setattr("training.incremental.learn_on", learn_on)
+    train = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
+    held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
+    captions = {n: (content, f"waits {n}") for n, content in enumerate(train[:5], start=1)}
+    captions |= {n: (content, f"misplaced {n}") for n, content in enumerate(train[5:15], start=10)}
+    captions |= {n: (content, f"held out {n}") for n, content in enumerate(held_out[:8], start=30)}
+    waiting = [_row(content, tmp_path / "x.png", f"waits {n}") for n, content in enumerate(train[:5], start=1)]
+    manifest.save(waiting, tmp_path / "held" / "new.jsonl")
+    with host() as studio:
+        configured = settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="0.05")
+        retraining = _retrain(configured, captions, studio)
+        registry = Registry(retraining._store)
+        registry.register(ModelVersion("starter", tmp_path / "starter"))
+        held = tmp_path / "held" / "manifest.jsonl"
+        manifest.save(waiting, held)
+        registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, parent="starter", manifest=held, state="held"))
+        registry.set_default("starter")
+        name, outcome = retraining.run()
+    assert outcome.startswith(
+        f"{name} is rejected, and what it learnt is quarantined: 50 of 100 new captions are likelier"
+    )
+    new, voting = asked
+    assert new == {f"misplaced {n}" for n in range(10, 20)}, "what was held before is not asked about again"
+    assert voting == {f"held out {n}" for n in range(30, 38)}
+    assert {row.references[0] for row in quarantined_rows(registry.get(name))} == new
 
 
 def _enough(*_: Any, **__: Any) -> None:

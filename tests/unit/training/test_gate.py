@@ -62,6 +62,14 @@ def test_against_a_champion(champion_wrong: int, candidate_wrong: int, decision:
     assert (verdict.pairs, verdict.margin, verdict.policy) == (200, 1.0, "margin")
 
 
+def test_a_doubt_about_what_was_learnt_rejects_whatever_the_scores() -> None:
+    better = voting(CORRECTIONS, 200, 100, 20)
+    verdict = judge([better], doubt="the captions are those of other images")
+    assert (verdict.decision, verdict.reason) == ("reject", "the captions are those of other images")
+    assert verdict.sets[0].difference, "the scores are kept"
+    assert judge([replace(better, champion=None)], doubt="doubtful").promotes, "a first model has nobody to doubt it"
+
+
 def test_what_a_verdict_keeps_of_a_set() -> None:
     both = voting(CORRECTIONS, 200, 20, 100, looks=2)
     assert both.champion is not None

@@ -1,0 +1,37 @@
+"""Trainings that an earlier run of the same benchmark has made are not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from training import manifest
+from training.checkpoint import read_info
+from training.config import TrainingConfig
+from training.errors import CheckpointError
+from training.fit import train
+from training.manifest import Row
+
+
+def trained(rows: Sequence[Row], out: Path, config: TrainingConfig, cache: Path, device: str = "auto") -> Path:
+    """The checkpoint at `out`, trained on these rows with this config: now, unless it already is."""
+    if not _is_trained(rows, out, config):
+        train(rows, out, config, cache_dir=cache, device=device)
+    return out
+
+
+def seconds(folder: Path) -> float:
+    """How long the epochs of a checkpoint took: without the computing of features."""
+    return sum(entry["seconds"] for entry in read_info(folder)["extra"]["history"])
+
+
+def _is_trained(rows: Sequence[Row], out: Path, config: TrainingConfig) -> bool:
+    try:
+        record = read_info(out)["extra"]
+    except CheckpointError:
+        return False
+    used = [row for row in rows if row.split in {manifest.TRAIN, manifest.DEV} and any(row.references)]
+    learned = [row for row in used if row.split == manifest.TRAIN]
+    decided = config.for_rows(len(learned), sum(len(row.references) for row in learned))
+    wanted = decided.to_json() | {"encoder": config.encoder.without_path().to_json()}
+    return bool(record["training"] == wanted and record["data"] == manifest.content_hash(used))
