@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from training import manifest
@@ -33,5 +34,5 @@ def _is_trained(rows: Sequence[Row], out: Path, config: TrainingConfig) -> bool:
     used = [row for row in rows if row.split in {manifest.TRAIN, manifest.DEV} and any(row.references)]
     learned = [row for row in used if row.split == manifest.TRAIN]
     decided = config.for_rows(len(learned), sum(len(row.references) for row in learned))
-    wanted = decided.to_json() | {"encoder": config.encoder.without_path().to_json()}
-    return bool(record["training"] == wanted and record["data"] == manifest.content_hash(used))
+    decided = replace(decided, encoder=config.encoder.without_path())
+    return TrainingConfig.from_json(record["training"]) == decided and record["data"] == manifest.content_hash(used)
