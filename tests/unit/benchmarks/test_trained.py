@@ -34,3 +34,7 @@ def test_what_is_trained_is_not_trained_again_unless_rows_or_config_are_others(
     assert len(made) == 2
     trained(rows[1:], out, replace(config, learning_rate=1e-4), cache, "cpu")
     assert len(made) == 3
+    checkpoint = out / "config.json"
+    checkpoint.write_text(checkpoint.read_text().replace('"distillation"', '"of_an_earlier_release"'))
+    trained(rows[1:], out, replace(config, learning_rate=1e-4), cache, "cpu")
+    assert len(made) == 4
