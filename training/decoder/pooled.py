@@ -14,7 +14,11 @@ from training.decoder.recurrence import PARTS, Parts, State, layer, run
 
 
 class PooledDecoder(Decoder):
-    """What its subclasses differ in is where the image goes in."""
+    """What its subclasses differ in is where the image goes in.
+
+    What goes in is normalised (Ba et al., 2016): what all photographs have in common is large beside what tells them
+    apart, and would fill every gate.
+    """
 
     image_at_every_step = False
 
@@ -43,7 +47,8 @@ class InitialStateDecoder(PooledDecoder):
 
     def _make_layers(self, config: DecoderConfig) -> None:
         super()._make_layers(config)
-        self.begin = nn.Linear(2 * config.hidden, PARTS[config.cell] * config.layers * config.hidden)
+        size = PARTS[config.cell] * config.layers * config.hidden
+        self.begin = nn.Sequential(nn.Linear(2 * config.hidden, size), nn.LayerNorm(size))
 
     def start(self, memory: Memory, captions: int) -> State:
         begin = torch.tanh(self.begin(memory.summary)).repeat_interleave(captions, dim=0)  # (N, parts x L x H)
@@ -56,7 +61,7 @@ class FirstInputDecoder(PooledDecoder):
 
     def _make_layers(self, config: DecoderConfig) -> None:
         super()._make_layers(config)
-        self.image = nn.Linear(2 * config.hidden, config.embedding)
+        self.image = nn.Sequential(nn.Linear(2 * config.hidden, config.embedding), nn.LayerNorm(config.embedding))
 
     def start(self, memory: Memory, captions: int) -> State:
         image = self.dropout(self.image(memory.summary)[:, None]).repeat_interleave(captions, dim=0)  # (N, 1, E)
@@ -71,7 +76,7 @@ class EveryStepDecoder(PooledDecoder):
 
     def _make_layers(self, config: DecoderConfig) -> None:
         super()._make_layers(config)
-        self.image = nn.Linear(2 * config.hidden, config.embedding)
+        self.image = nn.Sequential(nn.Linear(2 * config.hidden, config.embedding), nn.LayerNorm(config.embedding))
 
     def start(self, memory: Memory, captions: int) -> State:
         return State(self._zeros(memory, captions))
