@@ -18,6 +18,8 @@ from training.voting import Role
 ROLES: dict[str, Role] = {manifest.HELD_OUT: gate.CORRECTIONS, manifest.BLIND: gate.BLIND}
 BASE_ROWS = 500
 """Development images of the base that vote at most: each is captioned by both models."""
+TRUSTED_ROWS = 500
+"""Corrections that vote at most on whether new captions belong to their images: enough to be sure."""
 SAME_KIND_SHARE = 0.8
 """Share of the words in corrections that a base must know to be asked about them."""
 
@@ -108,6 +110,7 @@ class Judgement:
     def doubt(self, champion: Contender, new: Sequence[Row], tell: Callable[[int, int], None]) -> str | None:
         """Why the new captions seem to be those of other images, held against the corrections that vote."""
         voters = [row for role, rows in self.sets.items() if role != gate.BASE for row in rows]
+        voters = sorted(voters, key=lambda row: row.sha256)[:TRUSTED_ROWS]
         if not new or not voters:
             return None
         captioner, cache = checkpoint.load(champion.folder, self._settings.device), self._settings.data_dir / "features"
