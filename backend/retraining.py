@@ -113,6 +113,7 @@ class Retraining:
         judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
         untried = history.never_tried(lessons.new)
         doubt = self._doubt(judgement, champion, untried)
+        # what was held before goes on waiting: it was not doubted then
         manifest.save(untried if doubt else lessons.new, pairs.manifest.with_name(NEW))
         for leftover in self._models.glob(f".{self._project_id}-*"):  # nobody else's: one is active a project
             shutil.rmtree(leftover, ignore_errors=True)

@@ -205,11 +205,11 @@ def _split(row: Row) -> Row:
 
 
 def _lessons(new: list[Row], learnt: list[Row], base: list[Row]) -> Lessons:
-    def trained(rows: list[Row]) -> list[Row]:
+    def learned(rows: list[Row]) -> list[Row]:
         return [row for row in rows if row.split == manifest.TRAIN]
 
     choosing = [row for row in (*new, *learnt) if row.split == manifest.DEV]
-    return Lessons(trained(new), trained(learnt), trained(base), choosing)
+    return Lessons(learned(new), learned(learnt), learned(base), choosing)
 
 
 def _judged(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training import checkpoint, manifest
+from training import checkpoint, device, manifest
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
 from training.manifest import Row
 from training.model import Captioner
@@ -34,6 +34,18 @@ def tiny() -> Captioner:
     return Captioner(
         encoder, DECODER, TRANSFORM, DecodingConfig(beam=3, max_length=6), vocabulary, Style(True, True)
     ).eval()
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full precision on every processor, so that sums can be compared."""
+    monkeypatch.setattr(device, "has_bfloat16", lambda device: False)
+
+
+@pytest.fixture
+def grid(tiny: Captioner) -> torch.Tensor:
+    """Of two images (2, P, C)."""
+    return torch.randn(2, tiny.encoder.cells(32), 128)
 
 
 @pytest.fixture

@@ -3,23 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training import device, losses
+from training import losses
 from training.config import TrainingConfig
 from training.model import Captioner
 from training.vocabulary import END, PAD, START, UNKNOWN
 
 ONES = torch.ones(2)
-
-
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full precision on every processor, so that sums can be compared."""
-    monkeypatch.setattr(device, "has_bfloat16", lambda device: False)
-
-
-@pytest.fixture
-def grid(tiny: Captioner) -> torch.Tensor:
-    return torch.randn(2, tiny.encoder.cells(32), 128)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 @pytest.fixture

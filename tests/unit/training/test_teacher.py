@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.unit.training.conftest import curve
-from training import checkpoint, device, losses
+from training import checkpoint, losses
 from training.config import TrainingConfig
 from training.evaluate import hypotheses
 from training.fit import train
@@ -16,17 +16,7 @@ from training.vocabulary import END, PAD, START, UNKNOWN
 
 WORDS = torch.tensor([[[START, 4, UNKNOWN, 6, END], [START, 7, END, PAD, PAD]], [[START, 6, 4, END, PAD]] * 2])
 WEIGHTS = torch.tensor([1.0, 0.5])
-
-
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full precision on every processor, so that sums can be compared."""
-    monkeypatch.setattr(device, "has_bfloat16", lambda device: False)
-
-
-@pytest.fixture
-def grid(tiny: Captioner) -> torch.Tensor:
-    return torch.randn(2, tiny.encoder.cells(32), 128)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 def test_it_expects_a_distribution_for_every_word_that_counts(tiny: Captioner, grid: torch.Tensor) -> None:
