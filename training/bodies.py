@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+
+from training.errors import ConfigError
 
 LAYERS_OF = {
     "vgg16": ("features",),
@@ -29,11 +32,22 @@ class Body(nn.Module):
         for name in names:
             self.add_module(name, network.get_submodule(name))
 
-    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
-        """The layers from number `first` to before `end`: images (B, 3, S, S) or maps to maps (B, C, H, W)."""
+    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None, levels: int = 1) -> torch.Tensor:
+        """The layers from number `first` to before `end`: images (B, 3, S, S) or maps to maps (B, C, H, W).
+
+        With more `levels` than one the last maps of so many resolutions stand side by side in C, brought to the size of
+        the smallest, each cell of each level normalised. ConfigError where there are not so many.
+        """
+        larger: list[torch.Tensor] = []
         for layer in self.layers()[first:end]:
-            maps = layer(maps)
-        return maps
+            before, maps = maps, layer(maps)
+            if levels > 1 and maps.shape[-1] < before.shape[-1]:
+                larger.append(before)  # the first is the image itself
+        if levels == 1:
+            return maps
+        if levels > len(larger):
+            raise ConfigError(f"levels is {levels}, but the encoder has {len(larger)} resolutions.")
+        return torch.cat([_normalised(level, maps.shape[-1]) for level in (*larger[1 - levels :], maps)], dim=1)
 
     def layers(self) -> list[nn.Module]:
         """All that follows one another; a layer that only holds layers counts as those."""
@@ -61,8 +75,8 @@ class InceptionBody(Body):
         offset = (torch.tensor([0.485, 0.456, 0.406])[:, None, None] - 0.5) / 0.5
         self.register_buffer("offset", offset, persistent=False)
 
-    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None) -> torch.Tensor:
-        return super().forward(maps if first else maps * self.scale + self.offset, first, end)
+    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None, levels: int = 1) -> torch.Tensor:
+        return super().forward(maps if first else maps * self.scale + self.offset, first, end, levels)
 
 
 class SmallCnn(Body):
@@ -77,6 +91,12 @@ class SmallCnn(Body):
 
     def first_of(self, last_blocks: int) -> int:
         return max(0, len(self.layers()) - 3 * last_blocks)  # of convolution, norm and ReLU
+
+
+def _normalised(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """Maps (B, C, H, W) as (B, C, side, side), every cell's vector with mean 0 and variance 1."""
+    cells = F.adaptive_avg_pool2d(maps, side).movedim(1, -1)  # (B, side, side, C)
+    return F.layer_norm(cells, cells.shape[-1:]).movedim(-1, 1)
 
 
 def build(name: str) -> Body:

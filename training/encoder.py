@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,16 +35,19 @@ class Encoder(nn.Module):
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.top(self.trunk(images))
+        return self._grid([self.body(side, levels=self.config.levels) for side in self._sides(images)])
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
-        """What the layers that stay as they are make of images (B, 3, S, S): maps (B, C', H', W')."""
-        return self.body(images, 0, self.kept_layers)
+        """What the layers that stay as they are make of images (B, 3, S, S): maps (B, C', H', W').
+
+        For a `mirror_mean` those of the mirror images stand beside them in C'.
+        """
+        return torch.cat([self.body(side, 0, self.kept_layers) for side in self._sides(images)], dim=1)
 
     def top(self, maps: torch.Tensor) -> torch.Tensor:
         """Grids (B, P, C) from the trunk's maps."""
-        grid = self.body(maps, self.kept_layers).flatten(2).transpose(1, 2)  # (B, P, C)
-        return grid.mean(dim=1, keepdim=True) if self.config.pooled else grid
+        sides = maps.chunk(1 + self.config.mirror_mean, dim=1)
+        return self._grid([self.body(side, self.kept_layers) for side in sides])
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode and not self.frozen)
@@ -73,10 +77,13 @@ class Encoder(nn.Module):
 
     @property
     def keeps(self) -> Literal["pixels", "maps", "grid"]:
-        """What of an image is the same however long is trained: its grid, the trunk's maps, or nothing but pixels."""
+        """What of an image is the same however long is trained: its grid, the trunk's maps, or nothing but pixels.
+
+        Of several levels some may lie within the trunk, so that its last maps would not be enough.
+        """
         if self.frozen:
             return "grid"
-        return "maps" if self.kept_layers else "pixels"
+        return "maps" if self.kept_layers and self.config.levels == 1 else "pixels"
 
     @property
     def frozen(self) -> bool:
@@ -89,16 +96,28 @@ class Encoder(nn.Module):
 
     def maps_shape(self, side: int) -> tuple[int, int, int]:
         """C', H' and W' of the trunk's maps for images of `side` pixels."""
-        return self._shape(side, self.kept_layers)
+        channels, height, width = self._shape(side, self.kept_layers)
+        return channels * (1 + self.config.mirror_mean), height, width
+
+    def _sides(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The images (B, 3, S, S), and for a `mirror_mean` their mirror images."""
+        return (images, images.flip(3)) if self.config.mirror_mean else (images,)
+
+    def _grid(self, sides: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Grids (B, P, C) of what became of `_sides`, maps (B, C, H, W) each."""
+        maps = sides[0] if len(sides) == 1 else (sides[0] + sides[1].flip(3)) / 2
+        grid = maps.flatten(2).transpose(1, 2)  # (B, P, C)
+        return grid.mean(dim=1, keepdim=True) if self.config.pooled else grid
 
     def _shape(self, side: int, end: int | None) -> tuple[int, int, int]:
-        """C, H and W after the layers before `end`, found without computing them."""
+        """C, H and W after the layers before `end`, or of all levels, found without computing them."""
         tensors = (*self.body.named_parameters(), *self.body.named_buffers())
         weights = {name: value.to("meta") for name, value in tensors}
         mode = self.training
         images = torch.empty(1, 3, side, side, device="meta")
         try:
-            maps = torch.func.functional_call(self.body.eval(), weights, (images, 0, end))
+            levels = self.config.levels if end is None else 1
+            maps = torch.func.functional_call(self.body.eval(), weights, (images, 0, end, levels))
         except RuntimeError as error:  # torch's own words for a layer that has nothing left to look at
             raise ConfigError(f"Images of {side}x{side} pixels are too small for {self.config.name}.") from error
         finally:
@@ -137,6 +156,8 @@ def features_hash(encoder: Encoder, transform: TransformConfig) -> str:
     kept = nn.ModuleList(encoder.body.layers()[: encoder.kept_layers])
     pooled = encoder.config.pooled and encoder.keeps == "grid"
     described = json.dumps([encoder.config.name, pooled, len(kept), transform.to_json()])
+    if (more := (encoder.config.levels, encoder.config.mirror_mean)) != (1, False):
+        described += str(more)
     return hashlib.sha256((described + state_hash(kept)).encode()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -38,7 +39,8 @@ class Inputs:
     layers where its last ones are trained, else pixels; all from the cache.
 
     `rows` are those that could be read; the others are logged and left out. With `mirrored` there is a second view of
-    the rows of split "train": left and right exchanged.
+    the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
+    are turned around.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Inputs:
     ) -> None:
         self._captioner = captioner
         self._cache = cache_of(captioner, cache_dir)
+        self._turns = captioner.encoder.keeps == "grid" and captioner.encoder.config.mirror_mean
         self._views = {row.sha256: row for row in rows}  # in the cache each is found by its name
-        if mirrored:
+        if mirrored and not self._turns:
             self._views |= {row.sha256 + MIRRORED: row for row in rows if row.split == TRAIN}
         self._fill(list(self._views), progress or (lambda done, total: None))
         lost = {row.sha256 for name, row in self._views.items() if name not in self._cache}
@@ -61,6 +64,19 @@ class Inputs:
     def stored(self, views: Sequence[str]) -> torch.Tensor:
         """Pixels (B, S, S, 3) in bytes, maps (B, C', H', W') or grids (B, P, C) in half floats, on the captioner's
         device. A view is the hash of an image, followed by MIRRORED for the other one."""
+        if not self._turns:
+            return self._kept(views)
+        grids = self._kept([view.removesuffix(MIRRORED) for view in views])
+        side = math.isqrt(grids.shape[1])
+        turned = grids.unflatten(1, (side, side)).flip(2).flatten(1, 2)  # (B, P, C)
+        mirrored = torch.tensor([view.endswith(MIRRORED) for view in views], device=grids.device)
+        return torch.where(mirrored[:, None, None], turned, grids)
+
+    def grid(self, views: Sequence[str]) -> torch.Tensor:
+        """Grids (B, P, C) of these views, as far as the encoder computes them anew each time."""
+        return self._captioner.see(self.stored(views))
+
+    def _kept(self, views: Sequence[str]) -> torch.Tensor:
         try:
             arrays = self._cache.get(views)
         except DamagedError as error:
@@ -74,10 +90,6 @@ class Inputs:
                 raise DataError(f"The cached entry of {image} is damaged, and the image cannot be read.") from error
             arrays = self._cache.get(views)
         return torch.from_numpy(arrays).to(self._captioner.device, non_blocking=True)
-
-    def grid(self, views: Sequence[str]) -> torch.Tensor:
-        """Grids (B, P, C) of these views, as far as the encoder computes them anew each time."""
-        return self._captioner.see(self.stored(views))
 
     def _fill(self, views: Sequence[str], progress: Callable[[int, int], None]) -> None:
         missing = [view for view in views if view not in self._cache]

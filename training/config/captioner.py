@@ -38,6 +38,10 @@ class EncoderConfig(Config):
 
     `trained`: "none" keeps it frozen (its features can be cached), "last" trains its last `last_blocks` blocks together
     with the decoder, "all" the whole of it. `pooled` reduces its grid to one vector an image, the mean of all cells.
+
+    `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. With
+    `mirror_mean` it is the mean of two, the image's and its mirror image's turned back, in which less is a matter of
+    chance.
     """
 
     name: str = choice(*ENCODERS)
@@ -45,6 +49,8 @@ class EncoderConfig(Config):
     trained: Literal["none", "last", "all"] = choice("none", "last", "all")
     last_blocks: int = number(1, least=1)
     pooled: bool = False
+    levels: int = number(1, least=1)
+    mirror_mean: bool = False
 
     def mistakes(self) -> list[str]:
         found = []

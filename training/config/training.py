@@ -125,6 +125,8 @@ class TrainingConfig(Config):
         if trained == "none":
             config = dataclasses.replace(
                 config,
+                # a frozen encoder was made to tell things apart: what they look like stands one level before
+                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=20, length_penalty=0.7),
                 epochs=8,

@@ -71,7 +71,7 @@ class TopDownDecoder(StepwiseDecoder):
 
     def _make_layers(self, config: DecoderConfig) -> None:
         hidden = config.hidden
-        self.image = nn.Linear(2 * hidden, hidden)
+        self.image = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.LayerNorm(hidden))  # as in PooledDecoder
         self.first = layer(config.cell, config.embedding + 2 * hidden, hidden)
         self.second = layer(config.cell, 2 * hidden, hidden)
         self.word = nn.Linear(hidden, config.embedding)

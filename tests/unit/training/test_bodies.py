@@ -9,6 +9,7 @@ from torch import nn
 from training import bodies, encoder
 from training.config import ENCODERS, EncoderConfig
 from training.encoder import Encoder
+from training.errors import ConfigError
 
 CHANNELS = {
     "small_cnn": 128,
@@ -130,16 +131,63 @@ def test_the_layers_are_the_whole_network(network: Encoder) -> None:
     assert network.body.first_of(1000) == network.body.first_of(999)
 
 
-def test_the_trunk_and_the_top_are_the_whole_encoder(network: Encoder) -> None:
+@pytest.mark.parametrize("mirror_mean", [False, True])
+def test_the_trunk_and_the_top_are_the_whole_encoder(mirror_mean: bool, network: Encoder) -> None:
     images = torch.randn(1, 3, small(network), small(network))
     with torch.inference_mode():
-        grid = learning(network, "none").eval()(images)
+        grid = learning(network, "none", mirror_mean=mirror_mean).eval()(images)
         for trained, keeps in (("none", "grid"), ("last", "maps"), ("all", "pixels")):
-            learning(network, trained).eval()
+            learning(network, trained, mirror_mean=mirror_mean).eval()
             assert network.keeps == keeps
             maps = network.trunk(images)
-            assert maps.shape[1:] == (network.maps_shape(images.shape[-1]) if keeps != "pixels" else images.shape[1:])
+            if keeps == "maps":
+                assert maps.shape[1:] == network.maps_shape(images.shape[-1])
             torch.testing.assert_close(network.top(maps), grid)
+
+
+def test_a_mirror_mean_is_that_of_both_sides(network: Encoder) -> None:
+    images = torch.randn(2, 3, small(network), small(network))
+    with torch.inference_mode():
+        plain, mirrored = (learning(network, "none").eval()(each) for each in (images, images.flip(3)))
+        mean, turned = (learning(network, "none", mirror_mean=True).eval()(each) for each in (images, images.flip(3)))
+    side = round(plain.shape[1] ** 0.5)
+
+    def turn(grid: torch.Tensor) -> torch.Tensor:
+        return grid.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+
+    torch.testing.assert_close(mean, (plain + turn(mirrored)) / 2)
+    torch.testing.assert_close(turned, turn(mean))
+
+
+def test_more_levels_stand_side_by_side(network: Encoder) -> None:
+    images = torch.randn(2, 3, small(network), small(network))
+    with torch.inference_mode():
+        alone = learning(network, "none").eval()(images)  # (2, P, C)
+        both = learning(network, "none", levels=2).eval()(images)
+    assert both.shape[:2] == alone.shape[:2]
+    assert both.shape[2] == network._shape(small(network), None)[0] > alone.shape[2]
+    norm = nn.LayerNorm(alone.shape[2], elementwise_affine=False)
+    torch.testing.assert_close(both[:, :, -alone.shape[2] :], norm(alone))
+    other = both[:, :, : -alone.shape[2]]  # the level before, of about as many cells as four of these
+    torch.testing.assert_close(other.mean(dim=-1), torch.zeros(other.shape[:2]), rtol=0, atol=1e-4)
+    assert other.abs().max() > 0
+
+
+def test_of_several_levels_only_the_last_block_learns_where_that_is_asked_for(network: Encoder) -> None:
+    images = torch.randn(1, 3, small(network), small(network))
+    learning(network, "last", levels=2)
+    assert network.keeps == "pixels"
+    network(images).sum().backward()
+    learned = {name for name, value in network.body.named_parameters() if value.grad is not None}
+    last = network.body.layers()[network.kept_layers :]
+    kept = {id(value) for layer in last for value in layer.parameters()}
+    assert learned == {name for name, value in network.body.named_parameters() if id(value) in kept}
+    network.zero_grad()
+
+
+def test_more_levels_than_there_are_are_refused(network: Encoder) -> None:
+    with pytest.raises(ConfigError, match=r"levels is 9, but the encoder has [3-7] resolutions"):
+        learning(network, "none", levels=9).cells(64 + 16)
 
 
 def test_a_held_encoder_rests_for_a_while(network: Encoder) -> None:

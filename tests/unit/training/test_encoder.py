@@ -155,6 +155,14 @@ def test_features_hash_follows_pooling() -> None:
     assert encoder.features_hash(one, TransformConfig()) != encoder.features_hash(pooled, TransformConfig())
 
 
+def test_features_hash_follows_what_else_is_in_a_grid() -> None:
+    network, found = Encoder(EncoderConfig("small_cnn", "none")), set()
+    for changes in ({}, {"levels": 2}, {"mirror_mean": True}, {"levels": 2, "mirror_mean": True}):
+        network.config = EncoderConfig("small_cnn", "none", **changes)  # type: ignore[arg-type]
+        found.add(encoder.features_hash(network, TransformConfig(32)))
+    assert len(found) == 4
+
+
 def test_features_hash_follows_weights_and_transform() -> None:
     torch.manual_seed(0)
     network, transform = Encoder(EncoderConfig("small_cnn", "none", "none")), TransformConfig(side=64)

@@ -21,6 +21,13 @@ def arrays(count: int, start: int = 0) -> np.ndarray:
     return np.arange(start * 6, (start + count) * 6, dtype=np.float16).reshape(count, 2, 3)
 
 
+def lopsided(folder: Path) -> Row:
+    """An image that is not its own mirror image."""
+    image = folder / "lopsided.png"
+    Image.fromarray(np.linspace(0, 255, 32 * 32, dtype=np.uint8).reshape(32, 32).T).save(image)
+    return Row(image, hash_file(image), ("darker on one side",))
+
+
 def test_grows_and_is_found_again(tmp_path: Path) -> None:
     Cache(tmp_path, (2, 3), "float16").add(["a", "b"], arrays(2))
     cache = Cache(tmp_path, (2, 3), "float16")
@@ -147,9 +154,7 @@ def test_where_the_last_blocks_learn_the_maps_before_them_are_kept(
 
 
 def test_images_to_learn_from_have_a_second_view(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
-    lopsided = tmp_path / "lopsided.png"
-    Image.fromarray(np.linspace(0, 255, 32 * 32, dtype=np.uint8).reshape(32, 32).T).save(lopsided)
-    rows = [Row(lopsided, hash_file(lopsided), ("darker on one side",)), replace(coloured_rows[1], split="dev")]
+    rows = [lopsided(tmp_path), replace(coloured_rows[1], split="dev")]
     inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
     assert inputs.rows == rows
     view = rows[0].sha256 + MIRRORED
@@ -159,6 +164,23 @@ def test_images_to_learn_from_have_a_second_view(tiny: Captioner, coloured_rows:
     torch.testing.assert_close(inputs.grid([view]).float(), expected, rtol=2e-2, atol=2e-2)
     assert not torch.allclose(inputs.grid([view]), inputs.grid([rows[0].sha256]))
     assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 3  # none of the dev row
+
+
+def test_the_second_view_of_a_mirror_mean_is_not_kept(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=True)
+    tiny.encoder.hold(True)
+    rows = [lopsided(tmp_path), coloured_rows[1]]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
+    assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 2
+    plain, turned = rows[0].sha256, rows[0].sha256 + MIRRORED
+    with torch.inference_mode():
+        expected = tiny.encode(transforms.load(rows[0].image, 32)[:, ::-1].copy()[None]).float()
+    found = inputs.grid([plain, turned, plain]).float()
+    torch.testing.assert_close(found[1:2], expected, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(found[0], found[2])
+    assert not torch.allclose(found[0], found[1])
 
 
 def test_an_unreadable_image_has_no_view(
