@@ -134,8 +134,8 @@ class TrainingConfig(Config):
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
                 mirrored=True,  # few photos are soon known by heart: better seen twice than seen dimly
                 learning_rate=2e-3,
-                dropout=0.3,
-                grid_dropout=0.1,
+                dropout=0.4,
+                grid_dropout=0.2,
                 few=FewConfig(captions=FEW_CAPTIONS),
                 averaging=0.999,
                 choose_by="cider_d",
