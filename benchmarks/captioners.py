@@ -40,9 +40,7 @@ SMALL = {
     "choose_by": "loss",
     "decoding": DecodingConfig(length_penalty=0.7),
 }
-"""What makes the budget small: two captions and one view of an image an epoch, and no captioning after each.
-
-The encoder's last level alone is seen, at the usual size."""
+"""What makes the budget small: two captions and one view of an image an epoch, and no captioning after each."""
 MOBILENET, REWARDED = "mobilenet-v2", "self-critical"
 FIGURES = ("bleu4", "cider_d", "rouge_l", "distinct_words", "mean_length")
 PATH = click.Path(path_type=Path)
@@ -90,7 +88,7 @@ def main(
 
 def _designs(weights: Path, mobilenet_weights: Path | None, epochs: int) -> dict[str, TrainingConfig]:
     usual = TrainingConfig.photos("resnet50", str(weights), transform=TransformConfig(), epochs=epochs, **SMALL)
-    usual = replace(usual, encoder=EncoderConfig("resnet50", str(weights)))
+    usual = replace(usual, encoder=EncoderConfig("resnet50", str(weights)))  # its last level and one side: small, too
     designs = {name: replace(usual, decoder=decoder) for name, decoder in DESIGNS.items()}
     if mobilenet_weights is not None:
         designs[MOBILENET] = replace(usual, encoder=EncoderConfig("mobilenet_v2", str(mobilenet_weights)))
