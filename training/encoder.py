@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from training import bodies
 from training.config import EncoderConfig, TransformConfig
@@ -35,19 +36,19 @@ class Encoder(nn.Module):
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self._grid([self.body(side, levels=self.config.levels) for side in self._sides(images)])
+        return self._grid([self.body(look, levels=self.config.levels) for look in self._looks(images)])
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         """What the layers that stay as they are make of images (B, 3, S, S): maps (B, C', H', W').
 
         For a `mirror_mean` those of the mirror images stand beside them in C'.
         """
-        return torch.cat([self.body(side, 0, self.kept_layers) for side in self._sides(images)], dim=1)
+        return torch.cat([self.body(look, 0, self.kept_layers) for look in self._looks(images)], dim=1)
 
     def top(self, maps: torch.Tensor) -> torch.Tensor:
         """Grids (B, P, C) from the trunk's maps."""
-        sides = maps.chunk(1 + self.config.mirror_mean, dim=1)
-        return self._grid([self.body(side, self.kept_layers) for side in sides])
+        looks = maps.chunk(1 + self.config.mirror_mean, dim=1)
+        return self._grid([self.body(look, self.kept_layers) for look in looks])
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode and not self.frozen)
@@ -79,19 +80,21 @@ class Encoder(nn.Module):
     def keeps(self) -> Literal["pixels", "maps", "grid"]:
         """What of an image is the same however long is trained: its grid, the trunk's maps, or nothing but pixels.
 
-        Of several levels some may lie within the trunk, so that its last maps would not be enough.
+        Of several levels some may lie within the trunk, so that its last maps would not be enough, and those of several
+        scales differ in size.
         """
         if self.frozen:
             return "grid"
-        return "maps" if self.kept_layers and self.config.levels == 1 else "pixels"
+        alike = self.config.levels == len(self.config.scales) == 1
+        return "maps" if self.kept_layers and alike else "pixels"
 
     @property
     def frozen(self) -> bool:
         return self._held or self.config.trained == "none"
 
     def cells(self, side: int) -> int:
-        """P for images of `side` pixels."""
-        _, height, width = self._shape(side, None)
+        """P for images of `side` pixels. Raises ConfigError where that is too small, at some scale."""
+        (_, height, width), *_ = [self._shape(_scaled(side, scale), None) for scale in self.config.scales]
         return 1 if self.config.pooled else height * width
 
     def maps_shape(self, side: int) -> tuple[int, int, int]:
@@ -99,13 +102,22 @@ class Encoder(nn.Module):
         channels, height, width = self._shape(side, self.kept_layers)
         return channels * (1 + self.config.mirror_mean), height, width
 
-    def _sides(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The images (B, 3, S, S), and for a `mirror_mean` their mirror images."""
-        return (images, images.flip(3)) if self.config.mirror_mean else (images,)
+    def _looks(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Images (B, 3, S, S) at each scale; for a `mirror_mean` each is followed by its mirror images."""
+        looks = []
+        for scale in self.config.scales:
+            side = _scaled(images.shape[-1], scale)
+            sized = images if side == images.shape[-1] else _resized(images, side)
+            looks += [sized, sized.flip(3)] if self.config.mirror_mean else [sized]
+        return looks
 
-    def _grid(self, sides: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Grids (B, P, C) of what became of `_sides`, maps (B, C, H, W) each."""
-        maps = sides[0] if len(sides) == 1 else (sides[0] + sides[1].flip(3)) / 2
+    def _grid(self, looks: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Grids (B, P, C) of what became of `_looks`, maps (B, C, H, W) each."""
+        sides = 1 + self.config.mirror_mean
+        turned = [maps.flip(3) if number % sides else maps for number, maps in enumerate(looks)]
+        size = turned[0].shape[-1]
+        alike = [maps if maps.shape[-1] == size else _resized(maps.float(), size) for maps in turned]
+        maps = torch.stack(alike).mean(dim=0) if len(alike) > 1 else alike[0]
         grid = maps.flatten(2).transpose(1, 2)  # (B, P, C)
         return grid.mean(dim=1, keepdim=True) if self.config.pooled else grid
 
@@ -124,6 +136,15 @@ class Encoder(nn.Module):
             self.train(mode)
         _, channels, height, width = maps.shape
         return channels, height, width
+
+
+def _scaled(side: int, scale: float) -> int:
+    return round(side * scale)
+
+
+def _resized(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """Images or maps (B, C, H, W) as (B, C, side, side)."""
+    return F.interpolate(maps, size=(side, side), mode="bilinear", antialias=True)
 
 
 def load_weights(encoder: Encoder) -> None:
@@ -158,6 +179,8 @@ def features_hash(encoder: Encoder, transform: TransformConfig) -> str:
     described = json.dumps([encoder.config.name, pooled, len(kept), transform.to_json()])
     if (more := (encoder.config.levels, encoder.config.mirror_mean)) != (1, False):
         described += str(more)
+    if (scales := tuple(map(float, encoder.config.scales))) != (1.0,):
+        described += str(scales)
     return hashlib.sha256((described + state_hash(kept)).encode()).hexdigest()
 
 

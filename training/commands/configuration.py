@@ -93,7 +93,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is UnionType:
         return any(_fits(value, part) for part in parts)
     if origin is tuple:
-        return isinstance(value, list) and len(value) == len(parts) and all(map(_fits, value, parts))
+        if not isinstance(value, list):
+            return False
+        if parts[1:] == (...,):
+            return all(_fits(item, parts[0]) for item in value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
     if hint is float:
         return type(value) in {int, float} and abs(value) <= sys.float_info.max  # neither infinite nor no number
     return type(value) is hint
@@ -106,7 +110,7 @@ def _described(hint: Any) -> str:
     if origin is UnionType:
         return " or ".join(_described(part) for part in parts)
     if origin is tuple:
-        return f"a list of {len(parts)} numbers"
+        return "a list of numbers" if parts[1:] == (...,) else f"a list of {len(parts)} numbers"
     return _KINDS[hint]
 
 

@@ -27,6 +27,7 @@ SIDES = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}
 """Pixels of the side of the images an encoder was made for, where it is not 224."""
 FORMS = ("between", "show_attend_tell", "top_down", "initial_state", "first_input", "every_step")
 QUICK_BEAM = 5
+LARGEST = 4  # scale
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -39,9 +40,9 @@ class EncoderConfig(Config):
     `trained`: "none" keeps it frozen (its features can be cached), "last" trains its last `last_blocks` blocks together
     with the decoder, "all" the whole of it. `pooled` reduces its grid to one vector an image, the mean of all cells.
 
-    `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. With
-    `mirror_mean` it is the mean of two, the image's and its mirror image's turned back, in which less is a matter of
-    chance.
+    `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. The grid is
+    the mean of what is seen at all `scales`, shares of the transform's side, and with `mirror_mean` from both sides, the
+    mirror image's turned back: in a mean less is a matter of chance. It has the cells of the first scale.
     """
 
     name: str = choice(*ENCODERS)
@@ -51,6 +52,7 @@ class EncoderConfig(Config):
     pooled: bool = False
     levels: int = number(1, least=1)
     mirror_mean: bool = False
+    scales: tuple[float, ...] = (1.0,)
 
     def mistakes(self) -> list[str]:
         found = []
@@ -58,6 +60,8 @@ class EncoderConfig(Config):
             found.append("weights is empty, not 'imagenet', 'none' or a file")
         if self.name == "small_cnn" and self.downloads:
             found.append(f"weights is {self.weights!r}, which small_cnn has none of: 'none' or a file is needed")
+        if not self.scales or not all(isinstance(scale, int | float) and 0 < scale <= LARGEST for scale in self.scales):
+            found.append(f"scales is {list(self.scales)}, not one or more numbers above zero and at most {LARGEST}")
         return found
 
     @property

@@ -126,7 +126,7 @@ class TrainingConfig(Config):
             config = dataclasses.replace(
                 config,
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
-                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True),
+                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(1.0, 1.2)),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=20, length_penalty=0.7),
                 epochs=8,

@@ -195,6 +195,37 @@ def test_more_levels_than_there_are_are_refused(network: Encoder) -> None:
         learning(network, "none", levels=9).cells(64 + 16)
 
 
+@pytest.mark.parametrize("mirror_mean", [False, True])
+def test_of_several_scales_the_mean_is_what_is_seen(mirror_mean: bool, network: Encoder) -> None:
+    side = small(network)
+    images = torch.randn(1, 3, side, side)
+    larger = nn.functional.interpolate(images, size=(2 * side, 2 * side), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        own, other = (
+            learning(network, "none", levels=2, mirror_mean=mirror_mean).eval()(each) for each in (images, larger)
+        )
+        mean = learning(network, "none", levels=2, mirror_mean=mirror_mean, scales=(1.0, 2.0)).eval()(images)
+    assert network.cells(side) == own.shape[1] == mean.shape[1]
+
+    def maps(grid: torch.Tensor) -> torch.Tensor:
+        return grid.transpose(1, 2).unflatten(2, [round(grid.shape[1] ** 0.5)] * 2)
+
+    size = maps(own).shape[-1]
+    smaller = nn.functional.interpolate(maps(other), size=(size, size), mode="bilinear", antialias=True)
+    torch.testing.assert_close(maps(mean), (maps(own) + smaller) / 2)
+
+
+def test_of_several_scales_only_the_last_block_learns_where_that_is_asked_for(network: Encoder) -> None:
+    learning(network, "last", scales=(1.0, 1.5))
+    assert network.keeps == "pixels"
+
+
+def test_a_scale_at_which_images_are_too_small_is_refused() -> None:
+    network = Encoder(EncoderConfig("inception_v3", "none", scales=(1.0, 0.5)))
+    with pytest.raises(ConfigError, match=r"Images of 64x64 pixels are too small for inception_v3\."):
+        network.cells(128)
+
+
 def test_a_held_encoder_rests_for_a_while(network: Encoder) -> None:
     learning(network, "all").hold(True)
     assert network.frozen

@@ -51,6 +51,8 @@ def test_a_setting_is_json_or_a_text(text: str, values: dict[str, Any]) -> None:
         (f"learning_rate=1{'0' * 400}", "not a number."),
         ("encoder.weights=null", "encoder.weights is None, not a text."),
         ("transform.mean=[1, 2]", "transform.mean is [1, 2], not a list of 3 numbers."),
+        ("encoder.scales=2", "encoder.scales is 2, not a list of numbers."),
+        ("encoder.scales=[1, false]", "not a list of numbers."),
         ("transform.mean=[1, 2, true]", "not a list of 3 numbers."),
     ],
 )
