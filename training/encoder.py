@@ -31,24 +31,31 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.from_nothing = False
+        self._sizes: dict[int, int] = {}  # of maps, by the side of images: finding one takes as long as a draft
         self.body = bodies.build(config.name).to(memory_format=torch.channels_last)
         self.hold(False)
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self._grid([self.body(look, levels=self.config.levels) for look in self._looks(images)])
+    def forward(self, images: torch.Tensor, plain: bool = False) -> torch.Tensor:
+        """Grids of images at all scales, or `plain`: at their own size alone."""
+        if plain or not self.scaled:
+            return self._grid(self._maps(images))
+        own = images.shape[-1]
+        sized = [images if scale == 1 else _resized(images, round(own * scale)) for scale in self.config.scales]
+        size = self._size(own)
+        return self._grid([_resized(maps.float(), size) for each in sized for maps in self._maps(each)])
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         """What the layers that stay as they are make of images (B, 3, S, S): maps (B, C', H', W').
 
         For a `mirror_mean` those of the mirror images stand beside them in C'.
         """
-        return torch.cat([self.body(look, 0, self.kept_layers) for look in self._looks(images)], dim=1)
+        return torch.cat([self.body(side, 0, self.kept_layers) for side in self._sides(images)], dim=1)
 
     def top(self, maps: torch.Tensor) -> torch.Tensor:
         """Grids (B, P, C) from the trunk's maps."""
-        looks = maps.chunk(1 + self.config.mirror_mean, dim=1)
-        return self._grid([self.body(look, self.kept_layers) for look in looks])
+        sides = [self.body(side, self.kept_layers) for side in maps.chunk(1 + self.config.mirror_mean, dim=1)]
+        return self._grid([sides[0], *(side.flip(3) for side in sides[1:])])
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode and not self.frozen)
@@ -70,6 +77,11 @@ class Encoder(nn.Module):
             layer.requires_grad_(True)
 
     @property
+    def scaled(self) -> bool:
+        """Whether images are looked at in other sizes than their own."""
+        return self.config.scales != (1,)
+
+    @property
     def kept_layers(self) -> int:
         """How many layers of the body stay as they are."""
         if self.frozen:
@@ -80,13 +92,13 @@ class Encoder(nn.Module):
     def keeps(self) -> Literal["pixels", "maps", "grid"]:
         """What of an image is the same however long is trained: its grid, the trunk's maps, or nothing but pixels.
 
-        Of several levels some may lie within the trunk, so that its last maps would not be enough, and those of several
+        Of several levels some may lie within the trunk, so that its last maps would not be enough, and those of other
         scales differ in size.
         """
         if self.frozen:
             return "grid"
-        alike = self.config.levels == len(self.config.scales) == 1
-        return "maps" if self.kept_layers and alike else "pixels"
+        usual = self.config.levels == 1 and not self.scaled
+        return "maps" if self.kept_layers and usual else "pixels"
 
     @property
     def frozen(self) -> bool:
@@ -94,7 +106,9 @@ class Encoder(nn.Module):
 
     def cells(self, side: int) -> int:
         """P for images of `side` pixels. Raises ConfigError where that is too small, at some scale."""
-        (_, height, width), *_ = [self._shape(_scaled(side, scale), None) for scale in self.config.scales]
+        for scale in self.config.scales:
+            self._shape(round(side * scale), None)
+        _, height, width = self._shape(side, None)
         return 1 if self.config.pooled else height * width
 
     def maps_shape(self, side: int) -> tuple[int, int, int]:
@@ -102,24 +116,26 @@ class Encoder(nn.Module):
         channels, height, width = self._shape(side, self.kept_layers)
         return channels * (1 + self.config.mirror_mean), height, width
 
-    def _looks(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Images (B, 3, S, S) at each scale; for a `mirror_mean` each is followed by its mirror images."""
-        looks = []
-        for scale in self.config.scales:
-            side = _scaled(images.shape[-1], scale)
-            sized = images if side == images.shape[-1] else _resized(images, side)
-            looks += [sized, sized.flip(3)] if self.config.mirror_mean else [sized]
-        return looks
+    def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Maps (B, C, H, W) of images (B, 3, S, S), and for a `mirror_mean` of their mirror images, turned back."""
+        plain, *mirrored = [self.body(side, levels=self.config.levels) for side in self._sides(images)]
+        return [plain, *(maps.flip(3) for maps in mirrored)]
+
+    def _sides(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The images (B, 3, S, S), and for a `mirror_mean` their mirror images."""
+        return (images, images.flip(3)) if self.config.mirror_mean else (images,)
 
     def _grid(self, looks: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Grids (B, P, C) of what became of `_looks`, maps (B, C, H, W) each."""
-        sides = 1 + self.config.mirror_mean
-        turned = [maps.flip(3) if number % sides else maps for number, maps in enumerate(looks)]
-        size = turned[0].shape[-1]
-        alike = [maps if maps.shape[-1] == size else _resized(maps.float(), size) for maps in turned]
-        maps = torch.stack(alike).mean(dim=0) if len(alike) > 1 else alike[0]
+        """Grids (B, P, C), the mean of maps (B, C, H, W)."""
+        maps = torch.stack(tuple(looks)).mean(dim=0) if len(looks) > 1 else looks[0]
         grid = maps.flatten(2).transpose(1, 2)  # (B, P, C)
         return grid.mean(dim=1, keepdim=True) if self.config.pooled else grid
+
+    def _size(self, side: int) -> int:
+        """H and W of the maps of images of `side` pixels."""
+        if side not in self._sizes:
+            self._sizes[side] = self._shape(side, None)[1]
+        return self._sizes[side]
 
     def _shape(self, side: int, end: int | None) -> tuple[int, int, int]:
         """C, H and W after the layers before `end`, or of all levels, found without computing them."""
@@ -138,12 +154,10 @@ class Encoder(nn.Module):
         return channels, height, width
 
 
-def _scaled(side: int, scale: float) -> int:
-    return round(side * scale)
-
-
 def _resized(maps: torch.Tensor, side: int) -> torch.Tensor:
     """Images or maps (B, C, H, W) as (B, C, side, side)."""
+    if maps.shape[-1] == side:
+        return maps
     return F.interpolate(maps, size=(side, side), mode="bilinear", antialias=True)
 
 

@@ -25,17 +25,19 @@ def hypotheses(
     decoding: DecodingConfig | None,
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
+    plain: bool = False,
 ) -> list[Hypothesis]:
     """A caption for each row, in order; an empty one for an image that cannot be read, so that all stay aligned.
 
-    `progress` is told how many images of how many are captioned, also while they are only being read.
+    `progress` is told how many images of how many are captioned, also while they are only being read. `plain`: of those
+    of split "train" is said what their own size alone shows, which a training has in the cache anyway.
     """
 
     def reading(done: int, missing: int) -> None:
         if progress:
             progress(0, len(rows))
 
-    inputs = Inputs(captioner, rows, cache_dir, reading)
+    inputs = Inputs(captioner, rows, cache_dir, reading, plain=plain)
     hashes = list(dict.fromkeys(row.sha256 for row in inputs.rows))
     told: dict[str, Hypothesis] = {}
     for first in range(0, len(hashes), BATCH):

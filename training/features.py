@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MIRRORED = "-mirrored"
 """Follows the hash of an image in the name of its view from behind a mirror."""
+PLAIN = "-plain"
+"""Follows the hash in the name that a grid of the image's own size alone has in the cache."""
 
 
 def cache_of(captioner: Captioner, cache_dir: Path) -> Cache:
@@ -40,7 +42,8 @@ class Inputs:
 
     `rows` are those that could be read; the others are logged and left out. With `mirrored` there is a second view of
     the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
-    are turned around.
+    are turned around. With `plain` the grids of those rows are of one size alone, whatever the encoder's `scales` are:
+    what is said of the mean is better, but learning from it is not, and costs more.
     """
 
     def __init__(
@@ -50,13 +53,17 @@ class Inputs:
         cache_dir: Path,
         progress: Callable[[int, int], None] | None = None,
         mirrored: bool = False,
+        plain: bool = False,
     ) -> None:
         self._captioner = captioner
         self._cache = cache_of(captioner, cache_dir)
-        self._turns = captioner.encoder.keeps == "grid" and captioner.encoder.config.mirror_mean
-        self._views = {row.sha256: row for row in rows}  # in the cache each is found by its name
+        encoder = captioner.encoder
+        self._turns = encoder.keeps == "grid" and encoder.config.mirror_mean
+        learned = {row.sha256 for row in rows if row.split == TRAIN}
+        self._plain = learned if plain and encoder.keeps == "grid" and encoder.scaled else set()
+        self._views = {self._name(row.sha256): row for row in rows}  # in the cache each is found by its name
         if mirrored and not self._turns:
-            self._views |= {row.sha256 + MIRRORED: row for row in rows if row.split == TRAIN}
+            self._views |= {self._name(row.sha256 + MIRRORED): row for row in rows if row.split == TRAIN}
         self._fill(list(self._views), progress or (lambda done, total: None))
         lost = {row.sha256 for name, row in self._views.items() if name not in self._cache}
         self.rows = [row for row in rows if row.sha256 not in lost]
@@ -64,9 +71,10 @@ class Inputs:
     def stored(self, views: Sequence[str]) -> torch.Tensor:
         """Pixels (B, S, S, 3) in bytes, maps (B, C', H', W') or grids (B, P, C) in half floats, on the captioner's
         device. A view is the hash of an image, followed by MIRRORED for the other one."""
+        names = [self._name(view) for view in views]
         if not self._turns:
-            return self._kept(views)
-        grids = self._kept([view.removesuffix(MIRRORED) for view in views])
+            return self._kept(names)
+        grids = self._kept([name.removesuffix(MIRRORED) for name in names])
         side = math.isqrt(grids.shape[1])
         turned = grids.unflatten(1, (side, side)).flip(2).flatten(1, 2)  # (B, P, C)
         mirrored = torch.tensor([view.endswith(MIRRORED) for view in views], device=grids.device)
@@ -75,6 +83,11 @@ class Inputs:
     def grid(self, views: Sequence[str]) -> torch.Tensor:
         """Grids (B, P, C) of these views, as far as the encoder computes them anew each time."""
         return self._captioner.see(self.stored(views))
+
+    def _name(self, view: str) -> str:
+        """The name in the cache of what is shown as this view."""
+        image, mirrored, _ = view.partition(MIRRORED)
+        return image + (PLAIN if image in self._plain else "") + mirrored
 
     def _kept(self, views: Sequence[str]) -> torch.Tensor:
         try:
@@ -94,29 +107,35 @@ class Inputs:
     def _fill(self, views: Sequence[str], progress: Callable[[int, int], None]) -> None:
         missing = [view for view in views if view not in self._cache]
         loaded = transforms.load_all([self._views[view].image for view in missing], self._captioner.transform.side)
-        unread: dict[str, DataError] = {}  # by the image's hash, as both its views are
+        unread: dict[str, DataError] = {}  # by the image's hash, as all its views are
         self._captioner.eval()
         for first in range(0, len(missing), BATCH):
             progress(first, len(missing))
             readable: dict[str, np.ndarray] = {}
             for view, pixels in zip(missing[first : first + BATCH], islice(loaded, BATCH), strict=True):
                 if isinstance(pixels, DataError):
-                    unread[view.removesuffix(MIRRORED)] = pixels
+                    unread[_image(view)] = pixels
                 else:
                     readable[view] = pixels[:, ::-1] if view.endswith(MIRRORED) else pixels
-            if readable:
-                self._cache.add(list(readable), self._prepare(list(readable.values())))
+            for plain, several in groupby(readable, lambda view: PLAIN in view):
+                names = list(several)
+                self._cache.add(names, self._prepare([readable[name] for name in names], plain))
         if missing:
             progress(len(missing), len(missing))
         if unread:
-            images = {view.removesuffix(MIRRORED) for view in views}
+            images = {_image(view) for view in views}
             log.warning("%d of %d images are left out. %s", len(unread), len(images), next(iter(unread.values())))
 
-    def _prepare(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+    def _prepare(self, pixels: Sequence[np.ndarray], plain: bool) -> np.ndarray:
         stacked = np.stack(pixels)
         keeps = self._captioner.encoder.keeps
         if keeps == "pixels":
             return stacked
         with torch.inference_mode():
-            kept = self._captioner.encode(stacked) if keeps == "grid" else self._captioner.trunk(stacked)
+            kept = self._captioner.encode(stacked, plain) if keeps == "grid" else self._captioner.trunk(stacked)
         return kept.half().cpu().contiguous().numpy()
+
+
+def _image(name: str) -> str:
+    """The hash of the image that something in the cache is of."""
+    return name.partition("-")[0]

@@ -50,10 +50,11 @@ class Captioner(nn.Module):
     def device(self) -> torch.device:
         return self.decoder.bias.device
 
-    def encode(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Images as bytes (B, S, S, 3) to grids (B, P, C), half as many bits as float32 where the hardware has them."""
+    def encode(self, pixels: np.ndarray | torch.Tensor, plain: bool = False) -> torch.Tensor:
+        """Images as bytes (B, S, S, 3) to grids (B, P, C), half as many bits as float32 where the hardware has them;
+        `plain` ones of the images' own size alone."""
         with autocast(self.device):
-            return self.encoder(self._images(pixels))
+            return self.encoder(self._images(pixels), plain)
 
     def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""

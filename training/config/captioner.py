@@ -40,9 +40,10 @@ class EncoderConfig(Config):
     `trained`: "none" keeps it frozen (its features can be cached), "last" trains its last `last_blocks` blocks together
     with the decoder, "all" the whole of it. `pooled` reduces its grid to one vector an image, the mean of all cells.
 
-    `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. The grid is
-    the mean of what is seen at all `scales`, shares of the transform's side, and with `mirror_mean` from both sides, the
-    mirror image's turned back: in a mean less is a matter of chance. It has the cells of the first scale.
+    `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. With
+    `mirror_mean` it is the mean of two, the image's and its mirror image's turned back, in which less is a matter of
+    chance. For the same reason captions are said of the mean over all `scales`, shares of the transform's side; what is
+    learned from a frozen encoder is of that side alone. The grid has the cells of that side.
     """
 
     name: str = choice(*ENCODERS)

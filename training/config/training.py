@@ -37,7 +37,7 @@ class SelfCriticalConfig(Config):
     epochs: int = number(0, least=0)  # 0: there is no second stage
     samples: int = number(5, least=2)
     temperature: float = number(0.5, above=0)
-    learning_rate: float = number(1.5e-4, above=0)
+    learning_rate: float = number(2e-4, above=0)
     bleu_share: float = number(0.0, least=0, most=1)
     likelihood_share: float = number(0.1, least=0, most=1)
     dropout: float = number(0.3, least=0, below=1)
@@ -126,7 +126,7 @@ class TrainingConfig(Config):
             config = dataclasses.replace(
                 config,
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
-                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(1.0, 1.2)),
+                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.0, 1.4)),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=20, length_penalty=0.7),
                 epochs=8,
@@ -150,7 +150,7 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 3, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 8, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
@@ -158,7 +158,7 @@ class TrainingConfig(Config):
             captions_per_image=2,
             agreed_captions=3,
             mirrored=True,
-            averaging=0.99,
+            averaging=0.998,
             choose_by="cider_d",
             patience=0,
         )

@@ -205,7 +205,9 @@ def test_of_several_scales_the_mean_is_what_is_seen(mirror_mean: bool, network: 
             learning(network, "none", levels=2, mirror_mean=mirror_mean).eval()(each) for each in (images, larger)
         )
         mean = learning(network, "none", levels=2, mirror_mean=mirror_mean, scales=(1.0, 2.0)).eval()(images)
-    assert network.cells(side) == own.shape[1] == mean.shape[1]
+        alone = learning(network, "none", levels=2, mirror_mean=mirror_mean, scales=(2.0,)).eval()(images)
+        plain = network(images, plain=True)
+    assert network.cells(side) == own.shape[1] == mean.shape[1] == alone.shape[1]
 
     def maps(grid: torch.Tensor) -> torch.Tensor:
         return grid.transpose(1, 2).unflatten(2, [round(grid.shape[1] ** 0.5)] * 2)
@@ -213,10 +215,13 @@ def test_of_several_scales_the_mean_is_what_is_seen(mirror_mean: bool, network: 
     size = maps(own).shape[-1]
     smaller = nn.functional.interpolate(maps(other), size=(size, size), mode="bilinear", antialias=True)
     torch.testing.assert_close(maps(mean), (maps(own) + smaller) / 2)
+    torch.testing.assert_close(maps(alone), smaller)
+    torch.testing.assert_close(plain, own)
 
 
-def test_of_several_scales_only_the_last_block_learns_where_that_is_asked_for(network: Encoder) -> None:
-    learning(network, "last", scales=(1.0, 1.5))
+@pytest.mark.parametrize("scales", [(1.0, 1.5), (1.5,)])
+def test_no_maps_are_kept_of_other_scales(scales: tuple[float, ...], network: Encoder) -> None:
+    learning(network, "last", scales=scales)
     assert network.keeps == "pixels"
 
 

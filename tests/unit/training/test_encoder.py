@@ -157,7 +157,13 @@ def test_features_hash_follows_pooling() -> None:
 
 def test_features_hash_follows_what_else_is_in_a_grid() -> None:
     network, found = Encoder(EncoderConfig("small_cnn", "none")), set()
-    for changes in ({}, {"levels": 2}, {"mirror_mean": True}, {"levels": 2, "mirror_mean": True}, {"scales": (1.0, 1.5)}):
+    for changes in (
+        {},
+        {"levels": 2},
+        {"mirror_mean": True},
+        {"levels": 2, "mirror_mean": True},
+        {"scales": (1.0, 1.5)},
+    ):
         network.config = EncoderConfig("small_cnn", "none", **changes)  # type: ignore[arg-type]
         found.add(encoder.features_hash(network, TransformConfig(32)))
     assert len(found) == 5

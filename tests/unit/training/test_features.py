@@ -71,7 +71,7 @@ def test_each_image_is_encoded_once(
 ) -> None:
     encoded: list[int] = []
     encode = tiny.encode
-    monkeypatch.setattr(tiny, "encode", lambda pixels: encoded.append(len(pixels)) or encode(pixels))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(tiny, "encode", lambda pixels, plain: encoded.append(len(pixels)) or encode(pixels, plain))  # type: ignore[func-returns-value]
     told: list[tuple[int, int]] = []
     Inputs(tiny, coloured_rows[:3] + coloured_rows[:3], tmp_path, lambda done, total: told.append((done, total)))
     again = Inputs(tiny, coloured_rows[:5], tmp_path)
@@ -181,6 +181,53 @@ def test_the_second_view_of_a_mirror_mean_is_not_kept(
     torch.testing.assert_close(found[1:2], expected, rtol=2e-2, atol=2e-2)
     torch.testing.assert_close(found[0], found[2])
     assert not torch.allclose(found[0], found[1])
+
+
+@pytest.mark.parametrize("mirror_mean", [False, True])
+def test_what_is_learned_from_is_plain_what_is_said_of_is_the_mean(
+    mirror_mean: bool, tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=mirror_mean, scales=(1.0, 1.5))
+    tiny.encoder.hold(True)
+    rows = [lopsided(tmp_path), replace(coloured_rows[1], split="dev")]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, plain=True)
+    assert inputs.rows == rows
+    index = next((tmp_path / "cache").iterdir()) / "index"
+    assert index.read_text().count("\n") == (2 if mirror_mean else 3)
+    with torch.inference_mode():
+        pixels = np.stack([transforms.load(row.image, 32) for row in rows])
+        own, mean = tiny.encode(pixels, plain=True).float(), tiny.encode(pixels).float()
+        mirrored = tiny.encode(pixels[:, :, ::-1].copy(), plain=True).float()
+    assert not torch.allclose(own, mean, rtol=2e-2, atol=2e-2)
+    hashes = [row.sha256 for row in rows]
+    views = [*hashes, hashes[0] + MIRRORED]
+    expected = torch.stack([own[0], mean[1], mirrored[0]])
+    torch.testing.assert_close(inputs.grid(views).float(), expected, rtol=2e-2, atol=2e-2)
+    others = Inputs(tiny, rows, tmp_path / "cache")  # who only captions
+    torch.testing.assert_close(others.grid(hashes).float(), mean, rtol=2e-2, atol=2e-2)
+    assert index.read_text().count("\n") == (3 if mirror_mean else 4)
+
+
+def test_a_damaged_plain_grid_is_computed_again(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, scales=(1.0, 1.5))
+    tiny.encoder.hold(True)
+    hashes = [row.sha256 for row in coloured_rows[:2]]
+    before = Inputs(tiny, coloured_rows[:2], tmp_path, plain=True).grid(hashes)
+    (arrays_file,) = tmp_path.glob("grid-*/arrays")
+    with arrays_file.open("r+b") as file:
+        file.write(b"\x01\x02")
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:2], tmp_path, plain=True).grid(hashes), before)
+
+
+def test_an_encoder_that_learns_shows_its_mean(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    tiny.encoder.config = EncoderConfig("small_cnn", "none", "all", scales=(1.0, 1.5))
+    tiny.encoder.hold(False)
+    tiny.eval()
+    row = coloured_rows[0]
+    with torch.inference_mode():
+        shown = Inputs(tiny, [row], tmp_path, plain=True).grid([row.sha256])
+        expected = tiny.encode(np.stack([transforms.load(row.image, 32)]))
+    torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-2)
 
 
 def test_an_unreadable_image_has_no_view(
