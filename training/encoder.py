@@ -31,7 +31,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.from_nothing = False
-        self._sizes: dict[int, int] = {}  # of maps, by the side of images: finding one takes as long as a draft
+        self._sizes: dict[
+            tuple[int, int], tuple[int, int]
+        ] = {}  # of maps, by the side of images: finding it takes long
         self.body = bodies.build(config.name).to(memory_format=torch.channels_last)
         self.hold(False)
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
@@ -42,7 +44,7 @@ class Encoder(nn.Module):
             return self._grid(self._maps(images))
         own = images.shape[-1]
         sized = [images if scale == 1 else _resized(images, round(own * scale)) for scale in self.config.scales]
-        size = self._size(own)
+        _, size = self._size(own)
         return self._grid([_resized(maps.float(), size) for each in sized for maps in self._maps(each)])
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
@@ -106,10 +108,11 @@ class Encoder(nn.Module):
 
     def cells(self, side: int) -> int:
         """P for images of `side` pixels. Raises ConfigError where that is too small, at some scale."""
-        for scale in self.config.scales:
-            self._shape(round(side * scale), None)
-        _, height, width = self._shape(side, None)
-        return 1 if self.config.pooled else height * width
+        channels, size = self._size(side)
+        for scaled in (round(side * scale) for scale in self.config.scales):
+            if self._size(scaled)[0] != channels:  # one of the levels is missing, and another stands for it
+                raise _too_small(scaled, self.config.name)
+        return 1 if self.config.pooled else size**2
 
     def maps_shape(self, side: int) -> tuple[int, int, int]:
         """C', H' and W' of the trunk's maps for images of `side` pixels."""
@@ -131,11 +134,13 @@ class Encoder(nn.Module):
         grid = maps.flatten(2).transpose(1, 2)  # (B, P, C)
         return grid.mean(dim=1, keepdim=True) if self.config.pooled else grid
 
-    def _size(self, side: int) -> int:
-        """H and W of the maps of images of `side` pixels."""
-        if side not in self._sizes:
-            self._sizes[side] = self._shape(side, None)[1]
-        return self._sizes[side]
+    def _size(self, side: int) -> tuple[int, int]:
+        """C, and H and W, of the maps of images of `side` pixels. Raises ConfigError where that is too small."""
+        of = (side, self.config.levels)
+        if of not in self._sizes:
+            channels, size, _ = self._shape(side, None)
+            self._sizes[of] = (channels, size)
+        return self._sizes[of]
 
     def _shape(self, side: int, end: int | None) -> tuple[int, int, int]:
         """C, H and W after the layers before `end`, or of all levels, found without computing them."""
@@ -147,11 +152,15 @@ class Encoder(nn.Module):
             levels = self.config.levels if end is None else 1
             maps = torch.func.functional_call(self.body.eval(), weights, (images, 0, end, levels))
         except RuntimeError as error:  # torch's own words for a layer that has nothing left to look at
-            raise ConfigError(f"Images of {side}x{side} pixels are too small for {self.config.name}.") from error
+            raise _too_small(side, self.config.name) from error
         finally:
             self.train(mode)
         _, channels, height, width = maps.shape
         return channels, height, width
+
+
+def _too_small(side: int, name: str) -> ConfigError:
+    return ConfigError(f"Images of {side}x{side} pixels are too small for {name}.")
 
 
 def _resized(maps: torch.Tensor, side: int) -> torch.Tensor:

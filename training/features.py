@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import transforms
+from training import memory, transforms
 from training.cache import Cache, DamagedError
 from training.encoder import features_hash
 from training.errors import DataError
@@ -42,7 +42,7 @@ class Inputs:
 
     `rows` are those that could be read; the others are logged and left out. With `mirrored` there is a second view of
     the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
-    are turned around. With `plain` the grids of those rows are of one size alone, whatever the encoder's `scales` are:
+    are turned around. With `plain` the grids of those images are of one size alone, whatever the encoder's `scales`:
     what is said of the mean is better, but learning from it is not, and costs more.
     """
 
@@ -117,7 +117,8 @@ class Inputs:
                     unread[_image(view)] = pixels
                 else:
                     readable[view] = pixels[:, ::-1] if view.endswith(MIRRORED) else pixels
-            for plain, several in groupby(readable, lambda view: PLAIN in view):
+            ordered = sorted(readable, key=_is_plain)
+            for plain, several in groupby(ordered, _is_plain):
                 names = list(several)
                 self._cache.add(names, self._prepare([readable[name] for name in names], plain))
         if missing:
@@ -131,9 +132,17 @@ class Inputs:
         keeps = self._captioner.encoder.keeps
         if keeps == "pixels":
             return stacked
+
+        def encode(part: np.ndarray) -> torch.Tensor:
+            return self._captioner.encode(part, plain) if keeps == "grid" else self._captioner.trunk(part)
+
         with torch.inference_mode():
-            kept = self._captioner.encode(stacked, plain) if keeps == "grid" else self._captioner.trunk(stacked)
+            kept = torch.cat(memory.halved(encode, stacked))
         return kept.half().cpu().contiguous().numpy()
+
+
+def _is_plain(name: str) -> bool:
+    return PLAIN in name
 
 
 def _image(name: str) -> str:

@@ -51,8 +51,10 @@ class Captioner(nn.Module):
         return self.decoder.bias.device
 
     def encode(self, pixels: np.ndarray | torch.Tensor, plain: bool = False) -> torch.Tensor:
-        """Images as bytes (B, S, S, 3) to grids (B, P, C), half as many bits as float32 where the hardware has them;
-        `plain` ones of the images' own size alone."""
+        """Images as bytes (B, S, S, 3) to grids (B, P, C), `plain` ones of the images' own size alone.
+
+        What is of one size has half as many bits as float32 where the hardware has them.
+        """
         with autocast(self.device):
             return self.encoder(self._images(pixels), plain)
 

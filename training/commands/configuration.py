@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping
@@ -66,6 +67,8 @@ def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig 
             key: values[key] for key in ("epochs", "agreed_captions", "dropout", "grid_dropout") if key in values
         }
         preset = TrainingConfig.photos(name, weights, **decided)
+        if encoder.get("trained", "none") != "none":  # it would learn from every image at every scale, in every epoch
+            preset = dataclasses.replace(preset, encoder=dataclasses.replace(preset.encoder, scales=(1.0,)))
     return TrainingConfig.from_json(merged(preset.to_json(), values))
 
 

@@ -61,7 +61,7 @@ class EncoderConfig(Config):
             found.append("weights is empty, not 'imagenet', 'none' or a file")
         if self.name == "small_cnn" and self.downloads:
             found.append(f"weights is {self.weights!r}, which small_cnn has none of: 'none' or a file is needed")
-        if not self.scales or not all(isinstance(scale, int | float) and 0 < scale <= LARGEST for scale in self.scales):
+        if not self.scales or not all(type(scale) in {int, float} and 0 < scale <= LARGEST for scale in self.scales):
             found.append(f"scales is {list(self.scales)}, not one or more numbers above zero and at most {LARGEST}")
         return found
 

@@ -128,7 +128,7 @@ class TrainingConfig(Config):
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
                 encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.0, 1.4)),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
-                decoding=DecodingConfig(beam=20, length_penalty=0.7),
+                decoding=DecodingConfig(length_penalty=0.7),
                 epochs=8,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos

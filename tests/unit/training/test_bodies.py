@@ -231,6 +231,12 @@ def test_a_scale_at_which_images_are_too_small_is_refused() -> None:
         network.cells(128)
 
 
+def test_a_scale_that_leaves_a_level_out_is_refused() -> None:
+    network = Encoder(EncoderConfig("mobilenet_v2", "none", levels=2, scales=(1.0, 0.05)))
+    with pytest.raises(ConfigError, match=r"Images of 16x16 pixels are too small for mobilenet_v2\."):
+        network.cells(320)
+
+
 def test_a_held_encoder_rests_for_a_while(network: Encoder) -> None:
     learning(network, "all").hold(True)
     assert network.frozen

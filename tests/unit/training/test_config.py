@@ -62,6 +62,8 @@ def test_imagenet_weights_of_an_encoder_without_any() -> None:
 def test_photos_without_weights_train_the_encoder() -> None:
     assert TrainingConfig.photos("mobilenet_v2", "none").encoder.trained == "all"
     assert TrainingConfig.photos("mobilenet_v2", "imagenet").encoder.trained == "none"
+    assert len(TrainingConfig.photos("mobilenet_v2", "imagenet").encoder.scales) > 1
+    assert TrainingConfig.photos("mobilenet_v2", "none").encoder.scales == (1.0,)
 
 
 def test_a_checkpoint_records_no_path() -> None:
@@ -120,6 +122,7 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "trained": ["some", ""],
         "last_blocks": [0, -1],
         "weights": [""],
+        "scales": [(), (0.0,), (1.0, 4.1), (NAN,), (True,), ("1",)],
     },
     TransformConfig: {"side": [31, 1025], "mean": [(0.5, 0.5)], "std": [(0.5, 0.5), (0.1, 0.0, 0.1), ()]},
     DecoderConfig: {

@@ -101,6 +101,9 @@ def test_the_preset_follows_the_encoder() -> None:
     assert complete(nested("encoder.name", "small_cnn")) == TrainingConfig.photos("small_cnn", "none")
     assert complete(nested("encoder.weights", "none")).encoder.trained == "all"
     assert complete({"encoder": {"weights": "none", "trained": "last"}}).encoder.trained == "last"
+    assert complete(nested("encoder.trained", "last")).encoder.scales == (1.0,)
+    asked = {"encoder": {"trained": "last", "scales": [1.0, 1.5]}}
+    assert complete(asked).encoder.scales == (1.0, 1.5)
     assert complete({"epochs": 2}) == TrainingConfig.photos(epochs=2)
     assert complete({"epochs": 2}, scenes=True) == TrainingConfig.starter(epochs=2)
     assert complete({"seed": 4}, start_from=EncoderConfig()) == TrainingConfig.retraining(seed=4)
