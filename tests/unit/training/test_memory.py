@@ -133,9 +133,19 @@ def test_too_little_memory_for_the_fewest_is_told_in_one_sentence(
 def test_memory_that_runs_out_elsewhere_is_told_too(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Captioner, "encode", scarce(Captioner.encode, 4))  # the features of all images
+    def fails(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("training.stage_run.optimiser", fails)
     with pytest.raises(TrainingError, match="does not suffice for this training"):
         train("out", config)
+
+
+def test_features_are_computed_in_parts_too(
+    config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Captioner, "encode", scarce(Captioner.encode, 4))
+    assert len(losses(train("out", config))) == 3
 
 
 def test_a_killed_training_goes_on_in_parts_of_the_same_size(
