@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from training.config import TrainingConfig
 from training.device import autocast
 from training.features import Inputs
 from training.losses import counted
-from training.manifest import TRAIN, Row
+from training.manifest import Row
 from training.model import Captioner
 from training.vocabulary import tokenize
 
@@ -69,9 +69,9 @@ def belonging(
     known = set(captioner.vocabulary.words)
     asked = {row.sha256: row for row in rows if row.references and known.issuperset(tokenize(row.references[0]))}
     tell = progress or (lambda done, total: None)
-    # new and trusted ones alike as a training shows them, so that no more of the new is encoded
-    shown = [replace(asked[name], split=TRAIN) for name in sorted(asked)]
-    inputs = Inputs(captioner, shown, cache_dir, lambda *_: tell(0, len(asked)), plain=True)
+    shown = [asked[name] for name in sorted(asked)]
+    # new and trusted ones alike plain, as they are learned from: so no more is encoded of the new
+    inputs = Inputs(captioner, shown, cache_dir, lambda *_: tell(0, len(asked)), plain=shown)
     if len(inputs.rows) < 2:
         return Belonging(0, 0)
     others = [*(row.sha256 for row in inputs.rows[1:]), inputs.rows[0].sha256]

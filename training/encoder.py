@@ -31,9 +31,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.from_nothing = False
-        self._sizes: dict[
-            tuple[int, int], tuple[int, int]
-        ] = {}  # of maps, by the side of images: finding it takes long
+        # C and H of maps by the side of images and levels: finding them takes as long as a draft
+        self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
         self.body = bodies.build(config.name).to(memory_format=torch.channels_last)
         self.hold(False)
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
@@ -138,8 +137,7 @@ class Encoder(nn.Module):
         """C, and H and W, of the maps of images of `side` pixels. Raises ConfigError where that is too small."""
         of = (side, self.config.levels)
         if of not in self._sizes:
-            channels, size, _ = self._shape(side, None)
-            self._sizes[of] = (channels, size)
+            self._sizes[of] = self._shape(side, None)[:2]
         return self._sizes[of]
 
     def _shape(self, side: int, end: int | None) -> tuple[int, int, int]:

@@ -42,8 +42,8 @@ class Inputs:
 
     `rows` are those that could be read; the others are logged and left out. With `mirrored` there is a second view of
     the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
-    are turned around. With `plain` the grids of those images are of one size alone, whatever the encoder's `scales`:
-    what is said of the mean is better, but learning from it is not, and costs more.
+    are turned around. Grids of the images of `plain` rows are of one size alone, whatever the encoder's `scales`: what
+    is said of the mean is better, but learning from it was not, where it was tried, and costs more.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Inputs:
         cache_dir: Path,
         progress: Callable[[int, int], None] | None = None,
         mirrored: bool = False,
-        plain: bool = False,
+        plain: Sequence[Row] = (),
     ) -> None:
         self._captioner = captioner
         self._cache = cache_of(captioner, cache_dir)
         encoder = captioner.encoder
         self._turns = encoder.keeps == "grid" and encoder.config.mirror_mean
-        learned = {row.sha256 for row in rows if row.split == TRAIN}
-        self._plain = learned if plain and encoder.keeps == "grid" and encoder.scaled else set()
+        scaled = encoder.keeps == "grid" and encoder.scaled
+        self._plain = {row.sha256 for row in plain} if scaled else set()
         self._views = {self._name(row.sha256): row for row in rows}  # in the cache each is found by its name
         if mirrored and not self._turns:
             self._views |= {self._name(row.sha256 + MIRRORED): row for row in rows if row.split == TRAIN}
@@ -117,8 +117,7 @@ class Inputs:
                     unread[_image(view)] = pixels
                 else:
                     readable[view] = pixels[:, ::-1] if view.endswith(MIRRORED) else pixels
-            ordered = sorted(readable, key=_is_plain)
-            for plain, several in groupby(ordered, _is_plain):
+            for plain, several in groupby(sorted(readable, key=_is_plain), _is_plain):
                 names = list(several)
                 self._cache.add(names, self._prepare([readable[name] for name in names], plain))
         if missing:

@@ -111,8 +111,6 @@ def _in_its_words(
     if not rows:
         return []
     captioner = checkpoint.load(champion, device)
-    learned = [
-        replace(row, split=manifest.TRAIN) for row in rows
-    ]  # as a training shows them, so that no more is encoded
-    told = hypotheses(captioner, learned, captioner.decoding.quick(), cache_dir, progress, plain=True)
+    # plain, as they are learned from: so no more is encoded than the training has to
+    told = hypotheses(captioner, rows, captioner.decoding.quick(), cache_dir, progress, plain=True)
     return [replace(row, references=(item.text,)) for row, item in zip(rows, told, strict=True) if item.text]

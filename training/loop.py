@@ -74,7 +74,7 @@ class Loop:
                 self._cache_dir,
                 lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
                 config.mirrored,
-                plain=True,
+                [row for row in self._rows if row.split == manifest.TRAIN],
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
         if not learned:

@@ -27,7 +27,7 @@ SIDES = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}
 """Pixels of the side of the images an encoder was made for, where it is not 224."""
 FORMS = ("between", "show_attend_tell", "top_down", "initial_state", "first_input", "every_step")
 QUICK_BEAM = 5
-LARGEST = 4  # scale
+LARGEST_SCALE = 4
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -61,8 +61,12 @@ class EncoderConfig(Config):
             found.append("weights is empty, not 'imagenet', 'none' or a file")
         if self.name == "small_cnn" and self.downloads:
             found.append(f"weights is {self.weights!r}, which small_cnn has none of: 'none' or a file is needed")
-        if not self.scales or not all(type(scale) in {int, float} and 0 < scale <= LARGEST for scale in self.scales):
-            found.append(f"scales is {list(self.scales)}, not one or more numbers above zero and at most {LARGEST}")
+        if not self.scales or not all(
+            type(scale) in {int, float} and 0 < scale <= LARGEST_SCALE for scale in self.scales
+        ):
+            found.append(
+                f"scales is {list(self.scales)}, not one or more numbers above zero and at most {LARGEST_SCALE}"
+            )
         return found
 
     @property

@@ -198,7 +198,7 @@ def test_what_is_learned_from_is_plain_what_is_said_of_is_the_mean(
     tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=mirror_mean, scales=(1.0, 1.5))
     tiny.encoder.hold(True)
     rows = [noise(tmp_path, 0), replace(noise(tmp_path, 1), split="dev")]
-    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, plain=True)
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, plain=rows[:1])
     assert inputs.rows == rows
     index = next((tmp_path / "cache").iterdir()) / "index"
     assert index.read_text().count("\n") == (2 if mirror_mean else 3)
@@ -220,11 +220,11 @@ def test_a_damaged_plain_grid_is_computed_again(tiny: Captioner, coloured_rows: 
     tiny.encoder.config = replace(tiny.encoder.config, scales=(1.0, 1.5))
     tiny.encoder.hold(True)
     hashes = [row.sha256 for row in coloured_rows[:2]]
-    before = Inputs(tiny, coloured_rows[:2], tmp_path, plain=True).grid(hashes)
+    before = Inputs(tiny, coloured_rows[:2], tmp_path, plain=coloured_rows).grid(hashes)
     (arrays_file,) = tmp_path.glob("grid-*/arrays")
     with arrays_file.open("r+b") as file:
         file.write(b"\x01\x02")
-    torch.testing.assert_close(Inputs(tiny, coloured_rows[:2], tmp_path, plain=True).grid(hashes), before)
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:2], tmp_path, plain=coloured_rows).grid(hashes), before)
 
 
 def test_an_encoder_that_learns_shows_its_mean(tiny: Captioner, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_an_encoder_that_learns_shows_its_mean(tiny: Captioner, tmp_path: Path) 
     tiny.eval()
     row = noise(tmp_path, 0)
     with torch.inference_mode():
-        shown = Inputs(tiny, [row], tmp_path / "cache", plain=True).grid([row.sha256])
+        shown = Inputs(tiny, [row], tmp_path / "cache", plain=[row]).grid([row.sha256])
     assert PLAIN not in next((tmp_path / "cache").iterdir()).joinpath("index").read_text()
     with torch.inference_mode():
         expected = tiny.encode(np.stack([transforms.load(row.image, 32)]))
