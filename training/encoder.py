@@ -33,6 +33,7 @@ class Encoder(nn.Module):
         self.from_nothing = False
         # C and H of maps by the side of images and levels: finding them takes as long as a draft
         self._sizes: dict[tuple[int, int], tuple[int, int]] = {}
+        self._folded: tuple[list[tuple[int, int]], bodies.Body] | None = None
         self.body = bodies.build(config.name).to(memory_format=torch.channels_last)
         self.hold(False)
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
@@ -120,8 +121,18 @@ class Encoder(nn.Module):
 
     def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Maps (B, C, H, W) of images (B, 3, S, S), and for a `mirror_mean` of their mirror images, turned back."""
-        plain, *mirrored = [self.body(side, levels=self.config.levels) for side in self._sides(images)]
+        body = self._unchanging() if self.config.trained == "none" else self.body
+        plain, *mirrored = [body(side, levels=self.config.levels) for side in self._sides(images)]
         return [plain, *(maps.flip(3) for maps in mirrored)]
+
+    def _unchanging(self) -> bodies.Body:
+        """The body in its faster form, made anew when it was given other weights or another device."""
+        tensors = (*self.body.parameters(), *self.body.buffers())
+        weights = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        if self._folded is None or self._folded[0] != weights:
+            with torch.inference_mode(False), torch.no_grad():
+                self._folded = weights, self.body.folded()
+        return self._folded[1]
 
     def _sides(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The images (B, 3, S, S), and for a `mirror_mean` their mirror images."""

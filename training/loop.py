@@ -74,7 +74,8 @@ class Loop:
                 self._cache_dir,
                 lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
                 config.mirrored,
-                [row for row in self._rows if row.split == manifest.TRAIN],
+                # people's captions teach no more beside the mean over sizes, rewards for its own do
+                [] if stage.is_rewarded else [row for row in self._rows if row.split == manifest.TRAIN],
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
         if not learned:

@@ -126,7 +126,7 @@ class TrainingConfig(Config):
             config = dataclasses.replace(
                 config,
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
-                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.0, 1.4)),
+                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.4)),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(length_penalty=0.7),
                 epochs=8,
@@ -150,7 +150,7 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 8, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 10, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),

@@ -178,6 +178,44 @@ def test_more_levels_stand_side_by_side(network: Encoder) -> None:
     torch.testing.assert_close(both[:, :, : -alone.shape[2]], norm(pooled))
 
 
+def test_folded_normalisation_gives_the_same_maps(network: Encoder) -> None:
+    body = learning(network, "none").eval().body
+    state = {name: value.clone() for name, value in body.state_dict().items()}
+    try:
+        for module in body.modules():
+            if isinstance(module, nn.BatchNorm2d):  # as if it had learned something
+                module.running_mean.normal_(0, 0.1), module.running_var.uniform_(0.5, 1.5)
+        folded = body.folded()
+        images = torch.randn(1, 3, small(network), small(network))
+        with torch.inference_mode():
+            for levels in (1, 2):
+                expected = body(images, levels=levels)
+                largest = expected.abs().max().item()
+                torch.testing.assert_close(folded(images, levels=levels), expected, atol=1e-3 * largest, rtol=1e-3)
+    finally:
+        body.load_state_dict(state)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in body.modules()) == (
+        network.config.name not in {"vgg16", "convnext_tiny"}
+    )
+
+
+def test_what_is_seen_follows_the_weights() -> None:
+    torch.manual_seed(0)
+    network, other = (Encoder(EncoderConfig("small_cnn", "none", "none")).eval() for _ in range(2))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(images)
+        expected = other(images)
+        network.load_state_dict(other.state_dict())
+        assert not torch.allclose(before, expected)
+        torch.testing.assert_close(network(images), expected)
+    with torch.no_grad():
+        next(network.body.parameters()).mul_(2)
+        assert not torch.allclose(network(images), expected)
+    assert set(network.state_dict()) == set(other.state_dict()), "the faster form is not stored"
+
+
 def test_of_several_levels_only_the_last_block_learns_where_that_is_asked_for(network: Encoder) -> None:
     images = torch.randn(1, 3, small(network), small(network))
     learning(network, "last", levels=2)

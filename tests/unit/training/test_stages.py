@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.unit.training.conftest import curve
 from training import checkpoint, encoder, fit, manifest
 from training.config import EncoderConfig, SelfCriticalConfig, TrainingConfig
-from training.features import Inputs
+from training.features import PLAIN, Inputs
 from training.fit import Progress
 from training.judging import Judge
 from training.manifest import Row
@@ -99,6 +99,27 @@ def test_only_the_last_block_learns_where_that_is_asked_for(
     after = checkpoint.load(train(config), "cpu").encoder.body.state_dict()
     changed = {name for name, value in given.body.state_dict().items() if not torch.equal(value, after[name])}
     assert changed == {"convolutions.9.weight", "convolutions.10.weight", "convolutions.10.bias"}
+
+
+def test_human_captions_are_learned_beside_one_size_and_rewards_beside_the_mean_of_several(
+    train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path
+) -> None:
+    encoder = EncoderConfig("small_cnn", "none", "none", scales=(1.0, 1.5))
+    config = replace(tiny_config, encoder=encoder, epochs=1)
+    train(config)
+    learned = {row.sha256 for row in rows if row.split == manifest.TRAIN}
+    (index,) = (tmp_path / "cache").glob("grid-*/index")
+
+    def kept() -> tuple[set[str], set[str]]:
+        names = [line.split()[0] for line in index.read_text().splitlines()]
+        plain = {name.removesuffix(PLAIN) for name in names if name.endswith(PLAIN)}
+        return plain, {name for name in names if not name.endswith(PLAIN)}
+
+    plain, mean = kept()
+    assert plain == learned and not mean & learned
+    train(replace(config, epochs=0, self_critical=SelfCriticalConfig(epochs=1)), "rewarded", start_from=tmp_path / "out")
+    plain, mean = kept()
+    assert plain == learned and mean == {row.sha256 for row in rows}
 
 
 def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
