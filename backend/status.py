@@ -196,7 +196,8 @@ def _progress(retrain: Mapping[str, Any]) -> str:
         return f"waits until {retrain['due_at']:.16}: {retrain['outcome']}"
     if not said:
         return f"asked for at {retrain['requested_at']:.16}"
-    return ", ".join(f"{key} {value}" for key, value in said.items() if value is not None)
+    shown = {key: round(value, 3) if isinstance(value, float) else value for key, value in said.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items() if value is not None)
 
 
 def _retrain(retrain: Retrain) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Inputs:
     `rows` are those that could be read; the others are logged and left out. With `mirrored` there is a second view of
     the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
     are turned around. Grids of the images of `plain` rows are of one size alone, whatever the encoder's `scales`: what
-    is said of the mean is better, but learning from it was not, where it was tried, and costs more.
+    is said of the mean is better, but learning human captions beside it was not, and costs more.
     """
 
     def __init__(

@@ -86,7 +86,7 @@ def _tell(
     import numpy as np
     import torch
 
-    from training import transforms
+    from training import memory, transforms
     from training.model import BATCH
 
     loaded = transforms.load_all(images, captioner.transform.side)
@@ -95,7 +95,7 @@ def _tell(
         told: Iterator[Told] = iter(())
         if readable:
             with torch.inference_mode():
-                grid = captioner.encode(np.stack(readable))  # (B, P, C)
+                grid = torch.cat(memory.halved(captioner.encode, np.stack(readable)))  # (B, P, C)
             told = zip(captioner.tell_several(grid, number, decoding), grid, strict=True)
         for item in batch:
             yield item if isinstance(item, DataError) else next(told)

@@ -67,3 +67,12 @@ def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, st
     assert "  refresh      stopped (`captioner refresh` goes on): 3 stored anew by v1, 1 could not be drafted, " in told
     assert "2 old ones deleted, 1 tasks left to who is at them; old ones are deleted at 2026-01-01 12:30 (" in told
     assert "  not drafted  Label Studio is away." in told
+
+
+def test_what_a_running_retrain_says_has_no_needless_digits(here: Settings, store: Store) -> None:
+    requested = store.request_retrain(1, asked=False, every=3)
+    assert requested is not None
+    claimed = store.claim_retrain(requested.id)
+    assert claimed is not None
+    store.heartbeat(claimed.id, claimed.attempt, {"phase": "train", "epoch": 2, "loss": 2.123456789012345})
+    assert "  retrain      running: phase train, epoch 2, loss 2.123\n" in text(report(here)) + "\n"

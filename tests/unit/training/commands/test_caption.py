@@ -2,11 +2,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.unit.training.commands.conftest import Run
 from training.manifest import Row
+from training.model import Captioner
 
 
 def test_a_line_a_caption_with_its_score(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
@@ -45,6 +48,22 @@ def test_captions_are_written_as_json(succeed: Run, saved: Path, coloured_rows: 
     [entry] = result["images"]
     assert entry["image"] == str(image)
     assert [f"{image}\t{one['score']:.2f}\t{one['caption']}" for one in entry["captions"]] == told.splitlines()
+
+
+def test_images_are_encoded_in_parts_where_memory_runs_out(
+    succeed: Run, saved: Path, coloured_rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [row.image for row in coloured_rows[:3]]
+    whole = succeed("caption", saved, *images).output
+    encode = Captioner.encode
+
+    def scarce(captioner: Captioner, pixels: np.ndarray) -> torch.Tensor:
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return encode(captioner, pixels)
+
+    monkeypatch.setattr(Captioner, "encode", scarce)
+    assert succeed("caption", saved, *images).output == whole
 
 
 def test_what_failed_is_told_and_the_others_are_captioned(
