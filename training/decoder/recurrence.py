@@ -39,7 +39,7 @@ def layer(cell: Cell, inputs: int, hidden: int, layers: int = 1) -> nn.LSTM | nn
 
 
 def run(
-    recurrent: nn.Module, inputs: torch.Tensor, parts: Parts, lengths: torch.Tensor | None = None
+    recurrent: nn.RNNBase, inputs: torch.Tensor, parts: Parts, lengths: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, Parts]:
     """Outputs (N, T, H) for inputs (N, T, I), and the parts that are left.
 
@@ -67,9 +67,22 @@ def run(
     return torch.cat(outputs, dim=1)[back], tuple(part[:, back] for part in parts)
 
 
-def _run(recurrent: nn.Module, inputs: torch.Tensor, parts: Parts) -> tuple[torch.Tensor, Parts]:
+def _run(recurrent: nn.RNNBase, inputs: torch.Tensor, parts: Parts) -> tuple[torch.Tensor, Parts]:
+    if inputs.shape[1] == 1 and inputs.device.type == "cpu" and recurrent.num_layers == 1:
+        return _step(recurrent, inputs, parts)
     if isinstance(recurrent, nn.LSTM):
         outputs, (hidden, cell) = recurrent(inputs, (parts[0], parts[1]))
         return outputs, (hidden, cell)
     outputs, hidden = recurrent(inputs, parts[0])
     return outputs, (hidden,)
+
+
+def _step(recurrent: nn.RNNBase, inputs: torch.Tensor, parts: Parts) -> tuple[torch.Tensor, Parts]:
+    """One step (N, 1, I) of a single layer. The kernel that a CPU has for whole sequences brings all weights into an
+    order of its own for each of them, which takes several times as long as a step."""
+    weights = recurrent.all_weights[0]
+    if isinstance(recurrent, nn.LSTM):
+        hidden, cell = torch.lstm_cell(inputs[:, 0], (parts[0][0], parts[1][0]), *weights)
+        return hidden[:, None], (hidden[None], cell[None])
+    hidden = torch.gru_cell(inputs[:, 0], parts[0][0], *weights)
+    return hidden[:, None], (hidden[None],)
