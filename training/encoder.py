@@ -38,13 +38,14 @@ class Encoder(nn.Module):
         self.hold(False)
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
 
-    def forward(self, images: torch.Tensor, plain: bool = False) -> torch.Tensor:
-        """Grids of images at all scales, or `plain`: at their own size alone."""
+    def forward(self, images: torch.Tensor, plain: bool = False, side: int | None = None) -> torch.Tensor:
+        """Grids of images at all scales of `side`, which is their own if nothing else is said, or `plain`: at that side
+        alone."""
+        side = side or images.shape[-1]
         if plain or not self.scaled:
-            return self._grid(self._maps(images))
-        own = images.shape[-1]
-        sized = [images if scale == 1 else _resized(images, round(own * scale)) for scale in self.config.scales]
-        _, size = self._size(own)
+            return self._grid(self._maps(_resized(images, side)))
+        sized = [_resized(images, round(side * scale)) for scale in self.config.scales]
+        _, size = self._size(side)
         return self._grid([_resized(maps.float(), size) for each in sized for maps in self._maps(each)])
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
@@ -82,6 +83,11 @@ class Encoder(nn.Module):
     def scaled(self) -> bool:
         """Whether images are looked at in other sizes than their own."""
         return self.config.scales != (1,)
+
+    def largest(self, side: int) -> int:
+        """The side that images need to have, for none of the scales of `side` to enlarge them: they are to show it what
+        a photograph has at that size."""
+        return round(side * max(1.0, *self.config.scales))
 
     @property
     def kept_layers(self) -> int:
@@ -212,7 +218,7 @@ def features_hash(encoder: Encoder, transform: TransformConfig) -> str:
     if (more := (encoder.config.levels, encoder.config.mirror_mean)) != (1, False):
         described += str(more)
     if (scales := tuple(map(float, encoder.config.scales))) != (1.0,):
-        described += str(scales)
+        described += f"{scales} of the largest"
     return hashlib.sha256((described + state_hash(kept)).encode()).hexdigest()
 
 

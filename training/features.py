@@ -30,7 +30,7 @@ def cache_of(captioner: Captioner, cache_dir: Path) -> Cache:
     """What is kept in `cache_dir` of images as this captioner sees them. Raises DataError as Cache does."""
     encoder, side = captioner.encoder, captioner.transform.side
     if encoder.keeps == "pixels":
-        return Cache(cache_dir / f"pixels-{side}px", (side, side, 3), "uint8")
+        return Cache(cache_dir / f"pixels-{captioner.side}px", (captioner.side, captioner.side, 3), "uint8")
     shape = (encoder.cells(side), encoder.channels) if encoder.keeps == "grid" else encoder.maps_shape(side)
     name = f"{encoder.keeps}-{features_hash(encoder, captioner.transform)[:16]}"
     return Cache(cache_dir / name, shape, "float16")
@@ -106,7 +106,7 @@ class Inputs:
 
     def _fill(self, views: Sequence[str], progress: Callable[[int, int], None]) -> None:
         missing = [view for view in views if view not in self._cache]
-        loaded = transforms.load_all([self._views[view].image for view in missing], self._captioner.transform.side)
+        loaded = transforms.load_all([self._views[view].image for view in missing], self._captioner.side)
         unread: dict[str, DataError] = {}  # by the image's hash, as all its views are
         self._captioner.eval()
         for first in range(0, len(missing), BATCH):

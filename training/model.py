@@ -50,13 +50,18 @@ class Captioner(nn.Module):
     def device(self) -> torch.device:
         return self.decoder.bias.device
 
+    @property
+    def side(self) -> int:
+        """S of the images that it is given: that of the largest scale it looks at them in."""
+        return self.encoder.largest(self.transform.side)
+
     def encode(self, pixels: np.ndarray | torch.Tensor, plain: bool = False) -> torch.Tensor:
-        """Images as bytes (B, S, S, 3) to grids (B, P, C), `plain` ones of the images' own size alone.
+        """Images as bytes (B, S, S, 3) to grids (B, P, C), `plain` ones of the transform's side alone.
 
         What is of one size has half as many bits as float32 where the hardware has them.
         """
         with autocast(self.device):
-            return self.encoder(self._images(pixels), plain)
+            return self.encoder(self._images(pixels), plain, self.transform.side)
 
     def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""
@@ -73,7 +78,7 @@ class Captioner(nn.Module):
                 return self.encoder.top(stored.float().contiguous(memory_format=torch.channels_last))
         images = self._images(stored)
         with autocast(self.device):
-            return self.encoder(transforms.shift(images, shift) if shift else images)
+            return self.encoder(transforms.shift(images, shift) if shift else images, side=self.transform.side)
 
     def _images(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         return transforms.normalise(torch.as_tensor(pixels).to(self.device), self.transform)  # (B, 3, S, S)
@@ -81,7 +86,7 @@ class Captioner(nn.Module):
     def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
         """A caption for each image file, in order; for one that cannot be read its DataError stands in its place."""
         captions: list[Hypothesis | DataError] = []
-        loaded = transforms.load_all(images, self.transform.side)
+        loaded = transforms.load_all(images, self.side)
         while batch := list(islice(loaded, BATCH)):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
             with torch.inference_mode():

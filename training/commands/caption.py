@@ -89,7 +89,7 @@ def _tell(
     from training import memory, transforms
     from training.model import BATCH
 
-    loaded = transforms.load_all(images, captioner.transform.side)
+    loaded = transforms.load_all(images, captioner.side)
     while batch := list(islice(loaded, BATCH)):
         readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
         told: Iterator[Told] = iter(())

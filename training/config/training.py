@@ -126,7 +126,7 @@ class TrainingConfig(Config):
             config = dataclasses.replace(
                 config,
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
-                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.4)),
+                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.0, 1.4)),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(length_penalty=0.7),
                 epochs=8,

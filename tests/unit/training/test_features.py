@@ -31,7 +31,7 @@ def lopsided(folder: Path) -> Row:
 def noise(folder: Path, seed: int) -> Row:
     """An image that looks otherwise in another size."""
     image = folder / f"noise-{seed}.png"
-    pixels = np.random.default_rng(seed).integers(0, 2, (32, 32, 3)) * 255
+    pixels = np.random.default_rng(seed).integers(0, 2, (48, 48, 3)) * 255
     Image.fromarray(pixels.astype(np.uint8)).save(image)
     return Row(image, hash_file(image), ("it snows",))
 
@@ -89,7 +89,7 @@ def test_each_image_is_encoded_once(
     with torch.inference_mode():
         from training import transforms
 
-        fresh = encode(np.stack([transforms.load(row.image, 32) for row in coloured_rows[:5]])).float()
+        fresh = encode(np.stack([transforms.load(row.image, tiny.side) for row in coloured_rows[:5]])).float()
     torch.testing.assert_close(again.grid(hashes).float(), fresh, rtol=2e-2, atol=2e-2)
 
 
@@ -151,7 +151,7 @@ def test_where_the_last_blocks_learn_the_maps_before_them_are_kept(
     inputs = Inputs(tiny, coloured_rows[:3], tmp_path)
     assert inputs.stored(hashes).shape == (3, 96, 4, 4)
     with torch.inference_mode():
-        pixels = np.stack([transforms.load(row.image, 32) for row in coloured_rows[:3]])
+        pixels = np.stack([transforms.load(row.image, tiny.side) for row in coloured_rows[:3]])
         torch.testing.assert_close(inputs.grid(hashes), tiny.encode(pixels), rtol=2e-2, atol=2e-2)
     before = inputs.grid(hashes).detach()
     with torch.no_grad():
@@ -203,7 +203,7 @@ def test_what_is_learned_from_is_plain_what_is_said_of_is_the_mean(
     index = next((tmp_path / "cache").iterdir()) / "index"
     assert index.read_text().count("\n") == (2 if mirror_mean else 3)
     with torch.inference_mode():
-        pixels = np.stack([transforms.load(row.image, 32) for row in rows])
+        pixels = np.stack([transforms.load(row.image, tiny.side) for row in rows])
         own, mean = tiny.encode(pixels, plain=True).float(), tiny.encode(pixels).float()
         mirrored = tiny.encode(pixels[:, :, ::-1].copy(), plain=True).float()
     assert not any(torch.allclose(one, of, rtol=5e-2, atol=5e-2) for one, of in zip(own, mean, strict=True))
@@ -214,6 +214,19 @@ def test_what_is_learned_from_is_plain_what_is_said_of_is_the_mean(
     others = Inputs(tiny, rows, tmp_path / "cache")  # who only captions
     torch.testing.assert_close(others.grid(hashes).float(), mean, rtol=2e-2, atol=2e-2)
     assert index.read_text().count("\n") == (3 if mirror_mean else 4)
+
+
+def test_a_larger_scale_shows_what_the_file_has_at_that_size(tiny: Captioner, tmp_path: Path) -> None:
+    row = noise(tmp_path, 0)  # of 48 pixels, of which 32 leave little
+    tiny.encoder.config = replace(tiny.encoder.config, scales=(1.5,))
+    tiny.encoder.hold(True)
+    assert tiny.side == 48
+    with torch.inference_mode():
+        shown = Inputs(tiny, [row], tmp_path / "cache").grid([row.sha256]).float()
+        sharp, blurred = (np.stack([transforms.load(row.image, side)]) for side in (48, 32))
+        expected, wrong = tiny.encode(sharp).float(), tiny.encode(blurred).float()
+    torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(shown, wrong, rtol=5e-2, atol=5e-2)
 
 
 def test_a_damaged_plain_grid_is_computed_again(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
@@ -236,7 +249,7 @@ def test_an_encoder_that_learns_shows_its_mean(tiny: Captioner, tmp_path: Path) 
         shown = Inputs(tiny, [row], tmp_path / "cache", plain=[row]).grid([row.sha256])
     assert PLAIN not in next((tmp_path / "cache").iterdir()).joinpath("index").read_text()
     with torch.inference_mode():
-        expected = tiny.encode(np.stack([transforms.load(row.image, 32)]))
+        expected = tiny.encode(np.stack([transforms.load(row.image, tiny.side)]))
     torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-2)
 
 

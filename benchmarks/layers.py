@@ -1,0 +1,116 @@
+"""What the ways in which layers are computed are worth, each beside the usual one in one process.
+
+    python -m benchmarks.layers [--quick]
+
+  encoding   grids of images: batch normalisation folded into the convolutions, and as layers of its own
+  teaching   forward and backward pass of the form that goes word by word (top-down): each step of a recurrent layer by
+             a cell, and by the kernel for sequences
+  drafting   beam search over one image by the default decoder, the same two ways
+Weights, images and captions are random: speed does not depend on them. On CUDA all steps are the kernel's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from benchmarks.report import report
+from training import decoder as decoders
+from training.config import DecoderConfig, DecodingConfig, EncoderConfig
+from training.decoder import Decoder, recurrence
+from training.decoder.recurrence import Parts
+from training.decoding import beam_search
+from training.device import autocast, choose
+from training.encoder import Encoder
+from training.vocabulary import END, PAD, START
+
+WORDS, CELLS, CHANNELS = 2500, 100, 3072  # of Flickr8k, at 320 pixels, of two levels of ResNet-50
+MEANINGS = {
+    "encoding_ms": "of an image, normalisation folded in",
+    "encoding_speedup": "over layers of its own",
+    "teaching_ms": "of a batch of 32 images with two captions, a cell's steps",
+    "teaching_speedup": "over the kernel for sequences",
+    "drafting_ms": "of an image, a cell's steps",
+    "drafting_speedup": "over the kernel for sequences",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    report("layers", _measure(parser.parse_args().quick), MEANINGS)
+
+
+def _measure(quick: bool) -> dict[str, float]:
+    device = choose()
+    torch.manual_seed(1)
+    images, side, turns = (1, 64, 1) if quick else (8, 320, 7)
+    network = Encoder(EncoderConfig("resnet50", "none", levels=2)).to(device).eval()
+    pixels = torch.randn(images, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    taught = _decoder(DecoderConfig(form="top_down", attention="additive"), device).train()
+    grids = torch.randn(32, CELLS, CHANNELS, device=device)
+    words = torch.randint(PAD + 10, WORDS, (32, 2, 20), device=device)
+    drafter = _decoder(DecoderConfig(), device).eval()
+
+    usual = patch.object(network, "_unchanging", lambda: network.body)
+    sequence = patch.object(recurrence, "_step", _by_sequence)
+    compared: dict[str, tuple[Callable[[], object], object, int]] = {
+        "encoding": (partial(_encode, network, pixels), usual, images),
+        "teaching": (partial(_teach, taught, grids, words), sequence, 1),
+        "drafting": (partial(_draft, drafter, grids[:1]), sequence, 1),
+    }
+    figures = {}
+    for name, (work, other, number) in compared.items():
+        ours, theirs = [], []
+        for _ in range(turns + 1):  # the first turn warms up
+            ours.append(_seconds(work))
+            with other:  # type: ignore[attr-defined]
+                theirs.append(_seconds(work))
+        figures[f"{name}_ms"] = 1000 * statistics.median(ours[1:]) / number
+        figures[f"{name}_speedup"] = statistics.median(b / a for a, b in zip(ours[1:], theirs[1:], strict=True))
+    return figures
+
+
+def _decoder(config: DecoderConfig, device: torch.device) -> Decoder:
+    return decoders.build(config, WORDS, CHANNELS, CELLS).to(device)
+
+
+def _by_sequence(recurrent: nn.RNNBase, inputs: torch.Tensor, parts: Parts) -> tuple[torch.Tensor, Parts]:
+    outputs, (hidden, cell) = recurrent(inputs, parts)
+    return outputs, (hidden, cell)
+
+
+def _encode(network: Encoder, pixels: torch.Tensor) -> None:
+    with torch.inference_mode(), autocast(pixels.device):
+        network(pixels)
+
+
+def _teach(decoder: Decoder, grids: torch.Tensor, words: torch.Tensor) -> None:
+    decoder.zero_grad(set_to_none=True)
+    with autocast(grids.device):
+        logits = decoder.logits(decoder(grids, words).states)  # (B, K, T, V)
+    logits.float().logsumexp(dim=-1).mean().backward()
+
+
+def _draft(decoder: Decoder, grid: torch.Tensor) -> None:
+    with torch.inference_mode():
+        beam_search(decoder, grid, DecodingConfig(), start=START, end=END, never=(PAD, START))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()
