@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -55,18 +55,15 @@ class Body(nn.Module):
     def folded(self) -> Body:
         """A copy that gives the same maps with its batch normalisation folded into the convolutions before it.
 
-        It is right only as long as the statistics stay as they are, and needs two thirds of the time.
+        It is right only as long as the statistics stay as they are.
         """
         body = copy.deepcopy(self).eval()
-        names = {layer: name for name, layer in body.named_modules()}
-        before: nn.Module | None = None
-        for layer in body.layers():
-            if isinstance(before, nn.Conv2d) and isinstance(layer, nn.BatchNorm2d):
-                body.set_submodule(names[before], fuse_conv_bn_eval(before, layer))
-                body.set_submodule(names[layer], nn.Identity())
-            elif any(isinstance(part, nn.BatchNorm2d) for part in layer.modules()):
-                body.set_submodule(names[layer], fuse(layer))
-            before = layer
+        for module in list(body.modules()):
+            # torchvision's networks call these one after the other where they hold them so; each is tested
+            for (name, layer), (norm_name, norm) in pairwise(list(module.named_children())):
+                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module.set_submodule(name, fuse_conv_bn_eval(layer, norm))
+                    module.set_submodule(norm_name, nn.Identity())
         return body.to(memory_format=torch.channels_last)
 
     def layers(self) -> list[nn.Module]:

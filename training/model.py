@@ -22,6 +22,7 @@ from training.sampling import sample
 from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
 
 BATCH = 32  # images a step when captioning
+CPU_BATCH = 8  # images a CPU encodes at once: maps of more do not fit its caches, which takes a third longer
 
 
 class Captioner(nn.Module):
@@ -60,8 +61,9 @@ class Captioner(nn.Module):
 
         What is of one size has half as many bits as float32 where the hardware has them.
         """
+        parts = torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH)
         with autocast(self.device):
-            return self.encoder(self._images(pixels), plain, self.transform.side)
+            return torch.cat([self.encoder(self._images(part), plain, self.transform.side) for part in parts])
 
     def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""

@@ -150,7 +150,7 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 10, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 8, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
