@@ -62,6 +62,11 @@ def moved(network: Encoder) -> set[str]:
     return changed
 
 
+def nearly(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal but for rounding, which deep networks with random weights make larger."""
+    torch.testing.assert_close(found, expected, atol=max(1e-5, 1e-3 * expected.abs().max().item()), rtol=1e-3)
+
+
 def test_the_grid_is_as_large_as_promised(network: Encoder) -> None:
     learning(network, "none").eval()
     assert network.channels == CHANNELS[network.config.name]
@@ -142,7 +147,7 @@ def test_the_trunk_and_the_top_are_the_whole_encoder(mirror_mean: bool, network:
             maps = network.trunk(images)
             if keeps == "maps":
                 assert maps.shape[1:] == network.maps_shape(images.shape[-1])
-            torch.testing.assert_close(network.top(maps), grid)
+            nearly(network.top(maps), grid)  # what is never trained has its normalisation folded in
 
 
 def test_a_mirror_mean_is_that_of_both_sides(network: Encoder) -> None:
@@ -182,16 +187,16 @@ def test_folded_normalisation_gives_the_same_maps(network: Encoder) -> None:
     body = learning(network, "none").eval().body
     state = {name: value.clone() for name, value in body.state_dict().items()}
     try:
-        for module in body.modules():
-            if isinstance(module, nn.BatchNorm2d):  # as if it had learned something
-                module.running_mean.normal_(0, 0.1), module.running_var.uniform_(0.5, 1.5)
+        for name, value in body.named_buffers():  # as if it had learned something
+            if name.endswith("running_mean"):
+                value.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
         folded = body.folded()
         images = torch.randn(1, 3, small(network), small(network))
         with torch.inference_mode():
             for levels in (1, 2):
-                expected = body(images, levels=levels)
-                largest = expected.abs().max().item()
-                torch.testing.assert_close(folded(images, levels=levels), expected, atol=1e-3 * largest, rtol=1e-3)
+                nearly(folded(images, levels=levels), body(images, levels=levels))
     finally:
         body.load_state_dict(state)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
