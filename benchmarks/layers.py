@@ -15,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from unittest.mock import patch
 
@@ -61,7 +62,7 @@ def _measure(quick: bool) -> dict[str, float]:
 
     usual = patch.object(network, "_unchanging", lambda: network.body)
     sequence = patch.object(recurrence, "_step", _by_sequence)
-    compared: dict[str, tuple[Callable[[], object], object, int]] = {
+    compared: dict[str, tuple[Callable[[], object], AbstractContextManager[object], int]] = {
         "encoding": (partial(_encode, network, pixels), usual, images),
         "teaching": (partial(_teach, taught, grids, words), sequence, 1),
         "drafting": (partial(_draft, drafter, grids[:1]), sequence, 1),
@@ -71,7 +72,7 @@ def _measure(quick: bool) -> dict[str, float]:
         ours, theirs = [], []
         for _ in range(turns + 1):  # the first turn warms up
             ours.append(_seconds(work))
-            with other:  # type: ignore[attr-defined]
+            with other:
                 theirs.append(_seconds(work))
         figures[f"{name}_ms"] = 1000 * statistics.median(ours[1:]) / number
         figures[f"{name}_speedup"] = statistics.median(b / a for a, b in zip(ours[1:], theirs[1:], strict=True))

@@ -74,7 +74,7 @@ class Loop:
                 self._cache_dir,
                 lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
                 config.mirrored,
-                # people's captions teach no more beside the mean over sizes, rewards for its own do
+                # beside the mean over sizes people's captions teach no more, rewards did than beside one look at a time
                 [] if stage.is_rewarded else [row for row in self._rows if row.split == manifest.TRAIN],
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]

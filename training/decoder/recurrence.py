@@ -79,7 +79,7 @@ def _run(recurrent: nn.RNNBase, inputs: torch.Tensor, parts: Parts) -> tuple[tor
 
 def _step(recurrent: nn.RNNBase, inputs: torch.Tensor, parts: Parts) -> tuple[torch.Tensor, Parts]:
     """One step (N, 1, I) of a single layer. The kernel that a CPU has for whole sequences brings all weights into an
-    order of its own for each of them, which takes several times as long as a step."""
+    order of its own for each of them, which takes longer than a step, of a training several times as long."""
     weights = recurrent.all_weights[0]
     if isinstance(recurrent, nn.LSTM):
         hidden, cell = torch.lstm_cell(inputs[:, 0], (parts[0][0], parts[1][0]), *weights)
