@@ -54,9 +54,11 @@ def merged(*layers: Values) -> Values:
 
 def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig | None = None) -> TrainingConfig:
     """The values on top of the preset that fits: for generated scenes, for learning on from a checkpoint with the
-    encoder `start_from`, or for photographs. Raises ConfigError."""
+    encoder `start_from` (from its own captions where no epochs of others are asked for), or for photographs. Raises
+    ConfigError."""
     if start_from is not None:
-        preset = TrainingConfig.retraining(start_from)
+        only_rewards = values.get("epochs") == 0 and values.get("self_critical", {}).get("epochs")
+        preset = TrainingConfig.rewarded() if only_rewards else TrainingConfig.retraining(start_from)
     elif scenes:
         preset = TrainingConfig.starter()
     else:

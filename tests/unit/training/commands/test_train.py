@@ -10,6 +10,7 @@ from tests.unit.training.commands.conftest import Run
 from training import checkpoint, manifest
 from training.commands import train as module
 from training.commands.progress import leader_speaks
+from training.config import TrainingConfig
 from training.manifest import Row
 
 SMALL = ("--set", "decoder.embedding=16", "--set", "decoder.hidden=32", "--set", "transform.side=32")
@@ -79,6 +80,14 @@ def test_a_checkpoint_is_learned_on_from(succeed: Run, saved: Path, listed: Path
     succeed("train", "--manifest", listed, "--start-from", saved, "--epochs", 1, "--out", tmp_path / "next")
     assert checkpoint.read_info(tmp_path / "next")["decoder"] == checkpoint.read_info(saved)["decoder"]
     succeed("train", "--manifest", listed, "--start-from", saved, "--epochs", 1, "--out", tmp_path / "next")
+
+
+def test_a_checkpoint_learns_from_rewards_alone(succeed: Run, saved: Path, listed: Path, tmp_path: Path) -> None:
+    alone = ("--epochs", 0, "--self-critical-epochs", 1)
+    succeed("train", "--manifest", listed, "--start-from", saved, *alone, "--out", tmp_path / "next")
+    told = checkpoint.read_info(tmp_path / "next")["extra"]
+    assert [entry["stage"] for entry in told["history"]] == ["reward"]
+    assert told["training"]["averaging"] == TrainingConfig.rewarded().averaging
 
 
 def test_a_table_of_captions_may_be_named(succeed: Run, coloured_rows: list[Row], tmp_path: Path) -> None:
