@@ -57,7 +57,8 @@ def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig 
     encoder `start_from` (from its own captions where no epochs of others are asked for), or for photographs. Raises
     ConfigError."""
     if start_from is not None:
-        only_rewards = values.get("epochs") == 0 and values.get("self_critical", {}).get("epochs")
+        others = values.get("epochs") != 0 or values.get("frozen_epochs")
+        only_rewards = values.get("self_critical", {}).get("epochs") and not others
         preset = TrainingConfig.rewarded() if only_rewards else TrainingConfig.retraining(start_from)
     elif scenes:
         preset = TrainingConfig.starter()

@@ -109,6 +109,7 @@ def test_the_preset_follows_the_encoder() -> None:
     assert complete({"seed": 4}, start_from=EncoderConfig()) == TrainingConfig.retraining(seed=4)
     rewarded = {"epochs": 0, "self_critical": {"epochs": 5}}
     assert complete(rewarded, start_from=EncoderConfig()) == TrainingConfig.rewarded(5)
+    assert complete({**rewarded, "frozen_epochs": 1}, start_from=EncoderConfig()).distillation
     assert complete(nested("self_critical.epochs", 5), start_from=EncoderConfig()).epochs == 3
     with pytest.raises(ConfigError, match=r"encoder\.name is 'vgg'"):
         complete(nested("encoder.name", "vgg"))
