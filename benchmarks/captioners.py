@@ -89,7 +89,7 @@ def main(
 def _designs(weights: Path, mobilenet_weights: Path | None, epochs: int) -> dict[str, TrainingConfig]:
     usual = TrainingConfig.photos("resnet50", str(weights), transform=TransformConfig(), epochs=epochs, **SMALL)
     # its last level, one side, one size: small, too
-    usual = replace(usual, encoder=EncoderConfig("resnet50", str(weights)))
+    usual = replace(usual, encoder=EncoderConfig("resnet50", str(weights)), decoder=DecoderConfig())
     designs = {name: replace(usual, decoder=decoder) for name, decoder in DESIGNS.items()}
     if mobilenet_weights is not None:
         designs[MOBILENET] = replace(usual, encoder=EncoderConfig("mobilenet_v2", str(mobilenet_weights)))

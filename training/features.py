@@ -42,8 +42,11 @@ class Inputs:
 
     `rows` are those that could be read; the others are logged and left out. With `mirrored` there is a second view of
     the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
-    are turned around. Grids of the images of `plain` rows are of one size alone, whatever the encoder's `scales`: what
-    is said of the mean is better, but learning human captions beside it was not, and costs more.
+    are turned around.
+
+    Of several `scales` a grid is the mean. Those of the images of `plain` rows are of one size alone, the image's own,
+    which costs less; of `varied` rows both are kept, and what is `shown` of them lies somewhere on the line through
+    both.
     """
 
     def __init__(
@@ -54,16 +57,18 @@ class Inputs:
         progress: Callable[[int, int], None] | None = None,
         mirrored: bool = False,
         plain: Sequence[Row] = (),
+        varied: Sequence[Row] = (),
     ) -> None:
         self._captioner = captioner
         self._cache = cache_of(captioner, cache_dir)
         encoder = captioner.encoder
         self._turns = encoder.keeps == "grid" and encoder.config.mirror_mean
         scaled = encoder.keeps == "grid" and encoder.scaled
-        self._plain = {row.sha256 for row in plain} if scaled else set()
-        self._views = {self._name(row.sha256): row for row in rows}  # in the cache each is found by its name
+        self._plain, self._varied = ({row.sha256 for row in some} if scaled else set() for some in (plain, varied))
+        views = [(row.sha256, row) for row in rows]
         if mirrored and not self._turns:
-            self._views |= {self._name(row.sha256 + MIRRORED): row for row in rows if row.split == TRAIN}
+            views += [(row.sha256 + MIRRORED, row) for row in rows if row.split == TRAIN]
+        self._views = {name: row for view, row in views for name in self._names(view)}  # as they stand in the cache
         self._fill(list(self._views), progress or (lambda done, total: None))
         lost = {row.sha256 for name, row in self._views.items() if name not in self._cache}
         self.rows = [row for row in rows if row.sha256 not in lost]
@@ -71,23 +76,38 @@ class Inputs:
     def stored(self, views: Sequence[str]) -> torch.Tensor:
         """Pixels (B, S, S, 3) in bytes, maps (B, C', H', W') or grids (B, P, C) in half floats, on the captioner's
         device. A view is the hash of an image, followed by MIRRORED for the other one."""
-        names = [self._name(view) for view in views]
+        return self._seen([self._names(view)[0] for view in views])
+
+    def shown(self, views: Sequence[str]) -> torch.Tensor:
+        """The same for a step of learning: of `varied` rows each time something else, between what the image's own size
+        alone shows and as far on the other side of the mean. So little can be learned by heart."""
+        if not self._varied:
+            return self.stored(views)
+        mean, plain = (self._seen(list(names)).float() for names in zip(*map(self._names, views), strict=True))
+        share = 2 * torch.rand(len(views), 1, 1, device=mean.device) - 1
+        return torch.lerp(mean, plain, share)  # (B, P, C)
+
+    def _seen(self, names: Sequence[str]) -> torch.Tensor:
+        """What is kept under these names, turned around where they say so."""
         if not self._turns:
             return self._kept(names)
         grids = self._kept([name.removesuffix(MIRRORED) for name in names])
         side = math.isqrt(grids.shape[1])
         turned = grids.unflatten(1, (side, side)).flip(2).flatten(1, 2)  # (B, P, C)
-        mirrored = torch.tensor([view.endswith(MIRRORED) for view in views], device=grids.device)
+        mirrored = torch.tensor([name.endswith(MIRRORED) for name in names], device=grids.device)
         return torch.where(mirrored[:, None, None], turned, grids)
 
     def grid(self, views: Sequence[str]) -> torch.Tensor:
         """Grids (B, P, C) of these views, as far as the encoder computes them anew each time."""
         return self._captioner.see(self.stored(views))
 
-    def _name(self, view: str) -> str:
-        """The name in the cache of what is shown as this view."""
+    def _names(self, view: str) -> tuple[str, ...]:
+        """The names in the cache of what is shown as this view; of a varied one the mean's and the plain one's."""
         image, mirrored, _ = view.partition(MIRRORED)
-        return image + (PLAIN if image in self._plain else "") + mirrored
+        plain = image + PLAIN + mirrored
+        if image in self._plain:
+            return (plain,)
+        return (view, plain) if image in self._varied else (view,)
 
     def _kept(self, views: Sequence[str]) -> torch.Tensor:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from training.features import Inputs
 from training.judging import CHOSEN_BY, Judge
 from training.manifest import Row
 from training.memory import Portion
-from training.model import Captioner
+from training.model import BATCH, Captioner
 from training.parallel import Group
 from training.resume import Resume, Standing, Weights
 from training.stage_run import StageRun
@@ -25,6 +26,8 @@ from training.stages import Stage, stages
 from training.teacher import Teacher
 
 log = logging.getLogger(__name__)
+
+MEASURED = 1000  # images at most by which channels are standardised: of a hundred cells each
 
 Tell = Callable[[str, int, int, int, int, float | None], None]
 """Told phase, epoch, epochs, step, steps and the loss so far."""
@@ -67,6 +70,7 @@ class Loop:
         captioner, config = self._captioner, self._config
         if standing.epoch:  # before the inputs, which may be grids of the encoder as it was trained so far
             captioner.load_state_dict(standing.captioner, strict=False)
+        taught = [row for row in self._rows if row.split == manifest.TRAIN]
         with self._group.leader_first():
             inputs = Inputs(
                 captioner,
@@ -74,14 +78,16 @@ class Loop:
                 self._cache_dir,
                 lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
                 config.mirrored,
-                # beside the mean over sizes people's captions teach no more, rewards did than beside one look at a time
-                [] if stage.is_rewarded else [row for row in self._rows if row.split == manifest.TRAIN],
+                # beside the mean over sizes people's captions teach no more than beside one look, rewards do
+                plain=[] if stage.is_rewarded or config.varied_sizes else taught,
+                varied=taught if config.varied_sizes else [],
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
         if not learned:
             first = self._rows[0].image
             raise DataError(f"None of the {len(self._rows)} images to train on can be read, such as {first}.")
         self.images = len(learned)
+        self._measure(inputs, learned)
         judge = Judge(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config)
         by = "cider_d" if stage.is_rewarded else config.choose_by
         if standing.stage and not standing.epoch:  # has to be better than what came before
@@ -111,6 +117,15 @@ class Loop:
             resume.save(standing)
         if standing.best is not None:
             captioner.load_state_dict(standing.best, strict=False)
+
+    def _measure(self, inputs: Inputs, rows: Sequence[Row]) -> None:
+        """Let a decoder that is to know how large its encoder's numbers are see a sample of them, once and for all."""
+        standardisation = self._captioner.decoder.standardisation
+        if standardisation is None or standardisation.measured:
+            return
+        views = [row.sha256 for row in rows[:: math.ceil(len(rows) / MEASURED)]]
+        self._captioner.eval()
+        standardisation.measure(inputs.grid(views[first : first + BATCH]) for first in range(0, len(views), BATCH))
 
     def _weights(self) -> Weights:
         """A copy of all weights but those of an encoder that is never trained."""

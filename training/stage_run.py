@@ -173,7 +173,7 @@ class StageRun:
 
     def _part(self, batch: Batch, own_words: float) -> tuple[torch.Tensor, Lesson]:
         """What is shown of a batch, and what is learned from it."""
-        stored = self._inputs.stored(batch.views)
+        stored = self._inputs.shown(batch.views)
         if self._rewards is None:
             return stored, Lesson(batch.words, batch.weights, own_words)
         return stored, self._own(batch, stored, self._rewards)

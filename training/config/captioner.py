@@ -103,7 +103,8 @@ class DecoderConfig(Config):
     `form` is how the image comes in: through attention ("between" two layers, "show_attend_tell" with one layer,
     "top_down" with two and feedback) or as one vector ("initial_state", "first_input", "every_step"). `attention` and
     `heads`, a divisor of `hidden`, count only with attention, `layers` only without. `tied`: words are scored by their
-    input vectors.
+    input vectors. `standardised`: every channel of the grid is brought to mean 0 and spread 1, as measured on the
+    images that are learned from first; else those with large numbers are learned first, whatever they tell.
     """
 
     embedding: int = number(384, least=1)
@@ -114,6 +115,7 @@ class DecoderConfig(Config):
     attention: Literal["dot", "additive"] = choice("dot", "additive")
     layers: int = number(2, least=1)
     tied: bool = True
+    standardised: bool = False
 
     def mistakes(self) -> list[str]:
         if self.heads > 0 and self.hidden % self.heads:

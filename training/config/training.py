@@ -91,6 +91,7 @@ class TrainingConfig(Config):
     choose_by: Literal["loss", "cider_d"] = choice("loss", "cider_d")  # on the dev rows, which epoch is kept
     patience: int = number(3, least=0)  # epochs without a better dev score before stopping; 0: never stop early
     mirrored: bool = False  # half of the images are seen in a mirror, as far as their captions allow
+    varied_sizes: bool = False  # images are learned from anew each time: between one and all `scales`, or beyond
     shift: int = number(0, least=0)  # random shift of the image in pixels, where the encoder is trained
     seed: int = number(1, least=0)
 
@@ -127,11 +128,13 @@ class TrainingConfig(Config):
                 config,
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
                 encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.0, 1.4)),
+                decoder=DecoderConfig(standardised=True),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(length_penalty=0.7),
                 epochs=8,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
+                varied_sizes=True,
                 mirrored=True,  # few photos are soon known by heart: better seen twice than seen dimly
                 learning_rate=2e-3,
                 dropout=0.4,
@@ -157,6 +160,7 @@ class TrainingConfig(Config):
             epochs=0,
             captions_per_image=2,
             agreed_captions=3,
+            varied_sizes=True,
             mirrored=True,
             averaging=0.998,
             choose_by="cider_d",

@@ -13,6 +13,7 @@ from training.config import DecoderConfig
 from training.decoder.attention import ATTENTIONS, Attended, Attention
 from training.decoder.dropout import CaptionDropout
 from training.decoder.recurrence import PARTS, State
+from training.decoder.standardisation import Standardisation
 from training.vocabulary import PAD
 
 
@@ -61,6 +62,7 @@ class Decoder(nn.Module, ABC):
         self.embedding = nn.Embedding(vocabulary_size, config.embedding)
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
         self.output = None if config.tied else nn.Parameter(torch.empty(vocabulary_size, config.embedding))
+        self.standardisation = Standardisation(channels) if config.standardised else None
         self.grid = nn.Sequential(nn.Linear(channels, hidden), nn.LayerNorm(hidden))
         self.places = nn.Parameter(torch.randn(cells, hidden) * 0.1)
         self.attention: Attention | None = None
@@ -90,6 +92,8 @@ class Decoder(nn.Module, ABC):
 
     def look(self, grid: torch.Tensor) -> Memory:
         """Project a grid (B, P, C) once, for all captions of its image."""
+        if self.standardisation is not None:
+            grid = self.standardisation(grid)
         places = self.grid_dropout(torch.relu(self.grid(grid) + self.places))  # (B, P, H)
         summary = torch.cat([places.mean(dim=1), places.amax(dim=1)], dim=-1)  # (B, 2H)
         return Memory(summary, self.attention.keep(places) if self.attention is not None else None)

@@ -204,3 +204,41 @@ def test_a_caption_has_one_mask_for_all_its_words() -> None:
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.01)
     assert values.max().item() == pytest.approx(1 / 0.75)  # the mean stays
     assert not torch.equal(kept[0, 0], kept[0, 1])
+
+
+def standardised(form: str = "between") -> Decoder:
+    return decoder(DecoderConfig(8, 16, 4, form, standardised=True))
+
+
+def test_every_channel_counts_alike_once_it_is_measured() -> None:
+    standardisation = standardised().standardisation
+    assert standardisation is not None
+    grids = torch.randn(40, 9, 6) * torch.tensor([0.1, 1.0, 2.0, 3.0, 4.0, 5.0]) + torch.arange(6.0)
+    torch.testing.assert_close(standardisation(grids), grids)  # nothing is known yet
+    standardisation.measure(grids.split(7))
+    cells = standardisation(grids).flatten(0, 1)
+    torch.testing.assert_close(cells.mean(dim=0), torch.zeros(6), atol=1e-4, rtol=0)
+    # the first would be made fourteen times as large, and is not to be by more than ten times what others are
+    expected = torch.tensor([0.1 / (0.1 * 15.1 / 6), 1, 1, 1, 1, 1])
+    torch.testing.assert_close(cells.std(dim=0), expected, atol=0.05, rtol=0)
+
+
+def test_a_grid_in_which_nothing_changes_stays_finite() -> None:
+    standardisation = standardised().standardisation
+    assert standardisation is not None
+    standardisation.measure([torch.full((2, 9, 6), 3.0)])
+    torch.testing.assert_close(standardisation(torch.full((1, 9, 6), 4.0)), torch.ones(1, 9, 6))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_how_large_a_channels_numbers_are_does_not_matter_when_standardised(form: str) -> None:
+    grid, words = torch.randn(4, 9, 6), torch.randint(1, 11, (4, 1, 3))
+    states = []
+    for scale in (torch.ones(6), torch.tensor([0.01, 0.1, 1.0, 10.0, 100.0, 1000.0])):
+        network = standardised(form)
+        assert network.standardisation is not None
+        # of so different channels the smallest would be held back
+        network.standardisation.measure([grid * scale])
+        network.standardisation.spread.copy_((grid * scale).flatten(0, 1).std(dim=0, correction=0))
+        states.append(network(grid * scale, words).states)
+    torch.testing.assert_close(*states, rtol=1e-3, atol=1e-4)

@@ -216,6 +216,41 @@ def test_what_is_learned_from_is_plain_what_is_said_of_is_the_mean(
     assert index.read_text().count("\n") == (3 if mirror_mean else 4)
 
 
+@pytest.mark.parametrize("mirror_mean", [False, True])
+def test_varied_images_are_shown_anew_each_time_on_the_line_through_one_size_and_the_mean(
+    mirror_mean: bool, tiny: Captioner, tmp_path: Path
+) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=mirror_mean, scales=(1.0, 1.5))
+    tiny.encoder.hold(True)
+    rows = [noise(tmp_path, 0), replace(noise(tmp_path, 1), split="dev")]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, varied=rows[:1])
+    index = next((tmp_path / "cache").iterdir()) / "index"
+    assert index.read_text().count("\n") == (3 if mirror_mean else 5)  # both of the one, the mean of the other
+    pixels = transforms.load(rows[0].image, tiny.side).copy()
+    shares = []
+    for view, seen in ((rows[0].sha256, pixels), (rows[0].sha256 + MIRRORED, pixels[:, ::-1].copy())):
+        with torch.inference_mode():
+            own, mean = tiny.encode(seen[None], plain=True).float(), tiny.encode(seen[None]).float()
+        torch.testing.assert_close(inputs.grid([view]).float(), mean, rtol=2e-2, atol=2e-2)  # judged as it is said of
+        for shown in inputs.shown([view] * 20):
+            share = ((shown - mean) * (own - mean)).sum() / ((own - mean) ** 2).sum()
+            torch.testing.assert_close(shown[None], torch.lerp(mean, own, share), rtol=5e-2, atol=5e-2)
+            shares.append(share.item())
+    assert -1.01 < min(shares) < -0.5
+    assert 0.5 < max(shares) < 1.01
+    torch.manual_seed(5)
+    one = inputs.shown([rows[0].sha256])
+    torch.manual_seed(5)
+    torch.testing.assert_close(inputs.shown([rows[0].sha256]), one)
+
+
+def test_of_one_size_nothing_varies(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    hashes = [row.sha256 for row in coloured_rows[:2]]
+    inputs = Inputs(tiny, coloured_rows[:2], tmp_path / "cache", varied=coloured_rows)
+    torch.testing.assert_close(inputs.shown(hashes), inputs.stored(hashes), rtol=0, atol=0)
+    assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 2
+
+
 def test_a_larger_scale_shows_what_the_file_has_at_that_size(tiny: Captioner, tmp_path: Path) -> None:
     row = noise(tmp_path, 0)  # of 48 pixels, of which 32 leave little
     tiny.encoder.config = replace(tiny.encoder.config, scales=(1.5,))

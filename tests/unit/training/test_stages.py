@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -124,6 +125,52 @@ def test_human_captions_are_learned_beside_one_size_and_rewards_beside_the_mean_
     plain, mean = kept()
     assert plain == learned
     assert mean == {row.sha256 for row in rows}
+
+
+def test_both_are_learned_beside_varied_sizes_where_that_is_asked_for(
+    train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[torch.Tensor] = []
+    show = Inputs.shown
+
+    def follow(self: Inputs, views: list[str]) -> torch.Tensor:
+        for view in views:
+            shown.append(show(self, [view]))
+            assert not torch.equal(shown[-1], self.stored([view]))
+        return show(self, views)
+
+    monkeypatch.setattr(Inputs, "shown", follow)
+    encoder = EncoderConfig("small_cnn", "none", "none", scales=(1.0, 1.5))
+    critical = SelfCriticalConfig(epochs=1)
+    config = replace(tiny_config, encoder=encoder, epochs=1, self_critical=critical, varied_sizes=True)
+    out = train(config)
+    assert [entry["stage"] for entry in curve(out)] == ["train", "reward"]
+    learned = {row.sha256 for row in rows if row.split == manifest.TRAIN}
+    assert len(shown) == 2 * len(learned)
+    (index,) = (tmp_path / "cache").glob("grid-*/index")
+    names = {line.split()[0] for line in index.read_text().splitlines()}
+    assert names == {row.sha256 for row in rows} | {name + PLAIN for name in learned}
+
+
+@pytest.mark.parametrize("trained", ["none", "all"])
+def test_what_an_encoder_tells_is_measured_once(
+    trained: Literal["none", "all"], train: Train, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    config = replace(
+        tiny_config,
+        encoder=EncoderConfig("small_cnn", "none", trained),
+        decoder=replace(tiny_config.decoder, standardised=True),
+        epochs=2,
+    )
+    out = train(config)
+    before = checkpoint.load(out, "cpu").decoder.standardisation
+    assert before is not None
+    assert before.measured
+    assert before.mean.abs().sum() > 0
+    assert len(set(before.spread.tolist())) > 1
+    again = checkpoint.load(train(config, "again", start_from=out), "cpu").decoder.standardisation
+    assert again is not None
+    torch.testing.assert_close(again.spread, before.spread, rtol=0, atol=0)  # what was learned keeps its meaning
 
 
 def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
