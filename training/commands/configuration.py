@@ -66,9 +66,7 @@ def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig 
         encoder = values.get("encoder", {})
         name = encoder.get("name", EncoderConfig.name)
         weights = encoder.get("weights", "none" if name == "small_cnn" else "imagenet")
-        decided = {
-            key: values[key] for key in ("epochs", "agreed_captions", "dropout", "grid_dropout") if key in values
-        }
+        decided = {key: values[key] for key in ("epochs", "agreed_captions") if key in values}
         preset = TrainingConfig.photos(name, weights, **decided)
         if encoder.get("trained", "none") != "none":  # it would learn from every image at every scale, in every epoch
             preset = dataclasses.replace(preset, encoder=dataclasses.replace(preset.encoder, scales=(1.0,)))

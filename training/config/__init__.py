@@ -12,7 +12,7 @@ from training.config.captioner import (
     EncoderConfig,
     TransformConfig,
 )
-from training.config.training import FINE_TUNING, FewConfig, SelfCriticalConfig, TrainingConfig
+from training.config.training import FINE_TUNING, SelfCriticalConfig, TrainingConfig
 
 __all__ = [
     "ENCODERS",
@@ -25,7 +25,6 @@ __all__ = [
     "DecoderConfig",
     "DecodingConfig",
     "EncoderConfig",
-    "FewConfig",
     "SelfCriticalConfig",
     "TrainingConfig",
     "TransformConfig",

@@ -15,7 +15,7 @@ LARGE_SIDE = 320
 LEAST_STEPS, MOST_EPOCHS = 600, 100
 """What a training on photographs needs, and how often it goes through a handful of them to get there."""
 FEW_CAPTIONS = 15_000
-"""Of photographs, below which more is dropped."""
+"""Of photographs, below which none can be spared."""
 FINE_TUNING = 3e-5
 """Learning rate of an encoder that has learned before: more spoils what it knows."""
 
@@ -45,17 +45,6 @@ class SelfCriticalConfig(Config):
 
 
 @dataclass(frozen=True)
-class FewConfig(Config):
-    """What is otherwise where there are fewer than so many `captions`: they are soon known by heart, and none of them
-    can be spared. The values have the names of those of the TrainingConfig that they take the place of."""
-
-    captions: int = number(0, least=0)  # 0: no number is few
-    agreed_captions: int = number(0, least=0)
-    dropout: float = number(0.5, least=0, below=1)
-    grid_dropout: float = number(0.3, least=0, below=1)
-
-
-@dataclass(frozen=True)
 class TrainingConfig(Config):
     """A whole training. On a warm start encoder, decoder, transform and decoding are the checkpoint's own."""
 
@@ -64,13 +53,13 @@ class TrainingConfig(Config):
     transform: TransformConfig = field(default_factory=TransformConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)
-    few: FewConfig = field(default_factory=FewConfig)
     epochs: int = number(15, least=0)
     least_steps: int = number(0, least=0)  # of the epochs: a small set is gone through more often until it makes them
     frozen_epochs: int = number(0, least=0)  # before them, the encoder kept as it is: two steps instead of joint
     batch_size: int = number(32, least=1)  # images
     captions_per_image: int = number(5, least=1)  # at most, drawn anew each epoch
     agreed_captions: int = number(0, least=0)  # of an image, those its others agree with most; 0: all are learned
+    agreed_from: int = number(0, least=0)  # so many captions on; of fewer all are learned
     learning_rate: float = number(1e-3, above=0)
     encoder_learning_rate: float | None = number(None, above=0)  # None: the decoder's from nothing, else FINE_TUNING
     fine_tuning_rate: float = number(2e-4, above=0)  # of the decoder in the second of two steps
@@ -102,22 +91,21 @@ class TrainingConfig(Config):
 
     def for_rows(self, images: int, captions: int) -> TrainingConfig:
         """The same for so many images and captions to learn from: with the epochs that `least_steps` takes, MOST_EPOCHS
-        at most, and with what `few` says where there are few captions."""
+        at most, and all captions where there are few."""
         if not self.epochs or not images:
             return self
         needed = min(MOST_EPOCHS, math.ceil(self.least_steps / math.ceil(images / self.batch_size)))
-        decided = dataclasses.replace(self, epochs=max(self.epochs, needed), least_steps=0, few=FewConfig())
-        values = dataclasses.asdict(self.few)
-        few = captions < values.pop("captions")
-        return dataclasses.replace(decided, **values) if few else decided
+        agreed = self.agreed_captions if captions >= self.agreed_from else 0
+        epochs = max(self.epochs, needed)
+        return dataclasses.replace(self, epochs=epochs, least_steps=0, agreed_captions=agreed, agreed_from=0)
 
     @classmethod
     def photos(cls, encoder: str = "mobilenet_v2", weights: str = "imagenet", **changes: Any) -> TrainingConfig:
         """For photographs, on a frozen encoder with ImageNet weights whose features are computed once.
 
         It sees them larger than it was made for: small things then fill a cell of its grid (Touvron et al., 2019). With
-        weights "none" the encoder has nothing to keep frozen and is trained from nothing. Values that are given hold
-        also where there is little to learn from.
+        weights "none" the encoder has nothing to keep frozen and is trained from nothing. Where `epochs` and
+        `agreed_captions` are given, they hold also for little to learn from.
         """
         trained: Literal["none", "all"] = "all" if weights == "none" else "none"
         side = SIDES.get(encoder, 224) if trained == "all" else max(SIDES.get(encoder, 224), LARGE_SIDE)
@@ -134,22 +122,20 @@ class TrainingConfig(Config):
                 epochs=8,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
+                agreed_from=FEW_CAPTIONS,
                 varied_sizes=True,
                 mirrored=True,  # few photos are soon known by heart: better seen twice than seen dimly
                 learning_rate=2e-3,
-                dropout=0.4,
-                grid_dropout=0.2,
-                few=FewConfig(captions=FEW_CAPTIONS),
+                dropout=0.5,
+                grid_dropout=0.3,
                 averaging=0.999,
                 choose_by="cider_d",
                 patience=0,  # the best epochs are those in which the learning rate comes down
             )
         if "epochs" in changes:
             config = dataclasses.replace(config, least_steps=0)
-        given = {each.name for each in dataclasses.fields(FewConfig)} & changes.keys()
-        config = dataclasses.replace(
-            config, few=dataclasses.replace(config.few, **{name: changes[name] for name in given})
-        )
+        if "agreed_captions" in changes:
+            config = dataclasses.replace(config, agreed_from=0)
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod

@@ -7,7 +7,6 @@ from training.config import (
     DecoderConfig,
     DecodingConfig,
     EncoderConfig,
-    FewConfig,
     SelfCriticalConfig,
     TrainingConfig,
     TransformConfig,
@@ -99,14 +98,11 @@ def test_epochs_that_are_asked_for_stay_as_they_are() -> None:
     assert TrainingConfig.rewarded().for_rows(10, 50) == TrainingConfig.rewarded()
 
 
-@pytest.mark.parametrize(
-    ("captions", "expected"), [(1, (0, 0.5, 0.3)), (14_999, (0, 0.5, 0.3)), (15_000, (3, 0.4, 0.2))]
-)
-def test_of_few_captions_all_are_learned_and_more_is_dropped(captions: int, expected: tuple[int, float, float]) -> None:
+@pytest.mark.parametrize(("captions", "agreed"), [(1, 0), (14_999, 0), (15_000, 3)])
+def test_of_few_captions_all_are_learned(captions: int, agreed: int) -> None:
     config = TrainingConfig.photos().for_rows(3_000, captions)
-    assert (config.agreed_captions, config.dropout, config.grid_dropout) == expected
-    decided = TrainingConfig.photos(dropout=0.2, agreed_captions=2).for_rows(3_000, captions)
-    assert (decided.agreed_captions, decided.dropout, decided.grid_dropout) == (2, 0.2, expected[2])
+    assert config.agreed_captions == agreed
+    assert TrainingConfig.photos(agreed_captions=2).for_rows(3_000, captions).agreed_captions == 2
     assert config.for_rows(1, 1) == config  # decided once
 
 
@@ -153,18 +149,13 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "dropout": [-0.1, 1.0],
         "min_length": [0],
     },
-    FewConfig: {
-        "captions": [-1],
-        "agreed_captions": [-1],
-        "dropout": [-0.1, 1.0],
-        "grid_dropout": [-0.1, 1.0],
-    },
     TrainingConfig: {
         "epochs": [0],
         "frozen_epochs": [-1],
         "batch_size": [0],
         "captions_per_image": [0],
         "agreed_captions": [-1],
+        "agreed_from": [-1],
         "distillation": [-0.1, 1.1],
         "learning_rate": [0.0, -1.0],
         "encoder_learning_rate": [0.0],
