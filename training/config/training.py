@@ -40,7 +40,7 @@ class SelfCriticalConfig(Config):
     learning_rate: float = number(2e-4, above=0)
     bleu_share: float = number(0.0, least=0, most=1)
     likelihood_share: float = number(0.1, least=0, most=1)
-    dropout: float = number(0.3, least=0, below=1)
+    dropout: float = number(0.5, least=0, below=1)
     min_length: int = number(1, least=1)
 
 
@@ -119,7 +119,7 @@ class TrainingConfig(Config):
                 decoder=DecoderConfig(standardised=True),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(length_penalty=0.7),
-                epochs=8,
+                epochs=6,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
                 agreed_from=FEW_CAPTIONS,
@@ -139,7 +139,7 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 8, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 6, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
