@@ -40,7 +40,7 @@ def _choices(config: type, name: str) -> click.Choice[str]:
         "captioner train --dataset flickr8k --data-dir flickr8k --encoder mobilenet_v2 --out checkpoint",
         "captioner train --scenes --out starter",
         "captioner train --manifest manifest.jsonl --config recipe.json --set decoder.hidden=1024 --out checkpoint",
-        "captioner train --scenes --start-from starter --epochs 0 --self-critical-epochs 8 --out better",
+        "captioner train --scenes --start-from starter --epochs 0 --self-critical-epochs 6 --out better",
         "torchrun --nproc-per-node 4 -m training.cli train --dataset coco2017 --data-dir coco --out checkpoint",
     )
 )

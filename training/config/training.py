@@ -119,7 +119,7 @@ class TrainingConfig(Config):
                 decoder=DecoderConfig(standardised=True),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(length_penalty=0.7),
-                epochs=6,
+                epochs=8,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
                 agreed_from=FEW_CAPTIONS,
