@@ -25,8 +25,6 @@ from training.evaluate import hypotheses
 from training.fit import Progress, train
 from training.manifest import Row
 
-BEFORE_REWARDS = 6
-"""Epochs of human captions: of the default's eight the last two teach by heart what rewards could have taught."""
 MEANINGS = {
     "first_seconds": "s, features and first stage",
     "second_seconds": "s, second stage",
@@ -49,7 +47,7 @@ MEANINGS = {
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(data: Path, weights: Path, out: Path, encoder: str, seed: int, device: str, quick: bool) -> None:
     try:
-        first = TrainingConfig.photos(encoder, str(weights), seed=seed, epochs=1 if quick else BEFORE_REWARDS)
+        first = TrainingConfig.photos(encoder, str(weights), seed=seed, **({"epochs": 1} if quick else {}))
         second = TrainingConfig.rewarded(seed=seed, **({"self_critical_epochs": 1} if quick else {}))
         figures = run(data, out, first, second, device, limit=40 if quick else None)
     except TrainingError as error:
