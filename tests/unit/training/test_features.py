@@ -191,13 +191,18 @@ def test_the_second_view_of_a_mirror_mean_is_not_kept(
     assert not torch.allclose(found[0], found[1])
 
 
+def of_two_sizes(captioner: Captioner, folder: Path, mirror_mean: bool) -> list[Row]:
+    """An image to learn from and one to judge by, for a captioner that now looks at them in two sizes."""
+    captioner.encoder.config = replace(captioner.encoder.config, mirror_mean=mirror_mean, scales=(1.0, 1.5))
+    captioner.encoder.hold(True)
+    return [noise(folder, 0), replace(noise(folder, 1), split="dev")]
+
+
 @pytest.mark.parametrize("mirror_mean", [False, True])
 def test_what_is_learned_from_is_plain_what_is_said_of_is_the_mean(
     mirror_mean: bool, tiny: Captioner, tmp_path: Path
 ) -> None:
-    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=mirror_mean, scales=(1.0, 1.5))
-    tiny.encoder.hold(True)
-    rows = [noise(tmp_path, 0), replace(noise(tmp_path, 1), split="dev")]
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean)
     inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, plain=rows[:1])
     assert inputs.rows == rows
     index = next((tmp_path / "cache").iterdir()) / "index"
@@ -220,9 +225,7 @@ def test_what_is_learned_from_is_plain_what_is_said_of_is_the_mean(
 def test_varied_images_are_shown_anew_each_time_on_the_line_through_one_size_and_the_mean(
     mirror_mean: bool, tiny: Captioner, tmp_path: Path
 ) -> None:
-    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=mirror_mean, scales=(1.0, 1.5))
-    tiny.encoder.hold(True)
-    rows = [noise(tmp_path, 0), replace(noise(tmp_path, 1), split="dev")]
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean)
     inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, varied=rows[:1])
     index = next((tmp_path / "cache").iterdir()) / "index"
     assert index.read_text().count("\n") == (3 if mirror_mean else 5)  # both of the one, the mean of the other
