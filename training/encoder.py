@@ -44,9 +44,13 @@ class Encoder(nn.Module):
         side = side or images.shape[-1]
         if plain or not self.scaled:
             return self._grid(self._maps(_resized(images, side)))
-        sized = [_resized(images, round(side * scale)) for scale in self.config.scales]
-        _, size = self._size(side)
-        return self._grid([_resized(maps.float(), size) for each in sized for maps in self._maps(each)])
+        return self._mean([self._maps(_resized(images, size)) for size in self._sized(side)], side)
+
+    def both(self, images: torch.Tensor, side: int) -> torch.Tensor:
+        """Grids (B, 2, P, C) of images at all scales of `side` and `plain` ones, for which that side is seen once."""
+        looks = {size: self._maps(_resized(images, size)) for size in {*self._sized(side), side}}
+        mean = self._mean([looks[size] for size in self._sized(side)], side)
+        return torch.stack([mean, self._grid(looks[side]).float()], dim=1)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         """What the layers that stay as they are make of images (B, 3, S, S): maps (B, C', H', W').
@@ -115,7 +119,7 @@ class Encoder(nn.Module):
     def cells(self, side: int) -> int:
         """P for images of `side` pixels. Raises ConfigError where that is too small, at some scale."""
         channels, size = self._size(side)
-        for scaled in (round(side * scale) for scale in self.config.scales):
+        for scaled in self._sized(side):
             if self._size(scaled)[0] != channels:  # one of the levels is missing, and another stands for it
                 raise _too_small(scaled, self.config.name)
         return 1 if self.config.pooled else size**2
@@ -130,6 +134,15 @@ class Encoder(nn.Module):
         body = self._unchanging() if self.config.trained == "none" else self.body
         plain, *mirrored = [body(side, levels=self.config.levels) for side in self._sides(images)]
         return [plain, *(maps.flip(3) for maps in mirrored)]
+
+    def _sized(self, side: int) -> list[int]:
+        """The side at each scale."""
+        return [round(side * scale) for scale in self.config.scales]
+
+    def _mean(self, looks: Sequence[list[torch.Tensor]], side: int) -> torch.Tensor:
+        """Grids (B, P, C) of the maps of several sizes, with the cells of `side`."""
+        _, size = self._size(side)
+        return self._grid([_resized(maps.float(), size) for look in looks for maps in look])
 
     def _unchanging(self) -> bodies.Body:
         """The body in its faster form, made anew when it was given other weights or another device."""

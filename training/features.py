@@ -125,35 +125,48 @@ class Inputs:
         return torch.from_numpy(arrays).to(self._captioner.device, non_blocking=True)
 
     def _fill(self, views: Sequence[str], progress: Callable[[int, int], None]) -> None:
-        missing = [view for view in views if view not in self._cache]
-        loaded = transforms.load_all([self._views[view].image for view in missing], self._captioner.side)
+        missing: dict[str, list[str]] = {}  # by view, the names of what is not kept of it; plain ones last
+        for name in sorted(views, key=_is_plain):
+            if name not in self._cache:
+                missing.setdefault(name.replace(PLAIN, ""), []).append(name)
+        loaded = transforms.load_all([self._views[names[0]].image for names in missing.values()], self._captioner.side)
         unread: dict[str, DataError] = {}  # by the image's hash, as all its views are
         self._captioner.eval()
-        for first in range(0, len(missing), BATCH):
-            progress(first, len(missing))
+
+        def kinds(view: str) -> tuple[bool, ...]:
+            return tuple(_is_plain(name) for name in missing[view])
+
+        unseen = list(missing)
+        for first in range(0, len(unseen), BATCH):
+            progress(first, len(unseen))
             readable: dict[str, np.ndarray] = {}
-            for view, pixels in zip(missing[first : first + BATCH], islice(loaded, BATCH), strict=True):
+            for view, pixels in zip(unseen[first : first + BATCH], islice(loaded, BATCH), strict=True):
                 if isinstance(pixels, DataError):
                     unread[_image(view)] = pixels
                 else:
                     readable[view] = pixels[:, ::-1] if view.endswith(MIRRORED) else pixels
-            for plain, several in groupby(sorted(readable, key=_is_plain), _is_plain):
-                names = list(several)
-                self._cache.add(names, self._prepare([readable[name] for name in names], plain))
+            for plain, several in groupby(sorted(readable, key=kinds), kinds):
+                seen = list(several)
+                prepared = self._prepare([readable[view] for view in seen], plain)  # (N, kinds, ...)
+                for number in range(len(plain)):
+                    self._cache.add([missing[view][number] for view in seen], prepared[:, number])
         if missing:
             progress(len(missing), len(missing))
         if unread:
             images = {_image(view) for view in views}
             log.warning("%d of %d images are left out. %s", len(unread), len(images), next(iter(unread.values())))
 
-    def _prepare(self, pixels: Sequence[np.ndarray], plain: bool) -> np.ndarray:
+    def _prepare(self, pixels: Sequence[np.ndarray], plain: tuple[bool, ...]) -> np.ndarray:
+        """What is kept of each image (N, kinds, ...): of grids as many as `plain` says, and whether they are that."""
         stacked = np.stack(pixels)
-        keeps = self._captioner.encoder.keeps
+        captioner, keeps = self._captioner, self._captioner.encoder.keeps
         if keeps == "pixels":
-            return stacked
+            return stacked[:, None]
 
         def encode(part: np.ndarray) -> torch.Tensor:
-            return self._captioner.encode(part, plain) if keeps == "grid" else self._captioner.trunk(part)
+            if keeps == "maps":
+                return captioner.trunk(part)[:, None]
+            return captioner.encode_both(part) if len(plain) == 2 else captioner.encode(part, *plain)[:, None]
 
         with torch.inference_mode():
             kept = torch.cat(memory.halved(encode, stacked))

@@ -61,9 +61,13 @@ class Captioner(nn.Module):
 
         What is of one size has half as many bits as float32 where the hardware has them.
         """
-        parts = torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH)
         with autocast(self.device):
-            return torch.cat([self.encoder(self._images(part), plain, self.transform.side) for part in parts])
+            return torch.cat([self.encoder(part, plain, self.transform.side) for part in self._parts(pixels)])
+
+    def encode_both(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """The same twice, (B, 2, P, C): as it is said of, and plain; in less time than one after the other."""
+        with autocast(self.device):
+            return torch.cat([self.encoder.both(part, self.transform.side) for part in self._parts(pixels)])
 
     def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""
@@ -81,6 +85,11 @@ class Captioner(nn.Module):
         images = self._images(stored)
         with autocast(self.device):
             return self.encoder(transforms.shift(images, shift) if shift else images, side=self.transform.side)
+
+    def _parts(self, pixels: np.ndarray | torch.Tensor) -> Iterator[torch.Tensor]:
+        """Images as bytes (B, S, S, 3) as `_images` (b, 3, S, S), as many as are best encoded at once."""
+        for part in torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH):
+            yield self._images(part)
 
     def _images(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         return transforms.normalise(torch.as_tensor(pixels).to(self.device), self.transform)  # (B, 3, S, S)

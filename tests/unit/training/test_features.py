@@ -247,6 +247,25 @@ def test_varied_images_are_shown_anew_each_time_on_the_line_through_one_size_and
     torch.testing.assert_close(inputs.shown([rows[0].sha256]), one)
 
 
+def test_the_size_that_both_grids_of_an_image_need_is_looked_at_once(
+    tiny: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean=True)
+    sizes: list[int] = []
+    look = tiny.encoder._maps
+    monkeypatch.setattr(tiny.encoder, "_maps", lambda images: sizes.append(images.shape[-1]) or look(images))  # type: ignore[func-returns-value]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", varied=rows[:1])
+    assert sorted(sizes) == [32, 32, 48, 48]  # of each of the two images once
+    monkeypatch.undo()
+    Inputs(tiny, rows, tmp_path / "apart")  # the means first
+    apart = Inputs(tiny, rows, tmp_path / "apart", varied=rows[:1])  # then what is missing
+    views = [rows[0].sha256]
+    torch.manual_seed(5)
+    shown = inputs.shown(views)
+    torch.manual_seed(5)
+    torch.testing.assert_close(apart.shown(views), shown, rtol=2e-3, atol=2e-3)
+
+
 def test_of_one_size_nothing_varies(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
     hashes = [row.sha256 for row in coloured_rows[:2]]
     inputs = Inputs(tiny, coloured_rows[:2], tmp_path / "cache", varied=coloured_rows)
