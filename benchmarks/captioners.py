@@ -18,7 +18,14 @@ from benchmarks.flickr8k import scores
 from benchmarks.report import report
 from benchmarks.trained import seconds, trained
 from training import datasets, manifest
-from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
+from training.config import (
+    DecoderConfig,
+    DecodingConfig,
+    EncoderConfig,
+    SelfCriticalConfig,
+    TrainingConfig,
+    TransformConfig,
+)
 from training.errors import TrainingError
 from training.manifest import Row
 
@@ -96,7 +103,7 @@ def _designs(weights: Path, mobilenet_weights: Path | None, epochs: int) -> dict
     designs = {name: replace(usual, decoder=decoder) for name, decoder in DESIGNS.items()}
     if mobilenet_weights is not None:
         designs[MOBILENET] = replace(usual, encoder=EncoderConfig("mobilenet_v2", str(mobilenet_weights)))
-    second = replace(TrainingConfig.rewarded().self_critical, epochs=1, dropout=0.3)
+    second = SelfCriticalConfig(epochs=1, learning_rate=2e-4, dropout=0.3, averaging=0.999)
     designs[REWARDED] = replace(usual, epochs=epochs - 1, self_critical=second)
     return designs
 

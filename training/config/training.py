@@ -24,7 +24,8 @@ FINE_TUNING = 3e-5
 class SelfCriticalConfig(Config):
     """The second stage: captions drawn from the captioner itself, rewarded by their scores (Rennie et al., 2017).
 
-    Its `dropout` is of words and of the grid: without it the training images' rewards are soon known by heart.
+    Its `dropout` is of words and of the grid: without it the training images' rewards are soon known by heart. Its
+    `averaging` reaches back to where it started: what rewards teach is large and unsteady.
 
     The reward is CIDEr-D against the training captions, `bleu_share` of it smoothed BLEU-4 instead; each caption is
     measured against the mean of the image's other `samples` - 1. `likelihood_share` of the loss stays that of the first
@@ -37,10 +38,11 @@ class SelfCriticalConfig(Config):
     epochs: int = number(0, least=0)  # 0: there is no second stage
     samples: int = number(5, least=2)
     temperature: float = number(0.5, above=0)
-    learning_rate: float = number(2e-4, above=0)
+    learning_rate: float = number(3e-4, above=0)
     bleu_share: float = number(0.0, least=0, most=1)
     likelihood_share: float = number(0.1, least=0, most=1)
     dropout: float = number(0.5, least=0, below=1)
+    averaging: float = number(0.9995, least=0, below=1)
     min_length: int = number(1, least=1)
 
 
@@ -148,7 +150,6 @@ class TrainingConfig(Config):
             agreed_captions=3,
             varied_sizes=True,
             mirrored=True,
-            averaging=0.998,
             choose_by="cider_d",
             patience=0,
         )

@@ -87,7 +87,7 @@ def test_a_checkpoint_learns_from_rewards_alone(succeed: Run, saved: Path, liste
     succeed("train", "--manifest", listed, "--start-from", saved, *alone, "--out", tmp_path / "next")
     told = checkpoint.read_info(tmp_path / "next")["extra"]
     assert [entry["stage"] for entry in told["history"]] == ["reward"]
-    assert told["training"]["averaging"] == TrainingConfig.rewarded().averaging
+    assert told["training"]["agreed_captions"] == TrainingConfig.rewarded().agreed_captions  # not a retraining's
 
 
 def test_a_table_of_captions_may_be_named(succeed: Run, coloured_rows: list[Row], tmp_path: Path) -> None:
