@@ -12,17 +12,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import click
-from tqdm import tqdm
 
 from benchmarks.report import report
 from training import checkpoint, datasets, manifest, metrics
+from training.commands.progress import TrainingBar
 from training.config import TrainingConfig
 from training.errors import TrainingError
 from training.evaluate import hypotheses
-from training.fit import Progress, train
+from training.fit import train
 from training.manifest import Row
 
 MEANINGS = {
@@ -66,14 +65,15 @@ def run(
     before: Path | None = None
     for name, config in (("first", first), ("second", second)):
         started = time.monotonic()
-        with tqdm(desc=f"The {name} stage", leave=False) as bar:
-
-            def show(progress: Progress, bar: tqdm[Any] = bar) -> None:
-                bar.total, bar.n = progress.steps, progress.step
-                bar.set_postfix(phase=progress.phase, epoch=progress.epoch, loss=progress.loss)
-
+        with TrainingBar() as bar:
             folder = train(
-                rows, out / name, config, start_from=before, cache_dir=out / "features", progress=show, device=device
+                rows,
+                out / name,
+                config,
+                start_from=before,
+                cache_dir=out / "features",
+                progress=bar.show,
+                device=device,
             )
         figures[f"{name}_seconds"] = time.monotonic() - started
         figures |= {f"{name}_{key}": value for key, value in scores(folder, dev, out / "features", device).items()}
