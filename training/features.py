@@ -157,7 +157,7 @@ class Inputs:
             log.warning("%d of %d images are left out. %s", len(unread), len(images), next(iter(unread.values())))
 
     def _prepare(self, pixels: Sequence[np.ndarray], plain: tuple[bool, ...]) -> np.ndarray:
-        """What is kept of each image (N, kinds, ...): of grids as many as `plain` says, and whether they are that."""
+        """What is kept of each image (N, kinds, ...); of grids `plain` says of every kind whether it is of one size."""
         stacked = np.stack(pixels)
         captioner, keeps = self._captioner, self._captioner.encoder.keeps
         if keeps == "pixels":
