@@ -72,7 +72,7 @@ class Captioner(nn.Module):
     def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""
         with autocast(self.device):
-            return self.encoder.trunk(self._images(pixels))
+            return torch.cat([self.encoder.trunk(part) for part in self._parts(pixels)])
 
     def see(self, stored: torch.Tensor, shift: int = 0) -> torch.Tensor:
         """Grids (B, P, C) of what the encoder keeps of images: grids themselves, maps, or pixels (B, S, S, 3), which
