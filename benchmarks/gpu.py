@@ -17,8 +17,9 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.report import report
-from training import losses, optimisation
+from training import optimisation
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
+from training.learner import Learner, Lesson
 from training.model import Captioner
 from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 
@@ -73,9 +74,12 @@ def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], obj
     optimiser = optimisation.optimiser(captioner, config, config.learning_rate)
     words = torch.randint(len(SPECIALS), WORDS, (len(grid), CAPTIONS, CAPTION_LENGTH), device=grid.device)  # (B, K, T)
     words[:, :, -1] = PAD
+    learner, lesson = Learner(captioner, config), Lesson(words, torch.ones(len(grid), device=grid.device))
 
     def step() -> None:
-        loss = losses.likelihood(captioner, grid, words, torch.ones(len(grid), device=grid.device), config)[0]
+        human, _ = learner(grid, lesson)
+        assert human is not None
+        loss = human[0]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

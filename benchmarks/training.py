@@ -26,11 +26,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.report import report
-from training import losses
 from training.batches import Batch, batches
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
 from training.device import autocast, choose
 from training.features import Inputs, cache_of
+from training.learner import Learner, Lesson
 from training.manifest import Row
 from training.model import Captioner
 from training.parallel import Group
@@ -153,8 +153,9 @@ def _cached(captioner: Captioner, rows: list[Row], folder: Path) -> Inputs:
 def _bare(captioner: Captioner, batch: Batch, grid: torch.Tensor, config: TrainingConfig) -> torch.Tensor:
     captioner.train()
     captioner.zero_grad(set_to_none=True)
-    total, weight = losses.likelihood(captioner, grid, batch.words, batch.weights, config)
-    loss = total / weight
+    human, _ = Learner(captioner, config)(grid, Lesson(batch.words, batch.weights))
+    assert human is not None
+    loss = human[0] / human[1]
     loss.backward()
     return loss
 

@@ -120,7 +120,6 @@ def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path |
     if start_from is not None:
         captioner = checkpoint.load(start_from, "cpu")
         captioner.learn_words(captioner.vocabulary.extended(captions, min_count))
-        captioner.decoder.dropout.p = config.dropout
         return captioner
     vocabulary = Vocabulary.build(captions, min_count)
     captioner = Captioner(

@@ -9,6 +9,7 @@ import torch
 from training import losses, metrics
 from training.batches import batches
 from training.config import TrainingConfig
+from training.device import autocast
 from training.features import Inputs
 from training.losses import LEAST
 from training.manifest import Row
@@ -47,7 +48,9 @@ class Judge:
         total = words = 0.0
         for batch in batches(self._rows, self._config, self._captioner):
             grid = self._inputs.grid(batch.hashes)
-            loss, weight = losses.likelihood(self._captioner, grid, batch.words, batch.weights, self._config)
+            with autocast(self._captioner.device):
+                memory = self._captioner.decoder.look(grid.float())
+            loss, weight = losses.likelihood(self._captioner.decoder, memory, batch.words, batch.weights, self._config)
             total, words = total + loss.item(), words + weight.item()
         return total / max(words, LEAST)
 

@@ -120,12 +120,12 @@ class Loop:
 
     def _measure(self, inputs: Inputs, rows: Sequence[Row]) -> None:
         """Let a decoder that is to know how large its encoder's numbers are see a sample of them, once and for all."""
-        standardisation = self._captioner.decoder.standardisation
-        if standardisation is None or standardisation.measured:
-            return
         views = [row.sha256 for row in rows[:: math.ceil(len(rows) / MEASURED)]]
         self._captioner.eval()
-        standardisation.measure(inputs.grid(views[first : first + BATCH]) for first in range(0, len(views), BATCH))
+        for member in self._captioner.decoder.members:
+            if member.standardisation is not None and not member.standardisation.measured:
+                grids = (inputs.grid(views[first : first + BATCH]) for first in range(0, len(views), BATCH))
+                member.standardisation.measure(grids)
 
     def _weights(self) -> Weights:
         """A copy of all weights but those of an encoder that is never trained."""

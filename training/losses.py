@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from training.config import TrainingConfig
+from training.decoder import Decoder, Memory
 from training.device import autocast
-from training.model import Captioner
 from training.vocabulary import PAD, START, UNKNOWN
 
 Loss = tuple[torch.Tensor, torch.Tensor]
@@ -16,18 +16,18 @@ LEAST = 1e-6  # stands for a sum of weights of nothing, where only unknown words
 
 
 def likelihood(
-    captioner: Captioner,
-    grid: torch.Tensor,
+    decoder: Decoder,
+    memory: Memory,
     words: torch.Tensor,
     weights: torch.Tensor,
     config: TrainingConfig,
     own_words: float = 0.0,
     expected: torch.Tensor | None = None,
 ) -> Loss:
-    """Cross-entropy of human captions: `grid` (B, P, C), `words` (B, K, T), `weights` (B,), all on one device.
+    """Cross-entropy of human captions of what the decoder has looked at: `words` (B, K, T), `weights` (B,).
 
     Unknown words are read but not learned: they are never to be said. While training, labels are smoothed (Szegedy et
-    al., 2016), `own_words` of the words that are read are the captioner's own choice (scheduled sampling, Bengio et
+    al., 2016), `own_words` of the words that are read are the decoder's own choice (scheduled sampling, Bengio et
     al., 2015), attention that is spread unevenly over the cells is penalised, and a share of the loss is the
     cross-entropy of what a teacher `expected` (M, V).
     """
@@ -35,16 +35,16 @@ def likelihood(
     learned = counted(words)
     weight = weights[:, None, None].expand(after.shape)[learned]  # (M,)
     if own_words:
-        before = _partly_own(captioner, grid, before, own_words)
-    with autocast(captioner.device):
-        reading = captioner.decoder(grid.float(), before)
-        logits = captioner.decoder.logits(reading.states[learned])  # (M, V)
-    smoothing = config.label_smoothing if captioner.training else 0.0
+        before = _partly_own(decoder, memory, before, own_words)
+    with autocast(words.device):
+        reading = decoder.follow(memory, before)
+        logits = decoder.logits(reading.states[learned])  # (M, V)
+    smoothing = config.label_smoothing if decoder.training else 0.0
     losses = F.cross_entropy(logits.float(), after[learned], reduction="none", label_smoothing=smoothing)  # (M,)
     if expected is not None:
         losses = torch.lerp(losses, F.cross_entropy(logits.float(), expected, reduction="none"), config.distillation)
     total = (losses * weight).sum()
-    if captioner.training and config.attention_penalty and reading.attention is not None:
+    if decoder.training and config.attention_penalty and reading.attention is not None:
         total = total + config.attention_penalty * _unevenness(reading.attention, after != PAD, weights)
     return total, weight.sum()
 
@@ -66,32 +66,32 @@ def drawn_weight(words: torch.Tensor) -> torch.Tensor:
 
 
 def regret(
-    captioner: Captioner,
-    grid: torch.Tensor,
+    decoder: Decoder,
+    memory: Memory,
     words: torch.Tensor,
     advantages: torch.Tensor,
     temperature: float = 1.0,
 ) -> Loss:
-    """The policy gradient (Williams, 1992) of captions drawn from the captioner at `temperature`: `words` (B, K, T)
+    """The policy gradient (Williams, 1992) of captions drawn from the decoder at `temperature`: `words` (B, K, T)
     from START, and how much better than the image's others each was, `advantages` (B, K)."""
     before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
     said = after != PAD
-    with autocast(captioner.device):
-        logits = captioner.decoder.logits(captioner.decoder(grid.float(), before).states[said])  # (M, V)
+    with autocast(words.device):
+        logits = decoder.logits(decoder.follow(memory, before).states[said])  # (M, V)
     losses = F.cross_entropy(logits.float() / temperature, after[said], reduction="none")  # (M,)
     advantage = advantages[:, :, None].expand(after.shape)[said]  # (M,)
     return (losses * advantage).sum(), said.sum()
 
 
 @torch.no_grad()
-def _partly_own(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor, share: float) -> torch.Tensor:
-    """`words` (B, K, T) with a `share` of them, never the first, replaced by what the captioner would have said.
+def _partly_own(decoder: Decoder, memory: Memory, words: torch.Tensor, share: float) -> torch.Tensor:
+    """`words` (B, K, T) with a `share` of them, never the first, replaced by what the decoder would have said.
 
     Its choices follow the human words, all at once (Mihaylova & Martins, 2019), so that no form needs a loop.
     """
-    with autocast(captioner.device):
-        states = captioner.decoder(grid.float(), words).states  # (B, K, T, E)
-        chances = captioner.decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
+    with autocast(words.device):
+        states = decoder.follow(memory, words).states  # (B, K, T, E)
+        chances = decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
     chances[..., [PAD, START, UNKNOWN]] = 0.0  # no words
     chosen = torch.multinomial(chances.flatten(0, 2), 1).view(words.shape)  # the word after each
     own = torch.cat([words[:, :, :1], chosen[:, :, :-1]], dim=2)

@@ -49,7 +49,7 @@ class Captioner(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.decoder.bias.device
+        return next(self.decoder.parameters()).device
 
     @property
     def side(self) -> int:

@@ -17,7 +17,7 @@ from training.batches import Batch, batches
 from training.config import TrainingConfig
 from training.device import autocast
 from training.features import Inputs
-from training.learner import Learner, Lesson
+from training.learner import Attempts, Learner, Lesson
 from training.losses import LEAST
 from training.manifest import Row
 from training.memory import Portion
@@ -56,7 +56,7 @@ class StageRun:
         self._steps = math.ceil(len(rows) / config.batch_size)
         own = config.self_critical
         dropout = (own.dropout, own.dropout) if stage.is_rewarded else (config.dropout, config.grid_dropout)
-        captioner.decoder.dropout.p, captioner.decoder.grid_dropout.p = dropout
+        captioner.decoder.set_dropout(*dropout)
         self._descent = optimiser(captioner, config, stage.learning_rate)
         shares = rate(config.schedule, self._steps * stage.epochs, config.warmup_share)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._descent, shares)
@@ -185,11 +185,18 @@ class StageRun:
         decoding = replace(captioner.decoding, top_p=0.0, temperature=config.temperature, min_length=config.min_length)
         never = (PAD, START, UNKNOWN)
         with autocast(captioner.device):  # with dropout, as what is drawn is learned
-            drawn = draw(captioner.decoder, stored.float(), decoding, config.samples, never, self._chance)
-        earned = rewards.of(batch.hashes, drawn)  # (B, K)
+            drawn = [
+                draw(member, stored.float(), decoding, config.samples, never, self._chance)
+                for member in captioner.decoder.members
+            ]
+        earned = torch.cat([rewards.of(batch.hashes, one) for one in drawn], dim=1)  # (B, members x K)
         self._earned.append(earned.mean().item())
         worth = advantages(earned) * batch.weights[:, None]
-        words = drawn.words.masked_fill(batch.weights[:, None, None] == 0, PAD)  # what weighs nothing is not counted
+        nothing = batch.weights[:, None, None] == 0  # what weighs nothing is not counted
+        own = [
+            Attempts(one.words.masked_fill(nothing, PAD), part)
+            for one, part in zip(drawn, worth.chunk(len(drawn), dim=1), strict=True)
+        ]
         if config.likelihood_share:
-            return Lesson(batch.words, batch.weights, drawn=words, advantages=worth)
-        return Lesson(drawn=words, advantages=worth)
+            return Lesson(batch.words, batch.weights, drawn=own)
+        return Lesson(drawn=own)

@@ -104,7 +104,8 @@ class DecoderConfig(Config):
     "top_down" with two and feedback) or as one vector ("initial_state", "first_input", "every_step"). `attention` and
     `heads`, a divisor of `hidden`, count only with attention, `layers` only without. `tied`: words are scored by their
     input vectors. `standardised`: every channel of the grid is brought to mean 0 and spread 1, as measured on the
-    images that are learned from first; else those with large numbers are learned first, whatever they tell.
+    images that are learned from first; else those with large numbers are learned first, whatever they tell. Of more
+    `members` than one each learns apart, and a word is of the mean of their probabilities.
     """
 
     embedding: int = number(384, least=1)
@@ -116,6 +117,7 @@ class DecoderConfig(Config):
     layers: int = number(2, least=1)
     tied: bool = True
     standardised: bool = False
+    members: int = number(1, least=1, most=8)
 
     def mistakes(self) -> list[str]:
         if self.heads > 0 and self.hidden % self.heads:

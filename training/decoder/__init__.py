@@ -3,13 +3,15 @@
 from training.config import DecoderConfig
 from training.decoder.base import Decoder, Memory, Reading
 from training.decoder.between import BetweenDecoder
+from training.decoder.committee import Committee
 from training.decoder.pooled import EveryStepDecoder, FirstInputDecoder, InitialStateDecoder
 from training.decoder.recurrence import State
+from training.decoder.recurrent import RecurrentDecoder
 from training.decoder.stepwise import ShowAttendTellDecoder, TopDownDecoder
 
-__all__ = ["DECODERS", "Decoder", "Memory", "Reading", "State", "build"]
+__all__ = ["DECODERS", "Decoder", "Memory", "Reading", "RecurrentDecoder", "State", "build"]
 
-DECODERS: dict[str, type[Decoder]] = {
+DECODERS: dict[str, type[RecurrentDecoder]] = {
     "initial_state": InitialStateDecoder,
     "first_input": FirstInputDecoder,
     "every_step": EveryStepDecoder,
@@ -22,4 +24,8 @@ DECODERS: dict[str, type[Decoder]] = {
 
 def build(config: DecoderConfig, vocabulary_size: int, channels: int, cells: int, dropout: float = 0.0) -> Decoder:
     """A decoder with random weights for grids of `cells` cells with `channels` channels."""
-    return DECODERS[config.form](config, vocabulary_size, channels, cells, dropout)
+
+    def member() -> RecurrentDecoder:
+        return DECODERS[config.form](config, vocabulary_size, channels, cells, dropout)
+
+    return Committee(config, member) if config.members > 1 else member()

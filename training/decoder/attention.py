@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-Attended = tuple[torch.Tensor, torch.Tensor]  # what is kept of an image: keys and values
+Attended = tuple[torch.Tensor, ...]  # what is kept of an image: keys and values
 
 
 class DotAttention(nn.Module):

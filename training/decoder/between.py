@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from training.config import DecoderConfig
-from training.decoder.base import Decoder, Memory, Reading
+from training.decoder.base import Memory, Reading
 from training.decoder.recurrence import PARTS, State, layer, run
+from training.decoder.recurrent import RecurrentDecoder
 
 
-class BetweenDecoder(Decoder):
+class BetweenDecoder(RecurrentDecoder):
     """Language layer, attention, caption layer."""
 
     attends = True

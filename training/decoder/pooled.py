@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from training.config import DecoderConfig
-from training.decoder.base import Decoder, Memory, Reading
+from training.decoder.base import Memory, Reading
 from training.decoder.recurrence import PARTS, Parts, State, layer, run
+from training.decoder.recurrent import RecurrentDecoder
 
 
-class PooledDecoder(Decoder):
+class PooledDecoder(RecurrentDecoder):
     """What its subclasses differ in is where the image goes in.
 
     What goes in is normalised (Ba et al., 2016): what all photographs have in common is large beside what tells them

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from training.config import DecoderConfig
-from training.decoder.base import Decoder, Memory, Reading
+from training.decoder.base import Memory, Reading
 from training.decoder.recurrence import PARTS, Parts, State, layer, run
+from training.decoder.recurrent import RecurrentDecoder
 
 
-class StepwiseDecoder(Decoder):
+class StepwiseDecoder(RecurrentDecoder):
     """What its subclasses differ in is one step."""
 
     attends = True

@@ -1,10 +1,11 @@
-"""Every kind of decoder: with each place of the image, each cell, each attention, with tied and untied words."""
+"""Every kind of decoder: with each place of the image, each cell, each attention, with tied and untied words, and
+committees of each."""
 
 import pytest
 import torch
 
 from training.config import FORMS, DecoderConfig
-from training.decoder import DECODERS, Decoder, build
+from training.decoder import DECODERS, Decoder, RecurrentDecoder, build
 from training.decoder.dropout import CaptionDropout
 from training.vocabulary import PAD
 
@@ -15,11 +16,12 @@ EVERY = [
     for cell in ("lstm", "gru")
     for attention in (("dot", "additive") if form in ATTENDING else ("dot",))
     for tied in (True, False)
-]
+] + [DecoderConfig(8, 16, 4, form, members=2) for form in FORMS]
 
 
 def _name(config: DecoderConfig) -> str:
-    return f"{config.form}-{config.cell}-{config.attention}-{'tied' if config.tied else 'untied'}"
+    words = "tied" if config.tied else "untied"
+    return f"{config.form}-{config.cell}-{config.attention}-{words}-{config.members}"
 
 
 every = pytest.mark.parametrize("config", EVERY, ids=_name)
@@ -40,7 +42,7 @@ def test_every_form_has_its_decoder() -> None:
 def test_shapes(config: DecoderConfig) -> None:
     network = decoder(config)
     reading = network(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5)))
-    assert reading.states.shape == (2, 3, 5, 8)
+    assert reading.states.shape == (2, 3, 5, 8 * config.members)
     assert network.logits(reading.states).shape == (2, 3, 5, 11)
     assert (reading.attention is None) == (config.form not in ATTENDING)
 
@@ -139,7 +141,8 @@ def test_every_word_shares_one_look_out_among_the_cells(config: DecoderConfig) -
 @every
 def test_gradients_reach_everything(config: DecoderConfig) -> None:
     network = decoder(config)
-    torch.nn.init.normal_(network.bias)
+    for member in network.members:
+        torch.nn.init.normal_(member.bias)
     states = network(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5))).states
     network.logits(states).log_softmax(dim=-1)[..., 0].sum().backward()
     # a shift of all keys alike changes no attention, so only weights, not biases, are certain to move
@@ -152,22 +155,41 @@ def test_grow_keeps_what_was_learned(config: DecoderConfig) -> None:
     network, grid = decoder(config), torch.randn(2, 9, 6)
     words = torch.randint(1, 11, (2, 1, 4))
     with torch.no_grad():
-        network.bias.copy_(torch.arange(11.0))
-    before = network.logits(network(grid, words).states)
+        for member in network.members:
+            member.bias.copy_(torch.arange(11.0))
+    before = [member.logits(member(grid, words).states) for member in network.members]
     network.grow(14)
-    after = network.logits(network(grid, words).states)
     assert network.vocabulary_size == 14
-    torch.testing.assert_close(after[..., :11], before)
-    assert network.bias[11:].tolist() == [1.0, 1.0, 1.0]  # as unlikely as the rarest tenth
+    assert network.logits(network(grid, words).states).shape[-1] == 14
+    for member, old in zip(network.members, before, strict=True):
+        torch.testing.assert_close(member.logits(member(grid, words).states)[..., :11], old)
+        assert member.bias[11:].tolist() == [1.0, 1.0, 1.0]  # as unlikely as the rarest tenth
+        assert len({tuple(row) for row in member.embedding.weight[11:].tolist()}) == 3
     assert all(value.requires_grad for value in network.parameters())
-    assert len({tuple(row) for row in network.embedding.weight[11:].tolist()}) == 3
 
 
 def test_grow_by_nothing_changes_nothing() -> None:
-    network = decoder(DecoderConfig(8, 16, 4))
+    (network,) = decoder(DecoderConfig(8, 16, 4)).members
     weight = network.embedding.weight
     network.grow(11)
     assert network.embedding.weight is weight
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_committee_says_the_mean_of_what_its_members_expect(form: str) -> None:
+    network, grid = decoder(DecoderConfig(8, 16, 4, form, members=3)), torch.randn(2, 9, 6)
+    words = torch.randint(1, 11, (2, 3, 5))
+    each = [member.logits(member(grid, words).states).softmax(dim=-1) for member in network.members]
+    assert not torch.allclose(each[0], each[1], atol=1e-3)  # they do not begin alike
+    together = network.logits(network(grid, words).states).exp()
+    torch.testing.assert_close(together, torch.stack(each).mean(dim=0))
+
+
+def test_where_a_committee_looks_is_the_mean_of_where_its_members_do() -> None:
+    network, grid = decoder(DecoderConfig(8, 16, 4, members=3)), torch.randn(2, 9, 6)
+    words = torch.randint(1, 11, (2, 3, 5))
+    each = [member(grid, words).attention for member in network.members]
+    torch.testing.assert_close(network(grid, words).attention, sum(each) / 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", ["initial_state", "first_input", "every_step"])
@@ -206,8 +228,9 @@ def test_a_caption_has_one_mask_for_all_its_words() -> None:
     assert not torch.equal(kept[0, 0], kept[0, 1])
 
 
-def standardised(form: str = "between") -> Decoder:
-    return decoder(DecoderConfig(8, 16, 4, form, standardised=True))
+def standardised(form: str = "between") -> RecurrentDecoder:
+    (network,) = decoder(DecoderConfig(8, 16, 4, form, standardised=True)).members
+    return network
 
 
 def test_every_channel_counts_alike_once_it_is_measured() -> None:

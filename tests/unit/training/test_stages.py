@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tests.unit.training.conftest import curve
 from training import checkpoint, encoder, fit, manifest
 from training.config import EncoderConfig, SelfCriticalConfig, TrainingConfig
+from training.decoding import Hypothesis
 from training.features import PLAIN, Inputs
 from training.fit import Progress
 from training.judging import Judge
@@ -163,14 +164,47 @@ def test_what_an_encoder_tells_is_measured_once(
         epochs=2,
     )
     out = train(config)
-    before = checkpoint.load(out, "cpu").decoder.standardisation
+    before = checkpoint.load(out, "cpu").decoder.members[0].standardisation
     assert before is not None
     assert before.measured
     assert before.mean.abs().sum() > 0
     assert len(set(before.spread.tolist())) > 1
-    again = checkpoint.load(train(config, "again", start_from=out), "cpu").decoder.standardisation
+    again = checkpoint.load(train(config, "again", start_from=out), "cpu").decoder.members[0].standardisation
     assert again is not None
     torch.testing.assert_close(again.spread, before.spread, rtol=0, atol=0)  # what was learned keeps its meaning
+
+
+@pytest.mark.parametrize("form", ["between", "first_input"])
+def test_members_of_a_committee_learn_apart(
+    train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path, form: str
+) -> None:
+    """From human captions, then from rewards, and again from a checkpoint that is to learn new words."""
+    decoder = replace(tiny_config.decoder, form=form, layers=1, standardised=True, members=2)
+    critical = SelfCriticalConfig(epochs=2, learning_rate=1e-3)
+    config = replace(tiny_config, decoder=decoder, self_critical=critical, batch_size=6, averaging=0.5)
+    out = train(config)
+    losses = [entry["loss"] for entry in curve(out) if entry["stage"] == "train"]
+    assert losses[-1] < 0.7 * losses[0]
+    captioner = checkpoint.load(out, "cpu")
+    one, other = captioner.decoder.members
+    assert not torch.allclose(one.word.weight, other.word.weight, atol=1e-3)  # type: ignore[union-attr]
+    assert one.standardisation is not None
+    assert other.standardisation is not None
+    torch.testing.assert_close(one.standardisation.spread, other.standardisation.spread)
+    assert all(isinstance(said, Hypothesis) for said in captioner.caption([row.image for row in rows]))
+    more = [replace(row, references=(*row.references, "A zebra.")) for row in rows]
+    again = fit.train(
+        more,
+        tmp_path / "again",
+        replace(TrainingConfig.retraining(), epochs=1),
+        start_from=out,
+        cache_dir=tmp_path / "cache",
+        device="cpu",
+    )
+    grown = checkpoint.load(again, "cpu")
+    assert "zebra" in grown.vocabulary.words
+    assert len(grown.decoder.members) == 2
+    assert {member.vocabulary_size for member in grown.decoder.members} == {len(grown.vocabulary)}
 
 
 def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
