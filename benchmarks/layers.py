@@ -6,6 +6,7 @@
   teaching   forward and backward pass of the form that goes word by word (top-down): each step of a recurrent layer by
              a cell, and by the kernel for sequences
   drafting   beam search over one image by the default decoder, the same two ways
+  drawing    captions drawn by the default decoder: each word by one random number, and by one for each word there is
 Weights, images and captions are random: speed does not depend on them. On CUDA all steps are the kernel's.
 """
 
@@ -24,6 +25,7 @@ from torch import nn
 
 from benchmarks.report import report
 from training import decoder as decoders
+from training import sampling
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig
 from training.decoder import Decoder, recurrence
 from training.decoder.recurrence import Parts
@@ -40,6 +42,8 @@ MEANINGS = {
     "teaching_speedup": "over the kernel for sequences",
     "drafting_ms": "of an image, a cell's steps",
     "drafting_speedup": "over the kernel for sequences",
+    "drawing_ms": "of a batch of 32 images with five captions, a random number a word that is said",
+    "drawing_speedup": "over torch.multinomial",
 }
 
 
@@ -59,13 +63,16 @@ def _measure(quick: bool) -> dict[str, float]:
     grids = torch.randn(32, CELLS, CHANNELS, device=device)
     words = torch.randint(PAD + 10, WORDS, (32, 2, 20), device=device)
     drafter = _decoder(DecoderConfig(), device).eval()
+    learner = _decoder(DecoderConfig(), device).train()
 
     usual = patch.object(network, "_unchanging", lambda: network.body)
     sequence = patch.object(recurrence, "_step", _by_sequence)
+    multinomial = patch.object(sampling, "_chosen", _by_multinomial)
     compared: dict[str, tuple[Callable[[], object], AbstractContextManager[object], int]] = {
         "encoding": (partial(_encode, network, pixels), usual, images),
         "teaching": (partial(_teach, taught, grids, words), sequence, 1),
         "drafting": (partial(_draft, drafter, grids[:1]), sequence, 1),
+        "drawing": (partial(_draw, learner, grids), multinomial, 1),
     }
     figures = {}
     for name, (work, other, number) in compared.items():
@@ -88,6 +95,10 @@ def _by_sequence(recurrent: nn.RNNBase, inputs: torch.Tensor, parts: Parts) -> t
     return outputs, (hidden, cell)
 
 
+def _by_multinomial(chances: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    return torch.multinomial(chances, 1, generator=generator).squeeze(1)
+
+
 def _encode(network: Encoder, pixels: torch.Tensor) -> None:
     with torch.inference_mode(), autocast(pixels.device):
         network(pixels)
@@ -103,6 +114,11 @@ def _teach(decoder: Decoder, grids: torch.Tensor, words: torch.Tensor) -> None:
 def _draft(decoder: Decoder, grid: torch.Tensor) -> None:
     with torch.inference_mode():
         beam_search(decoder, grid, DecodingConfig(), start=START, end=END, never=(PAD, START))
+
+
+def _draw(decoder: Decoder, grids: torch.Tensor) -> None:
+    with autocast(grids.device):
+        sampling.draw(decoder, grids, DecodingConfig(max_length=12), 5, (PAD, START))
 
 
 def _seconds(work: Callable[[], object]) -> float:

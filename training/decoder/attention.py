@@ -20,7 +20,8 @@ class DotAttention(nn.Module):
     def keep(self, places: torch.Tensor) -> Attended:
         """Keys and values (B, heads, P, D) of places (B, P, H), computed once an image."""
         batch, cells, _ = places.shape
-        keys, values = self.keys_values(places).view(batch, cells, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        kept = self.keys_values(places).view(batch, cells, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        keys, values = kept.contiguous()  # or they would be put in order again for every word that is said
         return keys, values
 
     def forward(self, queries: torch.Tensor, kept: Attended) -> tuple[torch.Tensor, torch.Tensor]:
