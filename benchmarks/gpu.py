@@ -64,7 +64,9 @@ def _captioner(encoder: str) -> Captioner:
     vocabulary = Vocabulary((*SPECIALS, *(f"w{n}" for n in range(WORDS))))
     parts = (EncoderConfig(encoder, "none", "none"), DecoderConfig(), TransformConfig(), DecodingConfig())
     torch.manual_seed(1)
-    return Captioner(*parts, vocabulary, Style(), dropout=0.4)
+    captioner = Captioner(*parts, vocabulary, Style())
+    captioner.decoder.set_dropout(words=0.4, grid=0.0)
+    return captioner
 
 
 def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], object]:

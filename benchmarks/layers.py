@@ -67,7 +67,7 @@ def _measure(quick: bool) -> dict[str, float]:
 
     usual = patch.object(network, "_unchanging", lambda: network.body)
     sequence = patch.object(recurrence, "_step", _by_sequence)
-    multinomial = patch.object(sampling, "_chosen", _by_multinomial)
+    multinomial = patch.object(sampling, "chosen", _by_multinomial)
     compared: dict[str, tuple[Callable[[], object], AbstractContextManager[object], int]] = {
         "encoding": (partial(_encode, network, pixels), usual, images),
         "teaching": (partial(_teach, taught, grids, words), sequence, 1),

@@ -95,7 +95,8 @@ def _measure(folder: Path, quick: bool) -> dict[str, float]:
     words = [f"w{number}" for number in range(WORDS - len(SPECIALS))]
     parts = (EncoderConfig("resnet50", "none"), config.decoder, TransformConfig(), DecodingConfig())
     torch.manual_seed(1)
-    captioner = Captioner(*parts, Vocabulary((*SPECIALS, *words)), Style(), config.dropout).to(device)
+    captioner = Captioner(*parts, Vocabulary((*SPECIALS, *words)), Style()).to(device)
+    captioner.decoder.set_dropout(config.dropout, config.grid_dropout)
     rows = _rows(images, words)
     inputs = _cached(captioner, rows, folder)
     held = [

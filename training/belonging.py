@@ -70,8 +70,8 @@ def belonging(
     asked = {row.sha256: row for row in rows if row.references and known.issuperset(tokenize(row.references[0]))}
     tell = progress or (lambda done, total: None)
     shown = [asked[name] for name in sorted(asked)]
-    # new and trusted ones alike plain, as they are learned from: so no more is encoded of the new
-    inputs = Inputs(captioner, shown, cache_dir, lambda *_: tell(0, len(asked)), plain=shown)
+    # new and trusted ones alike by what they are learned from: so no more is encoded of the new
+    inputs = Inputs(captioner, shown, cache_dir, lambda *_: tell(0, len(asked)), brief=shown)
     if len(inputs.rows) < 2:
         return Belonging(0, 0)
     others = [*(row.sha256 for row in inputs.rows[1:]), inputs.rows[0].sha256]

@@ -19,6 +19,10 @@ from training import bodies
 from training.config import EncoderConfig, TransformConfig
 from training.errors import ConfigError, WeightsError
 
+Looks = Literal["mean", "near", "far"]
+"""Of what looks at an image a grid is made: "mean" of those at all scales from all sides, by which captions are said;
+"near" of one at its own size as it is; "far" of one at the smallest other size, mirrored where the mean is of both."""
+
 
 class Encoder(nn.Module):
     """Images (B, 3, S, S) to grids (B, P, C), P the cells of the grid (1 where it is pooled) and C `channels`.
@@ -38,26 +42,24 @@ class Encoder(nn.Module):
         self.hold(False)
         self.channels = self._shape(64 if config.name == "small_cnn" else 128, None)[0]
 
-    def forward(self, images: torch.Tensor, plain: bool = False, side: int | None = None) -> torch.Tensor:
-        """Grids of images at all scales of `side`, which is their own if nothing else is said, or `plain`: at that side
-        alone."""
+    def forward(self, images: torch.Tensor, looks: Looks = "mean", side: int | None = None) -> torch.Tensor:
+        """Grids of images at scales of `side`, which is their own if nothing else is said."""
         side = side or images.shape[-1]
-        if plain or not self.scaled:
-            return self._grid(self._maps(_resized(images, side)))
-        return self._mean([self._maps(_resized(images, size)) for size in self._sized(side)], side)
-
-    def both(self, images: torch.Tensor, side: int) -> torch.Tensor:
-        """Grids (B, 2, P, C) of images at all scales of `side` and `plain` ones, for which that side is seen once."""
-        looks = {size: self._maps(_resized(images, size)) for size in {*self._sized(side), side}}
-        mean = self._mean([looks[size] for size in self._sized(side)], side)
-        return torch.stack([mean, self._grid(looks[side]).float()], dim=1)
+        seen = self._seen(looks, side)
+        resized = {size: _resized(images, size) for size in {size for size, _ in seen}}
+        maps = [self._maps(resized[size], mirrored) for size, mirrored in seen]
+        if any(size != side for size, _ in seen):
+            _, cells = self._size(side)
+            maps = [_resized(each.float(), cells) for each in maps]
+        return self._grid(maps)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         """What the layers that stay as they are make of images (B, 3, S, S): maps (B, C', H', W').
 
         For a `mirror_mean` those of the mirror images stand beside them in C'.
         """
-        return torch.cat([self.body(side, 0, self.kept_layers) for side in self._sides(images)], dim=1)
+        sides = [images.flip(3) if mirrored else images for mirrored in self._sides()]
+        return torch.cat([self.body(side, 0, self.kept_layers) for side in sides], dim=1)
 
     def top(self, maps: torch.Tensor) -> torch.Tensor:
         """Grids (B, P, C) from the trunk's maps."""
@@ -82,6 +84,11 @@ class Encoder(nn.Module):
         self.body.requires_grad_(False)
         for layer in self.body.layers()[self.kept_layers :]:
             layer.requires_grad_(True)
+
+    @property
+    def looks(self) -> int:
+        """Of how many looks at an image its mean is."""
+        return len(self.config.scales) * len(self._sides())
 
     @property
     def scaled(self) -> bool:
@@ -129,20 +136,24 @@ class Encoder(nn.Module):
         channels, height, width = self._shape(side, self.kept_layers)
         return channels * (1 + self.config.mirror_mean), height, width
 
-    def _maps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Maps (B, C, H, W) of images (B, 3, S, S), and for a `mirror_mean` of their mirror images, turned back."""
+    def _seen(self, looks: Looks, side: int) -> list[tuple[int, bool]]:
+        """The size of the image at each look, and whether it is mirrored."""
+        sizes, sides = self._sized(side), self._sides()
+        if looks == "near":
+            return [(side, False)]
+        if looks == "far":
+            return [(min((size for size in sizes if size != side), default=side), sides[-1])]
+        return [(size, mirrored) for size in sizes for mirrored in sides]
+
+    def _maps(self, images: torch.Tensor, mirrored: bool) -> torch.Tensor:
+        """Maps (B, C, H, W) of images (B, 3, S, S), or of their mirror images, turned back."""
         body = self._unchanging() if self.config.trained == "none" else self.body
-        plain, *mirrored = [body(side, levels=self.config.levels) for side in self._sides(images)]
-        return [plain, *(maps.flip(3) for maps in mirrored)]
+        maps = body(images.flip(3) if mirrored else images, levels=self.config.levels)
+        return maps.flip(3) if mirrored else maps
 
     def _sized(self, side: int) -> list[int]:
         """The side at each scale."""
         return [round(side * scale) for scale in self.config.scales]
-
-    def _mean(self, looks: Sequence[list[torch.Tensor]], side: int) -> torch.Tensor:
-        """Grids (B, P, C) of the maps of several sizes, with the cells of `side`."""
-        _, size = self._size(side)
-        return self._grid([_resized(maps.float(), size) for look in looks for maps in look])
 
     def _unchanging(self) -> bodies.Body:
         """The body in its faster form, made anew when it was given other weights or another device."""
@@ -153,9 +164,9 @@ class Encoder(nn.Module):
                 self._folded = weights, self.body.folded()
         return self._folded[1]
 
-    def _sides(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The images (B, 3, S, S), and for a `mirror_mean` their mirror images."""
-        return (images, images.flip(3)) if self.config.mirror_mean else (images,)
+    def _sides(self) -> tuple[bool, ...]:
+        """From which sides images are looked at: as they are, and for a `mirror_mean` mirrored."""
+        return (False, True) if self.config.mirror_mean else (False,)
 
     def _grid(self, looks: Sequence[torch.Tensor]) -> torch.Tensor:
         """Grids (B, P, C), the mean of maps (B, C, H, W)."""

@@ -25,19 +25,19 @@ def hypotheses(
     decoding: DecodingConfig | None,
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
-    plain: bool = False,
+    brief: bool = False,
 ) -> list[Hypothesis]:
     """A caption for each row, in order; an empty one for an image that cannot be read, so that all stay aligned.
 
-    `progress` is told how many images of how many are captioned, also while they are only being read. `plain`: what is
-    said is what their own size alone shows, which a training that learns from them has in the cache anyway.
+    `progress` is told how many images of how many are captioned, also while they are only being read. `brief`: what is
+    said is what they are learned from, which a training has in the cache anyway.
     """
 
     def reading(done: int, missing: int) -> None:
         if progress:
             progress(0, len(rows))
 
-    inputs = Inputs(captioner, rows, cache_dir, reading, plain=rows if plain else ())
+    inputs = Inputs(captioner, rows, cache_dir, reading, brief=rows if brief else ())
     hashes = list(dict.fromkeys(row.sha256 for row in inputs.rows))
     told: dict[str, Hypothesis] = {}
     for first in range(0, len(hashes), BATCH):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 from training import memory, transforms
 from training.cache import Cache, DamagedError
-from training.encoder import features_hash
+from training.encoder import Looks, features_hash
 from training.errors import DataError
 from training.manifest import TRAIN, Row
 from training.model import BATCH, Captioner
@@ -22,8 +23,9 @@ log = logging.getLogger(__name__)
 
 MIRRORED = "-mirrored"
 """Follows the hash of an image in the name of its view from behind a mirror."""
-PLAIN = "-plain"
-"""Follows the hash in the name that a grid of the image's own size alone has in the cache."""
+KINDS: dict[str, Looks] = {"-near": "near", "-far": "far"}
+"""What follows the hash in the names that grids of a single look have in the cache."""
+NEAR, FAR = KINDS
 
 
 def cache_of(captioner: Captioner, cache_dir: Path) -> Cache:
@@ -44,9 +46,9 @@ class Inputs:
     the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
     are turned around.
 
-    Of several `scales` a grid is the mean. Those of the images of `plain` rows are of one size alone, the image's own,
-    which costs less; of `varied` rows both are kept, and what is `shown` of them lies somewhere on the line through
-    both.
+    Where a grid is the mean of more than two looks, at several `scales` and from both sides, the images of `brief` rows
+    are looked at twice only, which costs less, and both looks are kept: what they are learned from is the mean of these
+    two, or where it is `varied` each time something else between them, so that less can be learned by heart.
     """
 
     def __init__(
@@ -56,19 +58,22 @@ class Inputs:
         cache_dir: Path,
         progress: Callable[[int, int], None] | None = None,
         mirrored: bool = False,
-        plain: Sequence[Row] = (),
-        varied: Sequence[Row] = (),
+        brief: Sequence[Row] = (),
+        varied: bool = False,
     ) -> None:
         self._captioner = captioner
         self._cache = cache_of(captioner, cache_dir)
         encoder = captioner.encoder
         self._turns = encoder.keeps == "grid" and encoder.config.mirror_mean
-        scaled = encoder.keeps == "grid" and encoder.scaled
-        self._plain, self._varied = ({row.sha256 for row in some} if scaled else set() for some in (plain, varied))
+        pays = encoder.keeps == "grid" and encoder.looks > (1 if varied else 2)
+        self._brief, self._varied = {row.sha256 for row in brief} if pays else set(), varied
         views = [(row.sha256, row) for row in rows]
         if mirrored and not self._turns:
             views += [(row.sha256 + MIRRORED, row) for row in rows if row.split == TRAIN]
         self._views = {name: row for view, row in views for name in self._names(view)}  # as they stand in the cache
+        # an image that is learned from may be one to judge by, too, which is seen as captions are said
+        learned = {(row.sha256, row.split) for row in brief}
+        self._views |= {row.sha256: row for row in rows if (row.sha256, row.split) not in learned}
         self._fill(list(self._views), progress or (lambda done, total: None))
         lost = {row.sha256 for name, row in self._views.items() if name not in self._cache}
         self.rows = [row for row in rows if row.sha256 not in lost]
@@ -76,16 +81,21 @@ class Inputs:
     def stored(self, views: Sequence[str]) -> torch.Tensor:
         """Pixels (B, S, S, 3) in bytes, maps (B, C', H', W') or grids (B, P, C) in half floats, on the captioner's
         device. A view is the hash of an image, followed by MIRRORED for the other one."""
-        return self._seen([self._names(view)[0] for view in views])
+        if not self._brief or all(view in self._views for view in views):
+            return self._seen(views)
+        return self._between([(view,) if view in self._views else self._names(view) for view in views], 0.5)
 
     def shown(self, views: Sequence[str]) -> torch.Tensor:
-        """The same for a step of learning: of `varied` rows each time something else, between what the image's own size
-        alone shows and as far on the other side of the mean. So little can be learned by heart."""
-        if not self._varied:
-            return self.stored(views)
-        mean, plain = (self._seen(list(names)).float() for names in zip(*map(self._names, views), strict=True))
-        share = 2 * torch.rand(len(views), 1, 1, device=mean.device) - 1
-        return torch.lerp(mean, plain, share)  # (B, P, C)
+        """The same for a step of learning."""
+        if not self._brief:
+            return self._seen(views)
+        share = torch.rand(len(views), 1, 1, device=self._captioner.device) if self._varied else 0.5
+        return self._between([self._names(view) for view in views], share)
+
+    def _between(self, names: Sequence[Sequence[str]], share: torch.Tensor | float) -> torch.Tensor:
+        """Grids (B, P, C) a `share` of the way from the first of an image's names to its last."""
+        near, far = (self._seen([each[place] for each in names]) for place in (0, -1))
+        return torch.lerp(near.float(), far.float(), share)
 
     def _seen(self, names: Sequence[str]) -> torch.Tensor:
         """What is kept under these names, turned around where they say so."""
@@ -102,12 +112,9 @@ class Inputs:
         return self._captioner.see(self.stored(views))
 
     def _names(self, view: str) -> tuple[str, ...]:
-        """The names in the cache of what is shown as this view; of a varied one the mean's and the plain one's."""
+        """The names in the cache of what is learned from as this view."""
         image, mirrored, _ = view.partition(MIRRORED)
-        plain = image + PLAIN + mirrored
-        if image in self._plain:
-            return (plain,)
-        return (view, plain) if image in self._varied else (view,)
+        return (image + NEAR + mirrored, image + FAR + mirrored) if image in self._brief else (view,)
 
     def _kept(self, views: Sequence[str]) -> torch.Tensor:
         try:
@@ -125,17 +132,15 @@ class Inputs:
         return torch.from_numpy(arrays).to(self._captioner.device, non_blocking=True)
 
     def _fill(self, views: Sequence[str], progress: Callable[[int, int], None]) -> None:
-        missing: dict[str, list[str]] = {}  # by view, the names of what is not kept of it; plain ones last
-        for name in sorted(views, key=_is_plain):
+        missing: dict[str, dict[Looks, str]] = {}  # by view, the names of what is not kept of it
+        for name in views:
             if name not in self._cache:
-                missing.setdefault(name.replace(PLAIN, ""), []).append(name)
-        loaded = transforms.load_all([self._views[names[0]].image for names in missing.values()], self._captioner.side)
+                looks, view = _split(name)
+                missing.setdefault(view, {})[looks] = name
+        files = [self._views[next(iter(names.values()))].image for names in missing.values()]
+        loaded = transforms.load_all(files, self._captioner.side)
         unread: dict[str, DataError] = {}  # by the image's hash, as all its views are
         self._captioner.eval()
-
-        def kinds(view: str) -> tuple[bool, ...]:
-            return tuple(_is_plain(name) for name in missing[view])
-
         unseen = list(missing)
         for first in range(0, len(unseen), BATCH):
             progress(first, len(unseen))
@@ -145,36 +150,36 @@ class Inputs:
                     unread[_image(view)] = pixels
                 else:
                     readable[view] = pixels[:, ::-1] if view.endswith(MIRRORED) else pixels
-            for plain, several in groupby(sorted(readable, key=kinds), kinds):
-                seen = list(several)
-                prepared = self._prepare([readable[view] for view in seen], plain)  # (N, kinds, ...)
-                for number in range(len(plain)):
-                    self._cache.add([missing[view][number] for view in seen], prepared[:, number])
+            for looks in get_args(Looks):
+                if asked := [view for view in readable if looks in missing[view]]:
+                    prepared = self._prepare(np.stack([readable[view] for view in asked]), looks)
+                    self._cache.add([missing[view][looks] for view in asked], prepared)
         if missing:
             progress(len(missing), len(missing))
         if unread:
             images = {_image(view) for view in views}
             log.warning("%d of %d images are left out. %s", len(unread), len(images), next(iter(unread.values())))
 
-    def _prepare(self, pixels: Sequence[np.ndarray], plain: tuple[bool, ...]) -> np.ndarray:
-        """What is kept of each image (N, kinds, ...); of grids `plain` says of every kind whether it is of one size."""
-        stacked = np.stack(pixels)
+    def _prepare(self, pixels: np.ndarray, looks: Looks) -> np.ndarray:
+        """What is kept of images (N, S, S, 3); of grids those of these looks."""
         captioner, keeps = self._captioner, self._captioner.encoder.keeps
         if keeps == "pixels":
-            return stacked[:, None]
+            return pixels
 
         def encode(part: np.ndarray) -> torch.Tensor:
-            if keeps == "maps":
-                return captioner.trunk(part)[:, None]
-            return captioner.encode_both(part) if len(plain) == 2 else captioner.encode(part, *plain)[:, None]
+            return captioner.trunk(part) if keeps == "maps" else captioner.encode(part, looks)
 
         with torch.inference_mode():
-            kept = torch.cat(memory.halved(encode, stacked))
+            kept = torch.cat(memory.halved(encode, pixels))
         return kept.half().cpu().contiguous().numpy()
 
 
-def _is_plain(name: str) -> bool:
-    return PLAIN in name
+def _split(name: str) -> tuple[Looks, str]:
+    """The looks that a name in the cache is of, and the view without them."""
+    for kind, looks in KINDS.items():
+        if kind in name:
+            return looks, name.replace(kind, "")
+    return "mean", name
 
 
 def _image(name: str) -> str:

@@ -129,7 +129,6 @@ def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path |
         config.decoding,
         vocabulary,
         Style.of(captions),
-        config.dropout,
     )
     encoder.load_weights(captioner.encoder)
     captioner.encoder.from_nothing = config.encoder.weights == "none" and not captioner.encoder.frozen

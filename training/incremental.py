@@ -111,6 +111,6 @@ def _in_its_words(
     if not rows:
         return []
     captioner = checkpoint.load(champion, device)
-    # plain, as they are learned from: so no more is encoded than the training has to
-    told = hypotheses(captioner, rows, captioner.decoding.quick(), cache_dir, progress, plain=True)
+    # of what they are learned from: so no more is encoded than the training has to
+    told = hypotheses(captioner, rows, captioner.decoding.quick(), cache_dir, progress, brief=True)
     return [replace(row, references=(item.text,)) for row, item in zip(rows, told, strict=True) if item.text]

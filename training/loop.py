@@ -78,9 +78,8 @@ class Loop:
                 self._cache_dir,
                 lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
                 config.mirrored,
-                # beside the mean over sizes people's captions teach no more than beside one look, rewards do
-                plain=[] if stage.is_rewarded or config.varied_sizes else taught,
-                varied=taught if config.varied_sizes else [],
+                brief=taught,
+                varied=config.varied_looks,
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
         if not learned:
@@ -120,12 +119,15 @@ class Loop:
 
     def _measure(self, inputs: Inputs, rows: Sequence[Row]) -> None:
         """Let a decoder that is to know how large its encoder's numbers are see a sample of them, once and for all."""
+        first, *others = [member.standardisation for member in self._captioner.decoder.members]
+        if first is None or first.measured:
+            return
         views = [row.sha256 for row in rows[:: math.ceil(len(rows) / MEASURED)]]
         self._captioner.eval()
-        for member in self._captioner.decoder.members:
-            if member.standardisation is not None and not member.standardisation.measured:
-                grids = (inputs.grid(views[first : first + BATCH]) for first in range(0, len(views), BATCH))
-                member.standardisation.measure(grids)
+        first.measure(inputs.grid(views[begin : begin + BATCH]) for begin in range(0, len(views), BATCH))
+        for other in others:
+            assert other is not None
+            other.load_state_dict(first.state_dict())
 
     def _weights(self) -> Weights:
         """A copy of all weights but those of an encoder that is never trained."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from training.config import TrainingConfig
 from training.decoder import Decoder, Memory
 from training.device import autocast
+from training.sampling import chosen
 from training.vocabulary import PAD, START, UNKNOWN
 
 Loss = tuple[torch.Tensor, torch.Tensor]
@@ -93,8 +94,8 @@ def _partly_own(decoder: Decoder, memory: Memory, words: torch.Tensor, share: fl
         states = decoder.follow(memory, words).states  # (B, K, T, E)
         chances = decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
     chances[..., [PAD, START, UNKNOWN]] = 0.0  # no words
-    chosen = torch.multinomial(chances.flatten(0, 2), 1).view(words.shape)  # the word after each
-    own = torch.cat([words[:, :, :1], chosen[:, :, :-1]], dim=2)
+    following = chosen(chances.flatten(0, 2)).view(words.shape)  # the word after each
+    own = torch.cat([words[:, :, :1], following[:, :, :-1]], dim=2)
     replaced = torch.rand(words.shape, device=words.device) < share
     replaced[:, :, 0] = False
     return torch.where(replaced & (words != PAD), own, words)

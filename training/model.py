@@ -16,7 +16,7 @@ from training.config import DecoderConfig, DecodingConfig, EncoderConfig, Transf
 from training.consensus import by_consensus
 from training.decoding import Found, Hypothesis, beam_search
 from training.device import autocast
-from training.encoder import Encoder
+from training.encoder import Encoder, Looks
 from training.errors import DataError
 from training.sampling import sample
 from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
@@ -36,7 +36,6 @@ class Captioner(nn.Module):
         decoding: DecodingConfig,
         vocabulary: Vocabulary,
         style: Style,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.transform = transform
@@ -45,7 +44,7 @@ class Captioner(nn.Module):
         self.style = style
         self.encoder = Encoder(encoder)
         cells = self.encoder.cells(transform.side)
-        self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells, dropout)
+        self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells)
 
     @property
     def device(self) -> torch.device:
@@ -56,18 +55,13 @@ class Captioner(nn.Module):
         """S of the images that it is given: that of the largest scale it looks at them in."""
         return self.encoder.largest(self.transform.side)
 
-    def encode(self, pixels: np.ndarray | torch.Tensor, plain: bool = False) -> torch.Tensor:
-        """Images as bytes (B, S, S, 3) to grids (B, P, C), `plain` ones of the transform's side alone.
+    def encode(self, pixels: np.ndarray | torch.Tensor, looks: Looks = "mean") -> torch.Tensor:
+        """Images as bytes (B, S, S, 3) to grids (B, P, C).
 
-        What is of one size has half as many bits as float32 where the hardware has them.
+        What is of its own size alone has half as many bits as float32 where the hardware has them.
         """
         with autocast(self.device):
-            return torch.cat([self.encoder(part, plain, self.transform.side) for part in self._parts(pixels)])
-
-    def encode_both(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """The same twice, (B, 2, P, C): as it is said of, and plain; in less time than one after the other."""
-        with autocast(self.device):
-            return torch.cat([self.encoder.both(part, self.transform.side) for part in self._parts(pixels)])
+            return torch.cat([self.encoder(part, looks, self.transform.side) for part in self._parts(pixels)])
 
     def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""

@@ -62,7 +62,7 @@ def draw(
             word = torch.full(shape, END, device=grid.device)
         else:
             chances = _nucleus(allowed.softmax(dim=-1), config.top_p).flatten(0, 1)  # (N, V)
-            word = _chosen(chances, generator).view(shape)
+            word = chosen(chances, generator).view(shape)
         total += torch.where(going, logs.gather(2, word.unsqueeze(2)).squeeze(2), 0.0)
         said.append(torch.where(going, word, PAD))
         going = going & (word != END)
@@ -84,7 +84,7 @@ def sample(
     return [sorted(captions, key=lambda one: -one.mean_log_probability) for captions in found]
 
 
-def _chosen(chances: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+def chosen(chances: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """A word (N,) for each row of `chances` (N, V), which are not below zero.
 
     One random number a row, where `torch.multinomial` draws one for each word, which takes as long as a layer does.
@@ -93,7 +93,7 @@ def _chosen(chances: torch.Tensor, generator: torch.Generator | None) -> torch.T
     most = reached[:, -1:]
     drawn = torch.rand(most.shape, device=chances.device, generator=generator) * most
     drawn = drawn.minimum(most.nextafter(torch.zeros_like(most)))  # rounded up, it would be no word's
-    return torch.searchsorted(reached, drawn, right=True).squeeze(1)
+    return torch.searchsorted(reached, drawn, right=True).squeeze(1).clamp(max=chances.shape[1] - 1)
 
 
 def _nucleus(chances: torch.Tensor, top_p: float) -> torch.Tensor:

@@ -125,7 +125,9 @@ class StageRun:
         told = None
         while told is None:
             told = self._gradients(batch, own_words)
-        nn.utils.clip_grad_norm_(self._captioner.parameters(), self._config.clip)
+        # of the mean of the members' losses each member's gradient is a share
+        most = self._config.clip / math.sqrt(len(self._captioner.decoder.members))
+        nn.utils.clip_grad_norm_(self._captioner.parameters(), most)
         self._descent.step()
         self._schedule.step()
         if self._average is not None:
@@ -184,11 +186,10 @@ class StageRun:
         captioner, config = self._captioner, self._config.self_critical
         decoding = replace(captioner.decoding, top_p=0.0, temperature=config.temperature, min_length=config.min_length)
         never = (PAD, START, UNKNOWN)
+        members = captioner.decoder.members
+        number = math.ceil(config.samples / len(members))
         with autocast(captioner.device):  # with dropout, as what is drawn is learned
-            drawn = [
-                draw(member, stored.float(), decoding, config.samples, never, self._chance)
-                for member in captioner.decoder.members
-            ]
+            drawn = [draw(member, stored.float(), decoding, number, never, self._chance) for member in members]
         earned = torch.cat([rewards.of(batch.hashes, one) for one in drawn], dim=1)  # (B, members x K)
         self._earned.append(earned.mean().item())
         worth = advantages(earned) * batch.weights[:, None]

@@ -42,8 +42,8 @@ class EncoderConfig(Config):
 
     `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. With
     `mirror_mean` it is the mean of two, the image's and its mirror image's turned back, in which less is a matter of
-    chance. For the same reason captions are said of the mean over all `scales`, shares of the transform's side; human
-    captions are learned beside what a frozen encoder sees at that side alone. The grid has the cells of that side.
+    chance. For the same reason captions are said of the mean over all `scales`, shares of the transform's side; what
+    a frozen encoder sees is learned from two looks alone. The grid has the cells of that side.
     """
 
     name: str = choice(*ENCODERS)

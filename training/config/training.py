@@ -28,8 +28,9 @@ class SelfCriticalConfig(Config):
     `averaging` reaches back to where it started: what rewards teach is large and unsteady.
 
     The reward is CIDEr-D against the training captions, `bleu_share` of it smoothed BLEU-4 instead; each caption is
-    measured against the mean of the image's other `samples` - 1. `likelihood_share` of the loss stays that of the first
-    stage, which keeps captions from becoming short and flat.
+    measured against the mean of the image's other `samples` - 1. Of a decoder's members each draws and learns its part
+    of them, rounded up, and all are measured together. `likelihood_share` of the loss stays that of the first stage,
+    which keeps captions from becoming short and flat.
 
     What is drawn from and learned is the distribution at `temperature`. A captioner that learned with smoothed labels
     gives all words together a tenth of every choice, so that at 1 most of what it draws is spoilt by an improbable one.
@@ -82,7 +83,7 @@ class TrainingConfig(Config):
     choose_by: Literal["loss", "cider_d"] = choice("loss", "cider_d")  # on the dev rows, which epoch is kept
     patience: int = number(3, least=0)  # epochs without a better dev score before stopping; 0: never stop early
     mirrored: bool = False  # half of the images are seen in a mirror, as far as their captions allow
-    varied_sizes: bool = False  # images are learned from anew each time: between one and all `scales`, or beyond
+    varied_looks: bool = False  # frozen encoders' images are learned from anew each time: between two looks at them
     shift: int = number(0, least=0)  # random shift of the image in pixels, where the encoder is trained
     seed: int = number(1, least=0)
 
@@ -118,14 +119,14 @@ class TrainingConfig(Config):
                 config,
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
                 encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.0, 1.4)),
-                decoder=DecoderConfig(standardised=True),
+                decoder=DecoderConfig(standardised=True, members=2),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(length_penalty=0.7),
                 epochs=8,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
                 agreed_from=FEW_CAPTIONS,
-                varied_sizes=True,
+                varied_looks=True,
                 mirrored=True,  # few photos are soon known by heart: better seen twice than seen dimly
                 learning_rate=2e-3,
                 dropout=0.5,
@@ -141,14 +142,14 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 6, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 5, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
             epochs=0,
             captions_per_image=2,
             agreed_captions=3,
-            varied_sizes=True,
+            varied_looks=True,
             mirrored=True,
             choose_by="cider_d",
             patience=0,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Memory:
     """What a decoder keeps of an image: a summary (B, 2H) and, for attention, what is attended to.
 
-    Here and in `Reading`, what several members keep stands side by side.
+    Here and in `Reading`, what several members keep stands side by side (see `Committee`).
     """
 
     summary: torch.Tensor

@@ -19,8 +19,9 @@ class Committee(Decoder):
     """Each word is of the mean of the members' probabilities (Hansen & Salamon, 1990, "Neural network ensembles").
 
     Each member begins with random weights of its own. What one knows by heart the others do not expect, so that the
-    mean says better captions than any of them. Where tensors pass between calls, those of the members stand side by
-    side in the last dimension, attention weights in that of the heads.
+    mean says better captions than any of them. What passes between calls holds what is each member's: summaries and
+    states side by side in the last dimension, weights in that of the heads, and the tensors of what is attended to and
+    of `State` one member's after the other's.
     """
 
     def __init__(self, config: DecoderConfig, build: Callable[[], RecurrentDecoder]) -> None:

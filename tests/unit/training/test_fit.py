@@ -11,7 +11,7 @@ from training.config import EncoderConfig, TrainingConfig
 from training.decoding import Hypothesis
 from training.encoder import Encoder
 from training.errors import DataError, WeightsError
-from training.features import MIRRORED, PLAIN
+from training.features import MIRRORED
 from training.fit import Progress
 from training.manifest import Row
 from training.model import Captioner
@@ -180,18 +180,6 @@ def test_half_of_the_images_are_turned_but_none_with_a_left_or_right(
     assert {view.removesuffix(MIRRORED) for view in turned} == {row.sha256 for row in rows[1:]}
     judged = [view for batch in batches.batches(rows, config, tiny) for view in batch.views]
     assert judged == [row.sha256 for row in rows]
-
-
-def test_what_is_learned_from_a_frozen_encoder_is_of_one_size(
-    coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path
-) -> None:
-    encoder = EncoderConfig("small_cnn", "none", scales=(1.0, 1.5))
-    config = replace(tiny_config, encoder=encoder, epochs=1)
-    rows = [replace(row, split="dev" if number < 2 else "train") for number, row in enumerate(coloured_rows)]
-    fit.train(rows, tmp_path / "out", config, cache_dir=tmp_path / "cache", device="cpu")
-    (index,) = (tmp_path / "cache").glob("grid-*/index")
-    kept = {line.split()[0] for line in index.read_text().splitlines()}
-    assert kept == {row.sha256 + (PLAIN if row.split == "train" else "") for row in rows}
 
 
 def test_endless_captions_are_learned_in_part(

@@ -37,8 +37,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list
         found[:] = several
         raise EnoughError
 
-    def told(captioner: Any, several: list[Row], *_: Any, plain: bool) -> list[Hypothesis]:
-        assert plain, "so that no more is encoded than a training has to"
+    def told(captioner: Any, several: list[Row], *_: Any, brief: bool) -> list[Hypothesis]:
+        assert brief, "so that no more is encoded than a training has to"
         return [Hypothesis("" if n == 0 else "as ever", 0.5, ()) for n, _ in enumerate(several)]
 
     class Champion:

@@ -6,7 +6,7 @@ import torch
 
 from training.config import FORMS, DecoderConfig, DecodingConfig
 from training.decoder import Decoder, build
-from training.sampling import Drawn, _chosen, draw, sample
+from training.sampling import Drawn, chosen, draw, sample
 from training.vocabulary import END, PAD, START, UNKNOWN
 
 NEVER = (PAD, START, UNKNOWN)
@@ -104,7 +104,7 @@ def test_what_has_no_chance_is_not_chosen_whatever_is_drawn(monkeypatch: pytest.
     chances = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0], [0.0, 0.0, 1e-30, 0.0, 0.0]])
     for drawn, expected in ((0.0, [1, 2]), (0.24, [1, 2]), (0.26, [3, 2]), (1.0, [3, 2])):
         monkeypatch.setattr(torch, "rand", lambda shape, drawn=drawn, **_: torch.full(shape, drawn))
-        assert _chosen(chances, None).tolist() == expected
+        assert chosen(chances, None).tolist() == expected
 
 
 def test_the_smallest_nucleus_is_greedy_search() -> None:

@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.unit.training.conftest import curve
-from training import checkpoint, encoder, fit, manifest
+from training import checkpoint, encoder, fit, losses, manifest, stage_run
 from training.config import EncoderConfig, SelfCriticalConfig, TrainingConfig
+from training.decoder import Decoder, Memory
 from training.decoding import Hypothesis
-from training.features import PLAIN, Inputs
+from training.features import FAR, NEAR, Inputs
 from training.fit import Progress
 from training.judging import Judge
+from training.losses import Loss
 from training.manifest import Row
 from training.rewards import Rewards
 from training.sampling import Drawn
@@ -103,32 +105,19 @@ def test_only_the_last_block_learns_where_that_is_asked_for(
     assert changed == {"convolutions.9.weight", "convolutions.10.weight", "convolutions.10.bias"}
 
 
-def test_human_captions_are_learned_beside_one_size_and_rewards_beside_the_mean_of_several(
+def test_human_captions_and_rewards_are_learned_from_two_looks_and_judged_by_all(
     train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path
 ) -> None:
-    encoder = EncoderConfig("small_cnn", "none", "none", scales=(1.0, 1.5))
-    config = replace(tiny_config, encoder=encoder, epochs=1)
-    train(config)
+    encoder = EncoderConfig("small_cnn", "none", "none", scales=(0.75, 1.0, 1.5))
+    train(replace(tiny_config, encoder=encoder, epochs=1, self_critical=SelfCriticalConfig(epochs=1)))
     learned = {row.sha256 for row in rows if row.split == manifest.TRAIN}
+    judged = {row.sha256 for row in rows} - learned
     (index,) = (tmp_path / "cache").glob("grid-*/index")
-
-    def kept() -> tuple[set[str], set[str]]:
-        names = [line.split()[0] for line in index.read_text().splitlines()]
-        plain = {name.removesuffix(PLAIN) for name in names if name.endswith(PLAIN)}
-        return plain, {name for name in names if not name.endswith(PLAIN)}
-
-    plain, mean = kept()
-    assert plain == learned
-    assert not mean & learned
-    train(
-        replace(config, epochs=0, self_critical=SelfCriticalConfig(epochs=1)), "rewarded", start_from=tmp_path / "out"
-    )
-    plain, mean = kept()
-    assert plain == learned
-    assert mean == {row.sha256 for row in rows}
+    kept = {line.split()[0] for line in index.read_text().splitlines()}
+    assert kept == judged | {name + look for name in learned for look in (NEAR, FAR)}
 
 
-def test_both_are_learned_beside_varied_sizes_where_that_is_asked_for(
+def test_both_are_learned_beside_varied_looks_where_that_is_asked_for(
     train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[torch.Tensor] = []
@@ -143,14 +132,15 @@ def test_both_are_learned_beside_varied_sizes_where_that_is_asked_for(
     monkeypatch.setattr(Inputs, "shown", follow)
     encoder = EncoderConfig("small_cnn", "none", "none", scales=(1.0, 1.5))
     critical = SelfCriticalConfig(epochs=1)
-    config = replace(tiny_config, encoder=encoder, epochs=1, self_critical=critical, varied_sizes=True)
+    config = replace(tiny_config, encoder=encoder, epochs=1, self_critical=critical, varied_looks=True)
     out = train(config)
     assert [entry["stage"] for entry in curve(out)] == ["train", "reward"]
     learned = {row.sha256 for row in rows if row.split == manifest.TRAIN}
     assert len(shown) == 2 * len(learned)
     (index,) = (tmp_path / "cache").glob("grid-*/index")
     names = {line.split()[0] for line in index.read_text().splitlines()}
-    assert names == {row.sha256 for row in rows} | {name + PLAIN for name in learned}
+    said_of = {row.sha256 for row in rows} - learned
+    assert names == said_of | {name + look for name in learned for look in (NEAR, FAR)}
 
 
 @pytest.mark.parametrize("trained", ["none", "all"])
@@ -183,8 +173,8 @@ def test_members_of_a_committee_learn_apart(
     critical = SelfCriticalConfig(epochs=2, learning_rate=1e-3)
     config = replace(tiny_config, decoder=decoder, self_critical=critical, batch_size=6, averaging=0.5)
     out = train(config)
-    losses = [entry["loss"] for entry in curve(out) if entry["stage"] == "train"]
-    assert losses[-1] < 0.7 * losses[0]
+    told = [entry["loss"] for entry in curve(out) if entry["stage"] == "train"]
+    assert told[-1] < 0.7 * told[0]
     captioner = checkpoint.load(out, "cpu")
     one, other = captioner.decoder.members
     assert not torch.allclose(one.word.weight, other.word.weight, atol=1e-3)  # type: ignore[union-attr]
@@ -205,6 +195,37 @@ def test_members_of_a_committee_learn_apart(
     assert "zebra" in grown.vocabulary.words
     assert len(grown.decoder.members) == 2
     assert {member.vocabulary_size for member in grown.decoder.members} == {len(grown.vocabulary)}
+
+
+@pytest.mark.parametrize(("members", "each"), [(1, 5), (2, 3), (5, 1)])
+def test_members_share_the_captions_to_draw_and_each_learns_from_its_own(
+    train: Train, tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch, members: int, each: int
+) -> None:
+    drew: list[Decoder] = []
+    learned: list[torch.Tensor] = []
+    draw, regret = stage_run.draw, losses.regret
+
+    def follow_draw(decoder: Decoder, grid: torch.Tensor, config: object, captions: int, *rest: object) -> Drawn:
+        assert captions == each
+        drew.append(decoder)
+        return draw(decoder, grid, config, captions, *rest)  # type: ignore[arg-type]
+
+    def follow_regret(decoder: Decoder, memory: Memory, words: torch.Tensor, worth: torch.Tensor, *rest: float) -> Loss:
+        assert decoder is drew[len(learned)]
+        assert words.shape[:2] == worth.shape == (6, each)
+        learned.append(worth)
+        return regret(decoder, memory, words, worth, *rest)
+
+    monkeypatch.setattr(stage_run, "draw", follow_draw)
+    monkeypatch.setattr(losses, "regret", follow_regret)
+    decoder = replace(tiny_config.decoder, members=members)
+    train(
+        replace(tiny_config, decoder=decoder, epochs=1, batch_size=6, self_critical=SelfCriticalConfig(epochs=1)),
+    )
+    assert len(learned) == 2 * members
+    for step in range(2):  # each is measured against all others of its image
+        together = torch.cat(learned[step * members : (step + 1) * members], dim=1)
+        torch.testing.assert_close(together.sum(dim=1), torch.zeros(6), atol=1e-5, rtol=0)
 
 
 def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,8 +329,8 @@ def test_every_form_of_decoder_learns_the_colours(train: Train, tiny_config: Tra
     config = replace(
         tiny_config, decoder=replace(tiny_config.decoder, form=form, layers=1), epochs=20, learning_rate=1e-2
     )
-    losses = [entry["loss"] for entry in curve(train(config))]
-    assert losses[-1] < 0.5 * losses[0]
+    told = [entry["loss"] for entry in curve(train(config))]
+    assert told[-1] < 0.5 * told[0]
 
 
 @pytest.mark.parametrize(
