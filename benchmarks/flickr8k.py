@@ -1,6 +1,6 @@
 """The final recipe on Flickr8k, from image files to scores.
 
-    python -m benchmarks.flickr8k --data flickr8k --weights resnet50.pth --out DIR [--seed N] [--quick]
+    python -m benchmarks.flickr8k --data flickr8k --weights resnet50.pth --out DIR [--epochs N] [--seed N] [--quick]
 
 Trains on the training images with human captions (first stage), then on rewards for its own captions (second stage),
 chooses by the development images and scores both stages on them: beam search, lower-cased tokens without punctuation,
@@ -41,12 +41,13 @@ MEANINGS = {
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of the encoder.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints and features.")
 @click.option("--encoder", default="resnet50", show_default=True)
+@click.option("--epochs", default=5, show_default=True, help="Of human captions.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quick", is_flag=True, help="A smoke run.")
-def main(data: Path, weights: Path, out: Path, encoder: str, seed: int, device: str, quick: bool) -> None:
+def main(data: Path, weights: Path, out: Path, encoder: str, epochs: int, seed: int, device: str, quick: bool) -> None:
     try:
-        first = TrainingConfig.photos(encoder, str(weights), seed=seed, **({"epochs": 1} if quick else {}))
+        first = TrainingConfig.photos(encoder, str(weights), seed=seed, epochs=1 if quick else epochs)
         second = TrainingConfig.rewarded(seed=seed, **({"self_critical_epochs": 1} if quick else {}))
         figures = run(data, out, first, second, device, limit=40 if quick else None)
     except TrainingError as error:

@@ -14,6 +14,7 @@ from training.features import Inputs
 from training.losses import LEAST
 from training.manifest import Row
 from training.model import BATCH, Captioner
+from training.stages import Stage
 
 CHOSEN_BY = {"loss": "dev_loss", "cider_d": "dev_cider_d"}
 
@@ -25,15 +26,22 @@ class Judge:
         self._captioner, self._inputs, self._rows, self._config = captioner, inputs, rows, config
         self.samples: list[str] = []  # what it said last time
 
-    def scores(self, by: str) -> dict[str, float]:
-        """`dev_loss` in nats a word; where "cider_d" chooses also `dev_cider_d` and `dev_bleu4`, and of the captions
-        `dev_distinct_words` and `dev_mean_length`.
+    def chooses(self, stage: Stage) -> str:
+        """The name of the score that chooses among the epochs of a stage."""
+        return CHOSEN_BY["cider_d" if stage.is_rewarded else self._config.choose_by]
+
+    def scores(self, stage: Stage) -> dict[str, float]:
+        """What tells how good a stage has made it. Where human captions are learned from `dev_loss`, in nats a word;
+        where CIDEr-D chooses `dev_cider_d` and `dev_bleu4`, and of the captions `dev_distinct_words` and
+        `dev_mean_length`.
         """
         if not self._rows:
             return {}
         self._captioner.eval()
-        found = {"dev_loss": self._loss()}
-        if by == "cider_d":
+        found = {}
+        if not stage.is_rewarded:  # of rewards it tells nothing, and takes as long as the captions
+            found["dev_loss"] = self._loss()
+        if self.chooses(stage) == "dev_cider_d":
             self.samples = self._captions()
             references = [row.references for row in self._rows]
             found["dev_cider_d"] = metrics.cider_d(self.samples, references).value

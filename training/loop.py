@@ -15,7 +15,7 @@ from training.config import TrainingConfig
 from training.diary import Diary
 from training.errors import DataError
 from training.features import Inputs
-from training.judging import CHOSEN_BY, Judge
+from training.judging import Judge
 from training.manifest import Row
 from training.memory import Portion
 from training.model import BATCH, Captioner
@@ -88,9 +88,9 @@ class Loop:
         self.images = len(learned)
         self._measure(inputs, learned)
         judge = Judge(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config)
-        by = "cider_d" if stage.is_rewarded else config.choose_by
+        by = judge.chooses(stage)
         if standing.stage and not standing.epoch:  # has to be better than what came before
-            standing.consider(judge.scores(by), CHOSEN_BY[by], self._weights)
+            standing.consider(judge.scores(stage), by, self._weights)
         run = StageRun(
             standing.stage, stage, captioner, inputs, learned, config, self._group, self.portion, self._teacher
         )
@@ -103,8 +103,8 @@ class Loop:
             began = time.monotonic()
             told = run.epoch(epoch, partial(tell, stage.name, epoch, stage.epochs))
             with run.averaged():
-                scores = judge.scores(by)
-                standing.consider(scores, CHOSEN_BY[by], self._weights)
+                scores = judge.scores(stage)
+                standing.consider(scores, by, self._weights)
                 if not scores and epoch == stage.epochs:
                     standing.best = self._weights()
             seconds = round(time.monotonic() - began, 2)

@@ -12,6 +12,9 @@ from training.decoder import Decoder
 from training.decoding import IMPOSSIBLE, Found
 from training.vocabulary import END, PAD, START
 
+WORTH_LEAVING = 0.8
+"""Share of the images at most that still go on where the others are left out: to put them together costs, too."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -44,14 +47,15 @@ def draw(
     """
     memory = decoder.look(grid)
     state = decoder.start(memory, captions)
-    shape = (len(grid), captions)
     ban = torch.zeros(decoder.vocabulary_size, device=grid.device)
     ban[list(never)] = IMPOSSIBLE
-    said = [torch.full(shape, START, device=grid.device)]
-    going = torch.ones(shape, dtype=torch.bool, device=grid.device)
-    total = torch.zeros(shape, device=grid.device)
+    words = torch.full((len(grid), captions, config.max_length + 2), PAD, device=grid.device)
+    words[:, :, 0] = START
+    total = torch.zeros(words.shape[:2], device=grid.device)
+    left = torch.arange(len(grid), device=grid.device)  # (B,), the images some of whose captions go on
+    going = torch.ones_like(total, dtype=torch.bool)  # (B, K)
     for length in range(config.max_length + 1):
-        reading = decoder.read(memory, said[-1].unsqueeze(2), state)
+        reading = decoder.read(memory, words[left, :, length].unsqueeze(2), state)
         state = reading.state
         logits = decoder.logits(reading.states[:, :, -1]).float()  # (B, K, V)
         logs = logits.log_softmax(dim=-1)
@@ -59,16 +63,21 @@ def draw(
         if length < config.min_length:
             allowed[..., END] = IMPOSSIBLE
         if length == config.max_length:
-            word = torch.full(shape, END, device=grid.device)
+            word = torch.full_like(going, END, dtype=torch.long)
         else:
             chances = _nucleus(allowed.softmax(dim=-1), config.top_p).flatten(0, 1)  # (N, V)
-            word = chosen(chances, generator).view(shape)
-        total += torch.where(going, logs.gather(2, word.unsqueeze(2)).squeeze(2), 0.0)
-        said.append(torch.where(going, word, PAD))
+            word = chosen(chances, generator).view(going.shape)
+        total[left] += torch.where(going, logs.gather(2, word.unsqueeze(2)).squeeze(2), 0.0)
+        words[left, :, length + 1] = torch.where(going, word, PAD)
         going = going & (word != END)
-        if not bool(going.any()):
+        unfinished = going.any(dim=1)  # (B,)
+        number = int(unfinished.sum())
+        if number == 0:
             break
-    return Drawn(torch.stack(said, dim=2), total)
+        if number <= WORTH_LEAVING * len(left):
+            left, going, memory = left[unfinished], going[unfinished], memory.select(unfinished)
+            state = state.select(unfinished.repeat_interleave(captions))
+    return Drawn(words[:, :, : length + 2], total)
 
 
 def sample(

@@ -29,6 +29,11 @@ class Memory:
     summary: torch.Tensor
     attended: Attended | None = None
 
+    def select(self, images: torch.Tensor) -> Memory:
+        """What is kept of the images numbered `images`, or of those for which it is True."""
+        attended = None if self.attended is None else tuple(kept[images] for kept in self.attended)
+        return Memory(self.summary[images], attended)
+
 
 @dataclass(frozen=True)
 class Reading:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from training.config import DecoderConfig
 from training.decoder.attention import ATTENTIONS, Attention
 from training.decoder.base import Decoder, Memory
-from training.decoder.dropout import CaptionDropout
+from training.decoder.dropout import CaptionDropout, Dropout
 from training.decoder.recurrence import PARTS
 from training.decoder.standardisation import Standardisation
 
@@ -36,7 +36,7 @@ class RecurrentDecoder(Decoder):
         if self.attends:
             self.attention = ATTENTIONS[config.attention](hidden, config.heads)
         self.dropout = CaptionDropout(dropout)
-        self.grid_dropout = nn.Dropout(0.0)
+        self.grid_dropout = Dropout()
         self._make_layers(config)
         for weight in (self.embedding.weight, self.output):
             if weight is not None:

@@ -43,4 +43,5 @@ class Standardisation(nn.Module):
         self.measured.fill_(True)
 
     def forward(self, grid: torch.Tensor) -> torch.Tensor:
-        return (grid - self.mean) / self.spread
+        # (grid - mean) / spread, read and written once: it is as long as a layer
+        return torch.addcmul(-self.mean / self.spread, grid, 1 / self.spread)

@@ -6,7 +6,7 @@ import torch
 
 from training.config import FORMS, DecoderConfig
 from training.decoder import DECODERS, Decoder, RecurrentDecoder, build
-from training.decoder.dropout import CaptionDropout
+from training.decoder.dropout import CaptionDropout, Dropout
 from training.vocabulary import PAD
 
 ATTENDING = [name for name, kind in DECODERS.items() if kind.attends]
@@ -216,6 +216,32 @@ def test_images_do_not_share_what_is_dropped(form: str) -> None:
     grid, words = torch.randn(1, 9, 6).expand(2, -1, -1), torch.randint(1, 11, (1, 1, 5)).expand(2, -1, -1)
     one, other = network(grid, words).states
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.999])
+def test_as_many_values_are_forgotten_as_asked_for_each_by_chance(share: float) -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(share)
+    values = dropout(torch.ones(7, 11, 13_001))
+    number = values.numel()
+    near = 4 * (share * (1 - share) / number) ** 0.5  # four standard deviations
+    assert (values == 0).float().mean().item() == pytest.approx(share, abs=near + 2**-17)
+    assert values.mean().item() == pytest.approx(1.0, abs=near / (1 - share))
+    assert values.max().item() == pytest.approx(1 / (1 - share), rel=0.01)
+    for apart in (1, 2, 3, 4, 13_001):  # neighbours of one random number among them
+        pairs = (values.flatten()[apart:] == 0) & (values.flatten()[:-apart] == 0)
+        assert pairs.float().mean().item() == pytest.approx(share**2, abs=4 * share / number**0.5)
+
+
+def test_dropout_is_the_same_for_the_same_seed_and_nothing_where_it_is_not_to_be() -> None:
+    values = torch.randn(5, 9)
+    for dropout in (Dropout(0.5), CaptionDropout(0.5)):
+        first, again = (torch.manual_seed(seed) and dropout(values) for seed in (1, 1))
+        assert torch.equal(first, again)
+        assert not torch.equal(dropout(values), again)
+        assert torch.equal(dropout.eval()(values), values)
+    assert torch.equal(Dropout(0.0)(values), values)
+    assert Dropout(0.5)(values.bfloat16()).dtype == torch.bfloat16
 
 
 def test_a_caption_has_one_mask_for_all_its_words() -> None:

@@ -12,9 +12,10 @@ from training.vocabulary import END, PAD, START, UNKNOWN
 NEVER = (PAD, START, UNKNOWN)
 
 
-def decoder(form: str = "between", words: int = 9) -> Decoder:
+def decoder(form: str = "between", words: int = 9, members: int = 1) -> Decoder:
     torch.manual_seed(0)
-    return build(DecoderConfig(embedding=8, hidden=16, heads=2, form=form), words, channels=5, cells=4).eval()
+    config = DecoderConfig(embedding=8, hidden=16, heads=2, form=form, members=members)
+    return build(config, words, channels=5, cells=4).eval()
 
 
 def drawn(network: Decoder, grid: torch.Tensor, captions: int = 4, seed: int = 1, **settings: float) -> Drawn:
@@ -30,13 +31,16 @@ def test_the_same_seed_draws_the_same_captions() -> None:
     assert first.tokens() != other.tokens()
 
 
+@pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("form", FORMS)
-def test_log_probabilities_are_those_of_teacher_forcing(form: str) -> None:
-    network, grid = decoder(form), torch.randn(2, 4, 5)
-    found = drawn(network, grid, max_length=5)
+def test_log_probabilities_are_those_of_teacher_forcing_whenever_other_images_end(form: str, members: int) -> None:
+    network, grid = decoder(form, members=members), torch.randn(24, 4, 5)
+    found = drawn(network, grid, captions=2)
+    ends = {max(len(tokens) for tokens in captions) for captions in found.tokens()}
+    assert len(ends) > 5  # so that many are left out on the way
     before, after = found.words[:, :, :-1], found.words[:, :, 1:]
-    logs = network.logits(network(grid, before).states).log_softmax(dim=-1)
-    each = logs.gather(3, after.unsqueeze(3)).squeeze(3) * (after != PAD)
+    logits = network.logits(network(grid, before).states).log_softmax(dim=-1)
+    each = logits.gather(3, after.unsqueeze(3)).squeeze(3) * (after != PAD)
     torch.testing.assert_close(found.log_probabilities, each.sum(dim=2), rtol=1e-4, atol=1e-4)
 
 
