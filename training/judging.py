@@ -16,35 +16,35 @@ from training.manifest import Row
 from training.model import BATCH, Captioner
 from training.stages import Stage
 
-CHOSEN_BY = {"loss": "dev_loss", "cider_d": "dev_cider_d"}
+LOSS, CIDER_D = "dev_loss", "dev_cider_d"
 
 
 class Judge:
-    """Scores of the captioner as it is at the moment, on rows that it does not learn from."""
+    """Scores of the captioner as it is at the moment in a stage, on rows that it does not learn from."""
 
-    def __init__(self, captioner: Captioner, inputs: Inputs, rows: Sequence[Row], config: TrainingConfig) -> None:
+    def __init__(
+        self, captioner: Captioner, inputs: Inputs, rows: Sequence[Row], config: TrainingConfig, stage: Stage
+    ) -> None:
         self._captioner, self._inputs, self._rows, self._config = captioner, inputs, rows, config
+        self._rewarded = stage.is_rewarded
+        self.chooses = CIDER_D if stage.is_rewarded or config.choose_by == "cider_d" else LOSS
+        """The name of the score that chooses among the epochs."""
         self.samples: list[str] = []  # what it said last time
 
-    def chooses(self, stage: Stage) -> str:
-        """The name of the score that chooses among the epochs of a stage."""
-        return CHOSEN_BY["cider_d" if stage.is_rewarded else self._config.choose_by]
-
-    def scores(self, stage: Stage) -> dict[str, float]:
-        """What tells how good a stage has made it. Where human captions are learned from `dev_loss`, in nats a word;
-        where CIDEr-D chooses `dev_cider_d` and `dev_bleu4`, and of the captions `dev_distinct_words` and
-        `dev_mean_length`.
+    def scores(self) -> dict[str, float]:
+        """`dev_loss` in nats a word, but for a stage of rewards, which do not lower it; where CIDEr-D chooses
+        `dev_cider_d` and `dev_bleu4`, and of the captions `dev_distinct_words` and `dev_mean_length`.
         """
         if not self._rows:
             return {}
         self._captioner.eval()
         found = {}
-        if not stage.is_rewarded:  # of rewards it tells nothing, and takes as long as the captions
-            found["dev_loss"] = self._loss()
-        if self.chooses(stage) == "dev_cider_d":
+        if not self._rewarded:
+            found[LOSS] = self._loss()
+        if self.chooses == CIDER_D:
             self.samples = self._captions()
             references = [row.references for row in self._rows]
-            found["dev_cider_d"] = metrics.cider_d(self.samples, references).value
+            found[CIDER_D] = metrics.cider_d(self.samples, references).value
             found["dev_bleu4"] = metrics.bleu(self.samples, references).value
             # rewards are soon earned by short captions of few words
             found["dev_distinct_words"] = metrics.distinct_words(self.samples)

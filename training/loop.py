@@ -87,10 +87,9 @@ class Loop:
             raise DataError(f"None of the {len(self._rows)} images to train on can be read, such as {first}.")
         self.images = len(learned)
         self._measure(inputs, learned)
-        judge = Judge(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config)
-        by = judge.chooses(stage)
-        if standing.stage and not standing.epoch:  # has to be better than what came before
-            standing.consider(judge.scores(stage), by, self._weights)
+        judge = Judge(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config, stage)
+        if (standing.stage or stage.is_rewarded) and not standing.epoch:  # has to be better than what came before
+            standing.consider(judge.scores(), judge.chooses, self._weights)
         run = StageRun(
             standing.stage, stage, captioner, inputs, learned, config, self._group, self.portion, self._teacher
         )
@@ -103,8 +102,8 @@ class Loop:
             began = time.monotonic()
             told = run.epoch(epoch, partial(tell, stage.name, epoch, stage.epochs))
             with run.averaged():
-                scores = judge.scores(stage)
-                standing.consider(scores, by, self._weights)
+                scores = judge.scores()
+                standing.consider(scores, judge.chooses, self._weights)
                 if not scores and epoch == stage.epochs:
                     standing.best = self._weights()
             seconds = round(time.monotonic() - began, 2)

@@ -45,17 +45,20 @@ def rate(schedule: str, steps: int, warmup_share: float) -> Callable[[int], floa
 class Average:
     """The exponential moving average of all weights (Polyak & Juditsky, 1992), which scores better than the last ones.
 
-    A young average is a plain mean, so that it does not hang on to the random weights of the beginning.
+    A young one is a mean in which later steps count more (Shamir & Zhang, 2013), so that it does not hang on to the
+    random weights of the beginning. Where it `heeds_start` it is a plain mean, in which the beginning counts as any
+    step; with a `decay` of 1 it stays one.
     """
 
-    def __init__(self, captioner: Captioner, decay: float) -> None:
+    def __init__(self, captioner: Captioner, decay: float, *, heeds_start: bool = False) -> None:
         self.decay, self.steps = decay, 0
+        self._haste = 1 if heeds_start else 9
         self.weights = {name: value.detach().clone() for name, value in _moving(captioner).items()}
 
     @torch.no_grad()
     def update(self, captioner: Captioner) -> None:
         self.steps += 1
-        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        share = max(1 - self.decay, self._haste / (self._haste + self.steps))
         moving = _moving(captioner)
         torch._foreach_lerp_(list(self.weights.values()), [moving[name].detach() for name in self.weights], share)
 

@@ -70,13 +70,13 @@ def draw(
         total[left] += torch.where(going, logs.gather(2, word.unsqueeze(2)).squeeze(2), 0.0)
         words[left, :, length + 1] = torch.where(going, word, PAD)
         going = going & (word != END)
-        unfinished = going.any(dim=1)  # (B,)
-        number = int(unfinished.sum())
-        if number == 0:
+        unfinished = going.any(dim=1).nonzero().squeeze(1)
+        if len(unfinished) == 0:
             break
-        if number <= WORTH_LEAVING * len(left):
+        if len(unfinished) <= WORTH_LEAVING * len(left):
             left, going, memory = left[unfinished], going[unfinished], memory.select(unfinished)
-            state = state.select(unfinished.repeat_interleave(captions))
+            places = torch.arange(captions, device=grid.device)
+            state = state.select((unfinished[:, None] * captions + places).flatten())
     return Drawn(words[:, :, : length + 2], total)
 
 

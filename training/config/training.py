@@ -24,8 +24,9 @@ FINE_TUNING = 3e-5
 class SelfCriticalConfig(Config):
     """The second stage: captions drawn from the captioner itself, rewarded by their scores (Rennie et al., 2017).
 
-    Its `dropout` is of words and of the grid: without it the training images' rewards are soon known by heart. Its
-    `averaging` reaches back to where it started: what rewards teach is large and unsteady.
+    Its `dropout` is of words and of the grid: without it the training images' rewards are soon known by heart. What
+    rewards teach is large and unsteady: by its `averaging` of 1 the captioner is the mean of all that it has been since
+    they began, what it was before among it.
 
     The reward is CIDEr-D against the training captions, `bleu_share` of it smoothed BLEU-4 instead; each caption is
     measured against the mean of the image's other `samples` - 1. Of a decoder's members each draws and learns its part
@@ -43,7 +44,7 @@ class SelfCriticalConfig(Config):
     bleu_share: float = number(0.0, least=0, most=1)
     likelihood_share: float = number(0.1, least=0, most=1)
     dropout: float = number(0.5, least=0, below=1)
-    averaging: float = number(0.9995, least=0, below=1)
+    averaging: float = number(1.0, least=0, most=1)  # decay a step; 0: the last weights
     min_length: int = number(1, least=1)
 
 

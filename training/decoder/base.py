@@ -30,7 +30,7 @@ class Memory:
     attended: Attended | None = None
 
     def select(self, images: torch.Tensor) -> Memory:
-        """What is kept of the images numbered `images`, or of those for which it is True."""
+        """What is kept of the images numbered `images` (B,), in that order."""
         attended = None if self.attended is None else tuple(kept[images] for kept in self.attended)
         return Memory(self.summary[images], attended)
 

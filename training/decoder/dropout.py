@@ -11,10 +11,7 @@ CHANCES = 2**16
 
 
 class Dropout(nn.Module):
-    """As torch's own (Srivastava et al., 2014), of 16 random bits a value, which gives `p` to a part in 65,536.
-
-    Torch draws a number of its own for each value, on a CPU one after the other and for ten times as long.
-    """
+    """Zeros in a share of `p` of the values, the others enlarged so that the mean stays (Srivastava et al., 2014)."""
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
@@ -23,15 +20,10 @@ class Dropout(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if not self.training or not self.p:
             return values
-        return values * self._mask(values.shape, values)
+        return values * mask(self._shape(values), self.p, values)
 
-    def _mask(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        """Zeros in a share of `p`, else what keeps the mean as it was."""
-        forgotten = min(round(self.p * CHANCES), CHANCES - 1)
-        number = torch.Size(shape).numel()
-        numbers = torch.empty(-(-number // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
-        bits = numbers.view(torch.int16)[:number].view(*shape)  # from -CHANCES / 2 on
-        return (bits >= forgotten - CHANCES // 2).to(like.dtype) * (CHANCES / (CHANCES - forgotten))
+    def _shape(self, values: torch.Tensor) -> Sequence[int]:
+        return values.shape
 
 
 class CaptionDropout(Dropout):
@@ -41,5 +33,18 @@ class CaptionDropout(Dropout):
     numbers are drawn. Where a decoder reads word by word, each word has a mask of its own.
     """
 
-    def _mask(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        return super()._mask((*shape[:-2], 1, shape[-1]), like)
+    def _shape(self, values: torch.Tensor) -> Sequence[int]:
+        return *values.shape[:-2], 1, values.shape[-1]
+
+
+def mask(shape: Sequence[int], p: float, like: torch.Tensor) -> torch.Tensor:
+    """Of `shape`, zero in a share of `p`, else 1 / (1 - p); of the type of `like` and where it is."""
+    if like.device.type != "cpu":
+        return like.new_empty(shape).bernoulli_(1 - p).div_(1 - p)
+    # A CPU draws random numbers one after the other, which may take as long as a layer. Of each here are made four
+    # values, which gives `p` to a part in 65,536.
+    forgotten = min(round(p * CHANCES), CHANCES - 1)
+    number = torch.Size(shape).numel()
+    numbers = torch.empty(-(-number // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = numbers.view(torch.int16)[:number].view(*shape)  # from -CHANCES / 2 on
+    return (bits >= forgotten - CHANCES // 2).to(like.dtype) * (CHANCES / (CHANCES - forgotten))

@@ -29,7 +29,7 @@ class State:
     parts: Parts
 
     def select(self, rows: torch.Tensor) -> State:
-        """The captions numbered `rows`, in that order, or those for which it is True."""
+        """The captions numbered `rows` (N,), in that order."""
         return State(tuple(part[:, rows] for part in self.parts))
 
 

@@ -147,7 +147,7 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "bleu_share": [-0.1, 1.1],
         "likelihood_share": [-0.1, 1.1],
         "dropout": [-0.1, 1.0],
-        "averaging": [-0.1, 1.0],
+        "averaging": [-0.1, 1.1],
         "min_length": [0],
     },
     TrainingConfig: {

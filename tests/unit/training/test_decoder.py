@@ -218,19 +218,28 @@ def test_images_do_not_share_what_is_dropped(form: str) -> None:
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("share", [0.001, 0.3, 0.999])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_as_many_values_are_forgotten_as_asked_for_each_by_chance(share: float) -> None:
     torch.manual_seed(0)
-    dropout = Dropout(share)
-    values = dropout(torch.ones(7, 11, 13_001))
-    number = values.numel()
-    near = 4 * (share * (1 - share) / number) ** 0.5  # four standard deviations
-    assert (values == 0).float().mean().item() == pytest.approx(share, abs=near + 2**-17)
-    assert values.mean().item() == pytest.approx(1.0, abs=near / (1 - share))
-    assert values.max().item() == pytest.approx(1 / (1 - share), rel=0.01)
-    for apart in (1, 2, 3, 4, 13_001):  # neighbours of one random number among them
-        pairs = (values.flatten()[apart:] == 0) & (values.flatten()[:-apart] == 0)
-        assert pairs.float().mean().item() == pytest.approx(share**2, abs=4 * share / number**0.5)
+    values = Dropout(share)(torch.ones(7, 11, 13_001))
+    forgotten, near = (values == 0).flatten().float(), 4 / values.numel() ** 0.5
+    assert forgotten.mean().item() == pytest.approx(share, abs=near)
+    assert values.mean().item() == pytest.approx(1.0, abs=2 * near)
+    assert values.max().item() == pytest.approx(1 / (1 - share), rel=1e-4)
+    for apart in (1, 2, 3, 4, 13_001):  # the first three may be of the same random number
+        both = (forgotten[apart:] * forgotten[:-apart]).mean().item()
+        assert both == pytest.approx(share**2, abs=near)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_words_and_what_is_seen_are_forgotten_as_much_as_is_set(members: int) -> None:
+    torch.manual_seed(0)
+    network = build(DecoderConfig(8, 16, 4, members=members), 11, channels=6, cells=9)
+    grid, words = torch.randn(1, 9, 6), torch.randint(1, 11, (1, 1, 5))
+    for of_words, of_grid, looks_alike, states_alike in ((0.0, 0.5, False, False), (0.5, 0.0, True, False)):
+        network.set_dropout(of_words, of_grid)
+        assert torch.equal(network.look(grid).summary, network.look(grid).summary) is looks_alike
+        assert torch.equal(network(grid, words).states, network(grid, words).states) is states_alike
 
 
 def test_dropout_is_the_same_for_the_same_seed_and_nothing_where_it_is_not_to_be() -> None:

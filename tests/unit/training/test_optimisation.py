@@ -86,6 +86,18 @@ def test_a_young_average_is_near_the_present_weights_and_an_old_one_is_not(tiny:
     assert old.weights["decoder.bias"].mean() == pytest.approx(0.001, rel=1e-3)
 
 
+def test_an_average_that_heeds_its_start_is_the_mean_of_all_that_was(tiny: Captioner) -> None:
+    _to(tiny, 0.0)
+    mean, short = Average(tiny, 1.0, heeds_start=True), Average(tiny, 0.9, heeds_start=True)
+    for value in range(1, 100):
+        _to(tiny, float(value))
+        mean.update(tiny)
+        short.update(tiny)
+    # the start counts twice, as it does in no step of learning
+    assert mean.weights["decoder.bias"].mean() == pytest.approx(sum(range(100)) / 100, rel=1e-4)
+    assert 89 < short.weights["decoder.bias"].mean() < 91  # it reaches ten steps back
+
+
 def test_only_what_is_trained_is_averaged(tiny: Captioner) -> None:
     assert set(Average(tiny, 0.9).weights) == {f"decoder.{name}" for name, _ in tiny.decoder.named_parameters()}
 

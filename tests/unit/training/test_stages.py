@@ -71,8 +71,8 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 
 def scores_of(folder: Path, rows: list[Row], config: TrainingConfig, cache: Path) -> dict[str, float]:
     captioner, dev = checkpoint.load(folder, "cpu"), [row for row in rows if row.split == manifest.DEV]
-    judge = Judge(captioner, Inputs(captioner, dev, cache), dev, replace(config, choose_by="cider_d"))
-    return judge.scores(Stage("train", 1, 1e-3))
+    config = replace(config, choose_by="cider_d")
+    return Judge(captioner, Inputs(captioner, dev, cache), dev, config, Stage("train", 1, 1e-3)).scores()
 
 
 def test_the_stages_are_those_that_have_epochs() -> None:
@@ -255,7 +255,7 @@ def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: py
     assert np.mean(worth[-6:]) > 1.2 * np.mean(worth[:3])
     before, *_, after = (entry for entry in curve(out) if entry["epoch"] >= 6)
     assert {"dev_cider_d", "dev_bleu4"} <= set(after)
-    assert "dev_loss" not in after  # it would say nothing of what is learned, and take its time
+    assert "dev_loss" not in after  # rewards do not lower it, and it takes its time
     assert "dev_loss" in before
     assert "dev_cider_d" not in before
 
@@ -280,6 +280,17 @@ def test_rewards_that_make_it_worse_are_not_kept(
         for name, critical in (("plain", SelfCriticalConfig()), ("ruined", spoilt))
     )
     before, after = (scores_of(folder, rows, tiny_config, tmp_path / "cache") for folder in (plain, ruined))
+    assert curve(ruined)[-1]["dev_cider_d"] < before["dev_cider_d"]
+    assert after == before
+
+
+def test_nor_are_they_where_a_checkpoint_learns_from_them_alone(
+    train: Train, tiny_config: TrainingConfig, tmp_path: Path, rows: list[Row]
+) -> None:
+    start = train(replace(tiny_config, epochs=25), "start")
+    spoilt = replace(tiny_config, epochs=0, self_critical=SelfCriticalConfig(epochs=1, learning_rate=3.0))
+    ruined = train(spoilt, "ruined", start_from=start)
+    before, after = (scores_of(folder, rows, tiny_config, tmp_path / "cache") for folder in (start, ruined))
     assert curve(ruined)[-1]["dev_cider_d"] < before["dev_cider_d"]
     assert after == before
 
