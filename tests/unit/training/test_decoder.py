@@ -232,7 +232,7 @@ def test_as_many_values_are_forgotten_as_asked_for_each_by_chance(share: float) 
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_words_and_what_is_seen_are_forgotten_as_much_as_is_set(members: int) -> None:
+def test_words_and_what_is_seen_are_each_forgotten_where_that_is_set(members: int) -> None:
     torch.manual_seed(0)
     network = build(DecoderConfig(8, 16, 4, members=members), 11, channels=6, cells=9)
     grid, words = torch.randn(1, 9, 6), torch.randint(1, 11, (1, 1, 5))

@@ -93,7 +93,6 @@ def test_an_average_that_heeds_its_start_is_the_mean_of_all_that_was(tiny: Capti
         _to(tiny, float(value))
         mean.update(tiny)
         short.update(tiny)
-    # the start counts twice, as it does in no step of learning
     assert mean.weights["decoder.bias"].mean() == pytest.approx(sum(range(100)) / 100, rel=1e-4)
     assert 89 < short.weights["decoder.bias"].mean() < 91  # it reaches ten steps back
 

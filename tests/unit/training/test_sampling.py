@@ -39,8 +39,8 @@ def test_log_probabilities_are_those_of_teacher_forcing_whenever_other_images_en
     ends = {max(len(tokens) for tokens in captions) for captions in found.tokens()}
     assert len(ends) > 5  # so that many are left out on the way
     before, after = found.words[:, :, :-1], found.words[:, :, 1:]
-    logits = network.logits(network(grid, before).states).log_softmax(dim=-1)
-    each = logits.gather(3, after.unsqueeze(3)).squeeze(3) * (after != PAD)
+    logs = network.logits(network(grid, before).states).log_softmax(dim=-1)
+    each = logs.gather(3, after.unsqueeze(3)).squeeze(3) * (after != PAD)
     torch.testing.assert_close(found.log_probabilities, each.sum(dim=2), rtol=1e-4, atol=1e-4)
 
 
