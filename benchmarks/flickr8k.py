@@ -5,7 +5,7 @@
 Trains on the training images with human captions (first stage), then on rewards for its own captions (second stage),
 chooses by the development images and scores both stages on them: beam search, lower-cased tokens without punctuation,
 all five references. Human captions are learned in seven epochs, not the recipe's eight, so that two cores without
-bfloat16 are done in three hours.
+bfloat16 take about three hours.
 """
 
 from __future__ import annotations
