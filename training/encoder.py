@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,8 @@ from training.errors import ConfigError, WeightsError
 
 Looks = Literal["mean", "near", "far"]
 """Of what looks at an image a grid is made: "mean" of those at all scales from all sides, by which captions are said;
-"near" of one at its own size as it is; "far" of one at the smallest other size, mirrored where the mean is of both."""
+"near" of one at its own size as it is; "far" of one at the smallest other size, mirrored where the mean is of both
+sides."""
 
 
 class Encoder(nn.Module):
@@ -88,7 +90,16 @@ class Encoder(nn.Module):
     @property
     def looks(self) -> int:
         """Of how many looks at an image its mean is."""
-        return len(self.config.scales) * len(self._sides())
+        return len(self._seen("mean", 0))
+
+    def pixels(self, looks: Looks, side: int) -> int:
+        """How many it looks at for such a grid of an image of `side` pixels."""
+        return sum(size**2 for size, _ in self._seen(looks, side))
+
+    @property
+    def alternates(self) -> bool:
+        """Whether each of several sizes is looked at from one side only."""
+        return self.config.alternate and len(self.config.scales) > 1
 
     @property
     def scaled(self) -> bool:
@@ -143,6 +154,8 @@ class Encoder(nn.Module):
             return [(side, False)]
         if looks == "far":
             return [(min((size for size in sizes if size != side), default=side), sides[-1])]
+        if self.alternates:
+            return list(zip(sizes, cycle(sides), strict=False))
         return [(size, mirrored) for size in sizes for mirrored in sides]
 
     def _maps(self, images: torch.Tensor, mirrored: bool) -> torch.Tensor:
@@ -243,6 +256,7 @@ def features_hash(encoder: Encoder, transform: TransformConfig) -> str:
         described += str(more)
     if (scales := tuple(map(float, encoder.config.scales))) != (1.0,):
         described += f"{scales} of the largest"
+        described += " in turn" if encoder.alternates else ""
     return hashlib.sha256((described + state_hash(kept)).encode()).hexdigest()
 
 

@@ -46,9 +46,9 @@ class Inputs:
     the rows of split "train": left and right exchanged. It is kept too, but for grids that are a `mirror_mean`: those
     are turned around.
 
-    Where a grid is the mean of more than two looks, at several `scales` and from both sides, the images of `brief` rows
-    are looked at twice only, which costs less, and both looks are kept: what they are learned from is the mean of these
-    two, or where it is `varied` each time something else between them, so that less can be learned by heart.
+    Where a grid is the mean of several looks, at several `scales` and from both sides, the images of `brief` rows are
+    looked at twice only, where that costs less, and both looks are kept: what they are learned from is the mean of
+    these two, or where it is `varied` each time something else between them, so that less can be learned by heart.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Inputs:
         self._cache = cache_of(captioner, cache_dir)
         encoder = captioner.encoder
         self._turns = encoder.keeps == "grid" and encoder.config.mirror_mean
-        pays = encoder.keeps == "grid" and encoder.looks > (1 if varied else 2)
+        pays = encoder.keeps == "grid" and (encoder.looks > 1 if varied else self._is_brief())
         self._brief, self._varied = {row.sha256 for row in brief} if pays else set(), varied
         views = [(row.sha256, row) for row in rows]
         if mirrored and not self._turns:
@@ -110,6 +110,11 @@ class Inputs:
     def grid(self, views: Sequence[str]) -> torch.Tensor:
         """Grids (B, P, C) of these views, as far as the encoder computes them anew each time."""
         return self._captioner.see(self.stored(views))
+
+    def _is_brief(self) -> bool:
+        """Whether two looks at an image cost less than those of the mean."""
+        encoder, side = self._captioner.encoder, self._captioner.transform.side
+        return encoder.pixels("near", side) + encoder.pixels("far", side) < encoder.pixels("mean", side)
 
     def _names(self, view: str) -> tuple[str, ...]:
         """The names in the cache of what is learned from as this view."""

@@ -260,6 +260,26 @@ def test_of_several_scales_the_mean_is_what_is_seen(mirror_mean: bool, network: 
     torch.testing.assert_close(maps(alone), smaller)
 
 
+def test_of_scales_in_turn_each_is_looked_at_from_one_side(network: Encoder) -> None:
+    side = small(network)
+    images = torch.randn(1, 3, side, side)
+
+    def seen(of: torch.Tensor, **changes: object) -> torch.Tensor:
+        return learning(network, "none", levels=2, **changes).eval()(of)  # (1, P, C)
+
+    with torch.inference_mode():
+        in_turn = seen(images, mirror_mean=True, alternate=True, scales=(2.0, 1.0, 2.0))
+        assert network.looks == 3
+        larger, mirrored = seen(images, scales=(2.0,)), seen(images.flip(3))
+        one_scale = seen(images, mirror_mean=True, alternate=True)
+        assert network.looks == 2
+        both = seen(images, mirror_mean=True)
+    cells = round(mirrored.shape[1] ** 0.5)
+    turned_back = mirrored.unflatten(1, (cells, cells)).flip(2).flatten(1, 2)
+    nearly(in_turn, (2 * larger + turned_back) / 3)
+    torch.testing.assert_close(one_scale, both)
+
+
 @pytest.mark.parametrize("scales", [(1.0, 1.5), (1.5,)])
 def test_no_maps_are_kept_of_other_scales(scales: tuple[float, ...], network: Encoder) -> None:
     learning(network, "last", scales=scales)

@@ -163,10 +163,11 @@ def test_features_hash_follows_what_else_is_in_a_grid() -> None:
         {"mirror_mean": True},
         {"levels": 2, "mirror_mean": True},
         {"scales": (1.0, 1.5)},
+        {"scales": (1.0, 1.5), "alternate": True},
     ):
         network.config = EncoderConfig("small_cnn", "none", **changes)  # type: ignore[arg-type]
         found.add(encoder.features_hash(network, TransformConfig(32)))
-    assert len(found) == 5
+    assert len(found) == 6
     network.config = EncoderConfig("small_cnn", "none", scales=(1,))
     assert encoder.features_hash(network, TransformConfig(32)) in found  # as JSON may write it
 

@@ -231,6 +231,18 @@ def test_what_is_learned_from_is_seen_twice_what_is_said_of_as_often_as_there_ar
     assert index.read_text().count("\n") == (4 if mirror_mean else 6)
 
 
+@pytest.mark.parametrize(("scales", "costs_less"), [((1.5, 0.75), True), ((1.0, 0.75), False)])
+def test_of_sizes_in_turn_two_looks_are_kept_where_they_cost_less(
+    scales: tuple[float, ...], costs_less: bool, tiny: Captioner, tmp_path: Path
+) -> None:
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean=True, scales=scales)
+    tiny.encoder.config = replace(tiny.encoder.config, alternate=True)
+    Inputs(tiny, rows, tmp_path / "cache", brief=rows[:1])
+    index = (next((tmp_path / "cache").iterdir()) / "index").read_text()
+    assert index.count("\n") == (3 if costs_less else 2)
+    assert (NEAR in index) == costs_less
+
+
 @pytest.mark.usefixtures("exact")
 def test_an_image_to_learn_from_and_to_judge_by_is_judged_as_captions_are_said(tiny: Captioner, tmp_path: Path) -> None:
     learned, _ = of_two_sizes(tiny, tmp_path, mirror_mean=True)
