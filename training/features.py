@@ -65,7 +65,7 @@ class Inputs:
         self._cache = cache_of(captioner, cache_dir)
         encoder = captioner.encoder
         self._turns = encoder.keeps == "grid" and encoder.config.mirror_mean
-        pays = encoder.keeps == "grid" and (encoder.looks > 1 if varied else self._is_brief())
+        pays = encoder.keeps == "grid" and (encoder.looks > 1 if varied else self._two_looks_cost_less())
         self._brief, self._varied = {row.sha256 for row in brief} if pays else set(), varied
         views = [(row.sha256, row) for row in rows]
         if mirrored and not self._turns:
@@ -111,7 +111,7 @@ class Inputs:
         """Grids (B, P, C) of these views, as far as the encoder computes them anew each time."""
         return self._captioner.see(self.stored(views))
 
-    def _is_brief(self) -> bool:
+    def _two_looks_cost_less(self) -> bool:
         """Whether two looks at an image cost less than those of the mean."""
         encoder, side = self._captioner.encoder, self._captioner.transform.side
         return encoder.pixels("near", side) + encoder.pixels("far", side) < encoder.pixels("mean", side)

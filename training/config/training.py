@@ -38,7 +38,7 @@ class SelfCriticalConfig(Config):
     """
 
     epochs: int = number(0, least=0)  # 0: there is no second stage
-    samples: int = number(5, least=2)
+    samples: int = number(10, least=2)
     temperature: float = number(0.5, above=0)
     learning_rate: float = number(3e-4, above=0)
     bleu_share: float = number(0.0, least=0, most=1)
@@ -119,7 +119,9 @@ class TrainingConfig(Config):
             config = dataclasses.replace(
                 config,
                 # a frozen encoder was made to tell things apart: what they look like stands one level before
-                encoder=dataclasses.replace(config.encoder, levels=2, mirror_mean=True, scales=(0.8, 1.0, 1.4)),
+                encoder=dataclasses.replace(
+                    config.encoder, levels=2, mirror_mean=True, alternate=True, scales=(1.4, 0.8)
+                ),
                 decoder=DecoderConfig(standardised=True, members=2),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(length_penalty=0.7),
@@ -143,7 +145,7 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 2, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 3, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
