@@ -43,8 +43,8 @@ class EncoderConfig(Config):
     `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. With
     `mirror_mean` it is the mean of two, the image's and its mirror image's turned back, in which less is a matter of
     chance. For the same reason captions are said of the mean over all `scales`, shares of the transform's side; what
-    a frozen encoder sees is learned from two looks alone. The grid has the cells of that side. With `alternate`, where
-    there are several scales, each is looked at from one of the two sides only, in turn: half of the looks.
+    a frozen encoder sees is learned from two looks alone. The grid has the cells of that side. With `alternate` a
+    `mirror_mean` over several scales looks at each from one of the two sides only, in turn: half of the looks.
     """
 
     name: str = choice(*ENCODERS)
