@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _measure(device: str, small: bool, quick: bool) -> dict[str, float]:
-    batch, seconds = (8, 0.2) if quick else (32, 3.0) if small else (256, 3.0)
+    batch, seconds = (8, 0.2) if quick else (32 if small else 256, 3.0)
     found = {}
     for encoder in ("mobilenet_v2", "resnet50"):
         captioner = _captioner(encoder).to(device).eval()

@@ -47,8 +47,8 @@ class Inputs:
     are turned around.
 
     Where a grid is the mean of several looks, at several `scales` and from both sides, the images of `brief` rows are
-    looked at twice only, where that costs less, and both looks are kept: what they are learned from is the mean of
-    these two, or where it is `varied` each time something else between them, so that less can be learned by heart.
+    looked at twice only, and both looks are kept: what they are learned from is the mean of these two, where they cost
+    less, or where it is `varied` each time something else between them, so that less can be learned by heart.
     """
 
     def __init__(

@@ -230,9 +230,7 @@ def test_members_share_the_captions_to_draw_and_each_learns_from_its_own(
     monkeypatch.setattr(stage_run, "draw", follow_draw)
     monkeypatch.setattr(losses, "regret", follow_regret)
     decoder, critical = replace(tiny_config.decoder, members=members), SelfCriticalConfig(epochs=1, samples=5)
-    train(
-        replace(tiny_config, decoder=decoder, epochs=1, batch_size=6, self_critical=critical),
-    )
+    train(replace(tiny_config, decoder=decoder, epochs=1, batch_size=6, self_critical=critical))
     assert len(learned) == 2 * members
     for step in range(2):  # each is measured against all others of its image
         together = torch.cat(learned[step * members : (step + 1) * members], dim=1)
