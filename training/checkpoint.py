@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
+NEIGHBOURS = "neighbours."
+"""Begins the names of what is kept of the images it has learned from, beside its weights."""
 
 
 def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None) -> Path:
@@ -44,6 +46,8 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
         _write(unfinished / CONFIG, config)
         _write(unfinished / VOCABULARY, captioner.vocabulary.to_json())
         weights = {name: value.detach().cpu().contiguous() for name, value in captioner.state_dict().items()}
+        if captioner.neighbours:
+            weights |= {f"{NEIGHBOURS}{name}": value for name, value in captioner.neighbours.tensors().items()}
         save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
         _settle(unfinished / WEIGHTS)
         if folder.exists():
@@ -71,6 +75,7 @@ def load(folder: Path, device: str = "auto") -> Captioner:
     from training import transforms
     from training.device import choose
     from training.model import Captioner
+    from training.neighbours import Neighbours
 
     info = read_info(folder)
     words = _read(folder / VOCABULARY)
@@ -86,10 +91,16 @@ def load(folder: Path, device: str = "auto") -> Captioner:
         weights = load_file(folder / WEIGHTS)
         if info["format"] == 1:
             weights = {_NAMES_SINCE_1.sub(_renamed, name): value for name, value in weights.items()}
+        remembered = {name: weights.pop(name) for name in list(weights) if name.startswith(NEIGHBOURS)}
         captioner.load_state_dict(weights, strict=True)
+        if remembered:
+            tensors = {name.removeprefix(NEIGHBOURS): value for name, value in remembered.items()}
+            sizes = captioner.encoder.channels, len(captioner.vocabulary)
+            captioner.neighbours = Neighbours.from_tensors(tensors, *sizes)
         # Numbers that are none would otherwise show with the first image, as nonsense or an error of torch's.
         normalised = transforms.normalise(torch.zeros(1, 1, 1, 3), captioner.transform)  # (1, 3, 1, 1)
-        if not all(value.isfinite().all() for value in (normalised, *captioner.state_dict().values())):
+        numbers = (normalised, *captioner.state_dict().values(), *remembered.values())
+        if not all(value.isfinite().all() for value in numbers):
             raise CheckpointError("Not all of its numbers are finite.")
     except (TrainingError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CheckpointError(f"The checkpoint {folder} is damaged: {error}") from error

@@ -15,9 +15,11 @@ from training.config import TrainingConfig
 from training.device import choose, training_threads
 from training.diary import Diary
 from training.errors import DataError
+from training.features import Inputs
 from training.loop import Loop
 from training.manifest import Row
-from training.model import Captioner
+from training.model import BATCH, Captioner
+from training.neighbours import Neighbours
 from training.resume import Resume
 from training.teacher import Teacher
 from training.vocabulary import Style, Vocabulary
@@ -54,6 +56,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     device: str = "auto",
     style: Style | None = None,
+    remembered: Sequence[Row] | None = None,
     tensorboard: Path | None = None,
     beside_others: bool = False,
 ) -> Path:
@@ -61,7 +64,9 @@ def train(
 
     With `start_from`, a checkpoint folder, its captioner learns on: its words keep their meaning, new words are added,
     the config's encoder, decoder, transform and decoding give way to its own, and with `distillation` it is its own
-    teacher. `style` is how drafts are to be written: as most of the captions are, by default. What a frozen encoder
+    teacher. `style` is how drafts are to be written: as most of the captions are, by default. A captioner whose
+    decoding has `neighbours` keeps, beside those it knew, the images it has learned from, with their captions; or those
+    `remembered`, where what is learned is not what people said. What a frozen encoder
     makes of an image is kept in `cache_dir`; curves and sample captions go to `tensorboard`, a folder. `beside_others`
     leaves half of the cores to other work.
 
@@ -97,6 +102,8 @@ def train(
             Diary(tensorboard if group.leads else None) as diary,
         ):
             history = loop.run(tell, diary, resume)
+            if captioner.decoding.neighbours and group.leads:
+                _remember(captioner, rows if remembered is None else remembered, config, cache_dir)
         record = {
             "code": f"label-studio-captioner {version('label-studio-captioner')}",
             "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},
@@ -133,3 +140,17 @@ def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path |
     encoder.load_weights(captioner.encoder)
     captioner.encoder.from_nothing = config.encoder.weights == "none" and not captioner.encoder.frozen
     return captioner
+
+
+def _remember(captioner: Captioner, rows: Sequence[Row], config: TrainingConfig, cache_dir: Path) -> None:
+    """Let it keep the images to learn from, as they were shown, and what people said of them."""
+    rows = [row for row in rows if row.split == manifest.TRAIN and any(row.references)]
+    inputs = Inputs(captioner, rows, cache_dir, brief=rows, varied=config.varied_looks)
+    captioner.eval()
+    views = [row.sha256 for row in inputs.rows]
+    with torch.inference_mode():
+        grids = [inputs.grid(views[begin : begin + BATCH]) for begin in range(0, len(views), BATCH)]
+    latest = Neighbours.of(inputs.rows, grids, captioner.vocabulary)
+    # one that is trained sees everything otherwise than it did
+    known = captioner.neighbours if captioner.encoder.config.trained == "none" else None
+    captioner.neighbours = known.and_then(latest) if known else latest

@@ -69,12 +69,14 @@ def learn_on(
     if not lessons.new:
         raise TrainingError("There is nothing new to learn: no row that the champion has not learnt already.")
     known, base = _rehearsed(lessons, replay, seed)
+    said_by_people = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *known, *base)]
     if own_words:
         base = _in_its_words(base, champion, cache_dir, device, rehearsing)
     rows = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *known, *base)]
     options = {"style": Style.of([text for row in (*lessons.new, *known) for text in row.references]), **options}
     config = config or TrainingConfig.retraining(checkpoint.encoder_of(champion))
-    train(rows, out, config, start_from=champion, cache_dir=cache_dir, device=device, **options)
+    options |= {"remembered": said_by_people, "cache_dir": cache_dir, "device": device}
+    train(rows, out, config, start_from=champion, **options)
     choosing = _some(lessons.choosing, CHOOSING_ROWS, seed)
     before, after = (checkpoint.load(folder, device) for folder in (champion, out))
     captioner, share = blend.best_blend(before, after, choosing, cache_dir, blending)

@@ -18,6 +18,7 @@ from training.decoding import Found, Hypothesis, beam_search
 from training.device import autocast
 from training.encoder import Encoder, Looks
 from training.errors import DataError
+from training.neighbours import Neighbours
 from training.sampling import sample
 from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
 
@@ -42,6 +43,7 @@ class Captioner(nn.Module):
         self.decoding = decoding
         self.vocabulary = vocabulary
         self.style = style
+        self.neighbours: Neighbours | None = None  # the images it has learned from, where its decoding asks for them
         self.encoder = Encoder(encoder)
         cells = self.encoder.cells(transform.side)
         self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells)
@@ -118,11 +120,14 @@ class Captioner(nn.Module):
         def search(part: torch.Tensor) -> list[list[Found]]:
             if decoding.top_p:
                 return sample(self.decoder, part, decoding, never, number)
-            keep = max(number, decoding.beam) if decoding.consensus else number
+            voters = self.neighbours if decoding.neighbours else None
+            keep = max(number, decoding.beam) if decoding.consensus or voters else number
             found = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
             if decoding.consensus:
-                found = [by_consensus(several, decoding.length_penalty)[:number] for several in found]
-            return found
+                found = [by_consensus(several, decoding.length_penalty) for several in found]
+            elif voters:
+                found = voters.ranked(part, found, decoding.neighbours, decoding.length_penalty)
+            return [several[:number] for several in found]
 
         found = [several for part in memory.halved(search, grid) for several in part]
         return [

@@ -54,7 +54,7 @@ def caption(
     """Caption image files: a line a caption, with its score between 0 and 1."""
     read_info(checkpoint)
     captioner = load(checkpoint, device)
-    decoding = chosen(captioner.decoding, asked)
+    decoding = chosen(captioner, asked)
     pictures = _Pictures(captioner, explain_dir) if explain_dir else None
     entries: list[dict[str, Any]] = []
     for image, told in zip(images, _tell(captioner, images, n_best, decoding), strict=True):

@@ -94,7 +94,7 @@ def compare(
         raise click.UsageError("Give at least two checkpoints to compare.")
     for checkpoint in checkpoints:
         read_info(checkpoint)
-    decoding = chosen(load(checkpoints[0], device).decoding, asked)
+    decoding = chosen(load(checkpoints[0], device), asked)
     captioned, human_length = _captioned(source.rows_to_judge(split))
     entries = [
         _entry(checkpoint, load(checkpoint, device), captioned, decoding, cache_dir or CACHE)

@@ -64,7 +64,7 @@ def evaluate(
     """
     read_info(checkpoint)
     captioner = load(checkpoint, device)
-    decoding = chosen(captioner.decoding, asked)
+    decoding = chosen(captioner, asked)
     rows = source.rows_to_judge(split)
 
     from training.evaluate import hypotheses

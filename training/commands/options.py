@@ -15,6 +15,7 @@ from training.config import DecodingConfig
 
 if TYPE_CHECKING:
     from training.manifest import Row
+    from training.model import Captioner
 
 CHECKPOINT = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -99,20 +100,31 @@ _DECODING: dict[str, tuple[type, str]] = {
     "max_length": (int, "Words a caption has at most."),
     "no_repeat": (int, "No caption has so many words in the same order twice; 0: any may."),
     "consensus": (bool, "Of the captions of the beam say the one nearest to the others, not the likeliest."),
+    "neighbours": (
+        int,
+        "Of the beam say what is near to the captions of so many similar images it learned from; 0: none.",
+    ),
     "top_p": (float, "Draw words from the likeliest that together have this probability, in place of a search."),
     "temperature": (float, "With --top-p: above 1 more daring, below 1 less."),
     "seed": (int, "With --top-p: another seed draws others."),
 }
-_OF_SEARCH, _OF_DRAWING = ("beam", "length_penalty", "no_repeat", "consensus"), ("temperature", "seed")
+_OF_SEARCH, _OF_DRAWING = ("beam", "length_penalty", "no_repeat", "consensus", "neighbours"), ("temperature", "seed")
 
 
-def chosen(own: DecodingConfig, asked: Asked) -> DecodingConfig:
+def chosen(captioner: Captioner, asked: Asked) -> DecodingConfig:
     """A checkpoint's own decoding with what was asked for. Raises ConfigError; UsageError for what has no effect."""
+    own = captioner.decoding
     search = [_flag(name) for name in _OF_SEARCH if name in asked]
     if search and asked.get("top_p"):
         raise click.UsageError(f"--top-p draws captions in place of a search: leave out {' and '.join(search)}.")
     if search:
         own = replace(own, top_p=0.0)
+    if asked.get("neighbours") and captioner.neighbours is None:
+        raise click.UsageError("The checkpoint remembers no images that it has learned from: leave out --neighbours.")
+    if asked.get("consensus"):
+        own = replace(own, neighbours=0)  # one of them chooses
+    elif asked.get("neighbours"):
+        own = replace(own, consensus=False)
     decoding = replace(own, **asked).validate()
     drawing = [_flag(name) for name in _OF_DRAWING if name in asked]
     if drawing and not decoding.top_p:

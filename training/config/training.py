@@ -124,7 +124,7 @@ class TrainingConfig(Config):
                 ),
                 decoder=DecoderConfig(standardised=True, members=2),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
-                decoding=DecodingConfig(length_penalty=0.7),
+                decoding=DecodingConfig(beam=10, length_penalty=0.7, neighbours=20),
                 epochs=8,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos

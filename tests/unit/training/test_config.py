@@ -109,6 +109,7 @@ def test_of_few_captions_all_are_learned(captions: int, agreed: int) -> None:
 def test_a_quick_search_is_narrow_and_likeliest() -> None:
     wide = DecodingConfig(beam=20, length_penalty=0.7, consensus=True, max_length=9)
     assert wide.quick() == DecodingConfig(beam=5, length_penalty=0.7, max_length=9)
+    assert DecodingConfig(beam=10, neighbours=20).quick() == DecodingConfig(beam=5)
     assert DecodingConfig(beam=2).quick() == DecodingConfig(beam=2)
 
 
@@ -133,6 +134,7 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
     DecodingConfig: {
         "beam": [0, 65],
         "length_penalty": [-0.1, 4.1, NAN],
+        "neighbours": [-1, 1001, 2.0],
         "max_length": [0, 201],
         "min_length": [0, 25],
         "no_repeat": [-1, 11],

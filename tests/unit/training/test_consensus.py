@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from training.config import DecodingConfig
-from training.consensus import by_consensus, nearness
+from training.consensus import by_consensus, nearness, padded
 from training.decoding import Found
 from training.metrics import CiderD
 from training.model import Captioner
@@ -45,19 +45,22 @@ def test_two_captions_have_no_majority_and_stay_as_they_come() -> None:
 
 
 def test_nearness_by_hand() -> None:
-    near = nearness([tuple("abc"), tuple("abd"), tuple("abc"), ()])
+    captions = padded([tuple(map(ord, text)) for text in ("abc", "abd", "abc", "")])
+    near = nearness(captions, captions)
     assert near[0, 2] == pytest.approx(3 / 4)  # no four words: that order has nothing in common
     assert near[0, 1] == pytest.approx((2 / 3 + 1 / 2) / 4)
     assert near[0, 3] == 0.0
-    longer = nearness([tuple("ab"), tuple("abxxxxxx")])
-    assert longer[0, 1] == pytest.approx((2 / (2**0.5 * 38**0.5) + 1 / (1 * 27**0.5)) / 4 * exp(-36 / 72))
+    short, long = padded([(97, 98)]), padded([tuple(map(ord, "abxxxxxx"))])
+    assert nearness(short, long)[0, 0] == pytest.approx(
+        (2 / (2**0.5 * 38**0.5) + 1 / (1 * 27**0.5)) / 4 * exp(-36 / 72)
+    )
 
 
 def test_nearness_is_cider_d_without_its_weights() -> None:
-    captions = [tuple(np.random.default_rng(seed).integers(4, size=5 + seed).tolist()) for seed in range(6)]
+    captions = [tuple(np.random.default_rng(seed).integers(1, 5, size=5 + seed).tolist()) for seed in range(6)]
     references = [[captions[0]], [(90, 91, 92, 93)]]
     expected = CiderD(references).rewards([0] * 6, captions) / 10  # every n-gram is one image's: all weigh the same
-    assert nearness(captions)[:, 0] == pytest.approx(expected)
+    assert nearness(padded(captions), padded(captions[:1]))[:, 0] == pytest.approx(expected)
 
 
 def test_a_captioner_says_one_of_its_beam_and_keeps_the_number_asked_for(tiny: Captioner) -> None:

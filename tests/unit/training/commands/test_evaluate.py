@@ -1,15 +1,18 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.unit.training.commands.conftest import Run
-from training import manifest
+from training import checkpoint, manifest
 from training.manifest import Row
 from training.metrics import MetricUnavailableError, Score, report
+from training.model import Captioner
+from training.neighbours import Neighbours
 from training.outcome import SCORES
 
 
@@ -85,6 +88,41 @@ def test_captions_are_found_as_asked(
     assert result["decoding"] == signature
     if "--min-length" in options:
         assert all(4 <= len(item["hypothesis"].split()) <= 5 for item in result["images"])
+
+
+@pytest.mark.parametrize(
+    ("options", "ending"),
+    [
+        ((), "|neighbours:2"),
+        (("--neighbours", 3), "|neighbours:3"),
+        (("--neighbours", 0), "|no-repeat:0"),
+        (("--consensus",), "|no-repeat:0|consensus"),  # one of them chooses
+    ],
+)
+def test_neighbours_vote_as_asked(
+    options: tuple[object, ...],
+    ending: str,
+    succeed: Run,
+    tiny: Captioner,
+    coloured_rows: list[Row],
+    listed: Path,
+    tmp_path: Path,
+) -> None:
+    grids = torch.randn(2, tiny.encoder.cells(32), tiny.encoder.channels)
+    tiny.neighbours = Neighbours.of(coloured_rows[:2], [grids], tiny.vocabulary)
+    tiny.decoding = replace(tiny.decoding, neighbours=2)
+    remembering, written = checkpoint.save(tmp_path / "remembering", tiny), tmp_path / "scores.json"
+    succeed("evaluate", remembering, "--manifest", listed, "--split", "dev", "--json", written, *options)
+    assert json.loads(written.read_text())["decoding"].endswith(ending)
+
+
+def test_neighbours_of_a_checkpoint_that_remembers_none_cannot_be_asked(
+    succeed: Run, fail: Run, saved: Path, listed: Path, picture: Callable[..., Path]
+) -> None:
+    remembers = "Error: The checkpoint remembers no images that it has learned from: leave out --neighbours."
+    assert fail("evaluate", saved, "--manifest", listed, "--neighbours", 5, "--device", "cpu") == remembers
+    assert fail("caption", saved, picture("red"), "--neighbours", 5, "--device", "cpu") == remembers
+    succeed("caption", saved, picture("red"), "--neighbours", 0)
 
 
 def test_domains_of_nocaps_are_scored_apart(succeed: Run, saved: Path, nocaps: Path, tmp_path: Path) -> None:
