@@ -125,7 +125,7 @@ class TrainingConfig(Config):
                 decoder=DecoderConfig(standardised=True, members=2),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=10, length_penalty=0.7, neighbours=20),
-                epochs=8,
+                epochs=7,
                 captions_per_image=3,
                 agreed_captions=3,  # what one of five people saw cannot be learned from so few photos
                 agreed_from=FEW_CAPTIONS,
@@ -145,7 +145,7 @@ class TrainingConfig(Config):
         return dataclasses.replace(config, **changes).validate()
 
     @classmethod
-    def rewarded(cls, self_critical_epochs: int = 3, **changes: Any) -> TrainingConfig:
+    def rewarded(cls, self_critical_epochs: int = 2, **changes: Any) -> TrainingConfig:
         """The second stage alone, from a checkpoint that has learned from human captions."""
         config = cls(
             self_critical=SelfCriticalConfig(epochs=self_critical_epochs),
