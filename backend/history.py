@@ -53,7 +53,8 @@ class History:
         """What of the snapshot's rows the champion has not learnt yet, and what it has, here and before this project.
 
         Images that have judged one of the lineage never come in by this door, nor captions of this project that have
-        been taken back or are quarantined. Raises TrainingError when nothing is left.
+        been taken back or are quarantined; where the champion remembers some it is to forget them. Raises TrainingError
+        when nothing is left.
         """
         quarantined = self.quarantined()
         judges = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
@@ -78,10 +79,12 @@ class History:
         if not train:
             train, choosing = choosing, []
         new = [row for row in train if _pair(row) not in learnt]
-        if not new:  # a person may ask for a retrain with nothing new: then all is gone through again
-            return Lessons(train, (), list(base.values()), choosing)
         known = [row for row in train if _pair(row) in learnt]
-        return Lessons(new, known, list(base.values()), choosing)
+        if not new:  # a person may ask for a retrain with nothing new: then all is gone through again
+            new, known = train, []
+        taught = {row.sha256 for row in train} | set(base)
+        forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
+        return Lessons(new, known, list(base.values()), choosing, forgotten)
 
     def never_tried(self, rows: Sequence[Row]) -> list[Row]:
         """Those of the rows that no candidate has learnt yet, not even one that was held, and no operator released."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +19,10 @@ from training.features import Inputs
 from training.loop import Loop
 from training.manifest import Row
 from training.model import BATCH, Captioner
-from training.neighbours import Neighbours
+from training.neighbours import MOST, Neighbours
 from training.resume import Resume
 from training.teacher import Teacher
-from training.vocabulary import Style, Vocabulary
+from training.vocabulary import Style, Vocabulary, tokenize
 
 LARGE_SET = 10_000  # captions from which on rare words are left out
 
@@ -57,6 +57,7 @@ def train(
     device: str = "auto",
     style: Style | None = None,
     remembered: Sequence[Row] | None = None,
+    forgotten: Collection[str] = (),
     tensorboard: Path | None = None,
     beside_others: bool = False,
 ) -> Path:
@@ -64,11 +65,13 @@ def train(
 
     With `start_from`, a checkpoint folder, its captioner learns on: its words keep their meaning, new words are added,
     the config's encoder, decoder, transform and decoding give way to its own, and with `distillation` it is its own
-    teacher. `style` is how drafts are to be written: as most of the captions are, by default. A captioner whose
-    decoding has `neighbours` keeps, beside those it knew, the images it has learned from, with their captions; or those
-    `remembered`, where what is learned is not what people said. What a frozen encoder
+    teacher. `style` is how drafts are to be written: as most of the captions are, by default. What a frozen encoder
     makes of an image is kept in `cache_dir`; curves and sample captions go to `tensorboard`, a folder. `beside_others`
     leaves half of the cores to other work.
+
+    A captioner whose decoding has `neighbours` keeps the images it has learned from with their captions, or the rows
+    `remembered` where what is learned is not what people said, beside those it knew that are not `forgotten`, named by
+    their hashes.
 
     The same rows, config and machine give the same result, also when the training was killed and is called again: it
     goes on from the last epoch that was written down, which is at most twice a minute. Under `torchrun` its processes
@@ -102,6 +105,8 @@ def train(
             Diary(tensorboard if group.leads else None) as diary,
         ):
             history = loop.run(tell, diary, resume)
+            if captioner.neighbours:
+                captioner.neighbours = captioner.neighbours.without(forgotten)
             if captioner.decoding.neighbours and group.leads:
                 _remember(captioner, rows if remembered is None else remembered, config, cache_dir)
         record = {
@@ -143,14 +148,20 @@ def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path |
 
 
 def _remember(captioner: Captioner, rows: Sequence[Row], config: TrainingConfig, cache_dir: Path) -> None:
-    """Let it keep the images to learn from, as they were shown, and what people said of them."""
-    rows = [row for row in rows if row.split == manifest.TRAIN and any(row.references)]
-    inputs = Inputs(captioner, rows, cache_dir, brief=rows, varied=config.varied_looks)
+    """Let it keep the images to learn from, as they were shown, and what people said of them: what weighs less than a
+    whole caption is a draft that somebody let stand."""
+    said = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
+    said = [row for row in said if any(map(tokenize, row.references))][-MOST:]
+    inputs = Inputs(captioner, said, cache_dir, brief=said, varied=config.varied_looks)
+    if not inputs.rows:
+        return
     captioner.eval()
     views = [row.sha256 for row in inputs.rows]
+    seen: list[torch.Tensor] = []  # means of grids alone: those of all images would not fit into memory
     with torch.inference_mode():
-        grids = [inputs.grid(views[begin : begin + BATCH]) for begin in range(0, len(views), BATCH)]
-    latest = Neighbours.of(inputs.rows, grids, captioner.vocabulary)
-    # one that is trained sees everything otherwise than it did
-    known = captioner.neighbours if captioner.encoder.config.trained == "none" else None
-    captioner.neighbours = known.and_then(latest) if known else latest
+        for begin in range(0, len(views), BATCH):
+            grids = memory.halved(inputs.grid, views[begin : begin + BATCH])  # of (B, P, C)
+            seen += [part.float().mean(dim=1).half().cpu() for part in grids]
+    longest = captioner.decoding.max_length
+    latest = Neighbours.of(inputs.rows, torch.cat(seen), captioner.vocabulary, longest)
+    captioner.neighbours = captioner.neighbours.and_then(latest) if captioner.neighbours else latest

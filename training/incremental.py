@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,15 @@ class Lessons:
     """What a champion is to learn, all rows apart from those it is judged by.
 
     `new` is what it has not seen. `known` it has learnt, in the words of the same annotators; `base` it was made of
-    before it met them. `choosing` rows are not learnt: they choose how far to go.
+    before it met them. `choosing` rows are not learnt: they choose how far to go. Of `forgotten` images, named by their
+    hashes, it is not to remember any longer what was said.
     """
 
     new: Sequence[Row]
     known: Sequence[Row] = ()
     base: Sequence[Row] = ()
     choosing: Sequence[Row] = ()
+    forgotten: Collection[str] = ()
 
 
 def learn_on(
@@ -75,7 +77,7 @@ def learn_on(
     rows = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *known, *base)]
     options = {"style": Style.of([text for row in (*lessons.new, *known) for text in row.references]), **options}
     config = config or TrainingConfig.retraining(checkpoint.encoder_of(champion))
-    options |= {"remembered": said_by_people, "cache_dir": cache_dir, "device": device}
+    options |= {"remembered": said_by_people, "forgotten": lessons.forgotten, "cache_dir": cache_dir, "device": device}
     train(rows, out, config, start_from=champion, **options)
     choosing = _some(lessons.choosing, CHOOSING_ROWS, seed)
     before, after = (checkpoint.load(folder, device) for folder in (champion, out))

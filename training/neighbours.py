@@ -7,7 +7,7 @@ up. Of the captions that its beam proposes the one is said that is likely, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,10 @@ from training.vocabulary import Vocabulary
 
 MOST = 20_000
 """Images remembered, the latest ones: more take more memory than they are worth."""
+MOST_CAPTIONS = 10
+"""Captions remembered of an image, the first ones."""
+ONE_OF = 20
+"""Of so many images one votes at most: of few even the most alike have little in common."""
 AT_ONCE = 4096  # images that are brought to full precision at once
 
 
@@ -38,36 +42,37 @@ class Neighbours:
         return len(self.hashes)
 
     @classmethod
-    def of(cls, rows: Sequence[Row], grids: Iterable[torch.Tensor], vocabulary: Vocabulary) -> Neighbours:
-        """The images of these rows, whose grids (B, P, C) come in parts, in their order."""
-        said = [[vocabulary.encode(text)[1:-1] for text in row.references] for row in rows]
+    def of(cls, rows: Sequence[Row], seen: torch.Tensor, vocabulary: Vocabulary, longest: int) -> Neighbours:
+        """The images of these rows, with `seen` (N, C) of each; of its captions the first `longest` words."""
+        said = [[vocabulary.encode(text)[1:-1][:longest] for text in row.references[:MOST_CAPTIONS]] for row in rows]
         most = max(map(len, said))
         flat = padded([tokens for several in said for tokens in (*several, *[[]] * (most - len(several)))])
-        return cls(
-            torch.tensor([list(bytes.fromhex(row.sha256)) for row in rows], dtype=torch.uint8),
-            torch.cat([grid.float().mean(dim=1).half().cpu() for grid in grids]),
-            torch.from_numpy(flat).view(len(rows), most, -1),
-        )._latest()
+        hashes = torch.tensor([list(bytes.fromhex(row.sha256)) for row in rows], dtype=torch.uint8)
+        return cls(hashes, seen.half().cpu(), torch.from_numpy(flat).view(len(rows), most, -1))._latest()
+
+    def without(self, hashes: Collection[str]) -> Neighbours:
+        """These but for the images of such contents."""
+        kept = torch.tensor([bytes(one).hex() not in hashes for one in self.hashes.numpy()], dtype=torch.bool)
+        return Neighbours(self.hashes[kept], self.seen[kept], self.captions[kept])
 
     def and_then(self, later: Neighbours) -> Neighbours:
         """These and later ones, which take the place of the same images' earlier ones."""
-        again = set(map(bytes, later.hashes.numpy()))
-        kept = torch.tensor([bytes(one) not in again for one in self.hashes.numpy()], dtype=torch.bool)
-        most = [max(sizes) for sizes in zip(self.captions.shape[1:], later.captions.shape[1:], strict=True)]
-        captions = torch.zeros(int(kept.sum()) + len(later), *most, dtype=torch.int32)
-        first = 0
-        for part in (self.captions[kept], later.captions):
-            captions[first : first + len(part), : part.shape[1], : part.shape[2]] = part
-            first += len(part)
-        hashes = torch.cat([self.hashes[kept], later.hashes])
-        return Neighbours(hashes, torch.cat([self.seen[kept], later.seen]), captions)._latest()
+        earlier = self.without({bytes(one).hex() for one in later.hashes.numpy()})
+        sizes = [max(each) for each in zip(earlier.captions.shape[1:], later.captions.shape[1:], strict=True)]
+        captions = torch.zeros(len(earlier) + len(later), *sizes, dtype=torch.int32)
+        for part, place in ((earlier.captions, captions), (later.captions, captions[len(earlier) :])):
+            place[: len(part), : part.shape[1], : part.shape[2]] = part
+        hashes, seen = torch.cat([earlier.hashes, later.hashes]), torch.cat([earlier.seen, later.seen])
+        return Neighbours(hashes, seen, captions)._latest()
 
     def ranked(
         self, grid: torch.Tensor, found: Sequence[Sequence[Found]], number: int, length_penalty: float
     ) -> list[list[Found]]:
         """The captions found for each image of `grid` (B, P, C), best first, after the votes of the `number` images
-        most like it; each has as much of a say as another, however many its captions are."""
-        number = min(number, len(self))
+        most like it, fewer where few are known; each has as much of a say, however many its captions are."""
+        number = min(number, len(self) // ONE_OF)
+        if not number:
+            return [list(several) for several in found]
         nearest = self._likeness(grid).topk(number, dim=1).indices.numpy()  # (B, number)
         captions = self.captions.numpy()
         return [
@@ -90,7 +95,11 @@ class Neighbours:
         whole = len(sizes) == 1 and 0 not in sizes and found.hashes.shape[1] == 32 and found.seen.shape[1] == channels
         if not whole or not found.captions.numel() or not 0 <= found.captions.min() <= found.captions.max() < words:
             raise CheckpointError("What it keeps of the images it has learned from is of another captioner.")
+        found._weights, found._channels  # noqa: B018 made now, so that nobody waits for them with the first caption
         return found
+
+    def __deepcopy__(self, memo: object) -> Neighbours:
+        return self  # nothing of it ever changes
 
     def _latest(self) -> Neighbours:
         return Neighbours(self.hashes[-MOST:], self.seen[-MOST:], self.captions[-MOST:])

@@ -128,6 +128,8 @@ def _entry(
     from training.evaluate import hypotheses
     from training.outcome import judge
 
+    if decoding.neighbours and captioner.neighbours is None:
+        click.echo(f"{checkpoint} remembers no images that it has learned from: nobody votes on its captions.")
     with captioning_bar(str(checkpoint)) as show:
         told = hypotheses(captioner, rows, decoding, cache_dir, show)
     outcome = judge(str(checkpoint), decoding.signature(), rows, [one.text for one in told])

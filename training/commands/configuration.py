@@ -69,7 +69,8 @@ def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig 
         decided = {key: values[key] for key in ("epochs", "agreed_captions") if key in values}
         preset = TrainingConfig.photos(name, weights, **decided)
         if encoder.get("trained", "none") != "none":  # it would learn from every image at every scale, in every epoch
-            preset = dataclasses.replace(preset, encoder=dataclasses.replace(preset.encoder, scales=(1.0,)))
+            once = dataclasses.replace(preset.encoder, scales=(1.0,))
+            preset = dataclasses.replace(preset, encoder=once, decoding=preset.decoding.quick())
     return TrainingConfig.from_json(merged(preset.to_json(), values))
 
 

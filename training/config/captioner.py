@@ -154,7 +154,7 @@ class DecodingConfig(Config):
         if self.min_length > self.max_length:
             found.append(f"min_length is {self.min_length}, more than max_length ({self.max_length})")
         if self.consensus and self.neighbours:
-            found.append("consensus and neighbours both choose of the beam: one of them must be off (neighbours 0)")
+            found.append("consensus and neighbours both choose of the beam: set neighbours to 0, or consensus to false")
         return found
 
     def quick(self) -> DecodingConfig:

@@ -66,6 +66,14 @@ def test_base_images_that_would_judge_are_not_rehearsed(registry: Registry, cham
     assert not History(registry, 1, champion, 1.0).lessons([row(1)]).base
 
 
+def test_what_may_be_learnt_no_longer_is_to_be_forgotten(registry: Registry, champion: ModelVersion) -> None:
+    history = History(registry, 1, champion, 0.0)
+    lessons = history.lessons([row(1), row(2, DEV), row(3), row(6)])  # 4 and 5 are gone, 2 chooses, 3 has judged
+    judges = set(range(100, 120)) - numbers(lessons.base)  # of the base, were they the project's
+    assert {int(each, 16) for each in lessons.forgotten} == {2, 3, 4, 5, 200} | judges
+    assert {int(each, 16) for each in history.lessons([row(1)]).forgotten} == {2, 3, 4, 5, 200} | judges
+
+
 def test_with_nothing_new_all_is_gone_through_again(registry: Registry, champion: ModelVersion) -> None:
     lessons = History(registry, 1, champion, 0.0).lessons([row(1), row(2)])
     assert (numbers(lessons.new), numbers(lessons.known)) == ({1, 2}, set())

@@ -42,12 +42,21 @@ def sha256(number: int) -> str:
     return hashlib.sha256(bytes([number])).hexdigest()
 
 
+@pytest.fixture(autouse=True)
+def all_may_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "ONE_OF", 1)
+
+
 def grids(count: int = len(CAPTIONS)) -> torch.Tensor:
     return torch.randn(count, 9, 16, generator=torch.Generator().manual_seed(1))  # (N, P, C)
 
 
+def remembered(rows: Sequence[Row], grid: torch.Tensor, vocabulary: Vocabulary = VOCABULARY) -> Neighbours:
+    return Neighbours.of(rows, grid.mean(dim=1), vocabulary, 9)
+
+
 def known(captions: Sequence[tuple[str, ...]] = CAPTIONS) -> Neighbours:
-    return Neighbours.of(rows(captions), grids(len(captions)).split(3), VOCABULARY)
+    return remembered(rows(captions), grids(len(captions)))
 
 
 def found(*captions: str, log: float = -0.5) -> list[Found]:
@@ -91,12 +100,12 @@ def test_likeness_is_of_channels_that_count_alike() -> None:
     images = grids(40)
     images[:, :, 0] *= 1000  # a channel of large numbers must not decide alone
     many = [CAPTIONS[number % 4] for number in range(40)]
-    remembered = Neighbours.of(rows(many), [images], VOCABULARY)
-    seen = remembered.seen.double()
+    forty = remembered(rows(many), images)
+    seen = forty.seen.double()
     standard = (seen - seen.mean(dim=0)) / seen.std(dim=0, correction=0)
     cosines = torch.nn.functional.cosine_similarity(standard[:, None], standard[None], dim=2)
-    asked = remembered.seen.float()[:, None]  # grids of one cell
-    likeness = remembered._likeness(asked) / standard.norm(dim=1)[:, None].float()
+    asked = forty.seen.float()[:, None]  # grids of one cell
+    likeness = forty._likeness(asked) / standard.norm(dim=1)[:, None].float()
     assert likeness == pytest.approx(cosines.float(), abs=1e-3)
 
 
@@ -107,9 +116,8 @@ def test_images_are_gone_through_in_parts_alike(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_later_caption_takes_the_place_of_an_earlier_one() -> None:
-    later = Neighbours.of(
-        [replace(rows()[1], references=("a log", "a log", "log", "a dog on a log"))], [grids()[1:2]], VOCABULARY
-    )
+    again = replace(rows()[1], references=("a log", "a log", "log", "a dog on a log"))
+    later = remembered([again], grids()[1:2])
     both = known().and_then(later)
     assert [bytes(one).hex() for one in both.hashes.numpy()] == [sha256(number) for number in (0, 2, 3, 1)]
     assert both.captions.shape == (4, 4, 6)
@@ -126,12 +134,12 @@ def test_a_later_caption_takes_the_place_of_an_earlier_one() -> None:
 def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "MOST", 3)
     assert [bytes(one).hex() for one in known().hashes.numpy()] == [sha256(number) for number in (1, 2, 3)]
-    later = Neighbours.of([replace(rows()[0], sha256=sha256(9))], [grids()[:1]], VOCABULARY)
+    later = remembered([replace(rows()[0], sha256=sha256(9))], grids()[:1])
     assert [bytes(one).hex() for one in known().and_then(later).hashes.numpy()] == [sha256(2), sha256(3), sha256(9)]
 
 
 def test_one_image_and_empty_captions_can_be_asked() -> None:
-    single = Neighbours.of([replace(rows()[0], references=("?!", "a dog runs"))], [grids()[:1]], VOCABULARY)
+    single = remembered([replace(rows()[0], references=("?!", "a dog runs"))], grids()[:1])
     proposed = [*found("a dog runs"), Found((), -0.1)]
     assert len(single.ranked(grids()[:2], [proposed, proposed], 5, 0.9)) == 2
 
@@ -141,7 +149,7 @@ def remembering(tiny: Captioner) -> Captioner:
     torch.manual_seed(3)
     seen = torch.randn(6, tiny.encoder.cells(32), tiny.encoder.channels)
     captions = [("a blue picture",), ("a red picture", "red")] * 3
-    tiny.neighbours = Neighbours.of(rows(captions), [seen], tiny.vocabulary)
+    tiny.neighbours = remembered(rows(captions), seen, tiny.vocabulary)
     return tiny
 
 
@@ -252,11 +260,44 @@ def test_a_retrain_remembers_more_and_only_what_people_said(
     assert kept[coloured_rows[1].sha256] == {"a green picture", "this is a picture in green"}
 
 
-def test_an_encoder_that_is_trained_forgets_what_it_saw_before(
-    tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
+def test_drafts_that_were_let_stand_captions_without_words_and_unreadable_images_are_not_remembered(
+    frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:
-    config = replace(tiny_config, decoding=replace(tiny_config.decoding, neighbours=2), epochs=1)
+    unread = replace(coloured_rows[4], image=tmp_path / "gone.png", sha256=sha256(4))
+    less = [replace(coloured_rows[0], weight=0.5), replace(coloured_rows[1], references=("...", "?")), unread]
+    out = train(
+        [*less, *coloured_rows[2:4]], tmp_path / "out", frozen_config, cache_dir=tmp_path / "cache", device="cpu"
+    )
+    assert set(captions_of(checkpoint.load(out, "cpu"))) == {row.sha256 for row in coloured_rows[2:4]}
+    nothing = train(less[:1], tmp_path / "nothing", frozen_config, cache_dir=tmp_path / "cache", device="cpu")
+    assert checkpoint.load(nothing, "cpu").neighbours is None
+
+
+def test_a_retrain_forgets_what_it_is_told_to(
+    frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
+) -> None:
     common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
-    first = train(coloured_rows[:8], tmp_path / "first", config, **common)
-    second = train(coloured_rows[8:], tmp_path / "second", config, start_from=first, **common)
-    assert set(captions_of(checkpoint.load(second, "cpu"))) == {row.sha256 for row in coloured_rows[8:]}
+    champion = train(coloured_rows[:6], tmp_path / "champion", frozen_config, **common)
+    lessons = Lessons(coloured_rows[6:8], forgotten={coloured_rows[2].sha256, sha256(99)})
+    learned = learn_on(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
+    kept = set(captions_of(checkpoint.load(learned, "cpu")))
+    assert kept == {row.sha256 for row in coloured_rows[:8]} - {coloured_rows[2].sha256}
+
+
+def test_only_an_encoder_that_sees_alike_can_remember(tiny_config: TrainingConfig) -> None:
+    config = replace(tiny_config, decoding=replace(tiny_config.decoding, neighbours=2))
+    with pytest.raises(ConfigError, match=r"decoding\.neighbours is 2, .* encoder\.trained is 'all'"):
+        config.validate()
+
+
+def test_of_few_images_few_vote_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed = found("a child in a red coat", "men on a bench", "a dog runs")
+    monkeypatch.setattr(neighbours, "ONE_OF", 2)
+    assert known().ranked(grids()[:1], [proposed], 9, 0.7) == known().ranked(grids()[:1], [proposed], 2, 0.7)
+    monkeypatch.setattr(neighbours, "ONE_OF", 5)
+    assert known().ranked(grids()[:1], [proposed], 9, 0.7) == [proposed]
+
+
+def test_endless_captions_are_cut_and_only_some_of_an_image_kept() -> None:
+    many = replace(rows()[0], references=("a dog " * 5000, *("a log",) * 30))
+    assert remembered([many], grids()[:1]).captions.shape == (1, neighbours.MOST_CAPTIONS, 9)

@@ -1,10 +1,16 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.unit.training.commands.conftest import Run
+from training import checkpoint
 from training.commands import compare as module
+from training.manifest import Row
+from training.model import Captioner
+from training.neighbours import Neighbours
 
 
 def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(
@@ -36,6 +42,18 @@ def test_all_are_decoded_as_the_first(succeed: Run, saved: Path, blind: Path, li
     assert "|refs:2|n:4" in told
     assert told.rstrip().endswith("Decoding: beam:3|penalty:0.9|max:6|min:1|no-repeat:0")
     assert module.TIMED >= 32
+
+
+def test_it_is_told_whose_captions_nobody_votes_on(
+    succeed: Run, tiny: Captioner, blind: Path, coloured_rows: list[Row], listed: Path, tmp_path: Path
+) -> None:
+    tiny.neighbours = Neighbours.of(coloured_rows[:2], torch.randn(2, tiny.encoder.channels), tiny.vocabulary, 9)
+    tiny.decoding = replace(tiny.decoding, neighbours=2)
+    remembering = checkpoint.save(tmp_path / "remembering", tiny)
+    told = succeed("compare", remembering, blind, "--manifest", listed, "--split", "dev").output
+    assert told.count("nobody votes on its captions") == 1
+    assert f"{blind} remembers no images that it has learned from: nobody votes on its captions." in told
+    assert "nobody votes" not in succeed("compare", blind, remembering, "--manifest", listed, "--split", "dev").output
 
 
 @pytest.mark.parametrize(

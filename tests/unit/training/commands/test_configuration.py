@@ -102,6 +102,7 @@ def test_the_preset_follows_the_encoder() -> None:
     assert complete(nested("encoder.weights", "none")).encoder.trained == "all"
     assert complete({"encoder": {"weights": "none", "trained": "last"}}).encoder.trained == "last"
     assert complete(nested("encoder.trained", "last")).encoder.scales == (1.0,)
+    assert complete(nested("encoder.trained", "last")).decoding.neighbours == 0 < complete({}).decoding.neighbours
     asked = {"encoder": {"trained": "last", "scales": [1.0, 1.5]}}
     assert complete(asked).encoder.scales == (1.0, 1.5)
     assert complete({"epochs": 2}) == TrainingConfig.photos(epochs=2)

@@ -108,8 +108,7 @@ def test_neighbours_vote_as_asked(
     listed: Path,
     tmp_path: Path,
 ) -> None:
-    grids = torch.randn(2, tiny.encoder.cells(32), tiny.encoder.channels)
-    tiny.neighbours = Neighbours.of(coloured_rows[:2], [grids], tiny.vocabulary)
+    tiny.neighbours = Neighbours.of(coloured_rows[:2], torch.randn(2, tiny.encoder.channels), tiny.vocabulary, 9)
     tiny.decoding = replace(tiny.decoding, neighbours=2)
     remembering, written = checkpoint.save(tmp_path / "remembering", tiny), tmp_path / "scores.json"
     succeed("evaluate", remembering, "--manifest", listed, "--split", "dev", "--json", written, *options)
