@@ -21,6 +21,7 @@ PHASES = {
     "frozen": "training with the encoder at rest",
     "train": "training",
     "reward": "training on rewards",
+    "remember": "remembering images and their captions",
     "blend": "blending with the champion",
     "evaluate": "evaluating champion and candidate",
     "register": "registering the version",

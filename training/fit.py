@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,8 +30,8 @@ LARGE_SET = 10_000  # captions from which on rare words are left out
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: `phase` is "prepare" (steps are images), or "frozen", "train" or "reward" (steps are
-    batches of one epoch).
+    """Where a training stands: `phase` is "prepare" or in the end "remember" (steps are images), or "frozen", "train"
+    or "reward" (steps are batches of one epoch).
 
     `loss` is the epoch's mean so far in nats a word, None while preparing; `seconds` since the start. Where memory did
     not suffice for whole batches, `images_at_once` is what it suffices for.
@@ -108,7 +109,8 @@ def train(
             if captioner.neighbours:
                 captioner.neighbours = captioner.neighbours.without(forgotten)
             if captioner.decoding.neighbours and group.leads:
-                _remember(captioner, rows if remembered is None else remembered, config, cache_dir)
+                learned = rows if remembered is None else remembered
+                _remember(captioner, learned, config, cache_dir, partial(tell, "remember", 0, config.epochs))
         record = {
             "code": f"label-studio-captioner {version('label-studio-captioner')}",
             "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},
@@ -147,9 +149,15 @@ def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path |
     return captioner
 
 
-def _remember(captioner: Captioner, rows: Sequence[Row], config: TrainingConfig, cache_dir: Path) -> None:
+def _remember(
+    captioner: Captioner,
+    rows: Sequence[Row],
+    config: TrainingConfig,
+    cache_dir: Path,
+    progress: Callable[[int, int, None], None],
+) -> None:
     """Let it keep the images to learn from, as they were shown, and what people said of them: what weighs less than a
-    whole caption is a draft that somebody let stand."""
+    whole caption is a draft that somebody let stand. `progress` is told image, images and no loss."""
     said = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
     said = [row for row in said if any(map(tokenize, row.references))][-MOST:]
     inputs = Inputs(captioner, said, cache_dir, brief=said, varied=config.varied_looks)
@@ -160,6 +168,7 @@ def _remember(captioner: Captioner, rows: Sequence[Row], config: TrainingConfig,
     seen: list[torch.Tensor] = []  # means of grids alone: those of all images would not fit into memory
     with torch.inference_mode():
         for begin in range(0, len(views), BATCH):
+            progress(begin, len(views), None)
             grids = memory.halved(inputs.grid, views[begin : begin + BATCH])  # of (B, P, C)
             seen += [part.float().mean(dim=1).half().cpu() for part in grids]
     longest = captioner.decoding.max_length

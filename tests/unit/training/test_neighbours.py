@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from training import checkpoint, neighbours
+from training.commands.progress import TrainingBar
 from training.config import DecodingConfig, TrainingConfig
 from training.consensus import TRUST
 from training.decoding import Found
 from training.errors import CheckpointError, ConfigError
-from training.fit import train
+from training.fit import Progress, train
 from training.incremental import Lessons, learn_on
 from training.manifest import Row
 from training.metrics import CiderD
@@ -237,13 +238,15 @@ def captions_of(captioner: Captioner) -> dict[str, set[str]]:
 def test_a_training_remembers_what_it_learned_from_and_no_image_it_is_judged_by(
     frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:
-    judges = [replace(row, split="dev") for row in coloured_rows[12:]]
-    folder = train(
-        [*coloured_rows[:12], *judges], tmp_path / "out", frozen_config, cache_dir=tmp_path / "cache", device="cpu"
-    )
-    kept = captions_of(checkpoint.load(folder, "cpu"))
+    rows = [*coloured_rows[:12], *(replace(row, split="dev") for row in coloured_rows[12:])]
+    told: list[Progress] = []
+    out = train(rows, tmp_path / "out", frozen_config, cache_dir=tmp_path / "c", progress=told.append, device="cpu")
+    kept = captions_of(checkpoint.load(out, "cpu"))
     assert set(kept) == {row.sha256 for row in coloured_rows[:12]}
     assert kept[coloured_rows[0].sha256] == {"a red picture", "this is a picture in red"}
+    assert (told[-1].phase, told[-1].steps) == ("remember", 12)
+    with TrainingBar() as bar:
+        bar.show(told[-1])
 
 
 def test_a_retrain_remembers_more_and_only_what_people_said(
