@@ -93,8 +93,8 @@ class TrainingConfig(Config):
             return ["epochs is 0, and so are frozen_epochs and self_critical.epochs: there is nothing to do"]
         if self.decoding.neighbours and self.encoder.trained != "none":
             return [
-                f"decoding.neighbours is {self.decoding.neighbours}, which needs an encoder that sees an image always "
-                f"alike, but encoder.trained is {self.encoder.trained!r}: set one of them to 0 or 'none'"
+                f"decoding.neighbours is {self.decoding.neighbours}, which needs an encoder that stays as it is, "
+                f"but encoder.trained is {self.encoder.trained!r}: set one of them to 0 or 'none'"
             ]
         return []
 
