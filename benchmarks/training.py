@@ -40,7 +40,7 @@ from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 
 WORDS = 2500  # Flickr8k's vocabulary at a minimum count of four, about
 MEAN_LENGTH, SPREAD = 10.8, 3.8  # words of a caption of Flickr8k
-PAIRS = 3  # times that the first two, which are close, are measured in turn before each time of the third
+PAIRS = 4  # times that the first two, which are close, are measured in turn before each time of the third
 MEANINGS = {
     "training": "captions a second, training from cached features",
     "bare": "captions a second, forward and backward pass alone",

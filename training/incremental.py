@@ -77,8 +77,8 @@ def learn_on(
     rows = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *known, *base)]
     options = {"style": Style.of([text for row in (*lessons.new, *known) for text in row.references]), **options}
     config = config or TrainingConfig.retraining(checkpoint.encoder_of(champion))
-    options |= {"remembered": said_by_people, "forgotten": lessons.forgotten, "cache_dir": cache_dir, "device": device}
-    train(rows, out, config, start_from=champion, **options)
+    options = {"remembered": said_by_people, "forgotten": lessons.forgotten, **options}
+    train(rows, out, config, start_from=champion, cache_dir=cache_dir, device=device, **options)
     choosing = _some(lessons.choosing, CHOOSING_ROWS, seed)
     before, after = (checkpoint.load(folder, device) for folder in (champion, out))
     captioner, share = blend.best_blend(before, after, choosing, cache_dir, blending)

@@ -93,7 +93,7 @@ class Neighbours:
         found = cls(**tensors)
         sizes = {len(value) for value in tensors.values()}
         whole = len(sizes) == 1 and 0 not in sizes and found.hashes.shape[1] == 32 and found.seen.shape[1] == channels
-        if not whole or not found.captions.numel() or not 0 <= found.captions.min() <= found.captions.max() < words:
+        if not whole or not found.captions.any() or not 0 <= found.captions.min() <= found.captions.max() < words:
             raise CheckpointError("What it keeps of the images it has learned from is of another captioner.")
         found._weights, found._channels  # noqa: B018 made now, so that nobody waits for them with the first caption
         return found
@@ -121,11 +121,10 @@ class Neighbours:
     @cached_property
     def _channels(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of each channel (C,) the mean and the spread over these images, and each image's length (N,) by them."""
-        mean = torch.stack([part.float().sum(dim=0) for part in self.seen.split(AT_ONCE)]).sum(dim=0) / len(self)
-        squares = [(part.float() - mean).square().sum(dim=0) for part in self.seen.split(AT_ONCE)]
-        spread = (torch.stack(squares).sum(dim=0) / len(self)).sqrt().clamp(min=1e-6)
-        lengths = [((part.float() - mean) / spread).norm(dim=1) for part in self.seen.split(AT_ONCE)]
-        return mean, spread, torch.cat(lengths).clamp(min=1e-6)
+        seen = self.seen.float()  # a copy
+        spread, mean = torch.std_mean(seen, dim=0, correction=0)
+        spread.clamp_(min=1e-6)
+        return mean, spread, seen.sub_(mean).div_(spread).norm(dim=1).clamp(min=1e-6)
 
     def _weigh(self, numbers: np.ndarray) -> np.ndarray:
         """Squares of the inverse document frequencies of n-grams, by their `ngrams`."""

@@ -94,7 +94,7 @@ class TrainingConfig(Config):
         if self.decoding.neighbours and self.encoder.trained != "none":
             return [
                 f"decoding.neighbours is {self.decoding.neighbours}, which needs an encoder that stays as it is, "
-                f"but encoder.trained is {self.encoder.trained!r}: set one of them to 0 or 'none'"
+                f"but encoder.trained is {self.encoder.trained!r}: set the first to 0 or the second to 'none'"
             ]
         return []
 

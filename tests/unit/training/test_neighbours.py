@@ -199,6 +199,7 @@ def test_they_are_kept_in_the_checkpoint(remembering: Captioner, tmp_path: Path)
         ("captions", lambda value: value + 1000, "is of another captioner"),
         ("captions", lambda value: value - 1, "is of another captioner"),
         ("captions", lambda value: value[:, :, :0], "is of another captioner"),
+        ("captions", lambda value: value * 0, "is of another captioner"),
         ("hashes", lambda value: value[:, :8].contiguous(), "is of another captioner"),
     ],
 )
