@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from backend.errors import CaptionerError
-from backend.inbox import Inbox
-from backend.pulse import Pulse, SupersededError
+from backend.corrections.inbox import Inbox
+from backend.corrections.reconcile import is_complete_due, reconcile_if_possible
+from backend.domain.errors import CaptionerError
+from backend.drafts.refresh import refresh_if_possible
 from backend.queue import Queue
-from backend.reconcile import is_complete_due, reconcile_if_possible
-from backend.refresh import refresh_if_possible
-from backend.retrains import DONE, FAILED, Retrain
+from backend.retraining.heartbeat import Pulse, SupersededError
+from backend.retraining.snapshot import PostponedError
 from backend.settings import Settings
-from backend.snapshot import PostponedError
-from backend.store import Store
+from backend.store.retrains import DONE, FAILED, Retrain
+from backend.store.store import Store
 from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def retrain(retrain_id: int) -> None:
 
 
 def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
-    from backend.retraining import Retraining  # what a comparison every few minutes has no use for
+    from backend.retraining.attempt import Retraining  # what a comparison every few minutes has no use for
 
     with Pulse(store, claimed) as pulse:
         version: str | None = None

@@ -21,10 +21,10 @@ from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from backend.database import now
-from backend.errors import QueueError
-from backend.retrains import Retrain
-from backend.up.processes import end_with_parent
+from backend.domain.errors import QueueError
+from backend.store.database import now
+from backend.store.retrains import Retrain
+from backend.system.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import click
 from benchmarks.flickr8k import scores
 from benchmarks.report import report
 from benchmarks.trained import seconds, trained
-from training import datasets, manifest
 from training.config import (
     DecoderConfig,
     DecodingConfig,
@@ -26,8 +25,9 @@ from training.config import (
     TrainingConfig,
     TransformConfig,
 )
+from training.data import datasets, manifest
+from training.data.manifest import Row
 from training.errors import TrainingError
-from training.manifest import Row
 
 DESIGNS: dict[str, DecoderConfig] = {
     "between-lstm-dot": DecoderConfig(),

@@ -16,13 +16,15 @@ from pathlib import Path
 import click
 
 from benchmarks.report import report
-from training import checkpoint, datasets, manifest, metrics
+from training import metrics
+from training.captioner import checkpoint
 from training.commands.progress import TrainingBar
 from training.config import TrainingConfig
+from training.data import datasets, manifest
+from training.data.manifest import Row
 from training.errors import TrainingError
-from training.evaluate import hypotheses
-from training.fit import train
-from training.manifest import Row
+from training.evaluation.evaluate import hypotheses
+from training.learning.train import train
 
 MEANINGS = {
     "first_seconds": "s, features and first stage",

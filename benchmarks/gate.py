@@ -30,10 +30,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.report import report
-from training import bootstrap, manifest
-from training.bootstrap import Difference
-from training.decision import IMPROVEMENT, MARGIN, PROMOTE, Policy, Vote, decide, level_of
+from training.data import manifest
 from training.errors import DataError, TrainingError
+from training.gate import bootstrap
+from training.gate.bootstrap import Difference
+from training.gate.rule import IMPROVEMENT, MARGIN, PROMOTE, Policy, Vote, decide, level_of
 
 POLICIES: tuple[Policy, ...] = (MARGIN, IMPROVEMENT)
 POINTS = 1.0
@@ -254,8 +255,9 @@ def load(file: Path) -> Texts:
 
 def caption(data: Path, checkpoints: Sequence[Path], cache: Path, device: str) -> Texts:
     """What the captioners say of the development images, after their search and drawn at random."""
-    from training import checkpoint, datasets
-    from training.evaluate import hypotheses
+    from training.captioner import checkpoint
+    from training.data import datasets
+    from training.evaluation.evaluate import hypotheses
 
     rows = datasets.read("flickr8k", data, split=manifest.DEV)
     said: dict[str, list[str]] = {}
@@ -270,7 +272,7 @@ def caption(data: Path, checkpoints: Sequence[Path], cache: Path, device: str) -
 
 def scenes(count: int) -> Texts:
     """Captioners of generated scenes: one that is right, one that is every other time, one that never is."""
-    from training.scenes import captions, generate
+    from training.data.scenes import captions, generate
 
     seen = generate(count, seed=1, world="full")
     right = [captions(scene, seed=2)[0] for scene in seen]

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.report import report
-from training import optimisation
+from training.captioner.captioner import Captioner
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
-from training.learner import Learner, Lesson
-from training.model import Captioner
+from training.learning import optim
+from training.learning.step import Learner, Lesson
 from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 
 WORDS = 2500  # Flickr8k's vocabulary at a minimum count of four, about
@@ -73,7 +73,7 @@ def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], obj
     """One step on features that are in memory, as `fit` does it."""
     captioner.train()
     config = TrainingConfig()
-    optimiser = optimisation.optimiser(captioner, config, config.learning_rate)
+    optimiser = optim.optimiser(captioner, config, config.learning_rate)
     words = torch.randint(len(SPECIALS), WORDS, (len(grid), CAPTIONS, CAPTION_LENGTH), device=grid.device)  # (B, K, T)
     words[:, :, -1] = PAD
     learner, lesson = Learner(captioner, config), Lesson(words, torch.ones(len(grid), device=grid.device))

@@ -24,14 +24,14 @@ import torch
 from torch import nn
 
 from benchmarks.report import report
-from training import decoder as decoders
-from training import sampling
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig
-from training.decoder import Decoder, recurrence
-from training.decoder.recurrence import Parts
-from training.decoding import beam_search
-from training.device import autocast, choose
-from training.encoder import Encoder
+from training.decoding import sampling
+from training.decoding.beam_search import beam_search
+from training.networks import decoder as decoders
+from training.networks.decoder import Decoder, recurrence
+from training.networks.decoder.recurrence import Parts
+from training.networks.encoder import Encoder
+from training.runtime.device import autocast, choose
 from training.vocabulary import END, PAD, START
 
 WORDS, CELLS, CHANNELS = 2500, 100, 3072  # of Flickr8k, at 320 pixels, of two levels of ResNet-50

@@ -25,14 +25,14 @@ import click
 import requests
 
 import labeling_config
-from backend.registry import Registry
-from backend.retrains import DONE
-from backend.store import Store
+from backend.store.registry import Registry
+from backend.store.retrains import DONE
+from backend.store.store import Store
+from backend.system.ports import free_port
 from backend.up.launch import Launch
-from backend.up.ports import free_port
 from benchmarks.report import report
-from training import manifest
-from training.scenes import write
+from training.data import manifest
+from training.data.scenes import write
 
 PROJECT = 1
 MEANINGS = {
@@ -73,7 +73,7 @@ def main(quick: bool) -> None:
 def _captioner(folder: Path, epochs: int) -> Path:
     """A captioner whose speed is the starter's; how good it is does not matter here."""
     from training.config import TrainingConfig
-    from training.fit import train
+    from training.learning.train import train
 
     rows = manifest.load(write(folder / "starter", 200, seed=1))
     return train(rows, folder / "captioner", TrainingConfig.starter(epochs=epochs), cache_dir=folder / "cache")

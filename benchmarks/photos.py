@@ -17,13 +17,13 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from backend.errors import CaptionerError
+from backend.domain.errors import CaptionerError
+from backend.system.ports import free_port
 from backend.up.launch import Launch
-from backend.up.ports import free_port
 from benchmarks.report import report
 from demo.project import Project
 from demo.report import table
-from training import datasets, manifest
+from training.data import datasets, manifest
 from training.errors import TrainingError
 from training.metrics import word_edits
 

@@ -27,17 +27,18 @@ import click
 import requests
 
 import labeling_config
-from backend.registry import ModelVersion, Registry
 from backend.settings import loopback_without_proxy
-from backend.store import Store
+from backend.store.registry import ModelVersion, Registry
+from backend.store.store import Store
+from backend.system.ports import free_port
 from backend.up.launch import Launch
-from backend.up.ports import free_port
 from benchmarks.loop import PROJECT, _await, _images
 from benchmarks.report import report
-from training import checkpoint, manifest
+from training.captioner import checkpoint
 from training.config import DecoderConfig, TrainingConfig
-from training.fit import train
-from training.scenes import write
+from training.data import manifest
+from training.data.scenes import write
+from training.learning.train import train
 
 TASKS, ASKED = 40, 4
 MOVES = 4

@@ -19,13 +19,14 @@ from pathlib import Path
 import click
 
 from benchmarks.report import report
-from training import checkpoint, datasets, manifest
+from training.captioner import checkpoint
 from training.config import TrainingConfig
+from training.continual.incremental import CHOOSING_ROWS, Lessons, learn_on
+from training.data import datasets, manifest
+from training.data.manifest import Row
 from training.errors import TrainingError
-from training.evaluate import hypotheses
-from training.fit import train
-from training.incremental import CHOOSING_ROWS, Lessons, learn_on
-from training.manifest import Row
+from training.evaluation.evaluate import hypotheses
+from training.learning.train import train
 
 MEANINGS = {
     "base_size_ratio": "retrain on the large base over the same on the small one (target: at most 1.2)",

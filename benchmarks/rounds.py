@@ -25,14 +25,17 @@ import numpy as np
 
 from benchmarks.report import report
 from benchmarks.trained import seconds, trained
-from training import checkpoint, datasets, gate, manifest, metrics
-from training.belonging import belonging, doubt
+from training import metrics
+from training.captioner import checkpoint
 from training.config import TrainingConfig
+from training.continual.incremental import Lessons, learn_on
+from training.continual.mismatch import belonging, doubt
+from training.data import datasets, manifest
+from training.data.manifest import Row
 from training.errors import TrainingError
-from training.evaluate import evaluate, hypotheses
-from training.gate import Verdict, VotingSet
-from training.incremental import Lessons, learn_on
-from training.manifest import Row
+from training.evaluation.evaluate import evaluate, hypotheses
+from training.gate import gate
+from training.gate.gate import Verdict, VotingSet
 
 POISONED_AFTER = 3
 CHOOSING_SHARE = 0.1

@@ -21,16 +21,16 @@ import click
 import requests
 
 import labeling_config
-from backend.retrains import DONE, RUNNING, Retrain
 from backend.settings import loopback_without_proxy
-from backend.store import Store
+from backend.store.retrains import DONE, RUNNING, Retrain
+from backend.store.store import Store
+from backend.system.ports import free_port
 from backend.up.launch import Launch
-from backend.up.ports import free_port
 from benchmarks.loop import PROJECT, _await, _captioner, _images
 from benchmarks.report import report
 from benchmarks.webhook import _Load
-from training import manifest
-from training.scenes import write
+from training.data import manifest
+from training.data.scenes import write
 
 PACE_SECONDS = 0.25
 """From one request to the next, unless the answer takes longer: drafts are not to be the load that is measured."""

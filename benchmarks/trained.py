@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from training import manifest
-from training.checkpoint import read_info
+from training.captioner.checkpoint import read_info
 from training.config import TrainingConfig
+from training.data import manifest
+from training.data.manifest import Row
 from training.errors import CheckpointError, ConfigError
-from training.fit import train
-from training.manifest import Row
+from training.learning.train import train
 
 
 def trained(rows: Sequence[Row], out: Path, config: TrainingConfig, cache: Path, device: str = "auto") -> Path:

@@ -3,7 +3,7 @@
     python -m benchmarks.training [--quick]
 
 Three ways to train on the same captions, features and sizes, taken in turns in one process:
-  training     `training.stage_run` as `captioner train` runs it: cache on disk, batches, optimiser, clipping
+  training     `training.learning.trainer` as `captioner train` runs it: cache on disk, batches, optimiser, clipping
   bare         forward and backward pass of the same captioner on tensors that are in memory already
   tutorial     the common form: features repeated for every caption, an LSTMCell stepped over the words, attention
                and inputs projected inside the loop
@@ -26,16 +26,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.report import report
-from training.batches import Batch, batches
+from training.captioner.captioner import Captioner
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
-from training.device import autocast, choose
-from training.features import Inputs, cache_of
-from training.learner import Learner, Lesson
-from training.manifest import Row
-from training.model import Captioner
-from training.parallel import Group
-from training.stage_run import StageRun
-from training.stages import stages
+from training.data.manifest import Row
+from training.features.batches import Batch, batches
+from training.features.features import Inputs, cache_of
+from training.learning.distributed import Group
+from training.learning.stages import stages
+from training.learning.step import Learner, Lesson
+from training.learning.trainer import StageRun
+from training.runtime.device import autocast, choose
 from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 
 WORDS = 2500  # Flickr8k's vocabulary at a minimum count of four, about

@@ -27,15 +27,15 @@ import click
 import requests
 
 import labeling_config
-from backend.retrains import Retrain
 from backend.settings import loopback_without_proxy
-from backend.store import Store
+from backend.store.retrains import Retrain
+from backend.store.store import Store
+from backend.system.ports import free_port
 from backend.up.launch import Launch
-from backend.up.ports import free_port
 from benchmarks.loop import PROJECT, _await, _captioner, _created, _images
 from benchmarks.report import report
-from training import manifest
-from training.scenes import write
+from training.data import manifest
+from training.data.scenes import write
 
 LIMIT_MS = 1000.0
 GREATEST_WAIT_SECONDS = 30.0

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from backend.errors import CaptionerError
+from backend.domain.errors import CaptionerError
+from backend.system.ports import free_port
 from backend.up.launch import Launch
-from backend.up.ports import free_port
 from backend.up.steps import say
 from demo.annotator import Submission
 from demo.project import Project
 from demo.report import failures_of, table
-from training.scenes import closest, is_true, load_scenes, write
+from training.data.scenes import closest, is_true, load_scenes, write
 
 
 @click.command()

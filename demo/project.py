@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backend.errors import CaptionerError
+from backend.domain.errors import CaptionerError
 from backend.label_studio.client import LabelStudio
 from backend.up.steps import say
 from demo.annotator import Submission, caption_task

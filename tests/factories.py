@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from backend.app import Backend, build
-from backend.corrections import Correction, Draft, Event, Task
-from backend.registry import ModelVersion
+from backend.domain.corrections import Correction, Draft, Event, Task
 from backend.settings import Settings
+from backend.store.registry import ModelVersion
+from backend.web.app import Backend, build
 from tests.fakes import Model
 
 

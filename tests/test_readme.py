@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from backend.cli import main
+from backend.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

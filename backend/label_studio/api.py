@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from backend.errors import LabelStudioError, LabelStudioRefusalError
+from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.token import Token
 
 JSON = Any

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from backend.errors import LabelStudioError, LabelStudioRefusalError
+from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.api import JSON, Api
 
 HEADS, FULL_TASKS = 1000, 100  # tasks in a page, without and with their annotations

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import labeling_config
-from backend.errors import LabelStudioError, LabelStudioRefusalError
+from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.client import LabelStudio
 from labeling_config import LabelingConfigError, Tags
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from backend.errors import RequestError
+from backend.domain.errors import RequestError
 
 SECRETS = frozenset({"token", "access_token", "task_data_login", "task_data_password"})
 GREATEST_ID = 2**63 - 1

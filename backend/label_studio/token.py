@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import requests
 
-from backend.errors import LabelStudioError, LabelStudioUnreachableError
+from backend.domain.errors import LabelStudioError, LabelStudioUnreachableError
 
 REFRESH_AFTER_SECONDS = 240.0
 """Label Studio's access tokens live 300 seconds; a request may take a while to arrive."""

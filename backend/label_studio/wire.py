@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import labeling_config
-from backend.corrections import Correction, Draft, Event, Task, normalise
-from backend.errors import RequestError
+from backend.domain.corrections import Correction, Draft, Event, Task, normalise
+from backend.domain.errors import RequestError
 from backend.label_studio.payload import (
     GREATEST_ID,
     both,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from backend.errors import CaptionerError
-from backend.registry import ModelVersion, Registry
-from backend.up.processes import end_with_parent
+from backend.domain.errors import CaptionerError
+from backend.store.registry import ModelVersion, Registry
+from backend.system.processes import end_with_parent
 from backend.up.steps import say, step
 
 STARTER = "starter-v1"

@@ -15,8 +15,8 @@ from pathlib import Path
 import requests
 from filelock import FileLock
 
-from backend.errors import CaptionerError
-from backend.up.processes import Child, end_with_parent
+from backend.domain.errors import CaptionerError
+from backend.system.processes import Child, end_with_parent
 
 _HERE = Path(__file__).parent
 VERSION = (_HERE / "label_studio_version.txt").read_text().strip()

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from backend.errors import CaptionerError
+from backend.domain.errors import CaptionerError
 from backend.settings import loopback_without_proxy
-from backend.up.processes import end_with_parent
+from backend.system.processes import end_with_parent
 from backend.up.state import running
 
 READY_SECONDS = 480.0  # a first start installs Label Studio and trains the starter captioner

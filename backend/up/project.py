@@ -13,12 +13,12 @@ from urllib.parse import unquote
 from tqdm import tqdm
 
 import labeling_config
-from backend.errors import CaptionerError, LabelStudioError
+from backend.corrections.reconcile import reconcile
+from backend.domain.errors import CaptionerError, LabelStudioError
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.connect import connect
-from backend.reconcile import reconcile
 from backend.settings import Settings
-from backend.store import Store
+from backend.store.store import Store
 from backend.up.steps import say, step
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
@@ -47,7 +47,7 @@ def photos(folder: Path) -> Images:
 
 def scenes(data_dir: Path, count: int) -> Images:
     """Generated scenes, drawn on first use. Half of them hold things the starter captioner has never seen."""
-    from training.scenes import write
+    from training.data.scenes import write
 
     folder = data_dir / "scenes"
     if count and not (folder / "manifest.jsonl").exists():

@@ -15,15 +15,16 @@ from typing import Any
 import filelock
 import requests
 
-from backend.errors import CaptionerError
+from backend.domain.errors import CaptionerError
 from backend.queue import Queue
-from backend.registry import DEFAULT, Registry
+from backend.reports.status import serving
 from backend.settings import Settings
-from backend.status import serving
-from backend.store import Store
-from backend.up import embedded_redis, first_model, label_studio_server, project
-from backend.up.ports import PortError, check
-from backend.up.processes import Child, ProcessError
+from backend.store.registry import DEFAULT, Registry
+from backend.store.store import Store
+from backend.system import redis_server
+from backend.system.ports import PortError, check
+from backend.system.processes import Child, ProcessError
+from backend.up import first_model, label_studio_server, project
 from backend.up.state import banner, forget, running, save
 from backend.up.steps import say, step
 
@@ -136,15 +137,15 @@ class Up:
                 self._add_redis()
             except ProcessError as error:
                 self._children.pop().stop()
-                if not (moved := embedded_redis.set_aside(self._data_dir)):
+                if not (moved := redis_server.set_aside(self._data_dir)):
                     raise
                 say(f"{error} It starts again without what it held, now in {moved[0]}; nothing is lost by that.")
                 self._add_redis()
-        self._settings = replace(self._settings, redis_url=embedded_redis.url(self._data_dir))
+        self._settings = replace(self._settings, redis_url=redis_server.url(self._data_dir))
 
     def _add_redis(self) -> None:
-        server = embedded_redis.child(self._data_dir)
-        url = str(embedded_redis.url(self._data_dir))
+        server = redis_server.child(self._data_dir)
+        url = str(redis_server.url(self._data_dir))
         self._add(server, lambda: _answers(url), 20)
 
     def _start_label_studio(self) -> Child:

@@ -15,10 +15,11 @@ import requests
 
 from backend.label_studio.client import LabelStudio
 from backend.settings import Settings, loopback_without_proxy
-from backend.store import Store
-from backend.up import embedded_redis, label_studio_server
-from backend.up.ports import free_port
-from backend.up.processes import Child
+from backend.store.store import Store
+from backend.system import redis_server
+from backend.system.ports import free_port
+from backend.system.processes import Child
+from backend.up import label_studio_server
 
 START_SECONDS = 300.0
 
@@ -35,14 +36,14 @@ class Bare:
         if not label_studio_server.is_installed():
             label_studio_server.install(data_dir / "logs" / "install.log")
         studio = label_studio_server.child(data_dir, port, account)
-        redis = embedded_redis.child(data_dir)
+        redis = redis_server.child(data_dir)
         self.settings = Settings.from_env(
             {
                 "CAPTIONER_DATA_DIR": str(data_dir),
                 "CAPTIONER_PORT": str(free_port()),
                 "LABEL_STUDIO_URL": f"http://127.0.0.1:{port}",
                 "LABEL_STUDIO_API_KEY": account.token,
-                "REDIS_URL": str(embedded_redis.url(data_dir)),
+                "REDIS_URL": str(redis_server.url(data_dir)),
                 **environ,
             }
         )

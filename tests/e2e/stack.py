@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.label_studio.client import LabelStudio
+from backend.system.ports import free_port
 from backend.up.launch import Launch
-from backend.up.ports import free_port
 
 
 def await_true(condition: Callable[[], Any], seconds: float, what: str) -> Any:

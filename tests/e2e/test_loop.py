@@ -37,7 +37,7 @@ def task_ids(stack: Stack) -> list[int]:
 
 
 def corrections(stack: Stack) -> list[Any]:
-    from backend.store import Store
+    from backend.store.store import Store
 
     return Store(stack.state["settings"]["DATABASE_URL"]).corrections(stack.project)
 

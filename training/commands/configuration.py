@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from training.config import Config, EncoderConfig, TrainingConfig
-from training.datasets.files import read_json
+from training.data.datasets.files import read_json
 from training.errors import ConfigError
 
 Values = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.checkpoint import load, read_info
+from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
@@ -24,11 +24,11 @@ from training.commands.options import (
 from training.commands.progress import captioning_bar
 from training.commands.tables import table
 from training.commands.writing import Output, write_json, writing
-from training.datasets import coco_format
+from training.data.datasets import coco_format
 
 if TYPE_CHECKING:
+    from training.evaluation.outcome import Outcome
     from training.metrics import Report
-    from training.outcome import Outcome
 
 
 @click.command(
@@ -67,8 +67,8 @@ def evaluate(
     decoding = chosen(captioner, asked)
     rows = source.rows_to_judge(split)
 
-    from training.evaluate import hypotheses
-    from training.outcome import is_captioned, judge
+    from training.evaluation.evaluate import hypotheses
+    from training.evaluation.outcome import is_captioned, judge
 
     bare = sum(not is_captioned(row) for row in rows)
     if bare == len(rows) and not (coco_file or json_file):
@@ -91,7 +91,7 @@ def evaluate(
     if json_file:
         write_json(json_file, outcome.to_json())
     if html_file and outcome.report:
-        from training.report import page
+        from training.evaluation.report import page
 
         with writing(html_file) as unfinished:
             unfinished.write_text(page(outcome, outcome.report), encoding="utf-8")

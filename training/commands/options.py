@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from training import datasets
 from training.config import DecodingConfig
+from training.data import datasets
 
 if TYPE_CHECKING:
-    from training.manifest import Row
-    from training.model import Captioner
+    from training.captioner.captioner import Captioner
+    from training.data.manifest import Row
 
 CHECKPOINT = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)

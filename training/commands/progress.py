@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.fit import Progress
+    from training.learning.train import Progress
 
 
 class TrainingBar:

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import click
 
-from training.checkpoint import CONFIG, encoder_of, read_info
+from training.captioner.checkpoint import CONFIG, encoder_of, read_info
 from training.commands import configuration
 from training.commands.options import (
     CACHE,
@@ -112,8 +112,8 @@ def train(
     if tensorboard and not find_spec("tensorboard"):
         raise click.ClickException("--tensorboard needs a package that is not here: pip install tensorboard.")
 
-    from training.device import choose
-    from training.fit import train as fit
+    from training.learning.train import train as fit
+    from training.runtime.device import choose
 
     choose(device)
     with leader_speaks():
@@ -166,8 +166,8 @@ def _drawn(folder: Path, count: int) -> Path:
     """The manifest of so many scenes in the folder."""
     from torch import distributed
 
+    from training.data.scenes import write
     from training.errors import DataError
-    from training.scenes import write
 
     if distributed.is_torchelastic_launched():
         raise click.UsageError("--scenes is a minute's work for one process: start it without torchrun.")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import gate
-from training import bootstrap
 from training.errors import DataError, TrainingError
+from training.gate import bootstrap
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import pytest
 from benchmarks import trained as module
 from benchmarks.trained import seconds, trained
 from tests.factories import picture
-from training import manifest
 from training.config import DecoderConfig, TrainingConfig
-from training.manifest import DEV, HELD_OUT, Row
+from training.data import manifest
+from training.data.manifest import DEV, HELD_OUT, Row
 
 
 def test_what_is_trained_is_not_trained_again_unless_rows_or_config_are_others(

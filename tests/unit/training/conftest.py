@@ -12,10 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from training import checkpoint, device, manifest
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
-from training.manifest import Row
-from training.model import Captioner
+from training.data import manifest
+from training.data.manifest import Row
+from training.runtime import device
 from training.vocabulary import Style, Vocabulary
 
 torch.set_num_threads(1)  # more only wait for each other over networks this small

@@ -6,9 +6,11 @@ import signal
 import sys
 from pathlib import Path
 
-from training import device, fit, manifest, resume
 from training.config import TrainingConfig
-from training.fit import Progress
+from training.data import manifest
+from training.learning import resume
+from training.learning.train import Progress, train
+from training.runtime import device
 
 
 def main(request: dict[str, str]) -> None:
@@ -22,7 +24,7 @@ def main(request: dict[str, str]) -> None:
     resume.Resume.__init__.__kwdefaults__["every_seconds"] = 0.0
     if "exact" in request:
         device.has_bfloat16 = lambda device: False
-    fit.train(
+    train(
         manifest.load(Path(request["manifest"])),
         Path(request["out"]),
         TrainingConfig.from_json(json.loads(request["config"])),

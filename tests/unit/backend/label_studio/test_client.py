@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backend.errors import LabelStudioError, LabelStudioRefusalError
+from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio import client as client_module
 from backend.label_studio.client import LabelStudio
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backend.errors import LabelStudioError
+from backend.domain.errors import LabelStudioError
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.connect import Connection, connect
 from labeling_config import Tags, shipped

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backend.errors import LabelStudioError
+from backend.domain.errors import LabelStudioError
 from backend.label_studio.token import Token, is_personal
 
 LEGACY, PERSONAL = "0" * 40, "eyJhbGciOiJIUzI1NiJ9.e30.signature"

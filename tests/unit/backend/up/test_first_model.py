@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from backend.errors import CaptionerError
-from backend.registry import ModelVersion, Registry
-from backend.store import Store
+from backend.domain.errors import CaptionerError
+from backend.store.registry import ModelVersion, Registry
+from backend.store.store import Store
+from backend.system.processes import end_with_parent
 from backend.up import first_model
 from backend.up.first_model import STARTER, adopt, promote_given, promote_starter
-from backend.up.processes import end_with_parent
 
 
 @pytest.fixture

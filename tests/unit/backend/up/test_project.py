@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from backend.errors import LabelStudioError
+from backend.domain.errors import LabelStudioError
 from backend.settings import Settings
 from backend.up import project
 from backend.up.project import Images, open_project

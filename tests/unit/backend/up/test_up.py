@@ -11,10 +11,11 @@ import filelock
 import pytest
 from click.testing import CliRunner, Result
 
-from backend.cli import main
-from backend.up import embedded_redis, state
+from backend.cli.main import main
+from backend.system import redis_server
+from backend.system.ports import free_port
+from backend.up import state
 from backend.up.label_studio_server import LoginError, login
-from backend.up.ports import free_port
 from backend.up.up import Up
 from tests.factories import settings
 
@@ -44,7 +45,7 @@ def test_redis_starts_over_a_damaged_file_without_it(
 
 def test_setting_aside_nothing_moves_nothing(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
-    assert embedded_redis.set_aside(tmp_path) == []
+    assert redis_server.set_aside(tmp_path) == []
 
 
 def test_both_ports_are_looked_at_before_anything_starts(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from training import checkpoint, cli, manifest
+from training import cli
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.config import DecoderConfig
-from training.manifest import Row
+from training.data import manifest
+from training.data.manifest import Row
 from training.metrics import Score
-from training.model import Captioner
 from training.vocabulary import Style, Vocabulary
 
 Run = Callable[..., Result]

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from tests.unit.training.commands.conftest import Run
-from training.manifest import Row
-from training.model import Captioner
+from training.captioner.captioner import Captioner
+from training.data.manifest import Row
 
 
 def test_a_line_a_caption_with_its_score(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from backend.cli import main
+from backend.cli.main import main
 from tests.unit.training.commands.conftest import Run
 from training import cli
 

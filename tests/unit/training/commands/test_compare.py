@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.unit.training.commands.conftest import Run
-from training import checkpoint
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.commands import compare as module
-from training.manifest import Row
-from training.model import Captioner
-from training.neighbours import Neighbours
+from training.data.manifest import Row
+from training.decoding.retrieval import Neighbours
 
 
 def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(

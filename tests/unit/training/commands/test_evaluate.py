@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from tests.unit.training.commands.conftest import Run
-from training import checkpoint, manifest
-from training.manifest import Row
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
+from training.data import manifest
+from training.data.manifest import Row
+from training.decoding.retrieval import Neighbours
+from training.evaluation.outcome import SCORES
 from training.metrics import MetricUnavailableError, Score, report
-from training.model import Captioner
-from training.neighbours import Neighbours
-from training.outcome import SCORES
 
 
 def test_scores_are_told_with_signatures_and_written(succeed: Run, saved: Path, listed: Path, tmp_path: Path) -> None:

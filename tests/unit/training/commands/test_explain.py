@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from training import explain
+from training.captioner.captioner import Captioner
 from training.config import FORMS, DecoderConfig
+from training.data.thumbnails import thumbnail
 from training.errors import DataError, TrainingError
-from training.model import Captioner
-from training.thumbnails import thumbnail
+from training.evaluation import explain
 from training.vocabulary import START
 
 

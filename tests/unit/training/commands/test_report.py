@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from training import report
-from training.manifest import Row
-from training.outcome import Outcome, judge
+from training.data.manifest import Row
+from training.evaluation import report
+from training.evaluation.outcome import Outcome, judge
 
 
 def outcome_of(rows: list[Row], hypotheses: list[str]) -> Outcome:

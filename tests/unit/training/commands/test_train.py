@@ -7,11 +7,12 @@ import pytest
 from torch import distributed
 
 from tests.unit.training.commands.conftest import Run
-from training import checkpoint, manifest
+from training.captioner import checkpoint
 from training.commands import train as module
 from training.commands.progress import leader_speaks
 from training.config import TrainingConfig
-from training.manifest import Row
+from training.data import manifest
+from training.data.manifest import Row
 
 SMALL = ("--set", "decoder.embedding=16", "--set", "decoder.hidden=32", "--set", "transform.side=32")
 

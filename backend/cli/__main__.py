@@ -1,0 +1,5 @@
+"""`python -m backend.cli`: the command `captioner`."""
+
+from backend.cli.main import main
+
+main()

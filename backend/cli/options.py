@@ -1,0 +1,76 @@
+"""Options and openings that the commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from backend.settings import SETTINGS, Settings
+
+
+def setting(name: str) -> Any:
+    """A flag for one setting; the environment variable and default stand in its help."""
+    row = SETTINGS[name]
+    flag = "--api-key" if name == "label_studio_api_key" else "--" + name.replace("_", "-")
+    text = f"{row.meaning} [{row.variable}{f'; default {row.default}' if row.default else ''}]"
+    return click.option(flag, name, default=None, metavar="TEXT", help=text)
+
+
+def settings_of(command: str) -> Any:
+    """A flag for every setting the command, or what it starts, makes use of."""
+
+    def flags(function: Any) -> Any:
+        for name in reversed(SETTINGS):
+            if name not in _UNUSED.get(command, ()):
+                function = setting(name)(function)
+        return function
+
+    return flags
+
+
+_UNUSED = {
+    "serve": {"promotion", "gate_margin", "gate_floor", "encoder", "encoder_weights", "accepted_weight"}
+    | {"deleted_tasks", "sweep_seconds", "images_url", "refresh_per_minute"},
+    "worker": {"host", "port", "basic_auth_user", "basic_auth_pass", "web_workers", "reconcile_seconds"},
+}
+
+
+def example(*lines: str) -> str:
+    """The closing lines of a command's help."""
+    return "Example:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+def settings_from(flags: dict[str, Any]) -> Settings:
+    """Settings as given; what is not given is as the `captioner up` has it that runs over the same data folder."""
+    from backend.system import redis_server
+    from backend.up.state import running
+
+    data_dir = Settings.from_env(**flags).data_dir
+    state = running(data_dir)
+    base = state["settings"] if state else {"REDIS_URL": redis_server.url(data_dir) or "redis://127.0.0.1:6379/0"}
+    return Settings.from_env({**base, **{name: value for name, value in os.environ.items() if value}}, **flags)
+
+
+def label_studio_of(settings: Settings) -> Any:
+    """A client of the Label Studio the settings name."""
+    from backend.label_studio.client import LabelStudio
+
+    if not settings.label_studio_url or not settings.label_studio_api_key:
+        raise click.UsageError("Give --label-studio-url and --api-key (or LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY).")
+    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+
+
+def registry_of(settings: Settings) -> Any:
+    from backend.store.registry import Registry
+
+    return Registry(store_of(settings))
+
+
+def store_of(settings: Settings) -> Any:
+    from backend.store.store import Store
+
+    store = Store(settings.database_url)
+    store.migrate()
+    return store

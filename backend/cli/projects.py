@@ -1,0 +1,68 @@
+"""`captioner connect`, `reconcile` and `status`: a Label Studio project and what is known of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from backend.cli.options import example, label_studio_of, setting, settings_from, store_of
+from backend.domain.errors import LabelStudioError
+
+
+@click.command(
+    epilog=example("captioner connect --label-studio-url http://localhost:8080 --project 3 --api-key $TOKEN")
+)
+@setting("data_dir")
+@setting("label_studio_url")
+@setting("label_studio_api_key")
+@click.option("--project", type=int, required=True, help="The number in the project's address.")
+@click.option("--backend-url", help="The ML backend's address as Label Studio reaches it [http://HOST:PORT].")
+def connect(project: int, backend_url: str | None, **flags: Any) -> None:
+    """Connect a Label Studio project to a running ML backend and take in the captions it already has."""
+    from backend.corrections.reconcile import reconcile as compare
+    from backend.label_studio.connect import connect as connect_project
+
+    settings = settings_from(flags)
+    client = label_studio_of(settings)
+    connection = connect_project(client, project, backend_url or settings.backend_url, settings.basic_auth)
+    for sentence in connection.report:
+        click.echo(sentence)
+    click.echo(str(compare(project, client, store_of(settings))))
+    if not connection.complete:
+        raise LabelStudioError(" ".join(connection.problems))
+
+
+@click.command(epilog=example("captioner reconcile", "captioner reconcile --project 3"))
+@setting("data_dir")
+@setting("database_url")
+@setting("label_studio_url")
+@setting("label_studio_api_key")
+@click.option("--project", type=int, help="Only this project [every one that is connected].")
+def reconcile(project: int | None, **flags: Any) -> None:
+    """Take in what Label Studio has and its webhooks did not tell of; every task is looked at."""
+    from backend.corrections.reconcile import reconcile as compare
+
+    settings = settings_from(flags)
+    client = label_studio_of(settings)
+    store = store_of(settings)
+    projects = [each.id for each in store.projects()] if project is None else [project]
+    if not projects:
+        click.echo("No project has been connected yet: `captioner up` or `captioner connect`.")
+    for each in projects:
+        click.echo(str(compare(each, client, store)))
+
+
+@click.command(epilog=example("captioner status", "captioner status --json"))
+@setting("data_dir")
+@setting("database_url")
+@setting("redis_url")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool, **flags: Any) -> None:
+    """What is served, what has been learnt, what is being trained, and what went wrong lately."""
+    from backend.reports.status import report, text
+
+    settings = settings_from(flags)
+    found = report(settings)
+    click.echo(json.dumps(found, indent=2, default=str) if as_json else text(found))

@@ -1,0 +1,1 @@
+"""How corrections come in: by webhook, and by comparison with Label Studio."""

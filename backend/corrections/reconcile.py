@@ -1,0 +1,200 @@
+"""Label Studio against what was recorded: webhooks are sent once, and several of its bulk actions send none.
+
+A complete comparison lists every task without its annotations, and reads in full those that changed since they were
+last read; what is listed no more has been deleted. The other kind reads in full what Label Studio says has changed
+lately. Both take Label Studio at its word for all that was not heard of after they asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import labeling_config
+from backend.domain.corrections import Event
+from backend.domain.errors import CaptionerError, LabelStudioError
+from backend.label_studio import wire
+from backend.label_studio.client import FULL_TASKS, LabelStudio
+from backend.settings import Settings
+from backend.store.database import chunks, now
+from backend.store.recording import RECONCILED, Receipt
+from backend.store.store import Store
+from labeling_config import LabelingConfigError, Tags
+
+log = logging.getLogger(__name__)
+
+OVERLAP_SECONDS = 300.0
+"""What was saved before the last comparison began may have become visible after it; and clocks differ. A complete
+comparison trusts no clock but ours."""
+
+KINDS = {
+    "created": "annotations that had not arrived",
+    "imported": "imported annotations",
+    "in_bulk": "annotations made by bulk actions",
+    "updated": "changed annotations",
+    "deleted": "deleted annotations",
+    "tasks_created": "tasks that had not arrived",
+    "tasks_updated": "tasks with another image",
+    "tasks_deleted": "deleted tasks",
+}
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What a comparison found. `repairs` counts by kind what had not been heard of; `new` of it can be learnt from.
+
+    `tasks` is how many the project has, None where not all were looked at.
+    """
+
+    project_id: int
+    tasks: int | None
+    new: int
+    repairs: dict[str, int]
+    requests: int
+    seconds: float
+
+    @property
+    def repaired(self) -> int:
+        return sum(self.repairs.values())
+
+    def __str__(self) -> str:
+        what = "what changed lately" if self.tasks is None else f"all {self.tasks} tasks"
+        price = f"{self.requests} requests, {self.seconds:.1f} s"
+        found = [f"  {count:>6} {KINDS[kind]}" for kind, count in self.repairs.items()]
+        if not found:
+            return f"Project {self.project_id}: nothing had been missed ({what}, {price})."
+        return "\n".join(
+            [f"Project {self.project_id}: {self.repaired} missed changes taken in ({what}, {price}):", *found]
+        )
+
+
+def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool = True) -> Reconciliation:
+    """Take in what Label Studio has and we have not heard of. With `complete`, every task is looked at.
+
+    May be repeated and run beside others; ended half way it has taken in what it has read. Raises LabelStudioError when
+    Label Studio cannot be asked or the project's labelling config has no caption box.
+    """
+    compared_at = store.reconciled(project_id).compared_at
+    since = compared_at - timedelta(seconds=OVERLAP_SECONDS) if compared_at and not complete else None
+    return _Comparison(project_id, client, store).run(since)
+
+
+def reconcile_if_possible(settings: Settings, store: Store, project_id: int, complete: bool = True) -> None:
+    """Events may have been lost on the way. That Label Studio cannot be asked now is no reason not to go on."""
+    if not settings.label_studio_url or not settings.label_studio_api_key:
+        return
+    try:
+        client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+        log.info("%s", reconcile(project_id, client, store, complete))
+    except CaptionerError as error:
+        log.warning("Project %d is not compared with Label Studio: %s", project_id, error)
+        store.save_failure(project_id, str(error))
+
+
+def is_complete_due(settings: Settings, store: Store, project_id: int) -> bool:
+    """Whether the scheduled comparison shall look at every task this time."""
+    completed_at = store.reconciled(project_id).completed_at
+    return completed_at is None or now() - completed_at >= timedelta(seconds=settings.sweep_seconds)
+
+
+@dataclass
+class _Comparison:
+    project_id: int
+    client: LabelStudio
+    store: Store
+    new: int = 0
+    repairs: Counter[str] = field(default_factory=Counter)
+
+    def run(self, since: datetime | None) -> Reconciliation:
+        """Look at what changed since then, or at every task."""
+        begun, clock, sent = now(), time.monotonic(), self.client.requests
+        self.tags = _tags(self.client, self.project_id)
+        tasks = None
+        if since is None:
+            listed = self._look(self.client.task_heads(self.project_id))
+            self._delete_but(listed, begun)
+            tasks = len(listed)
+        else:
+            self._look(self.client.changed_heads(self.project_id, since))
+        found = Reconciliation(
+            project_id=self.project_id,
+            tasks=tasks,
+            new=self.new,
+            repairs={kind: self.repairs[kind] for kind in KINDS if self.repairs[kind]},
+            requests=self.client.requests - sent,
+            seconds=time.monotonic() - clock,
+        )
+        self._remember(found, begun)
+        return found
+
+    def _look(self, pages: Iterable[list[Any]]) -> dict[int, str | None]:
+        """List these tasks and read in full those that are not as they were; what is listed, with fingerprints."""
+        listed = {task.id: task.seen for page in pages for task in wire.heads(page, self.project_id, self.tags)}
+        known = self.store.fingerprints(self.project_id)
+        for some in chunks([id_ for id_, seen in listed.items() if known.get(id_) != seen], FULL_TASKS):
+            asked_at = now()
+            self._take(self.client.full_tasks(self.project_id, some), asked_at)
+        return listed
+
+    def _delete_but(self, listed: Container[int], asked_at: datetime) -> None:
+        """Delete every task known that is not listed, unless it was heard of after Label Studio was asked."""
+        known = self.store.fingerprints(self.project_id)
+        for gone in chunks(sorted(id_ for id_ in known if id_ not in listed)):
+            body = {"deleted_tasks": list(gone)}
+            self._record(Event(RECONCILED, self.project_id, deleted_tasks=tuple(gone), body=body, observed_at=asked_at))
+
+    def _take(self, entries: Iterable[object], asked_at: datetime) -> None:
+        """Record these full tasks, which Label Studio was asked for then."""
+        read = wire.reading(entries, self.project_id, self.tags)
+        ids = [task.id for task in read.tasks]
+        event = Event(
+            action=RECONCILED,
+            project_id=self.project_id,
+            corrections=read.corrections,
+            tasks=read.tasks,
+            body={"tasks": ids, "annotations": [correction.annotation_id for correction in read.corrections]},
+            observed_at=asked_at,
+            whole_tasks=tuple(ids),
+        )
+        for annotation_id in self._record(event).changes.created:
+            self.repairs[read.made[annotation_id]] += 1
+
+    def _record(self, event: Event) -> Receipt:
+        receipt = self.store.record(event)
+        self.new += receipt.new_corrections
+        changes = receipt.changes
+        for kind in ("updated", "deleted", "tasks_created", "tasks_updated", "tasks_deleted"):
+            self.repairs[kind] += len(getattr(changes, kind))
+        return receipt
+
+    def _remember(self, found: Reconciliation, begun: datetime) -> None:
+        state = replace(
+            self.store.reconciled(self.project_id),
+            compared_at=begun,
+            repairs=found.repairs,
+            failed_at=None,
+            failure=None,
+        )
+        state = replace(state, repaired=state.repaired + found.repaired)
+        if found.tasks is not None:
+            state = replace(
+                state,
+                completed_at=begun,
+                completed_tasks=found.tasks,
+                completed_requests=found.requests,
+                completed_seconds=found.seconds,
+            )
+        self.store.save_reconciled(state)
+
+
+def _tags(client: LabelStudio, project_id: int) -> Tags:
+    label_config = client.project(project_id).get("label_config") or ""
+    try:
+        return labeling_config.parse(label_config)
+    except LabelingConfigError as error:
+        raise LabelStudioError(f"The captions of project {project_id} cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Pictures: which addresses may be fetched, fetching them, keeping them by content."""

@@ -1,0 +1,187 @@
+"""Images that were trained on, by content, in a folder behind any fsspec URL.
+
+The data folder's `images/` holds every image by content and never evicts, so by default it is the store itself. Another
+one (CAPTIONER_IMAGES_URL: a folder, s3://, gs://, …) gets every image of a snapshot before that is frozen, and gives
+back those that are missing or damaged here, so that the same pairs are trained when their source is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeGuard
+from uuid import uuid4
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from backend.domain.errors import ImageError, UnreachableImageError
+from backend.images.cache import is_whole, write
+from backend.images.download import shown
+from backend.settings import Settings
+from training.data.manifest import Row
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""Images looked at, put or brought back at the same time."""
+_HASH = re.compile("[0-9a-f]{64}")
+_NAME = re.compile(rf"({_HASH.pattern})\.\w{{1,8}}")
+
+
+class ImageStore:
+    """The images at `<2>/<sha256>.<ext>` in the data folder and, where one is set, in the store behind it.
+
+    It lives as long as one retrain: what the store holds is listed once. Safe to use from many threads. Whatever keeps
+    the store from being read or written is an UnreachableImageError, in one sentence.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._here = settings.data_dir / "images"
+        self._url = settings.images_url
+        self._listed: dict[str, dict[str, str]] = {}  # by two digits: SHA-256 -> name
+
+    def __str__(self) -> str:
+        return shown(self._url) if self._url else str(self._here)
+
+    def keep(self, rows: Sequence[Row], tell: Callable[[int, int], None] | None = None) -> None:
+        """Put every image of the rows into the store that is not there; `tell` is told how many of how many.
+
+        Raises ImageError for an image that is damaged or not here.
+        """
+        if self._url is None:
+            return
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(self._names, {row.sha256[:2] for row in rows}):
+                pass  # each listing is a request that is waited for
+            new = {row.sha256: row for row in rows if row.sha256 not in self._names(row.sha256)}
+            for done, _ in enumerate(pool.map(self._put, new.values()), start=1):
+                if tell:
+                    tell(done, len(new))
+
+    def restored(self, rows: Sequence[Row], by_content: bool = True) -> tuple[list[Row], list[Row]]:
+        """The rows, those whose image is missing or damaged with the path of one brought back, and the lost ones.
+
+        Lost are those whose image is nowhere; they stay among the rows as they were. Without `by_content` an image that
+        is there counts as whole, so that many are looked at quickly.
+        """
+
+        def is_there(row: Row) -> bool:
+            return is_whole(row.image, row.sha256) if by_content else row.image.is_file()
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            there = list(pool.map(is_there, rows) if by_content else map(is_there, rows))
+            away = {row.sha256 for row, is_here in zip(rows, there, strict=True) if not is_here}
+            found = dict(zip(away, pool.map(self.find, away), strict=True))
+        restored = [
+            row if is_here or not (path := found[row.sha256]) else replace(row, image=path)
+            for row, is_here in zip(rows, there, strict=True)
+        ]
+        lost = [row for row, is_here in zip(rows, there, strict=True) if not is_here and not found[row.sha256]]
+        return restored, lost
+
+    def find(self, sha256: str | None) -> Path | None:
+        """The whole image as a file in the data folder, brought back from the store if need be; None where it is not.
+
+        Raises ImageError when it cannot be written here.
+        """
+        path = self.here(sha256)
+        if not _is_hash(sha256) or (path and is_whole(path, sha256)):
+            return path
+        name = self._names(sha256).get(sha256) if self._url else None
+        if name is None:
+            return None
+        with self._reaching() as (files, folder):
+            try:
+                content = files.cat_file(f"{folder}/{sha256[:2]}/{name}")
+            except FileNotFoundError:
+                return None
+        if hashlib.sha256(content).hexdigest() != sha256:
+            log.warning("The image %s/%s in %s is damaged and not used.", sha256[:2], name, self)
+            return None
+        path = self._here / sha256[:2] / name
+        try:
+            write(path, content)
+        except OSError as error:
+            raise ImageError(f"The image {path} could not be brought back: {error}.") from error
+        return path
+
+    def here(self, sha256: str | None) -> Path | None:
+        """The image's file in the data folder, as it is."""
+        files = (self._here / sha256[:2]).glob(f"{sha256}.*") if _is_hash(sha256) else ()
+        return next((path for path in files if _NAME.fullmatch(path.name)), None)
+
+    def _put(self, row: Row) -> None:
+        try:
+            content = row.image.read_bytes()
+        except OSError as error:
+            raise ImageError(f"The image {row.image} cannot be read: {error.strerror}.") from error
+        if hashlib.sha256(content).hexdigest() != row.sha256:
+            raise ImageError(f"The image {row.image} has changed while it was being kept.")
+        name = row.sha256 + row.image.suffix.lower()
+        with self._reaching() as (files, folder):
+            parent = f"{folder}/{row.sha256[:2]}"
+            if _renames(files):
+                files.makedirs(parent, exist_ok=True)
+                unfinished = f"{parent}/.{uuid4().hex}"
+                try:
+                    files.pipe_file(unfinished, content)
+                    files.mv(unfinished, f"{parent}/{name}")
+                except BaseException:
+                    with suppress(Exception):
+                        files.rm_file(unfinished)
+                    raise
+            else:  # an object store has no folders, and what it is given appears whole or not at all
+                files.pipe_file(f"{parent}/{name}", content)
+        self._names(row.sha256)[row.sha256] = name
+
+    def _names(self, sha256: str) -> dict[str, str]:
+        """What the store holds of the images whose hash begins as this one does."""
+        first = sha256[:2]
+        if first not in self._listed:
+            names: list[str] = []
+            # no such folder: nothing has been put there yet
+            with self._reaching() as (files, folder), suppress(FileNotFoundError):
+                names = [str(path).rpartition("/")[2] for path in files.ls(f"{folder}/{first}", detail=False)]
+            found = (_NAME.fullmatch(name) for name in names)
+            self._listed[first] = {match[1]: match[0] for match in found if match}
+        return self._listed[first]
+
+    @contextmanager
+    def _reaching(self) -> Iterator[tuple[Any, str]]:
+        """The store's filesystem and folder; what goes wrong inside is one sentence."""
+        try:
+            yield self._filesystem
+        except ImportError as error:
+            missing = str(error).rstrip(".")
+            raise UnreachableImageError(
+                f"The image store {self} (CAPTIONER_IMAGES_URL) needs a package beside this one: {missing}."
+            ) from error
+        except Exception as error:  # each filesystem raises what its own libraries do
+            reason = (str(error) or type(error).__name__).strip().split("\n")[0].rstrip(".")
+            hint = "; set them where the worker runs" if "credential" in reason.lower() else ""
+            raise UnreachableImageError(
+                f"The image store {self} (CAPTIONER_IMAGES_URL) cannot be reached: {reason}{hint}."
+            ) from error
+
+    @cached_property
+    def _filesystem(self) -> tuple[Any, str]:
+        files, folder = url_to_fs(self._url)
+        files.invalidate_cache()  # what another process has put there since
+        return files, folder.rstrip("/")
+
+
+def _is_hash(sha256: str | None) -> TypeGuard[str]:
+    return sha256 is not None and _HASH.fullmatch(sha256) is not None
+
+
+def _renames(files: Any) -> bool:
+    """Whether the filesystem renames; others would copy the file and delete it."""
+    return type(files).mv is not AbstractFileSystem.mv

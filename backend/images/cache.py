@@ -1,0 +1,226 @@
+"""Image references to local files: fetched with care, cached by content."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from PIL import Image
+
+from backend.domain.corrections import Task
+from backend.domain.errors import ImageError, LabelStudioError, LabelStudioUnreachableError, UnreachableImageError
+from backend.images.addresses import AddressGuard, Origin
+from backend.images.download import Downloader, StatusError, shown
+from backend.label_studio.token import Token
+from backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
+JPEGS = frozenset({"JPEG", "MPO"})  # MPO: a JPEG with further ones behind it, as many phones and cameras write
+CLOUD_SCHEMES = frozenset({"s3", "gs", "azure-blob"})
+MAX_PIXELS = 50_000_000
+MAX_JPEG_PIXELS = 150_000_000  # of a JPEG as little as a 64th is decoded; what must be decoded whole takes memory
+REFETCH_AFTER_SECONDS = 24 * 3600.0
+"""What an address shows may change; an upload to Label Studio has a name of its own and never does."""
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """A verified image file in the cache; `sha256` is of its bytes."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """What /setup said of Label Studio: where it believes to be, and its project creator's legacy token."""
+
+    hostname: str | None
+    token: str | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    url: str
+    owner: Origin | None  # Label Studio's origin where the token may go with the request
+    lasting: bool
+
+
+class Images:
+    """Local files for image references, kept under `data_dir/images` and never evicted.
+
+    Contents lie at `<2>/<sha256>.<ext>`; `index` leads from where an image was found to its content. Label Studio's
+    token goes to the origin it belongs to and nowhere else: the configured key to LABEL_STUDIO_URL, the token of /setup
+    to the host of that /setup, which is no exception to the address guard. Safe to use from threads and processes.
+    """
+
+    def __init__(self, settings: Settings, downloader: Downloader | None = None) -> None:
+        self._root = settings.data_dir / "images"
+        self._url = settings.label_studio_url
+        self._key = settings.label_studio_api_key if settings.label_studio_url else None
+        self._download = downloader or Downloader(AddressGuard(self._url, settings.image_hosts))
+        self._token = Token(self._url, self._key) if self._url and self._key else None
+        self._fetching: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def local(self, reference: str, task: Task, access: Access | None = None, whole: bool = False) -> LocalImage:
+        """The image `reference` of `task` as a local file; with `whole`, one that is damaged is fetched again.
+
+        References are Label Studio's: `/data/upload/…`, `/data/local-files/?d=…`, `s3://…`, `gs://…`, `azure-blob://…`,
+        `https://…`. Raises ImageError in one sentence.
+        """
+        if any("\ud800" <= character <= "\udfff" for character in reference):
+            raise ImageError(f"{reference[:200]!a} is not an image reference: it holds half a character.")
+        source = self._source(reference.strip(), task, access)
+        place = hashlib.sha256(f"{source.owner}\n{reference.strip()}".encode()).hexdigest()
+        entry = self._root / "index" / place[:2] / f"{place}.json"
+        with self._guard:
+            lock = self._fetching.setdefault(place, threading.Lock())
+        try:
+            with lock:  # two requests for one new image fetch it once
+                known, fresh = self._known(entry, whole)
+                if known and (source.lasting or fresh):
+                    return known
+                try:
+                    return self._keep(self._fetch(source, access), reference, entry)
+                except ImageError as error:
+                    if not known:
+                        raise
+                    log.warning("%s The copy fetched before is used.", error)
+                    return known
+        finally:
+            with self._guard:
+                self._fetching.pop(place, None)
+
+    def _source(self, reference: str, task: Task, access: Access | None) -> _Source:
+        scheme = "" if reference.startswith("/") else reference.partition("://")[0].lower()
+        base = self._url or (access.hostname.rstrip("/") if access and access.hostname else None)
+        if scheme in {"http", "https"}:
+            own = base is not None and Origin.of(reference) == Origin.of(base) and _serves_files(reference, base)
+            return _Source(reference, Origin.of(reference) if own else None, lasting=False)
+        if scheme and scheme not in CLOUD_SCHEMES:
+            raise ImageError(
+                f"{reference[:200]!r} is not an image reference: an upload, a local file of Label Studio, an http(s) "
+                f"address, s3://, gs:// or azure-blob:// is needed."
+            )
+        if base is None:
+            raise ImageError(f"To fetch {shown(reference)[:200]}, set LABEL_STUDIO_URL to the address of Label Studio.")
+        if scheme:
+            encoded = base64.urlsafe_b64encode(reference.encode()).decode()
+            return _Source(f"{base}/tasks/{task.id}/presign/?fileuri={encoded}", Origin.of(base), lasting=False)
+        prefix = urlsplit(base).path
+        url = (
+            base.removesuffix(prefix) + reference if prefix and reference.startswith(f"{prefix}/") else base + reference
+        )
+        if not _serves_files(url, base):
+            raise ImageError(f"{reference[:200]!r} is not a file of Label Studio: those begin with /data/.")
+        return _Source(url, Origin.of(base), lasting=urlsplit(url).path.startswith(f"{prefix}/data/upload/"))
+
+    def _fetch(self, source: _Source, access: Access | None) -> bytes:
+        if source.owner is None:
+            return self._download.get(source.url)
+        try:
+            return self._download.get(source.url, authorization=self._authorization(access), owner=source.owner)
+        except StatusError as error:
+            if error.status != 401:
+                raise
+            if self._token and self._token.personal:  # restarted Label Studio, or clocks apart: a fresh access token
+                self._token.forget()
+                return self._download.get(source.url, authorization=self._authorization(access), owner=source.owner)
+            raise ImageError(
+                f"{error} Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY (a personal access token) so that it answers."
+            ) from error
+
+    def _authorization(self, access: Access | None) -> str | None:
+        if self._token:
+            try:
+                return self._token.header()["Authorization"]
+            except LabelStudioUnreachableError as error:
+                raise UnreachableImageError(str(error)) from error
+            except LabelStudioError as error:
+                raise ImageError(str(error)) from error
+        # A token that came with a request is never exchanged: that would post to an address nobody has checked.
+        if access and access.token and access.token.isalnum():
+            return f"Token {access.token}"
+        return None
+
+    def _known(self, entry: Path, whole: bool) -> tuple[LocalImage | None, bool]:
+        """What the index leads to, and whether it was fetched lately."""
+        try:
+            found = json.loads(entry.read_text(encoding="utf-8"))
+            path, sha256, fetched = self._root / found["file"], str(found["sha256"]), float(found["fetched"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, False
+        if not (is_whole(path, sha256) if whole else path.is_file()):
+            return None, False
+        return LocalImage(path, sha256), 0 <= time.time() - fetched < REFETCH_AFTER_SECONDS
+
+    def _keep(self, content: bytes, reference: str, entry: Path) -> LocalImage:
+        extension = _extension(content, reference)
+        sha256 = hashlib.sha256(content).hexdigest()
+        name = f"{sha256[:2]}/{sha256}.{extension}"
+        path = self._root / name
+        try:
+            if not is_whole(path, sha256):
+                write(path, content)
+            write(entry, json.dumps({"file": name, "sha256": sha256, "fetched": time.time()}).encode())
+        except OSError as error:
+            raise ImageError(f"The image {shown(reference)} could not be stored: {error}.") from error
+        return LocalImage(path, sha256)
+
+
+def _serves_files(url: str, base: str) -> bool:
+    """Whether the path is one of those under which Label Studio serves images, so that no token is spent elsewhere."""
+    path, prefix = unquote(urlsplit(url).path), urlsplit(base).path
+    served = path.startswith((f"{prefix}/data/", f"{prefix}/tasks/", f"{prefix}/storage-data/"))
+    return served and not {".", ".."} & set(path.replace("\\", "/").split("/"))
+
+
+def _extension(content: bytes, reference: str) -> str:
+    """The file ending for what `content` is. Raises ImageError when it is no image this project reads."""
+    try:
+        with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as image:
+            kind, pixels = image.format or "", image.width * image.height
+            image.verify()
+    except Exception as error:  # PIL's plugins raise nearly anything on damaged files
+        raise ImageError(
+            f"The image {shown(reference)} is not a readable JPEG, PNG, WebP, GIF, BMP or TIFF."
+        ) from error
+    most = MAX_JPEG_PIXELS if kind in JPEGS else MAX_PIXELS
+    if pixels > most:
+        raise ImageError(f"The image {shown(reference)} has {pixels / 1e6:.0f} million pixels; {most / 1e6:.0f} fit.")
+    return FORMATS["JPEG" if kind in JPEGS else kind]
+
+
+def is_whole(path: Path, sha256: str) -> bool:
+    """Whether the file is there and its content has this hash."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return False
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write beside and rename, so that nobody reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(unfinished, path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise

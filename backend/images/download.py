@@ -1,0 +1,167 @@
+"""One guarded HTTP GET: every redirect hop checked, credentials bound to one origin, size and time bounded.
+
+Built on http.client because its `connect` is a public place to put the guarded socket; no proxy or other setting of
+the environment can lead it elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+import time
+from functools import cache
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, requote_uri
+
+from backend.domain.errors import ImageError, UnreachableImageError
+from backend.images.addresses import AddressGuard, Origin
+
+LATER = frozenset({408, 425, 429})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+CONNECT_TIMEOUT_SECONDS = 5.0
+_HEADERS = {"User-Agent": "label-studio-captioner", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
+
+
+class StatusError(ImageError):
+    """The host answered, but not with the image."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Downloader:
+    """Fetches over the guard's connections; safe to use from many threads."""
+
+    def __init__(
+        self,
+        guard: AddressGuard,
+        *,
+        max_bytes: int = 50 * 1024 * 1024,
+        max_redirects: int = 5,
+        total_timeout_seconds: float = 30.0,
+    ) -> None:
+        self._guard = guard
+        self._max_bytes = max_bytes
+        self._max_redirects = max_redirects
+        self._total_timeout_seconds = total_timeout_seconds
+
+    def get(self, url: str, *, authorization: str | None = None, owner: Origin | None = None) -> bytes:
+        """The body at `url`, redirects followed.
+
+        `authorization` is sent to `owner` only, and only until a hop leaves it: a redirect that comes back from another
+        host gets no credentials either. Raises ImageError in one sentence.
+        """
+        asked, deadline = shown(url), time.monotonic() + self._total_timeout_seconds
+        for _ in range(self._max_redirects + 1):
+            origin = Origin.of(url)
+            if origin != owner:
+                authorization = None
+            try:
+                status, location, body = self._hop(origin, url, authorization, deadline)
+                url = urljoin(url, location or "")
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                reason = str(error) or type(error).__name__
+                if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
+                    reason = f"it took longer than {self._total_timeout_seconds:g} seconds"
+                kind = ImageError if isinstance(error, ValueError) else UnreachableImageError
+                raise kind(f"The image {asked} could not be fetched: {reason}.") from error
+            if status == 200:
+                return body
+            if status in LATER or status >= 500:
+                raise UnreachableImageError(f"The image {asked} could not be fetched: {origin.host} answered {status}.")
+            if status not in REDIRECTS or not location:
+                raise StatusError(f"The image {asked} could not be fetched: {origin.host} answered {status}.", status)
+        raise ImageError(f"The image {asked} could not be fetched: more than {self._max_redirects} redirects.")
+
+    def _hop(
+        self, origin: Origin, url: str, authorization: str | None, deadline: float
+    ) -> tuple[int, str | None, bytes]:
+        """Status, Location and, where the status is 200, the body of one request.
+
+        Raises ImageError when the guard or the size limit refuses, OSError and HTTPException as they come.
+        """
+        left_seconds = deadline - time.monotonic()
+        if left_seconds <= 0:
+            raise TimeoutError
+        parts = urlsplit(requote_uri(url))
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        credentials = {"Authorization": authorization} if authorization else {}
+        kind = _GuardedHTTPSConnection if origin.scheme == "https" else _GuardedHTTPConnection
+        connection = kind(origin.host, origin.port)
+        raw = self._guard.connect(origin.host, origin.port, min(CONNECT_TIMEOUT_SECONDS, left_seconds))
+        # A timeout on the socket restarts with every byte; a server that drips is ended by the clock instead.
+        duplicate = raw.dup()
+        clock = threading.Timer(left_seconds, _hang_up, (duplicate,))
+        clock.daemon = True
+        clock.start()
+        try:
+            connection.use(raw, left_seconds)
+            connection.request("GET", target, headers=_HEADERS | credentials)
+            response = connection.getresponse()
+            body = self._body(response, shown(url)) if response.status == 200 else b""
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            return response.status, response.headers.get("Location"), body
+        finally:
+            clock.cancel()
+            duplicate.close()
+            connection.close()
+            raw.close()
+
+    def _body(self, response: http.client.HTTPResponse, where: str) -> bytes:
+        expected = response.length  # None where the body is chunked or ends with the connection
+        body = bytearray()
+        while (expected or 0) <= self._max_bytes and (block := response.read(64 * 1024)):
+            body += block
+            if len(body) > self._max_bytes:
+                break
+        if max(expected or 0, len(body)) > self._max_bytes:
+            raise ImageError(f"The image {where} is larger than {self._max_bytes / 2**20:g} MB.")
+        if expected is not None and len(body) < expected:
+            raise http.client.IncompleteRead(bytes(body), expected - len(body))
+        return bytes(body)
+
+
+def shown(url: str) -> str:
+    """The address as it may stand in a log: without user, password and query, which may hold a signature."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return repr(url[:200])
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:200]
+
+
+class _GuardedHTTPConnection(http.client.HTTPConnection):
+    """Speaks over the socket it is given, and opens none of its own."""
+
+    def use(self, connected: socket.socket, timeout_seconds: float) -> None:
+        connected.settimeout(timeout_seconds)
+        self._connected = connected
+
+    def connect(self) -> None:
+        self.sock = self._connected
+
+
+class _GuardedHTTPSConnection(_GuardedHTTPConnection):
+    def connect(self) -> None:
+        # The certificate is checked against the name that was asked for, whatever address was connected to.
+        self.sock = _tls().wrap_socket(self._connected, server_hostname=self.host)
+
+
+def _hang_up(duplicate: socket.socket) -> None:
+    """Ends both directions of the connection, which wakes whoever reads it."""
+    with contextlib.suppress(OSError):  # over already
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The system's certificates, so that a company's own count, and requests' bundle, for machines without any."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    return context

@@ -1,0 +1,1 @@
+"""What is told to operators, read from the database only."""

@@ -1,0 +1,1 @@
+"""A retrain from frozen corrections to a verdict."""

@@ -1,0 +1,137 @@
+"""What a project's champion has learnt, version by version, and what has been quarantined since."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from backend.images.archive import ImageStore
+from backend.retraining.snapshot import is_held_out
+from backend.store.registry import DROPPED, HELD, PASSED, REJECTED, RELEASED, ModelVersion, Registry
+from training.continual.incremental import Lessons
+from training.data import manifest
+from training.data.manifest import Row
+from training.errors import DataError, TrainingError
+from training.gate.gate import Verdict
+
+log = logging.getLogger(__name__)
+
+NEW = "new.jsonl"
+"""Beside a snapshot's manifest: the rows of it that its candidate was the first to learn."""
+_Pair = tuple[str, tuple[str, ...]]
+
+
+class History:
+    """The manifests of a champion's lineage, and the project's other versions.
+
+    With `images`, the base's images that are missing here come back from the store, as far as it has them; the others
+    are left out of the training with a warning.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        project_id: int,
+        champion: ModelVersion | None,
+        blind_share: float,
+        images: ImageStore | None = None,
+    ) -> None:
+        self._registry, self._project_id, self._blind_share = registry, project_id, blind_share
+        self._own: list[Row] = []  # of this project
+        self._base: list[Row] = []  # of what the champion was before
+        for ancestor in lineage(registry, champion):
+            (self._own if ancestor.project_id == project_id else self._base).extend(_rows_of(ancestor))
+        if images is not None:
+            # They may be very many: what of them is learnt is a sample, so none is read to see whether it is whole.
+            self._base, lost = images.restored(self._base, by_content=False)
+            if lost:
+                log.warning(
+                    "%d of %d images of the base are gone, the first: %s.", len(lost), len(self._base), lost[0].image
+                )
+
+    def lessons(self, corrected: Sequence[Row]) -> Lessons:
+        """What of the snapshot's rows the champion has not learnt yet, and what it has, here and before this project.
+
+        Images that have judged one of the lineage never come in by this door, nor captions of this project that have
+        been taken back or are quarantined; where the champion remembers some it is to forget them. Raises TrainingError
+        when nothing is left.
+        """
+        quarantined = self.quarantined()
+        judges = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
+        rows = [row for row in corrected if row.sha256 not in judges and _pair(row) not in quarantined]
+        if not rows:
+            raise TrainingError(
+                f"All {len(corrected)} corrected images are quarantined or judge models; "
+                "`captioner quarantine` lists what may be released."
+            )
+        of_project = {row.sha256 for row in corrected}
+        base = {
+            row.sha256: row
+            for row in self._base
+            if row.split == manifest.TRAIN
+            and row.sha256 not in of_project
+            and row.sha256 not in judges
+            and not is_held_out(row.sha256, self._blind_share)
+        }
+        learnt = {_pair(row) for row in self._own}
+        train = [row for row in rows if row.split == manifest.TRAIN]
+        choosing = [row for row in rows if row.split != manifest.TRAIN]
+        if not train:
+            train, choosing = choosing, []
+        new = [row for row in train if _pair(row) not in learnt]
+        known = [row for row in train if _pair(row) in learnt]
+        if not new:  # a person may ask for a retrain with nothing new: then all is gone through again
+            new, known = train, []
+        taught = {row.sha256 for row in train} | set(base)
+        forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
+        return Lessons(new, known, list(base.values()), choosing, forgotten)
+
+    def never_tried(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of the rows that no candidate has learnt yet, not even one that was held, and no operator released."""
+        tried = self._first_learnt_by({HELD, PASSED, RELEASED})
+        return [row for row in rows if _pair(row) not in tried]
+
+    def base_dev(self) -> list[Row]:
+        """Development images of what the champion was made of before this project."""
+        return list({row.sha256: row for row in self._base if row.split == manifest.DEV}.values())
+
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts of the project's candidates so far."""
+        own = [version for version in self._registry.versions(self._project_id) if version.project_id is not None]
+        return [Verdict.from_json(version.verdict) for version in own if version.verdict]
+
+    def quarantined(self) -> set[_Pair]:
+        """What rejected candidates were the first to learn and no operator has released, image by image."""
+        return self._first_learnt_by({REJECTED, DROPPED})
+
+    def _first_learnt_by(self, states: set[str]) -> set[_Pair]:
+        """What the project's versions in these states were the first to learn."""
+        versions = [each for each in self._registry.versions(self._project_id) if each.project_id == self._project_id]
+        return {_pair(row) for each in versions if each.state in states for row in quarantined_rows(each)}
+
+
+def quarantined_rows(version: ModelVersion) -> list[Row]:
+    """The rows that this version was the first to learn."""
+    path = version.manifest and version.manifest.with_name(NEW)
+    return manifest.load(path) if path and path.exists() else []
+
+
+def _pair(row: Row) -> _Pair:
+    return row.sha256, row.references
+
+
+def lineage(registry: Registry, version: ModelVersion | None) -> Iterator[ModelVersion]:
+    """The version and its ancestors, back to the first."""
+    while version is not None:
+        yield version
+        version = registry.get(version.parent) if version.parent else None
+
+
+def _rows_of(version: ModelVersion) -> list[Row]:
+    if version.manifest is None:
+        return []
+    try:
+        return manifest.load(version.manifest)
+    except DataError as error:
+        log.warning("What %s has learnt cannot be rehearsed: %s", version.name, error)
+        return []

@@ -1,0 +1,234 @@
+"""A snapshot: the corrections of one retrain, frozen into a manifest that every attempt trains from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from backend.domain.corrections import HELD_OUT_SHARE, Task, is_blind, normalise
+from backend.domain.errors import CaptionerError, ImageError, UnreachableImageError
+from backend.images.archive import ImageStore
+from backend.images.cache import Access, Images, LocalImage, write
+from backend.retraining.heartbeat import Pulse
+from backend.settings import Settings
+from backend.store.database import now
+from backend.store.registry import Registry
+from backend.store.retrains import MAX_POSTPONED, Retrain
+from backend.store.store import Store, StoredCorrection
+from training.data import manifest
+from training.errors import DataError, TrainingError
+from training.vocabulary import tokenize
+
+log = logging.getLogger(__name__)
+
+CHOOSING_SHARE = 0.1
+"""Share of images whose corrections choose how far a candidate goes from the champion."""
+FETCHING = 8  # images at once
+
+
+RECORD = "snapshot.json"
+"""Beside a snapshot's manifest: what it was frozen from."""
+
+
+class PostponedError(CaptionerError):
+    """Images cannot be had at the moment; nothing has been trained."""
+
+
+class Snapshot(NamedTuple):
+    """A manifest and its rows, the image of each at hand."""
+
+    manifest: Path
+    rows: list[manifest.Row]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a snapshot was frozen from, and by what a later change of its manifest is seen.
+
+    `cutoff` is the number of the last event in it, `parent` the champion of that moment, `revision` that of the code,
+    where it runs from a git repository. `sha256` is of the manifest file, `content` of what is trained on.
+    """
+
+    snapshot: str
+    project: int
+    cutoff: int
+    parent: str | None
+    release: str
+    revision: str | None
+    created_at: str
+    sha256: str
+    content: str
+    images: dict[str, int]
+    captions: int
+
+
+def take(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse, images: ImageStore) -> Snapshot:
+    """The snapshot of the retrain's corrections; frozen once, so that every attempt trains the same pairs.
+
+    Raises PostponedError or UnreachableImageError when its images cannot be had now, else TrainingError when no
+    correction can be used, or the manifest or an image is not what was frozen.
+    """
+    path = settings.data_dir / "snapshots" / retrain.snapshot / "manifest.jsonl"
+    if not path.exists():
+        found = _rows(settings, store, retrain, pulse, images)
+        images.keep(found, lambda done, total: pulse.tell("collect", step=done, steps=total))
+        pulse.confirm()
+        _freeze(found, path, retrain, Registry(store))
+    if changed := change_of(path):
+        raise DataError(changed)
+    rows, lost = images.restored(manifest.load(path))
+    if lost:
+        raise DataError(
+            f"{len(lost)} of {len(rows)} images of the snapshot {retrain.snapshot} are gone or damaged here and in "
+            f"{images}, the first: {lost[0].image}; Start Training takes a new snapshot with what can be fetched."
+        )
+    return Snapshot(path, rows)
+
+
+def record_of(path: Path) -> Record | None:
+    """What the snapshot with this manifest was frozen from; None where that was not written down yet.
+
+    Raises DataError when it cannot be read.
+    """
+    beside = path.with_name(RECORD)
+    try:
+        return Record(**json.loads(beside.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"The record {beside} of a snapshot cannot be read: {error}.") from error
+
+
+def change_of(path: Path) -> str | None:
+    """What is wrong with the manifest, where it is not the one that was frozen. Raises DataError as `record_of`."""
+    record = record_of(path)
+    if record is None or manifest.hash_file(path) == record.sha256:
+        return None
+    return (
+        f"The manifest {path} has been changed since it was frozen on {record.created_at[:16].replace('T', ' ')} UTC "
+        f"(its SHA-256 is not {record.sha256[:16]}…): put it back from a backup, or delete its folder and train again."
+    )
+
+
+def _freeze(rows: Sequence[manifest.Row], path: Path, retrain: Retrain, registry: Registry) -> None:
+    """Write the manifest and, before it gets its name, the record beside it."""
+    unfinished = manifest.save(rows, path.with_name(".unfinished.jsonl"))
+    champion = registry.champion(retrain.project_id)
+    record = Record(
+        snapshot=retrain.snapshot,
+        project=retrain.project_id,
+        cutoff=retrain.cutoff_seq,
+        parent=champion.name if champion else None,
+        release=f"label-studio-captioner {version('label-studio-captioner')}",
+        revision=_revision(),
+        created_at=now().isoformat(timespec="seconds"),
+        sha256=manifest.hash_file(unfinished),
+        content=manifest.content_hash(rows),
+        images=dict(sorted(Counter(row.split for row in rows).items())),
+        captions=sum(len(row.references) for row in rows),
+    )
+    write(path.with_name(RECORD), json.dumps(asdict(record), indent=2).encode())
+    unfinished.replace(path)
+
+
+def _revision() -> str | None:
+    """The git revision of this code, with "-dirty" where files differ from it; None outside a repository."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None  # as installed; a repository around it would be another one
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=10).strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def is_held_out(sha256: str, blind_share: float) -> bool:
+    """Whether the corrections of this image judge models; they are never trained on."""
+    return split_of(sha256, blind_share) in {manifest.BLIND, manifest.HELD_OUT}
+
+
+def split_of(sha256: str, blind_share: float) -> str:
+    """Which corrections judge (BLIND: as their tasks show no draft, and HELD_OUT), which choose among candidates (DEV),
+    which are trained on: fixed by the image."""
+    if is_blind(sha256, blind_share):
+        return manifest.BLIND
+    position = manifest.split_position(sha256)
+    if position < HELD_OUT_SHARE:
+        return manifest.HELD_OUT
+    return manifest.DEV if position < HELD_OUT_SHARE + CHOOSING_SHARE else manifest.TRAIN
+
+
+def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse, kept: ImageStore) -> list[manifest.Row]:
+    """One row an image, with the captions of all its annotations, split by the hash of its content."""
+    keeps = settings.deleted_tasks == "keep"
+    corrections = store.corrections(retrain.project_id, up_to_seq=retrain.cutoff_seq, of_deleted_tasks=keeps)
+    if not corrections:
+        raise TrainingError(f"Project {retrain.project_id} has no corrections left to learn from.")
+    project = store.get_project(retrain.project_id)
+    access = Access(project.hostname, project.access_token) if project else None
+    images = Images(settings)
+
+    def found(correction: StoredCorrection) -> tuple[StoredCorrection, list[str], LocalImage] | Exception:
+        task = Task(correction.task_id, correction.project_id, correction.image)
+        try:
+            if task.image is None:
+                raise ImageError(f"Task {task.id} shows no image.")
+            # Normalised again, because what was recorded long ago was so by the rules of then.
+            texts = [text for text in map(normalise, correction.texts) if tokenize(text)]
+            if not texts:
+                raise DataError(f"Annotation {correction.annotation_id} has no word in it.")
+            return correction, texts, _local(images, kept, task, access, correction.image_sha256)
+        except (ImageError, DataError) as error:
+            return error
+        except Exception as error:  # one correction must not keep all the others from being learnt
+            log.exception("Annotation %d of project %d failed.", correction.annotation_id, retrain.project_id)
+            return error
+
+    hashes: dict[str, str] = {}
+    rows: dict[str, manifest.Row] = {}
+    missing: list[Exception] = []
+    with ThreadPoolExecutor(FETCHING) as pool:
+        for done, item in enumerate(pool.map(found, corrections), start=1):
+            pulse.tell("collect", step=done, steps=len(corrections))
+            if isinstance(item, Exception):
+                missing.append(item)
+                continue
+            correction, texts, local = item
+            if correction.image and correction.image_sha256 is None:
+                hashes[correction.image] = local.sha256
+            known = rows.get(local.sha256)
+            references = tuple(dict.fromkeys((*(known.references if known else ()), *texts)))
+            # of an image that somebody captioned, what others let stand counts fully too
+            weight = max(known.weight if known else 0.0, correction.weight(settings.accepted_weight))
+            split = split_of(local.sha256, settings.blind_share)
+            rows[local.sha256] = manifest.Row(local.path, local.sha256, references, split, weight)
+    store.add_image_hashes(retrain.project_id, hashes)
+    away = [error for error in missing if isinstance(error, UnreachableImageError)]
+    if away and retrain.postponed < MAX_POSTPONED:
+        raise PostponedError(f"{len(away)} of {len(corrections)} images cannot be had now, the first: {away[0]}")
+    if missing:
+        log.warning("%d of %d corrections are left out, the first: %s", len(missing), len(corrections), missing[0])
+    if not rows:
+        raise TrainingError(f"None of the {len(corrections)} corrections can be used; the first: {missing[0]}")
+    return list(rows.values())
+
+
+def _local(images: Images, kept: ImageStore, task: Task, access: Access | None, sha256: str | None) -> LocalImage:
+    """The task's image, from the store where its source has it no more."""
+    assert task.image is not None
+    try:
+        return images.local(task.image, task, access, whole=True)
+    except ImageError:
+        path = kept.find(sha256)
+        if path is None or sha256 is None:
+            raise
+        return LocalImage(path, sha256)

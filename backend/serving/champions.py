@@ -1,0 +1,220 @@
+"""The champions in memory: one reference a project, swapped when a new checkpoint has been loaded completely."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from backend.domain.errors import ModelUnavailableError
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from training.decoding.beam_search import Hypothesis
+    from training.errors import DataError
+
+log = logging.getLogger(__name__)
+
+DEFAULT = 0
+"""Stands for every project that has no champion of its own."""
+
+BATCH = 32
+"""Images captioned at once; what waits in several requests is put together."""
+
+
+class Model(Protocol):
+    """What is needed of `training.captioner.captioner.Captioner`."""
+
+    def caption(self, images: Sequence[Path]) -> list[Hypothesis | DataError]: ...
+
+
+Loader = Callable[[Path, str], Model]
+
+
+@dataclass(eq=False)
+class _Request:
+    version: str
+    paths: Sequence[Path]
+    answers: list[Any] = field(default_factory=list)
+    done: Future[list[Any]] = field(default_factory=Future)
+    next: int = 0
+
+
+class Champions:
+    """Loaded checkpoints by version, and which of them serves which project. Safe to use from many threads.
+
+    One thread computes; requests that wait are put together, an image of each in turn, so that opening one task does
+    not wait for a batch of hundreds. `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
+    """
+
+    def __init__(self, device: str = "auto", load: Loader | None = None) -> None:
+        self._device = device
+        self._load = load or _load
+        self._loading = threading.Lock()
+        self._changed = threading.Condition()  # guards everything below
+        self._models: dict[str, Model] = {}
+        self._serving: dict[int, str] = {}
+        self._refused: dict[int, str] = {}
+        self._held: Counter[str] = Counter()
+        self._waiting: deque[_Request] = deque()
+        self._thread: threading.Thread | None = None
+
+    def serve(self, project_id: int, version: str, checkpoint: Path) -> None:
+        """Load the checkpoint unless it is in memory, then let it serve `project_id` (DEFAULT: all without their own).
+
+        Requests go on with the old version meanwhile. Raises ModelUnavailableError when it cannot be loaded; the old
+        version then stays, and `refused()` tells the reason.
+        """
+        with self._loading:
+            try:
+                model = self._models.get(version) or self._loaded(version, checkpoint)
+            except ModelUnavailableError as error:
+                with self._changed:
+                    self._refused[project_id] = str(error)
+                raise
+            with self._changed:
+                self._models[version] = model
+                self._serving[project_id] = version
+                self._refused.pop(project_id, None)
+                self._release()
+        log.info("%s serves %s.", version, f"project {project_id}" if project_id else "projects without their own")
+
+    def withdraw(self, project_id: int) -> None:
+        """Let nothing of its own serve `project_id` any more."""
+        with self._changed:
+            self._serving.pop(project_id, None)
+            self._refused.pop(project_id, None)
+            self._release()
+
+    def serving(self, project_id: int) -> str | None:
+        """The version really loaded that answers for this project, or None."""
+        with self._changed:
+            return self._serving.get(project_id) or self._serving.get(DEFAULT)
+
+    def assigned(self) -> dict[int, str]:
+        """The version serving each project that has its own, and under DEFAULT the default one."""
+        with self._changed:
+            return dict(self._serving)
+
+    def refused(self) -> dict[int, str]:
+        """Why the newest champion of a project is not served, by project."""
+        with self._changed:
+            return dict(self._refused)
+
+    def loaded(self) -> set[str]:
+        with self._changed:
+            return set(self._models)
+
+    @contextmanager
+    def hold(self, project_id: int) -> Iterator[str | None]:
+        """The version serving the project, kept in memory for the time of a request even if another takes over."""
+        with self._changed:
+            version = self._serving.get(project_id) or self._serving.get(DEFAULT)
+            if version is not None:
+                self._held[version] += 1
+        try:
+            yield version
+        finally:
+            if version is not None:
+                with self._changed:
+                    self._held[version] -= 1
+                    self._release()
+
+    def caption(self, version: str, paths: Sequence[Path]) -> list[Hypothesis | DataError]:
+        """One hypothesis an image, in order; an unreadable image gives a DataError in its place.
+
+        Raises ModelUnavailableError when the version is not in memory or fails on the images.
+        """
+        if not paths:
+            return []
+        request = _Request(version, paths, answers=[None] * len(paths))
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="captioner", daemon=True)
+                self._thread.start()
+            self._held[version] += 1
+            self._waiting.append(request)
+            self._changed.notify()
+        try:
+            return request.done.result()
+        finally:
+            with self._changed:
+                self._held[version] -= 1
+                self._release()
+
+    def _loaded(self, version: str, checkpoint: Path) -> Model:
+        try:
+            return self._load(checkpoint, self._device)
+        except TrainingError as error:
+            raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}") from error
+        except Exception as error:  # damaged weights, no memory: whatever it is, the old version must go on
+            log.exception("Loading %s from %s failed.", version, checkpoint)
+            raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}.") from error
+
+    def _release(self) -> None:
+        """Drop models that serve no project and that no request holds. The lock is held."""
+        needed = set(self._serving.values()) | {version for version, holders in self._held.items() if holders > 0}
+        self._held = Counter({version: self._held[version] for version in needed if self._held[version] > 0})
+        for version in set(self._models) - needed:
+            del self._models[version]
+            log.info("%s is released from memory.", version)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                version = self._waiting[0].version
+                model = self._models.get(version)
+                batch = self._take(version)
+            self._answer(version, model, batch)
+            del model  # so that a version released meanwhile leaves memory before the next request
+
+    def _take(self, version: str) -> list[tuple[_Request, int]]:
+        """Up to BATCH images of this version, from each waiting request in turn. The lock is held.
+
+        Requests that still have images go behind those of other versions, so that no version waits forever.
+        """
+        alike = [request for request in self._waiting if request.version == version]
+        batch: list[tuple[_Request, int]] = []
+        while alike and len(batch) < BATCH:
+            for request in alike[: BATCH - len(batch)]:
+                batch.append((request, request.next))
+                request.next += 1
+            alike = [request for request in alike if request.next < len(request.paths)]
+        others = [request for request in self._waiting if request.version != version]
+        self._waiting = deque(others + alike)
+        return batch
+
+    def _answer(self, version: str, model: Model | None, batch: list[tuple[_Request, int]]) -> None:
+        requests = list({id(request): request for request, _ in batch}.values())
+        try:
+            if model is None:
+                raise ModelUnavailableError(f"The model {version} is not in memory.")
+            answers = model.caption([request.paths[place] for request, place in batch])
+            for (request, place), answer in zip(batch, answers, strict=True):
+                request.answers[place] = answer
+        except Exception as error:  # the thread must live on, and every waiting request get an answer
+            if not isinstance(error, ModelUnavailableError):
+                log.exception("%s failed on a batch of %d images.", version, len(batch))
+                error = ModelUnavailableError(f"The model {version} failed on a batch of images: {error}.")
+            with self._changed:
+                self._waiting = deque(other for other in self._waiting if other not in requests)
+            for request in requests:
+                request.done.set_exception(error)
+            return
+        for request in requests:
+            if request.next == len(request.paths):
+                request.done.set_result(request.answers)
+
+
+def _load(checkpoint: Path, device: str) -> Model:
+    # Imported here because torch takes seconds: the web process answers /health before.
+    from training.captioner.checkpoint import load
+
+    return load(checkpoint, device)

@@ -1,0 +1,148 @@
+"""From tasks to drafts: what was drafted before, else fetch the image, caption it, record it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from backend.domain.corrections import Draft, DraftFailure, Task, is_blind
+from backend.domain.errors import ImageError, ModelUnavailableError
+from backend.images.cache import Access, Images, LocalImage
+from backend.serving.champions import BATCH, Champions
+from backend.store.store import Store
+
+log = logging.getLogger(__name__)
+
+NO_MODEL = "There is no model for this project yet."
+BUDGET_SECONDS = 75.0
+"""Label Studio drops a whole batch that takes longer than 100 s; better to answer with what is done by then."""
+
+FETCHERS = 8
+
+_UNEXPECTED = "Fetching its image failed ({}); the captioner's log has the details."
+
+Drafted = Draft | DraftFailure
+_Key = tuple[int, str | None]
+
+
+class Drafting:
+    """Drafts tasks by the version that serves; safe to use from many threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        images: Images,
+        champions: Champions,
+        blind_share: float = 0.0,
+        budget_seconds: float = BUDGET_SECONDS,
+    ) -> None:
+        self._store = store
+        self._images = images
+        self._champions = champions
+        self._blind_share = blind_share
+        self._budget_seconds = budget_seconds
+
+    def draft(
+        self, project_id: int, tasks: Sequence[Task], version: str | None, came: float | None = None
+    ) -> list[Drafted]:
+        """A draft or the reason why there is none, for each task in order.
+
+        A task that this version has drafted before gets the same draft again, so that two requests at once agree. The
+        draft of a blind task has a score and no text.
+        `version` is held in memory by the caller; None means that nothing serves the project, which is no failure to
+        be recorded. `came` is when the request came, by `time.monotonic` (default: now); the budget began then.
+        """
+        if version is None:
+            return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
+        deadline = (time.monotonic() if came is None else came) + self._budget_seconds
+        done: dict[_Key, Drafted] = dict(self._known(project_id, tasks, version))
+        todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
+        if todo:
+            made = self._make(project_id, todo, version, deadline)
+            # Read back, because another request may have drafted some of them meanwhile: the first draft stands.
+            done |= made | self._known(project_id, todo, version)
+        return [done[_key(task)] for task in tasks]
+
+    def _known(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Drafted]:
+        ids = list(dict.fromkeys(task.id for task in tasks))
+        return {(draft.task_id, draft.image): draft for draft in self._store.get_drafts(project_id, ids, version)}
+
+    def _make(self, project_id: int, tasks: Sequence[Task], version: str, deadline: float) -> dict[_Key, Drafted]:
+        """New drafts and failures, recorded batch by batch: what is done before the deadline is not done again."""
+        project = self._store.get_project(project_id)
+        access = Access(project.hostname, project.access_token) if project else None
+        made: dict[_Key, Drafted] = {}
+        pool = ThreadPoolExecutor(min(FETCHERS, len(tasks)), thread_name_prefix="images")
+        try:
+            fetched = [(task, pool.submit(self._fetch, task, access)) for task in tasks]
+            for start in range(0, len(fetched), BATCH):
+                if time.monotonic() >= deadline:
+                    late = {_key(task): self._late(task) for task, _ in fetched[start:]}
+                    self._record(late)
+                    return made | late
+                made |= self._caption(project_id, fetched[start : start + BATCH], version, deadline)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return made
+
+    def _fetch(self, task: Task, access: Access | None) -> LocalImage:
+        if task.image is None:
+            raise ImageError("Its data has no image under the key that the labelling config shows.")
+        return self._images.local(task.image, task, access)
+
+    def _caption(
+        self, project_id: int, fetched: Sequence[tuple[Task, Future[LocalImage]]], version: str, deadline: float
+    ) -> dict[_Key, Drafted]:
+        found: dict[_Key, Drafted] = {}
+        ready: list[tuple[Task, LocalImage]] = []
+        for task, future in fetched:
+            try:
+                ready.append((task, future.result(max(0.0, deadline - time.monotonic()))))
+            except ImageError as error:
+                found[_key(task)] = DraftFailure(project_id, task.id, str(error))
+            except TimeoutError:
+                found[_key(task)] = self._late(task)
+            except Exception as error:  # one task must not take the others down with it
+                log.exception("The image of task %d of project %d failed.", task.id, project_id)
+                found[_key(task)] = DraftFailure(project_id, task.id, _UNEXPECTED.format(type(error).__name__))
+        try:
+            captions = self._champions.caption(version, [image.path for _, image in ready])
+            for (task, image), caption in zip(ready, captions, strict=True):
+                if isinstance(caption, Exception):
+                    found[_key(task)] = DraftFailure(project_id, task.id, str(caption))
+                elif is_blind(image.sha256, self._blind_share):  # scored like the others, so that its turn comes alike
+                    found[_key(task)] = Draft(project_id, task.id, version, task.image or "", "", caption.score)
+                elif not caption.text:  # an empty prediction would count as a draft, and never be asked for again
+                    found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
+                else:
+                    found[_key(task)] = Draft(
+                        project_id, task.id, version, task.image or "", caption.text, caption.score
+                    )
+        except ModelUnavailableError as error:
+            found |= {_key(task): DraftFailure(project_id, task.id, str(error)) for task, _ in ready}
+        self._record(found)
+        return found
+
+    def _late(self, task: Task) -> DraftFailure:
+        reason = f"It was not its turn within {self._budget_seconds:g} seconds; ask again for the rest."
+        return DraftFailure(task.project_id, task.id, reason)
+
+    def _record(self, found: Mapping[_Key, Drafted]) -> None:
+        self._store.add_drafts([draft for draft in found.values() if isinstance(draft, Draft)])
+        failures = [failure for failure in found.values() if isinstance(failure, DraftFailure)]
+        self._store.add_failures(failures)
+        if failures:
+            first = failures[0]
+            log.warning(
+                "%d tasks of project %d get no draft; task %d: %s",
+                len(failures),
+                first.project_id,
+                first.task_id,
+                first.reason,
+            )
+
+
+def _key(task: Task) -> _Key:
+    return task.id, task.image

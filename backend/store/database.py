@@ -1,0 +1,142 @@
+"""One SQL database: its connections, its transactions, its schema."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import alembic.command
+import alembic.config
+import alembic.util
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, make_url
+
+from backend.domain.errors import DatabaseError
+from backend.store.tables import projects
+
+_BUSY_SECONDS = 30
+_MIGRATING = 5_870_293_114  # any number, but the same in every process: PostgreSQL's advisory lock of a migration
+_CHUNK = 500  # values in one IN list; SQLite's oldest limit is 999
+
+# Of what a database may complain of, what it is not to blame for: these are mistakes of this program.
+_OURS = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)
+
+T = TypeVar("T")
+
+
+class Database:
+    """Connections to the database at a SQLAlchemy URL, opened when first used; may be shared by threads.
+
+    A process that forks makes a Database of its own in the child. Everything here raises DatabaseError, in one
+    sentence, where the database itself is what fails.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        try:
+            self.url = make_url(database_url)
+            if self._is_sqlite:
+                if self.url.database:
+                    Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+                self.engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_SECONDS})
+                sa.event.listen(self.engine, "connect", _configure_sqlite)
+                sa.event.listen(self.engine, "begin", _begin_sqlite)
+            else:
+                self.engine = sa.create_engine(self.url, pool_pre_ping=True)
+        except (sa.exc.ArgumentError, ImportError, OSError) as error:  # no address, no driver, no folder
+            address = self.url.render_as_string() if hasattr(self, "url") else "named by DATABASE_URL"
+            raise DatabaseError(f"The database {address} cannot be opened: {error}.") from error
+        self._writing_engine: Engine = self.engine.execution_options(writes=True)
+        # SQLite's own waiting for a writer sleeps for up to 100 ms at a time; threads can be told at once.
+        self._turn = threading.RLock() if self._is_sqlite else contextlib.nullcontext()
+
+    def migrate(self) -> None:
+        """Bring the schema up to date, in one transaction; processes that start together wait for one another."""
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        with self._transaction(self._writing_engine) as connection:
+            if self.url.get_backend_name() == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+            config.attributes["connection"] = connection
+            try:
+                alembic.command.upgrade(config, "head")
+            except alembic.util.CommandError as error:  # made by a newer version of this program
+                raise DatabaseError(
+                    f"The database {self.url.render_as_string()} has another schema: {error}."
+                ) from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database throughout."""
+        with self._transaction(self.engine) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self, project_id: int, durable: bool = True) -> Iterator[Connection]:
+        """A transaction that may change what belongs to the project; it holds the project's row until it ends.
+
+        The row is made when the project is new. On SQLite the transaction holds the whole database; one that is not
+        `durable` may be lost in a power cut, as long as no durable one follows, and does not wait for the disk.
+        """
+        engine = self._writing_engine.execution_options(durable=durable)
+        with self._turn, self._transaction(engine) as connection:
+            lock = sa.select(projects.c.id).where(projects.c.id == project_id).with_for_update()
+            if connection.execute(lock).first() is None:
+                new = projects.insert().values(id=project_id, training_asked=False, updated_at=now())
+                try:
+                    with connection.begin_nested():
+                        connection.execute(new)
+                except sa.exc.IntegrityError:  # another process made it in the meantime
+                    connection.execute(lock)
+            yield connection
+
+    @contextlib.contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, _OURS):
+                raise
+            reason = str(error.orig).strip().splitlines()[0]
+            raise DatabaseError(f"The database {self.url.render_as_string()} cannot be used: {reason}.") from error
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    """The values in pieces that fit one IN list, or of another size."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _configure_sqlite(dbapi_connection: object, _record: object) -> None:
+    dbapi_connection.isolation_level = None  # type: ignore[attr-defined]  # or sqlite3 begins transactions by itself
+    cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that began reading cannot wait for a writer when it comes to write: it fails. So writers say so.
+    options = connection.get_execution_options()
+    if not options.get("writes", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # An acknowledged event survives a power cut. What can be made or read again lets it pass: it would wait for the
+    # disk with the whole database in hand, and the webhook with it.
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('durable', True) else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

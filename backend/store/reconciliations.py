@@ -1,0 +1,72 @@
+"""What is remembered of comparing a project with Label Studio: when it was, what it cost and what it mended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from backend.store.database import Database, now
+from backend.store.tables import corrections, reconciliations, tasks
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """How far a project has been compared with Label Studio.
+
+    `compared_at` is when the last comparison began, `completed_at` the last that looked at every task; `completed_*`
+    are its size and its price. `repairs` are the last one's, by kind; `repaired` counts those of all. A failure stands
+    until one succeeds.
+    """
+
+    project_id: int
+    compared_at: datetime | None = None
+    completed_at: datetime | None = None
+    completed_tasks: int = 0
+    completed_requests: int = 0
+    completed_seconds: float = 0.0
+    repairs: dict[str, int] = field(default_factory=dict)
+    repaired: int = 0
+    failed_at: datetime | None = None
+    failure: str | None = None
+
+
+class Reconciliations(Database):
+    """The part of the store that says what has to be read from Label Studio again."""
+
+    def reconciled(self, project_id: int) -> Reconciled:
+        """How far the project has been compared; nothing but its number where it never has been."""
+        query = sa.select(reconciliations).where(reconciliations.c.project_id == project_id)
+        with self.reading() as connection:
+            row = connection.execute(query).first()
+        return Reconciled(**row._mapping) if row else Reconciled(project_id)
+
+    def save_reconciled(self, state: Reconciled) -> None:
+        """Remember it in place of what was known; of two comparisons at once the later one is remembered."""
+        with self.writing(state.project_id, durable=False) as connection:
+            mine = reconciliations.c.project_id == state.project_id
+            connection.execute(reconciliations.delete().where(mine))
+            connection.execute(reconciliations.insert().values(**vars(state)))
+
+    def save_failure(self, project_id: int, failure: str) -> None:
+        """Remember that the project could not be compared, and why."""
+        values = {"failed_at": now(), "failure": failure}
+        with self.writing(project_id, durable=False) as connection:
+            mine = reconciliations.c.project_id == project_id
+            if not connection.execute(reconciliations.update().where(mine).values(**values)).rowcount:
+                connection.execute(reconciliations.insert().values(**vars(Reconciled(project_id)) | values))
+
+    def fingerprints(self, project_id: int) -> dict[int, str | None]:
+        """Every task of the project that is not known to be deleted, with what it was when last read in full.
+
+        None where it has not been read, or an event about it came since; so are tasks known by their annotations only.
+        """
+        of_tasks = sa.select(tasks.c.id, tasks.c.seen).where(tasks.c.project_id == project_id, ~tasks.c.deleted)
+        of_annotations = sa.select(corrections.c.task_id).where(
+            corrections.c.project_id == project_id, ~corrections.c.deleted
+        )
+        with self.reading() as connection:
+            found: dict[int, str | None] = dict.fromkeys(connection.scalars(of_annotations.distinct()))
+            found.update((row.id, row.seen) for row in connection.execute(of_tasks))
+        return found

@@ -1,0 +1,231 @@
+"""Model versions and, for each project, which one is its champion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from backend.domain.errors import RegistryError
+from backend.store.database import now
+from backend.store.store import Store
+from backend.store.tables import alias_moves, model_versions
+
+PASSED, HELD, REJECTED = "passed", "held", "rejected"
+"""States the gate gives. What a rejected version learnt is quarantined until an operator decides."""
+RELEASED, DROPPED = "released", "dropped"
+"""States an operator gives a rejected version: its corrections are learnt again, or never."""
+REGISTERED = "registered"
+"""State of a version that no gate was asked about."""
+DEFAULT = 0
+"""The project id whose champion serves projects that have none of their own."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A checkpoint under a name.
+
+    `project_id` None: fit for any project. `parent` is the version it was trained from and compared with; `manifest`
+    the file of what it was trained on; `snapshot` the corrections frozen for it; `state` one of those above.
+    """
+
+    name: str
+    checkpoint: Path
+    project_id: int | None = None
+    parent: str | None = None
+    manifest: Path | None = None
+    snapshot: str | None = None
+    verdict: dict[str, Any] | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+    state: str = REGISTERED
+    created_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of a project's champion alias; `version` None: back to the default champion."""
+
+    version: str | None
+    reason: str
+    moved_by: str
+    moved_at: datetime
+
+
+class Registry:
+    """Rows of versions and of alias moves. Nothing here loads a model."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def register(self, version: ModelVersion) -> ModelVersion:
+        """Add a version. Raises RegistryError when the name is taken."""
+        values: dict[str, Any] = {
+            **version.__dict__,
+            "checkpoint": str(version.checkpoint),
+            "manifest": None if version.manifest is None else str(version.manifest),
+        }
+        with self._store.writing(version.project_id or DEFAULT) as connection:
+            if _find(connection, version.name) is not None:
+                raise RegistryError(f"There is a version {version.name!r} already; choose another name.")
+            connection.execute(model_versions.insert().values(**values))
+        return version
+
+    def get(self, name: str) -> ModelVersion:
+        """Raises RegistryError when there is no version of that name."""
+        with self._store.reading() as connection:
+            return _get(connection, name)
+
+    def of_snapshot(self, project_id: int, snapshot: str) -> ModelVersion | None:
+        """The newest version trained on a snapshot of the project."""
+        return next((version for version in self.versions(project_id) if version.snapshot == snapshot), None)
+
+    def versions(self, project_id: int | None = None) -> list[ModelVersion]:
+        """Newest first: all, or those of a project and those fit for any."""
+        query = sa.select(model_versions)
+        if project_id is not None:
+            query = query.where((model_versions.c.project_id == project_id) | model_versions.c.project_id.is_(None))
+        with self._store.reading() as connection:
+            rows = connection.execute(query.order_by(model_versions.c.created_at.desc(), model_versions.c.name)).all()
+        return [_version(row) for row in rows]
+
+    def next_name(self, project_id: int) -> str:
+        """`p<project>-v<n>`, the next number not registered yet."""
+        prefix = f"p{project_id}-v"
+        numbers = [version.name.removeprefix(prefix) for version in self.versions() if version.name.startswith(prefix)]
+        return f"{prefix}{max((int(number) for number in numbers if number.isdigit()), default=0) + 1}"
+
+    def promote(self, project_id: int, version: str, reason: str, by: str, *, instead_of: str | None = None) -> None:
+        """Make it the project's champion. Promoting the champion again changes nothing.
+
+        With `instead_of`, only while that version still serves the project. Raises RegistryError when there is no such
+        version, it is another project's, or another one has come to serve in the meantime.
+        """
+        with self._store.writing(project_id) as connection:
+            promoted = _get(connection, version)
+            if promoted.project_id not in (None, project_id):
+                owner = promoted.project_id
+                raise RegistryError(
+                    f"Version {version!r} was trained for project {owner} and cannot serve {project_id}."
+                )
+            current = _newest_move(connection, project_id)
+            if current is not None and current.version == version:
+                return
+            serving = _champion_name(connection, project_id)
+            if instead_of is not None and serving != instead_of:
+                raise RegistryError(
+                    f"Version {version!r} was compared with {instead_of!r}, but {serving!r} has come to serve project "
+                    f"{project_id} since; promote it by hand if it is still wanted."
+                )
+            _move(connection, project_id, version, current.id if current is not None else None, reason, by)
+
+    def judged_again(self, name: str, verdict: dict[str, Any]) -> None:
+        """Put a firm verdict in the place of a provisional one."""
+        with self._store.writing(self.get(name).project_id or DEFAULT) as connection:
+            connection.execute(model_versions.update().where(model_versions.c.name == name).values(verdict=verdict))
+
+    def decide(self, name: str, state: str) -> ModelVersion:
+        """An operator's word on what a rejected version learnt: RELEASED or DROPPED; either may be changed later.
+
+        Raises RegistryError when there is no such version or it was not rejected.
+        """
+        version = self.get(name)
+        with self._store.writing(version.project_id or DEFAULT) as connection:
+            version = _get(connection, name)
+            if version.state not in {REJECTED, RELEASED, DROPPED}:
+                raise RegistryError(f"Version {name!r} was not rejected ({version.state}): nothing is quarantined.")
+            connection.execute(model_versions.update().where(model_versions.c.name == name).values(state=state))
+        return version
+
+    def set_default(self, version: str, reason: str = "chosen as default", by: str = "operator") -> None:
+        """Make it the champion of projects that have none. Raises RegistryError as `promote` does."""
+        self.promote(DEFAULT, version, reason, by)
+
+    def rollback(self, project_id: int, reason: str = "rolled back", by: str = "operator") -> str | None:
+        """Serve what served before the present champion: returns that version, None when nothing serves now.
+
+        Before a project's first champion of its own that is the default one. Raises RegistryError when the project has
+        no champion of its own to take back.
+        """
+        with self._store.writing(project_id) as connection:
+            current = _newest_move(connection, project_id)
+            if current is None or current.version is None:
+                raise RegistryError(f"{_whose(project_id)} to roll back.")
+            previous = _get_move(connection, current.previous_id)
+            version, before = (previous.version, previous.previous_id) if previous is not None else (None, None)
+            _move(connection, project_id, version, before, reason, by)
+            return _champion_name(connection, project_id)
+
+    def champion(self, project_id: int) -> ModelVersion | None:
+        """The version that should serve the project: its own champion, else the default one, else None."""
+        with self._store.reading() as connection:
+            name = _champion_name(connection, project_id)
+            return None if name is None else _get(connection, name)
+
+    def champions(self) -> dict[int, str]:
+        """Version by project for every project with a champion of its own; `DEFAULT` stands for all others."""
+        newest = sa.select(sa.func.max(alias_moves.c.id)).group_by(alias_moves.c.project_id)
+        query = sa.select(alias_moves.c.project_id, alias_moves.c.version).where(
+            alias_moves.c.id.in_(newest), alias_moves.c.version.is_not(None)
+        )
+        with self._store.reading() as connection:
+            return {row.project_id: row.version for row in connection.execute(query)}
+
+    def moves(self, project_id: int, limit: int = 20) -> list[Move]:
+        """How the project's champion changed, newest first."""
+        query = sa.select(alias_moves).where(alias_moves.c.project_id == project_id)
+        with self._store.reading() as connection:
+            rows = connection.execute(query.order_by(alias_moves.c.id.desc()).limit(limit)).all()
+        return [Move(row.version, row.reason, row.moved_by, row.moved_at) for row in rows]
+
+
+def _champion_name(connection: Connection, project_id: int) -> str | None:
+    for owner in (project_id, DEFAULT):
+        move = _newest_move(connection, owner)
+        if move is not None and move.version is not None:
+            return move.version
+    return None
+
+
+def _newest_move(connection: Connection, project_id: int) -> Row[Any] | None:
+    query = sa.select(alias_moves).where(alias_moves.c.project_id == project_id)
+    return connection.execute(query.order_by(alias_moves.c.id.desc()).limit(1)).first()
+
+
+def _get_move(connection: Connection, move_id: int | None) -> Row[Any] | None:
+    return connection.execute(sa.select(alias_moves).where(alias_moves.c.id == move_id)).first()
+
+
+def _move(
+    connection: Connection, project_id: int, version: str | None, previous_id: int | None, reason: str, by: str
+) -> None:
+    values = {"project_id": project_id, "version": version, "previous_id": previous_id, "reason": reason}
+    connection.execute(alias_moves.insert().values(**values, moved_by=by, moved_at=now()))
+
+
+def _find(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(sa.select(model_versions).where(model_versions.c.name == name)).first()
+
+
+def _get(connection: Connection, name: str) -> ModelVersion:
+    row = _find(connection, name)
+    if row is None:
+        raise RegistryError(f"There is no model version {name!r}; `captioner versions` lists those there are.")
+    return _version(row)
+
+
+def _version(row: Row[Any]) -> ModelVersion:
+    values = dict(row._mapping)
+    manifest = values["manifest"]
+    return ModelVersion(
+        **{**values, "checkpoint": Path(values["checkpoint"]), "manifest": None if manifest is None else Path(manifest)}
+    )
+
+
+def _whose(project_id: int) -> str:
+    return (
+        "There is no default champion" if project_id == DEFAULT else f"Project {project_id} has no champion of its own"
+    )

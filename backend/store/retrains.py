@@ -1,0 +1,299 @@
+"""Retrains as rows: at most one active a project, triggers coalesce, an interrupted one is taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from backend.domain.corrections import retrain_due
+from backend.store.database import Database, now
+from backend.store.tables import corrections, events, projects, retrains
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+ENDED = (DONE, FAILED, CANCELLED)
+REGISTER = "register"
+"""The phase of a retrain that comes too late to cancel it: its version is being registered and perhaps promoted."""
+STALE_SECONDS = 30.0
+"""A running retrain that has not been heard of for so long is taken to have died."""
+MAX_DEATHS = 5
+MAX_POSTPONED = 6
+POSTPONED_SECONDS = 15.0
+"""The first delay of a retrain whose images cannot be had now; each further one is twice as long."""
+
+_ACTIVE = (QUEUED, RUNNING)
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """One retrain of a project on its corrections up to event `cutoff_seq`.
+
+    `outcome` is one sentence once it has ended or been postponed; `version` the candidate it made; `progress` what it
+    last said. Every process that began it is an `attempt`; those that ended without a word are `deaths`. A `postponed`
+    one waits until `due_at`.
+    """
+
+    id: int
+    project_id: int
+    snapshot: str
+    cutoff_seq: int
+    frozen: bool
+    attempt: int
+    state: str
+    outcome: str | None
+    version: str | None
+    progress: dict[str, Any]
+    requested_at: datetime
+    started_at: datetime | None
+    heartbeat_at: datetime | None
+    ended_at: datetime | None
+    deaths: int = 0
+    postponed: int = 0
+    due_at: datetime | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.state in _ACTIVE
+
+    @property
+    def due(self) -> bool:
+        """Whether a worker may begin it now."""
+        return self.state == QUEUED and (self.due_at is None or self.due_at <= now())
+
+    @property
+    def registers(self) -> bool:
+        """Whether its process is about to end it with a version."""
+        return self.state == RUNNING and self.progress.get("phase") == REGISTER and not self.stale()
+
+    def stale(self, after_seconds: float = STALE_SECONDS) -> bool:
+        """Whether it runs by name only: its process has not been heard of for `after_seconds`."""
+        heard = self.heartbeat_at or self.requested_at
+        return self.state == RUNNING and heard <= now() - timedelta(seconds=after_seconds)
+
+
+class Retrains(Database):
+    """The part of the store that decides when a project retrains and who does it."""
+
+    def request_retrain(self, project_id: int, asked: bool, every: int) -> Retrain | None:
+        """The active retrain of the project, made now if one is due; None when none is active or due.
+
+        One is due after `every` new usable corrections, or with the first one when a person asked. Asking is remembered
+        until a retrain begins, so that asking while one runs, or before the first correction has arrived, is not lost.
+        After a failed or cancelled one only asking counts what it had; by itself the next begins after `every` newer.
+        """
+        if not asked:
+            with self.reading() as connection:  # nothing to write, as for most webhooks while one runs
+                active = _newest(connection, project_id, _ACTIVE)
+            if active is not None:
+                return active
+        with self.writing(project_id) as connection:
+            active = _newest(connection, project_id, _ACTIVE)
+            asked = asked or bool(connection.scalar(sa.select(projects.c.training_asked).where(_is(project_id))))
+            if active is None:
+                since_done = new_corrections(connection, project_id)
+                since_ended = new_corrections(connection, project_id, states=ENDED)
+                if retrain_due(since_ended, every, asked=False) or (asked and retrain_due(since_done, every, asked)):
+                    active, asked = _create(connection, project_id), False
+            connection.execute(
+                projects.update()
+                .where(_is(project_id), projects.c.training_asked != asked)
+                .values(training_asked=asked)
+            )
+        return active
+
+    def cancel_retrain(self, project_id: int) -> Retrain | None:
+        """End the active retrain of the project; None when none is active, or it is too late (REGISTER).
+
+        Its process may write no more and notices that at its next beat. It counts as having had all corrections of this
+        moment, and who asked for training before has changed their mind: the next does not begin by itself at once.
+        """
+        if not any(retrain.active for retrain in self.retrains(project_id, limit=1)):
+            return None  # and no row is made of a project that is not known
+        with self.writing(project_id) as connection:
+            active = _newest(connection, project_id, _ACTIVE)
+            if active is None or active.registers:
+                return None
+            ended = {"state": CANCELLED, "outcome": "It was cancelled.", "ended_at": now()}
+            _change(connection, active.id, **ended, cutoff_seq=_newest_seq(connection, project_id))
+            connection.execute(projects.update().where(_is(project_id)).values(training_asked=False))
+            return _get(connection, active.id)
+
+    def get_retrain(self, retrain_id: int) -> Retrain | None:
+        with self.reading() as connection:
+            return _retrain(connection.execute(sa.select(retrains).where(retrains.c.id == retrain_id)).first())
+
+    def retrains(self, project_id: int, limit: int = 20) -> list[Retrain]:
+        """Retrains of the project, newest first."""
+        query = sa.select(retrains).where(retrains.c.project_id == project_id)
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(retrains.c.id.desc()).limit(limit)).all()
+        return [Retrain(**row._mapping) for row in rows]
+
+    def queued_retrains(self) -> list[Retrain]:
+        """Those that a worker may begin now."""
+        return [retrain for retrain in self._in_state(QUEUED) if retrain.due]
+
+    def stale_retrains(self, older_than_seconds: float = STALE_SECONDS) -> list[Retrain]:
+        """Running retrains whose process has not been heard of for so long."""
+        return [retrain for retrain in self._in_state(RUNNING) if retrain.stale(older_than_seconds)]
+
+    def claim_retrain(self, retrain_id: int, stale_after_seconds: float = STALE_SECONDS) -> Retrain | None:
+        """Begin the next attempt at it. None when it has ended, waits, another process is at it, or it died too often.
+
+        A process not heard of for `stale_after_seconds` is taken to have died.
+        """
+        known = self.get_retrain(retrain_id)
+        if known is None:
+            return None
+        with self.writing(known.project_id) as connection:
+            retrain = _get(connection, retrain_id)
+            if not retrain.due and not retrain.stale(stale_after_seconds):
+                return None
+            deaths = retrain.deaths + (retrain.state == RUNNING)
+            if deaths >= MAX_DEATHS:
+                outcome = f"Its process died {deaths} times; the machine may be short of memory."
+                _change(connection, retrain_id, state=FAILED, deaths=deaths, outcome=outcome, ended_at=now())
+                return None
+            started = retrain.started_at or now()
+            _change(
+                connection,
+                retrain_id,
+                state=RUNNING,
+                attempt=retrain.attempt + 1,
+                deaths=deaths,
+                outcome=None,
+                due_at=None,
+                started_at=started,
+                heartbeat_at=now(),
+                progress={},
+            )
+            return _get(connection, retrain_id)
+
+    def freeze_retrain(self, retrain_id: int, attempt: int) -> Retrain | None:
+        """Take in every event recorded so far, once: a later attempt keeps the cutoff. None when superseded."""
+        known = self.get_retrain(retrain_id)
+        if known is None:
+            return None
+        with self.writing(known.project_id) as connection:
+            retrain = _get(connection, retrain_id)
+            if retrain.state != RUNNING or retrain.attempt != attempt:
+                return None
+            if not retrain.frozen:
+                cutoff = _newest_seq(connection, retrain.project_id)
+                snapshot = _snapshot(retrain.project_id, cutoff)
+                _change(connection, retrain_id, frozen=True, cutoff_seq=cutoff, snapshot=snapshot)
+                # Who asked before this moment gets this retrain.
+                connection.execute(projects.update().where(_is(retrain.project_id)).values(training_asked=False))
+            return _get(connection, retrain_id)
+
+    def heartbeat(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
+        """Say that attempt is alive and how far it is. False: it has been superseded or cancelled, and must stop."""
+        return self._write_attempt(retrain_id, attempt, durable=False, heartbeat_at=now(), progress=progress)
+
+    def release_retrain(self, retrain_id: int, attempt: int) -> bool:
+        """Give it back: its process was told to stop. False when the attempt was superseded."""
+        return self._write_attempt(retrain_id, attempt, state=QUEUED)
+
+    def postpone_retrain(self, retrain: Retrain, reason: str) -> bool:
+        """Give it back, to be begun later with what has been recorded by then. False when it was superseded."""
+        delay = timedelta(seconds=POSTPONED_SECONDS * 2**retrain.postponed)
+        return self._write_attempt(
+            retrain.id,
+            retrain.attempt,
+            state=QUEUED,
+            frozen=False,
+            postponed=retrain.postponed + 1,
+            due_at=now() + delay,
+            outcome=reason,
+        )
+
+    def finish_retrain(
+        self, retrain_id: int, attempt: int, *, state: str, outcome: str, version: str | None = None
+    ) -> bool:
+        """End it as DONE or FAILED with one sentence. False, and nothing changes, when the attempt was superseded."""
+        return self._write_attempt(
+            retrain_id, attempt, state=state, outcome=outcome, version=version, ended_at=now(), heartbeat_at=now()
+        )
+
+    def _write_attempt(self, retrain_id: int, attempt: int, durable: bool = True, **values: Any) -> bool:
+        known = self.get_retrain(retrain_id)
+        if known is None:
+            return False
+        with self.writing(known.project_id, durable) as connection:
+            mine = (retrains.c.id == retrain_id) & (retrains.c.attempt == attempt) & (retrains.c.state == RUNNING)
+            return connection.execute(retrains.update().where(mine).values(**values)).rowcount == 1
+
+    def _in_state(self, state: str) -> list[Retrain]:
+        with self.reading() as connection:
+            rows = connection.execute(
+                sa.select(retrains).where(retrains.c.state == state).order_by(retrains.c.id)
+            ).all()
+        return [Retrain(**row._mapping) for row in rows]
+
+
+def new_corrections(connection: Connection, project_id: int, states: tuple[str, ...] = (DONE,)) -> int:
+    """Usable corrections of the project that changed after the newest retrain in one of `states` was cut off."""
+    cutoff = sa.select(sa.func.max(retrains.c.cutoff_seq)).where(
+        retrains.c.project_id == project_id, retrains.c.state.in_(states)
+    )
+    return connection.scalar(
+        sa.select(sa.func.count())
+        .select_from(corrections)
+        .where(
+            corrections.c.project_id == project_id,
+            corrections.c.usable,
+            corrections.c.seq > (connection.scalar(cutoff) or 0),
+        )
+    ) or 0  # fmt: skip
+
+
+def _create(connection: Connection, project_id: int) -> Retrain:
+    cutoff = _newest_seq(connection, project_id)
+    result = connection.execute(
+        retrains.insert().values(
+            project_id=project_id,
+            snapshot=_snapshot(project_id, cutoff),
+            cutoff_seq=cutoff,
+            frozen=False,
+            attempt=0,
+            state=QUEUED,
+            deaths=0,
+            postponed=0,
+            progress={},
+            requested_at=now(),
+        )
+    )
+    assert result.inserted_primary_key is not None
+    return _get(connection, result.inserted_primary_key[0])
+
+
+def _snapshot(project_id: int, cutoff_seq: int) -> str:
+    return f"{project_id}-{cutoff_seq}"
+
+
+def _newest_seq(connection: Connection, project_id: int) -> int:
+    return connection.scalar(sa.select(sa.func.max(events.c.seq)).where(events.c.project_id == project_id)) or 0
+
+
+def _newest(connection: Connection, project_id: int, states: tuple[str, ...]) -> Retrain | None:
+    query = sa.select(retrains).where(retrains.c.project_id == project_id, retrains.c.state.in_(states))
+    return _retrain(connection.execute(query.order_by(retrains.c.id.desc()).limit(1)).first())
+
+
+def _get(connection: Connection, retrain_id: int) -> Retrain:
+    return Retrain(**connection.execute(sa.select(retrains).where(retrains.c.id == retrain_id)).one()._mapping)
+
+
+def _change(connection: Connection, retrain_id: int, **values: Any) -> None:
+    connection.execute(retrains.update().where(retrains.c.id == retrain_id).values(**values))
+
+
+def _retrain(row: Row[Any] | None) -> Retrain | None:
+    return None if row is None else Retrain(**row._mapping)
+
+
+def _is(project_id: int) -> sa.ColumnElement[bool]:
+    return projects.c.id == project_id

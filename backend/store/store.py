@@ -1,0 +1,272 @@
+"""What is known of each project: its tasks, the drafts served, the corrections, and every event as it was told."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
+from backend.store.database import chunks, now
+from backend.store.reconciliations import Reconciliations
+from backend.store.recording import Receipt, drafts_of, record
+from backend.store.refreshes import Refreshes
+from backend.store.retrains import ENDED, Retrains, new_corrections
+from backend.store.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Label Studio project as its last /setup described it; None where there was none yet.
+
+    `training_asked`: a person asked for a retrain and none has begun since.
+    """
+
+    id: int
+    label_config: str | None
+    hostname: str | None
+    access_token: str | None
+    training_asked: bool
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredCorrection(Correction):
+    """A correction with the image it is of and the draft it started from, where one had been served.
+
+    `seq` is the event that last changed what can be learnt from it. `image_sha256` is of the image's bytes, None until
+    it was fetched.
+    """
+
+    image: str | None = None
+    draft_text: str | None = None
+    draft_version: str | None = None
+    seq: int = 0
+    image_sha256: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is the model's own words, which a person let stand or a bulk action made an annotation of."""
+        if self.origin is not None:
+            return self.origin == "prediction"
+        return self.parent_prediction is not None or self.texts == (self.draft_text,)
+
+    def weight(self, of_accepted: float) -> float:
+        """What it counts for in training, 1 for what a person wrote; `of_accepted` is the setting for the rest."""
+        return of_accepted if self.accepted else 1.0
+
+
+@dataclass(frozen=True)
+class Revision(StoredCorrection):
+    """A correction as it once was; `newest` as it is now, if it has not been `deleted`."""
+
+    deleted: bool = False
+    newest: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a project is. `new` usable corrections have not been learnt from, `untried` ones came after the last
+    retrain, a failed one included; `kept` ones equal their draft."""
+
+    tasks: int
+    drafts: int
+    failures: int
+    corrections: int
+    skipped: int
+    kept: int
+    new: int
+    untried: int
+
+
+class Store(Retrains, Reconciliations, Refreshes):
+    """Reads and writes; every write is committed when the method returns, and is safe from any thread or process."""
+
+    def save_project(
+        self, project_id: int, label_config: str, hostname: str | None = None, access_token: str | None = None
+    ) -> None:
+        """Remember what /setup said; nothing is written where nothing changed, as Label Studio says it often."""
+        values = {"label_config": label_config, "hostname": hostname, "access_token": access_token}
+        known = self.get_project(project_id)
+        if known is not None and all(getattr(known, name) == value for name, value in values.items()):
+            return
+        with self.writing(project_id) as connection:
+            mine = projects.c.id == project_id
+            connection.execute(projects.update().where(mine).values(**values, updated_at=now()))
+
+    def get_project(self, project_id: int) -> Project | None:
+        with self.reading() as connection:
+            row = connection.execute(sa.select(projects).where(projects.c.id == project_id)).first()
+        return None if row is None or project_id == 0 else Project(**row._mapping)
+
+    def label_config(self, project_id: int) -> str | None:
+        """The project's labelling config as its last /setup had it."""
+        project = self.get_project(project_id)
+        return project.label_config if project else None
+
+    def projects(self) -> list[Project]:
+        """Every project heard of, by id; 0 is not one, its row is where changes of the default champion meet."""
+        with self.reading() as connection:
+            rows = connection.execute(sa.select(projects).where(projects.c.id != 0).order_by(projects.c.id)).all()
+        return [Project(**row._mapping) for row in rows]
+
+    def record(self, event: Event) -> Receipt:
+        """Commit the event and all its effects, or nothing. Late and repeated events are harmless:
+
+        a revision not newer than the known one is ignored, and nothing undoes a deletion, whether or not what was
+        deleted had been heard of.
+        """
+        with self.writing(event.project_id, durable=event.observed_at is None) as connection:
+            return record(connection, event)
+
+    def get_task(self, project_id: int, task_id: int) -> Task | None:
+        """The task, if it has been heard of and not been deleted."""
+        query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.id == task_id, ~tasks.c.deleted)
+        with self.reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Task(row.id, row.project_id, row.image)
+
+    def corrections(
+        self, project_id: int, up_to_seq: int | None = None, usable: bool = True, of_deleted_tasks: bool = False
+    ) -> list[StoredCorrection]:
+        """Corrections not deleted, by annotation id: the newest revision of each, or what it was as of an event.
+
+        With `usable`, only those that may be trained on; with `of_deleted_tasks`, also those that were deleted only
+        because their task was.
+        """
+        table: sa.Table = corrections
+        newest_of: list[sa.ColumnElement[bool]] = []
+        if up_to_seq is not None:
+            table = correction_revisions
+            newest = sa.select(sa.func.max(table.c.id)).where(
+                table.c.project_id == project_id, table.c.event_seq <= up_to_seq
+            )
+            newest_of = [table.c.id.in_(newest.group_by(table.c.annotation_id))]
+        wanted = ~table.c.deleted & (table.c.usable if usable else sa.true())
+        if of_deleted_tasks:
+            wanted |= table.c.deleted_with_task & (~table.c.was_cancelled if usable else sa.true())
+        where = [table.c.project_id == project_id, *newest_of, wanted]
+        task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
+        image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
+        query = sa.select(table, image).join_from(table, tasks, task, isouter=True).where(*where)
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(table.c.annotation_id)).mappings().all()
+        found = [_stored_correction(dict(row)) for row in rows]
+        return [each for each in found if each.usable] if usable else found
+
+    def revisions(self, project_id: int) -> list[Revision]:
+        """All that its annotations ever said, by annotation id, the oldest first; skipped and deleted ones too."""
+        table = correction_revisions
+        task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
+        image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
+        query = sa.select(table, image).join_from(table, tasks, task, isouter=True)
+        query = query.where(table.c.project_id == project_id).order_by(table.c.annotation_id, table.c.id)
+        with self.reading() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        newest = {row["annotation_id"]: row["id"] for row in rows}
+        return [
+            Revision(
+                **vars(_stored_correction(row)),
+                deleted=row["deleted"],
+                newest=row["id"] == newest[row["annotation_id"]],
+            )
+            for row in rows
+            if row["updated_at"] is not None  # or it was deleted before anything was heard of it
+        ]
+
+    def add_image_hashes(self, project_id: int, hashes: Mapping[str, str]) -> None:
+        """Note what image references of the project are of, by SHA-256, on corrections that do not know it yet."""
+        if not hashes:
+            return
+        with self.writing(project_id, durable=False) as connection:
+            for table in (corrections, correction_revisions):
+                unknown = (table.c.project_id == project_id) & table.c.image_sha256.is_(None)
+                for image, sha256 in hashes.items():
+                    of_image = table.update().where(unknown, table.c.image == image)
+                    connection.execute(of_image.values(image_sha256=sha256))
+
+    def add_drafts(self, served: Iterable[Draft]) -> None:
+        """Record drafts; of two for the same project, task, version and image the first stays."""
+        of_project: dict[int, list[Draft]] = {}
+        for draft in served:
+            of_project.setdefault(draft.project_id, []).append(draft)
+        for project_id, new in of_project.items():
+            with self.writing(project_id, durable=False) as connection:
+                ids = [draft.task_id for draft in new]
+                known = {_key(row) for row in drafts_of(connection, project_id, ids)}
+                rows: dict[tuple[int, str, str], dict[str, Any]] = {}
+                for draft in new:
+                    values = {**asdict(draft), "image_key": _image_key(draft.image), "served_at": now()}
+                    if _key(values) not in known:
+                        rows.setdefault(_key(values), values)
+                if rows:
+                    connection.execute(drafts.insert(), list(rows.values()))
+                for some in chunks(ids):
+                    mine = draft_failures.c.project_id == project_id
+                    connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
+
+    def get_drafts(self, project_id: int, task_ids: Sequence[int], version: str) -> list[Draft]:
+        """Drafts the version has given these tasks, oldest first; a task whose image changed may have several."""
+        with self.reading() as connection:
+            rows = drafts_of(connection, project_id, task_ids, drafts.c.version == version)
+        return [Draft(*(row[name] for name in Draft.__dataclass_fields__)) for row in rows]
+
+    def add_failures(self, failures: Iterable[DraftFailure]) -> None:
+        """Remember why these tasks got no draft, in place of earlier reasons; of two for one task the last stays."""
+        of_project: dict[int, dict[int, DraftFailure]] = {}
+        for failure in failures:
+            of_project.setdefault(failure.project_id, {})[failure.task_id] = failure
+        for project_id, new in of_project.items():
+            with self.writing(project_id, durable=False) as connection:
+                for some in chunks(list(new)):
+                    mine = draft_failures.c.project_id == project_id
+                    connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
+                rows = [{**asdict(failure), "failed_at": now()} for failure in new.values()]
+                connection.execute(draft_failures.insert(), rows)
+
+    def failures(self, project_id: int, limit: int = 20) -> list[DraftFailure]:
+        """Tasks that have no draft and why, newest first."""
+        query = sa.select(draft_failures).where(draft_failures.c.project_id == project_id)
+        newest = query.order_by(draft_failures.c.failed_at.desc(), draft_failures.c.task_id).limit(limit)
+        with self.reading() as connection:
+            return [DraftFailure(row.project_id, row.task_id, row.reason) for row in connection.execute(newest)]
+
+    def counts(self, project_id: int) -> Counts:
+        with self.reading() as connection:
+
+            def count(table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
+                query = sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id, *where)
+                return connection.scalar(query) or 0
+
+            kept = sa.select(corrections.c.texts, corrections.c.draft_text).where(
+                corrections.c.project_id == project_id, corrections.c.usable, corrections.c.draft_text.is_not(None)
+            )
+            return Counts(
+                tasks=count(tasks, ~tasks.c.deleted),
+                drafts=count(drafts),
+                failures=count(draft_failures),
+                corrections=count(corrections, corrections.c.usable),
+                skipped=count(corrections, ~corrections.c.deleted, ~corrections.c.usable),
+                kept=sum(row.texts == [row.draft_text] for row in connection.execute(kept)),
+                new=new_corrections(connection, project_id),
+                untried=new_corrections(connection, project_id, states=ENDED),
+            )
+
+
+def _key(draft: Mapping[str, Any]) -> tuple[int, str, str]:
+    return draft["task_id"], draft["version"], draft["image_key"]
+
+
+def _image_key(image: str) -> str:
+    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _stored_correction(row: Mapping[str, Any]) -> StoredCorrection:
+    values = {name: row[name] for name in StoredCorrection.__dataclass_fields__}
+    return StoredCorrection(
+        **{**values, "texts": tuple(row["texts"]), "typed": tuple(row["typed"]), "image": row["task_image"]}
+    )

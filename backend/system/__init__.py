@@ -1,0 +1,1 @@
+"""The machine: child processes, ports, an embedded Redis."""

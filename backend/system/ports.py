@@ -1,0 +1,53 @@
+"""Ports of this machine."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+
+from backend.domain.errors import CaptionerError
+
+LOOK_SECONDS = 0.1
+
+
+class PortError(CaptionerError):
+    """A server cannot listen where it was told to."""
+
+
+def check(port: int, host: str, flag: str, wait_seconds: float = 0.0) -> None:
+    """Raises PortError when no server can listen there now, nor within `wait_seconds` where the port is taken."""
+    deadline = time.monotonic() + wait_seconds
+    while (trouble := _trouble(port, host)) is not None:
+        taken = trouble.errno == errno.EADDRINUSE
+        if not taken or time.monotonic() > deadline:
+            reason = "is taken by another program" if taken else f"of {host} cannot be used ({_reason(trouble)})"
+            raise PortError(f"Port {port} {reason}: choose another with {flag}.")
+        time.sleep(LOOK_SECONDS)
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on the port now."""
+    return _trouble(port, host) is None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _trouble(port: int, host: str) -> OSError | None:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,118 @@
+"""Child processes: started with a log file, restarted when they die, stopped in order."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from backend.domain.errors import CaptionerError
+
+RESTARTS_A_MINUTE = 5
+"""A child that dies more often than this is broken rather than unlucky; `up` then stops and says so."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class ProcessError(CaptionerError):
+    """A child process could not be started or keeps dying."""
+
+
+def end_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
+    """For `preexec_fn`. On Linux the kernel sends this process `how` when its parent dies, even of `kill -9`."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, how)
+
+
+class Child:
+    """One child process; its output goes to `log`. A session of its own keeps the terminal's Ctrl-C from it."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        environ: Mapping[str, str] | None = None,
+        stop_seconds: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._argv = list(argv)
+        self._environ = dict(os.environ if environ is None else environ)
+        self._stop_seconds = stop_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts: list[float] = []
+
+    def start(self) -> None:
+        """Start it. Raises ProcessError when the program cannot be run."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._starts = [at for at in self._starts if time.monotonic() - at < 60] + [time.monotonic()]
+        with self.log.open("ab") as log:
+            try:
+                self._process = subprocess.Popen(
+                    self._argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environ,
+                    start_new_session=True,
+                    preexec_fn=end_with_parent,
+                )
+            except OSError as error:
+                raise ProcessError(f"{self.name} could not be started: {error}.") from error
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def await_ready(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Return when `ready()` is true. Raises ProcessError with the log's end when it dies first or takes longer."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.alive:
+                code = self._process.poll() if self._process else None
+                raise ProcessError(f"{self.name} stopped at once (exit status {code}); {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s; {self.last_words()}")
+            time.sleep(0.1)
+
+    def revive(self) -> bool:
+        """Start it again if it died; whether it had. Raises ProcessError when it dies over and over."""
+        if self.alive:
+            return False
+        if len([at for at in self._starts if time.monotonic() - at < 60]) > RESTARTS_A_MINUTE:
+            raise ProcessError(f"{self.name} keeps dying; {self.last_words()}")
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """Ask it to stop, wait, then end its whole process group."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout=self._stop_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # whatever it left in its group
+
+    def last_words(self, lines: int = 3) -> str:
+        """Where the log is and how it ends, for a message."""
+        try:
+            end = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()][-lines:]
+        except OSError:
+            end = []
+        return f"its log {self.log} ends: {' | '.join(end) if end else '(empty)'}"

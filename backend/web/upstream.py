@@ -1,0 +1,133 @@
+"""The captioner as a label-studio-ml model, for people who run label-studio-ml's own server.
+
+    from label_studio_ml.api import init_app
+    from backend.model import CaptionerModel
+    app = init_app(model_class=CaptionerModel)
+
+The same rooms draft and learn as behind `captioner serve`, with the same settings from the environment; a
+`captioner worker` retrains. It fits both contracts of label-studio-ml, told apart by who names the project:
+
+- 1.0.9 builds `Model(label_config=…, train_output=…, hostname=…, access_token=…)` on /setup, then calls
+  `predict(tasks, …)` and, in a process of its own, `fit((), event=…, data=…, job_id=…)`.
+- 2.x builds `Model(project_id=…, label_config=…)` for each request, then calls `predict(tasks, context=…, …)`,
+  `fit(event, data, …)` or `get("model_version")`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from label_studio_ml.model import LabelStudioMLBase
+
+from backend.domain.errors import RequestError
+from backend.label_studio import wire
+from backend.settings import Settings
+from backend.web.app import Backend, build
+from backend.web.routes import SETUP_WAIT_SECONDS, predictions, version_of
+
+_BASE_NAMES_PROJECT = "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters
+
+
+@cache
+def rooms() -> Backend:
+    """This process's rooms, made from the environment when first needed."""
+    return build(Settings.from_env())
+
+
+class CaptionerModel(LabelStudioMLBase):
+    """Drafts captions and learns from corrections."""
+
+    TRAIN_EVENTS = (
+        "ANNOTATION_CREATED",
+        "ANNOTATION_UPDATED",
+        "ANNOTATION_DELETED",
+        "ANNOTATIONS_CREATED",
+        "ANNOTATIONS_DELETED",
+        "TASKS_CREATED",
+        "TASKS_DELETED",
+        "START_TRAINING",
+    )
+
+    def __init__(self, project_id: Any = None, label_config: str | None = None, **kwargs: Any) -> None:
+        self._project_id = wire.project_of({"project": project_id or None})
+        self._config = label_config
+        self._hostname: str | None = kwargs.get("hostname") or None
+        self._access_token: str | None = kwargs.get("access_token") or None
+        if _BASE_NAMES_PROJECT:
+            super().__init__(project_id=project_id, label_config=label_config)
+        else:
+            super().__init__(label_config=label_config, **kwargs)
+
+    def setup(self) -> None:
+        """2.x calls this on each construction; whatever it needs is made when asked for."""
+
+    @property
+    def model_version(self) -> str:
+        """The version that serves the project of this model."""
+        backend = _started()
+        backend.await_champions(SETUP_WAIT_SECONDS)
+        return version_of(backend.champions, self._project_id or 0)
+
+    def get(self, key: str) -> Any:
+        """2.x answers /setup with `get("model_version")`; everything else stays with its own cache."""
+        if key == "model_version":
+            return self.model_version
+        inherited = getattr(super(), "get", None)
+        return inherited(key) if inherited else None
+
+    def predict(
+        self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """`results` for these tasks, aligned: one prediction each, `[]` where there is none.
+
+        Raises RequestError when tasks or labelling config are malformed.
+        """
+        if not tasks:
+            return []
+        project = tasks[0].get("project") if self._project_id is None else self._project_id
+        asked = wire.predict_request({"tasks": list(tasks), "project": project, "label_config": self._config})
+        backend = _started()
+        self._remember(backend, asked.project_id)
+        results = predictions(backend, asked)
+        if self._project_id is None:
+            # 1.0.9 answers /setup with a version of its own making. Label Studio files a prediction that names none
+            # under that one; any other name would make it ask for, and store, every draft again and again.
+            for prediction in results:
+                if prediction:
+                    del prediction["model_version"]
+        return results
+
+    def fit(
+        self, *args: Any, event: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> dict[str, Any] | None:
+        """Take in one webhook event, committed on return; the queue's worker retrains when it is due.
+
+        Raises RequestError when the event is malformed.
+        """
+        if event is None and len(args) >= 2 and isinstance(args[0], str):
+            event, data = args[:2]
+        if event is None or data is None:
+            raise RequestError("Only webhook events are learnt from: an event and its data are needed.")
+        receipt = rooms().inbox.receive(wire.event({**data, "action": event}, rooms().store.label_config))
+        # 1.0.9 would take anything returned for a trained model, and report the job's number as a model version.
+        return None if self._project_id is None else {"job": receipt.job}
+
+    def _remember(self, backend: Backend, project_id: int) -> None:
+        """Keep what is known of the project for the images and the worker, as /setup does behind `captioner serve`."""
+        known = backend.store.get_project(project_id)
+        backend.store.save_project(
+            project_id,
+            self._config or "",
+            self._hostname or (known.hostname if known else None),
+            self._access_token if self._hostname else (known.access_token if known else None),
+        )
+
+
+def _started() -> Backend:
+    """The rooms, with the champions being loaded; a process that only takes in events never gets here."""
+    backend = rooms()
+    backend.start()
+    return backend

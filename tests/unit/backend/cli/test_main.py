@@ -1,0 +1,90 @@
+"""The command line itself: help, one-line errors, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from backend.cli.main import main
+from backend.store.registry import ModelVersion, Registry
+from backend.store.store import Store
+from tests.factories import settings
+
+COMMANDS = sorted(main.commands)
+
+
+def test_the_commands_promised_are_there() -> None:
+    promised = {"up", "serve", "worker", "connect", "train", "evaluate", "caption"}
+    assert promised | {"versions", "promote", "rollback", "status"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_carries_an_example(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"captioner {command}" in result.output.split("Example")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["up", "--port", "no"],
+        ["up", "--images", "/no/such/folder"],
+        ["up", "--checkpoint", "/no/such/checkpoint"],
+        ["serve", "--device", "tpu"],
+        ["status", "--database-url", "nonsense"],
+        ["status", "--database-url", "foo://x"],
+        ["status", "--database-url", "postgresql+psycopg://ann@127.0.0.1:1/captioner"],
+        ["versions", "--data-dir", "/proc/nowhere"],
+        ["connect", "--project", "1", "--label-studio-url", "http://127.0.0.1:9", "--api-key", "ключ"],
+        ["worker", "--redis-url", "redis://127.0.0.1:1/0"],
+        ["promote", "no-such-version"],
+        ["rollback", "--project", "77"],
+        ["connect", "--project", "1"],
+        ["connect", "--project", "1", "--label-studio-url", "http://127.0.0.1:9", "--api-key", "x" * 40],
+        ["evaluate", "/no/such/checkpoint", "--manifest", "/no/such/manifest"],
+        ["caption", "/no/such/checkpoint", "photo.jpg"],
+        ["train", "--dataset", "flickr8k", "--data-dir", "/no/such/folder", "--out", "x"],
+        ["no-such-command"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_input_is_one_clear_line(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    assert result.output.strip().splitlines()[-1].startswith("Error: ")
+
+
+def test_promote_for_project_0_is_for_every_project_without_its_own(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path).database_url)
+    store.migrate()
+    Registry(store).register(ModelVersion("p1-v1", tmp_path, project_id=1))
+    result = CliRunner().invoke(main, ["promote", "p1-v1", "--project", "0", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "'p1-v1' was trained for project 1 and cannot serve" in result.output
+    assert Registry(store).champions() == {}
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "worker"])
+def test_what_a_command_uses_can_be_said_with_a_flag(command: str) -> None:
+    flags = {option for parameter in main.commands[command].params for option in parameter.opts}
+    assert flags >= {"--data-dir", "--redis-url", "--database-url", "--image-hosts", "--api-key", "--device"}
+    assert ({"--host", "--basic-auth-user", "--basic-auth-pass", "--web-workers"} <= flags) == (command != "worker")
+    assert ({"--gate-margin", "--gate-floor", "--encoder", "--encoder-weights"} <= flags) == (command != "serve")
+
+
+def test_the_command_line_starts_without_torch_or_flask() -> None:
+    code = "import sys, backend.cli.main; print({'torch', 'flask', 'nltk', 'sqlalchemy'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_the_worker_parent_never_imports_torch() -> None:
+    code = "import sys, backend.queue; print({'torch', 'torchvision'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from backend.reports.status import report, text
+from backend.settings import Settings
+from backend.store.refreshes import DRAFTING, LIVE, STORED, WAITING
+from backend.store.retrains import FAILED
+from backend.store.store import Store
+from tests.factories import correction, saved, settings
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Settings:
+    return settings(tmp_path, CAPTIONER_RETRAIN_EVERY="3", CAPTIONER_PORT="1", REDIS_URL="redis://127.0.0.1:1/0")
+
+
+@pytest.fixture
+def store(here: Settings) -> Store:
+    store = Store(here.database_url)
+    store.migrate()
+    store.record(saved(*(correction(id) for id in (1, 2, 3))))
+    return store
+
+
+def test_after_a_failed_retrain_it_tells_when_the_next_one_really_begins(here: Settings, store: Store) -> None:
+    requested = store.request_retrain(1, asked=False, every=3)
+    assert requested is not None
+    claimed = store.claim_retrain(requested.id)
+    assert claimed is not None
+    store.finish_retrain(claimed.id, claimed.attempt, state=FAILED, outcome="The weights cannot be had.")
+    store.record(saved(correction(4)))
+    assert store.request_retrain(1, asked=False, every=3) is None
+    told = text(report(here))
+    assert "2 more corrections until the first model, or Start Training in Label Studio's settings (4 are new)" in told
+    assert "last retrain failed: The weights cannot be had." in told
+
+
+def test_a_postponed_retrain_tells_why_and_until_when(here: Settings, store: Store) -> None:
+    requested = store.request_retrain(1, asked=False, every=3)
+    assert requested is not None
+    claimed = store.claim_retrain(requested.id)
+    assert claimed is not None
+    store.postpone_retrain(claimed, "Label Studio is away.")
+    due_at = str(store.retrains(1)[0].due_at)[:16]
+    assert f"queued: waits until {due_at}: Label Studio is away." in text(report(here))
+
+
+def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, store: Store) -> None:
+    assert "refresh" not in text(report(here))
+    store.order_refresh(
+        1, mode=LIVE, wanted=STORED, version="v1", state=DRAFTING, looked=4, total=9, stored=3, failed=1
+    )
+    told = text(report(here))
+    assert "  drafts       Label Studio asks for them live, and shows stored ones once they are all there\n" in told
+    assert (
+        "  refresh      4 of 9 tasks looked at, 3 stored anew by v1, 1 could not be drafted (0 requests, 0.0 s)" in told
+    )
+    due_at = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+    store.order_refresh(1, mode=STORED, wanted=None, state=WAITING, deleted=2, in_hand=1, due_at=due_at, stopped=True)
+    store.order_refresh(1, failure="Label Studio is away.")
+    told = text(report(here))
+    assert "  drafts       Label Studio shows stored ones\n" in told
+    assert "  refresh      stopped (`captioner refresh` goes on): 3 stored anew by v1, 1 could not be drafted, " in told
+    assert "2 old ones deleted, 1 tasks left to who is at them; old ones are deleted at 2026-01-01 12:30 (" in told
+    assert "  not drafted  Label Studio is away." in told
+
+
+def test_what_a_running_retrain_says_has_no_needless_digits(here: Settings, store: Store) -> None:
+    requested = store.request_retrain(1, asked=False, every=3)
+    assert requested is not None
+    claimed = store.claim_retrain(requested.id)
+    assert claimed is not None
+    store.heartbeat(claimed.id, claimed.attempt, {"phase": "train", "epoch": 2, "loss": 2.123456789012345})
+    assert "  retrain      running: phase train, epoch 2, loss 2.123\n" in text(report(here)) + "\n"

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.domain.errors import CaptionerError, UnreachableImageError
+from backend.retraining.attempt import Retraining
+from backend.retraining.heartbeat import Pulse
+from backend.retraining.history import quarantined_rows
+from backend.retraining.snapshot import PostponedError, is_held_out, split_of
+from backend.settings import Settings
+from backend.store.registry import ModelVersion, Registry
+from backend.store.retrains import MAX_POSTPONED
+from backend.store.store import Store
+from tests.factories import correction, picture, saved, settings
+from tests.fakes import Answer, Host, host
+from training.config import DecodingConfig, EncoderConfig, TrainingConfig
+from training.continual.incremental import Lessons
+from training.continual.mismatch import Belonging
+from training.data import manifest
+from training.data.manifest import DEV, HELD_OUT, TRAIN, Row
+from training.decoding.beam_search import Hypothesis
+from training.gate.gate import Verdict
+
+
+class EnoughError(CaptionerError):
+    """Raised in place of training."""
+
+
+class Trainings:
+    """Stands in for `training.learning.train.train` and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.config: TrainingConfig | None = None
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, rows: list[Row], out: Path, config: TrainingConfig, **options: Any) -> Path:
+        self.rows, self.config, self.options = rows, config, options
+        raise EnoughError("enough")
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    stand_in = Trainings()
+    monkeypatch.setattr("training.learning.train.train", stand_in)
+    monkeypatch.setattr(
+        "training.captioner.checkpoint.encoder_of", lambda folder: EncoderConfig("small_cnn", "none", "all")
+    )
+    return stand_in
+
+
+@pytest.fixture
+def contents() -> list[bytes]:
+    """Pictures with contents of their own, those that are held out first."""
+    made = [picture((number, 7, 9)) for number in range(120)]
+    return sorted(made, key=lambda content: _row(content).split != HELD_OUT)
+
+
+def _row(content: bytes, image: Path = Path("x.png"), *references: str, split: str | None = None) -> Row:
+    sha256 = hashlib.sha256(content).hexdigest()
+    by_content = HELD_OUT if manifest.split_position(sha256) < 0.15 else TRAIN
+    return Row(image, sha256, references or ("of the base",), split or by_content)
+
+
+def _retrain(configured: Settings, captions: dict[int, tuple[bytes, str]], studio: Host) -> Retraining:
+    for number, (content, _) in captions.items():
+        studio.answers[f"/data/upload/1/{number}.jpg"] = Answer(body=content)
+    store = Store(configured.database_url)
+    store.migrate()
+    store.record(saved(*(correction(number, text) for number, (_, text) in captions.items())))
+    requested = store.request_retrain(1, asked=True, every=50)
+    assert requested is not None
+    claimed = store.claim_retrain(requested.id)
+    assert claimed is not None
+    return Retraining(configured, store, claimed, Pulse(store, claimed))
+
+
+def test_a_champion_learns_on_from_what_is_new(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def learn_on(champion: Path, lessons: Lessons, out: Path, **options: Any) -> Path:
+        asked.update(options, champion=champion, lessons=lessons)
+        raise EnoughError("enough")
+
+    monkeypatch.setattr("training.continual.incremental.learn_on", learn_on)
+    monkeypatch.setattr("backend.retraining.gate.Judgement.doubt", lambda *_: None)
+    held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
+    others = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
+    choosing = [content for content in contents if split_of(_row(content).sha256, 0.05) == DEV]
+    base = [_row(content, tmp_path / "base.png", split=TRAIN) for content in contents]  # trained before all splits
+    manifest.save(base, tmp_path / "base" / "manifest.jsonl")
+    manifest.save([_row(others[1], tmp_path / "x.png", "picture 1")], tmp_path / "own" / "manifest.jsonl")
+    captions = {number: (content, f"picture {number}") for number, content in enumerate(others[1:11], start=1)}
+    captions |= {20 + n: (content, "held out") for n, content in enumerate(held_out[:3])}
+    captions |= {30: (choosing[0], "chooses a candidate")}
+    with host() as studio:
+        configured = settings(
+            tmp_path / "data",
+            LABEL_STUDIO_URL=studio.url,
+            CAPTIONER_REPLAY="2",
+            CAPTIONER_REHEARSAL="human",
+            CAPTIONER_BLIND_SHARE="0.05",
+        )
+        retraining = _retrain(configured, captions, studio)
+        registry = Registry(retraining._store)
+        registry.register(ModelVersion("starter", tmp_path, manifest=tmp_path / "base" / "manifest.jsonl"))
+        own = tmp_path / "own" / "manifest.jsonl"
+        registry.register(ModelVersion("p1-v1", tmp_path / "champion", 1, parent="starter", manifest=own))
+        registry.promote(1, "p1-v1", reason="better", by="gate")
+        with pytest.raises(EnoughError):
+            retraining.run()
+    lessons = asked["lessons"]
+    assert {row.references[0] for row in lessons.new} == {f"picture {number}" for number in range(2, 11)}
+    assert [row.references for row in lessons.known] == [("picture 1",)]
+    assert [row.references for row in lessons.choosing] == [("chooses a candidate",)]
+    never = {_row(content).sha256 for content in [*held_out, choosing[0], *others[1:11]]}
+    assert lessons.base
+    assert not {row.sha256 for row in lessons.base} & never
+    assert (asked["champion"], asked["replay"], asked["own_words"]) == (tmp_path / "champion", 2.0, False)
+    new = manifest.load(next((tmp_path / "data" / "snapshots").rglob("new.jsonl")))
+    assert [row.references for row in new] == [row.references for row in lessons.new]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "expected"),
+    [
+        ("mobilenet_v2", "imagenet", ("mobilenet_v2", "imagenet", "none")),
+        ("resnet50", "none", ("resnet50", "none", "all")),
+        ("small_cnn", "imagenet", ("small_cnn", "none", "all")),
+    ],
+)
+def test_a_first_model_uses_the_encoder_of_the_settings(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings, encoder: str, weights: str, expected: tuple[str, ...]
+) -> None:
+    environ = {"CAPTIONER_ENCODER": encoder, "CAPTIONER_ENCODER_WEIGHTS": weights}
+    with host() as studio:
+        configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, **environ)
+        learnt = [content for content in contents if not is_held_out(_row(content).sha256, 0.05)]
+        captions = {n: (content, "Some picture.") for n, content in enumerate(learnt[:20], start=1)}
+        with pytest.raises(EnoughError):
+            _retrain(configured, captions, studio).run()
+    assert trainings.config is not None
+    used = trainings.config.encoder
+    assert (used.name, used.weights, used.trained) == expected
+    assert trainings.config.agreed_captions == 0, "every correction is learned"
+    assert "start_from" not in trainings.options
+    assert len(trainings.rows) == 20
+    assert trainings.config.for_rows(20, 20).epochs == 100, "a small set is gone through often"
+
+
+@pytest.mark.parametrize(("right", "serves", "provisional"), [(0.4, "starter", False), (0.9, "p1-v1", False)])
+def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch, right: float, serves: str, provisional: bool
+) -> None:
+    def told(captioner: float, rows: list[Row], *_: Any) -> list[Hypothesis]:
+        wrong = "something else is there to see"
+        return [
+            Hypothesis(row.references[0] if n % 10 < 10 * captioner else wrong, 0.5, ()) for n, row in enumerate(rows)
+        ]
+
+    class Captioner(float):
+        decoding = DecodingConfig()
+
+    monkeypatch.setattr("training.evaluation.evaluate.hypotheses", told)
+    monkeypatch.setattr(
+        "training.captioner.checkpoint.load", lambda folder, device: Captioner(right if folder.name == "p1-v1" else 0.7)
+    )
+    monkeypatch.setattr("training.continual.incremental.learn_on", _enough)
+    monkeypatch.setattr("backend.retraining.gate.Judgement.doubt", lambda *_: None)
+    captions = {n: (picture((n, 11, 12)), f"a picture of the number {n} on a wall") for n in range(1, 251)}
+    with host() as studio:
+        configured = settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="0.5")
+        retraining = _retrain(configured, captions, studio)
+        registry = Registry(retraining._store)
+        registry.register(ModelVersion("starter", tmp_path / "starter"))
+        few = Verdict("promote", True, "as far as so few can say", 9, None, None, 1.0).to_json()
+        registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, parent="starter", verdict=few, state="passed"))
+        registry.set_default("starter")
+        registry.promote(1, "p1-v1", reason="provisional", by="gate")
+        with pytest.raises(EnoughError):
+            retraining.run()
+    champion = registry.champion(1)
+    assert champion
+    assert champion.name == serves
+    verdict = Verdict.from_json(registry.get("p1-v1").verdict or {})
+    assert verdict.provisional is provisional
+    assert verdict.pairs >= 100
+
+
+def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_goes_on_waiting(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Captioner:
+        decoding = DecodingConfig()
+
+    def belonging(captioner: Captioner, rows: list[Row], *_: Any) -> Belonging:
+        asked.append({row.references[0] for row in rows})
+        wrong = sum("misplaced" in row.references[0] for row in rows)
+        return Belonging(10 * len(rows), 10 * (len(rows) - wrong) + 5 * wrong)
+
+    def learn_on(champion: Path, lessons: Lessons, out: Path, **_: Any) -> Path:
+        out.mkdir(parents=True)
+        return out
+
+    asked: list[set[str]] = []
+    monkeypatch.setattr("backend.retraining.gate.belonging", belonging)
+    monkeypatch.setattr(
+        "training.evaluation.evaluate.hypotheses", lambda _, rows, *__: [Hypothesis("a picture", 0.5, ())] * len(rows)
+    )
+    monkeypatch.setattr("training.captioner.checkpoint.load", lambda *_: Captioner())
+    monkeypatch.setattr("training.continual.incremental.learn_on", learn_on)
+    train = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
+    held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
+    captions = {n: (content, f"waits {n}") for n, content in enumerate(train[:5], start=1)}
+    captions |= {n: (content, f"misplaced {n}") for n, content in enumerate(train[5:15], start=10)}
+    captions |= {n: (content, f"held out {n}") for n, content in enumerate(held_out[:8], start=30)}
+    waiting = [_row(content, tmp_path / "x.png", f"waits {n}") for n, content in enumerate(train[:5], start=1)]
+    manifest.save(waiting, tmp_path / "held" / "new.jsonl")
+    with host() as studio:
+        configured = settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="0.05")
+        retraining = _retrain(configured, captions, studio)
+        registry = Registry(retraining._store)
+        registry.register(ModelVersion("starter", tmp_path / "starter"))
+        held = tmp_path / "held" / "manifest.jsonl"
+        manifest.save(waiting, held)
+        registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, parent="starter", manifest=held, state="held"))
+        registry.set_default("starter")
+        name, outcome = retraining.run()
+    assert outcome.startswith(
+        f"{name} is rejected, and what it learnt is quarantined: 50 of 100 new captions are likelier"
+    )
+    new, voting = asked
+    assert new == {f"misplaced {n}" for n in range(10, 20)}, "what was held before is not asked about again"
+    assert voting == {f"held out {n}" for n in range(30, 38)}
+    assert {row.references[0] for row in quarantined_rows(registry.get(name))} == new
+
+
+def _enough(*_: Any, **__: Any) -> None:
+    raise EnoughError("enough")
+
+
+def test_the_next_attempt_trains_the_same_rows_without_the_data_folder_and_label_studio(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings
+) -> None:
+    captions = {n: (content, f"picture {n}") for n, content in enumerate(contents[-20:], start=1)}
+    with host() as studio:
+        configured = settings(
+            tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL=str(tmp_path / "kept")
+        )
+        retraining = _retrain(configured, captions, studio)
+        with pytest.raises(EnoughError):
+            retraining.run()
+        first, trainings.rows = trainings.rows, []
+        studio.answers.clear()
+        shutil.rmtree(configured.data_dir / "images")
+        with pytest.raises(EnoughError):
+            retraining.run()
+    assert trainings.rows == first
+    assert manifest.content_hash(trainings.rows) == manifest.content_hash(first)
+    assert all(manifest.hash_file(row.image) == row.sha256 for row in trainings.rows)
+
+
+def test_a_retrain_waits_for_a_store_that_cannot_be_reached_and_says_so_in_the_end(
+    tmp_path: Path, contents: list[bytes], trainings: Trainings
+) -> None:
+    with host() as studio:
+        configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL="nowhere://bucket")
+        retraining = _retrain(configured, {1: (contents[-1], "a picture")}, studio)
+        with pytest.raises(PostponedError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
+            retraining.run()
+        retraining._retrain = replace(retraining._retrain, postponed=MAX_POSTPONED)
+        retraining._frozen = lambda: retraining._retrain  # type: ignore[method-assign]
+        with pytest.raises(UnreachableImageError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
+            retraining.run()
+    assert not trainings.rows

@@ -1,0 +1,105 @@
+"""Who votes on a candidate: the roles of a snapshot's rows, bases of the same kind, and earlier looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.retraining.gate import BASE_ROWS, Contender, Judgement
+from tests.factories import settings
+from training.config import DecodingConfig
+from training.data import manifest
+from training.data.manifest import BLIND, DEV, HELD_OUT, TRAIN, Row
+from training.decoding.beam_search import Hypothesis
+from training.gate import gate
+from training.gate.gate import Verdict
+
+CAPTIONS = ("a red dot on a white wall", "two dogs run over the green grass", "a man in a blue boat")
+
+
+def rows(split: str, number: int, first: int = 0) -> list[Row]:
+    found = range(first, first + number)
+    return [Row(Path(f"/{n}.png"), f"{split}{n:060x}", (CAPTIONS[n % 3],), split) for n in found]
+
+
+class Says:
+    """A captioner that is right about a share of the images."""
+
+    decoding = DecodingConfig(beam=3)
+
+    def __init__(self, right: float) -> None:
+        self.right = right
+
+    def caption(self, row: Row, number: int) -> str:
+        return row.references[0] if (number % 20) < 20 * self.right else "a cat sits on a red wall"
+
+
+@pytest.fixture
+def contenders(monkeypatch: pytest.MonkeyPatch) -> tuple[Contender, Contender]:
+    def told(captioner: Says, several: list[Row], decoding: Any, cache: Path, progress: Any) -> list[Hypothesis]:
+        assert decoding == Says.decoding, "both with the candidate's"
+        progress(len(several), len(several))
+        return [Hypothesis(captioner.caption(row, n), 0.5, ()) for n, row in enumerate(several)]
+
+    monkeypatch.setattr("training.evaluation.evaluate.hypotheses", told)
+    monkeypatch.setattr("training.captioner.checkpoint.load", lambda folder, device: Says(float(folder.name)))
+    return Contender("p1-v1", Path("0.5")), Contender("p1-v2", Path("0.9"))
+
+
+def judgement(tmp_path: Path, corrected: list[Row], base: list[Row] = [], past: list[Verdict] = []) -> Judgement:  # noqa: B006
+    return Judgement(settings(tmp_path), 1, corrected, base, past)
+
+
+def test_held_out_and_blind_rows_vote_and_nothing_else(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+    corrected = [*rows(HELD_OUT, 120), *rows(BLIND, 100), *rows(TRAIN, 50), *rows(DEV, 30)]
+    told: list[tuple[int, int]] = []
+    judging = judgement(tmp_path, corrected)
+    verdict = judging.verdict(*contenders, lambda done, total: told.append((done, total)))
+    assert judging.pairs == verdict.pairs == 220
+    assert [(found.role, found.pairs) for found in verdict.sets] == [(gate.CORRECTIONS, 120), (gate.BLIND, 100)]
+    assert verdict.promotes
+    assert not verdict.provisional
+    assert told[-1] == (440, 440)
+    assert [change.of for change in verdict.forgetting] == ["the oldest tenth of the held-out corrections"]
+    worse = judging.verdict(*contenders[::-1])
+    assert worse.decision == gate.REJECT
+    assert worse.sets[0].worst
+
+
+def test_a_base_votes_where_it_speaks_of_the_same_things(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+    corrected = rows(HELD_OUT, 120)
+    verdict = judgement(tmp_path, corrected, rows(DEV, BASE_ROWS + 9)).verdict(*contenders)
+    assert [(found.role, found.pairs) for found in verdict.sets] == [(gate.CORRECTIONS, 120), (gate.BASE, BASE_ROWS)]
+    other = [Row(Path("/x.png"), "0", ("circle above square",), DEV)]
+    assert len(judgement(tmp_path, corrected, other).verdict(*contenders).sets) == 1
+
+
+def test_a_first_model_has_no_champion(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+    verdict = judgement(tmp_path, rows(HELD_OUT, 30)).verdict(None, contenders[1])
+    assert verdict.promotes
+    assert verdict.provisional
+    assert not judgement(tmp_path, rows(TRAIN, 30)).verdict(None, contenders[1]).promotes
+
+
+def test_a_set_that_has_judged_before_asks_for_more_evidence(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+    past: list[Verdict] = []
+    levels = []
+    for _ in range(3):
+        past.append(judgement(tmp_path, rows(HELD_OUT, 150), past=past).verdict(*contenders))
+        levels.append(past[-1].sets[0].level)
+    assert [found.sets[0].looks for found in past] == [0, 1, 2]
+    assert levels == sorted(levels, reverse=True)
+    grown = judgement(tmp_path, rows(HELD_OUT, 300), past=past).verdict(*contenders)
+    assert grown.sets[0].looks == 0, "half of its pairs have never judged"
+    few = judgement(tmp_path, rows(HELD_OUT, 60)).verdict(*contenders)
+    assert judgement(tmp_path, rows(HELD_OUT, 60), past=[few]).verdict(*contenders).sets[0].looks == 0
+    assert few.provisional
+
+
+def test_the_gate_follows_the_settings(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+    strict = settings(tmp_path, CAPTIONER_GATE_POLICY="improvement", CAPTIONER_GATE_MARGIN="2")
+    verdict = Judgement(strict, 1, rows(HELD_OUT, 120), [], []).verdict(*contenders)
+    assert (verdict.policy, verdict.margin) == ("improvement", 2.0)
+    assert manifest.BLIND not in {found.role for found in verdict.sets}

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import requests
+
+from backend.domain.errors import SettingsError
+from backend.settings import SETTINGS, Settings, loopback_without_proxy
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = Settings.from_env({})
+    assert settings.port == 9090
+    assert settings.data_dir == Path.cwd() / "data"
+    assert settings.database_url == f"sqlite:///{settings.data_dir}/captioner.db"
+    assert settings.basic_auth_user is None
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    assert Settings.from_env({"CAPTIONER_PORT": "1234"}, port=4321).port == 4321
+    assert Settings.from_env({"CAPTIONER_PORT": "1234"}, port=None).port == 1234
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    wrong = {
+        "CAPTIONER_PORT": "many",
+        "CAPTIONER_DEVICE": "tpu",
+        "LABEL_STUDIO_URL": "localhost:8080",
+        "REDIS_URL": "localhost:6379",
+        "DATABASE_URL": "captions.db",
+        "CAPTIONER_IMAGE_HOSTS": "http://nas",
+        "CAPTIONER_RETRAIN_EVERY": "0",
+        "CAPTIONER_PROMOTION": "perhaps",
+        "CAPTIONER_GATE_MARGIN": "-1",
+        "BASIC_AUTH_USER": "ann",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(wrong)
+    assert [name for name in wrong if name not in str(caught.value)] == []
+
+
+def test_settings_survive_the_way_to_a_child_process() -> None:
+    settings = Settings.from_env({"CAPTIONER_IMAGE_HOSTS": "nas, 10.0.0.2:9000", "LABEL_STUDIO_URL": "http://ls:8080/"})
+    assert settings.image_hosts == ("nas", "10.0.0.2:9000")
+    assert settings.label_studio_url == "http://ls:8080"
+    assert Settings.from_env(settings.to_env()) == settings
+
+
+@pytest.mark.parametrize("hosts", ["nas", "nas:80", "192.168.0.4", "[::1]:8000", "a.b.example:443,c"])
+def test_image_hosts_take_hosts_with_or_without_ports(hosts: str) -> None:
+    assert Settings.from_env({"CAPTIONER_IMAGE_HOSTS": hosts}).image_hosts == tuple(hosts.split(","))
+
+
+@pytest.mark.parametrize("hosts", ["nas:99999", "nas:0", "[:::]:80", "[::1", "nas,[:::]"])
+def test_an_image_host_that_nobody_could_be_is_refused_at_once(hosts: str) -> None:
+    with pytest.raises(SettingsError, match="is not `host` or `host:port`"):
+        Settings.from_env({"CAPTIONER_IMAGE_HOSTS": hosts})
+
+
+@pytest.mark.parametrize("key", ["ключ", "a b", "a\nb"])
+def test_a_key_that_no_header_takes_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match="LABEL_STUDIO_API_KEY must be plain ASCII") as caught:
+        Settings.from_env({"LABEL_STUDIO_API_KEY": key})
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": ".example.com, localhost"}, ".example.com,localhost,127.0.0.1"),
+        ({"no_proxy": "a", "NO_PROXY": "b"}, "a,127.0.0.1,localhost"),
+    ],
+)
+def test_loopback_is_never_asked_for_through_a_proxy(
+    before: dict[str, str], after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, before.get(name, ""))
+    monkeypatch.setenv("http_proxy", "http://proxy.example.com:3128")
+    loopback_without_proxy()
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == after
+    assert requests.utils.get_environ_proxies("http://127.0.0.1:9090/health") == {}
+
+
+def test_no_proxy_for_anything_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    loopback_without_proxy()
+    assert os.environ["no_proxy"] == "*"
+
+
+def test_the_readme_lists_every_setting() -> None:
+    readme = (Path(__file__).parents[4] / "README.md").read_text()
+    missing = [row.variable for row in SETTINGS.values() if f"`{row.variable}`" not in readme]
+    assert not missing

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from backend.system.ports import free_port, is_free
+from backend.system.processes import RESTARTS_A_MINUTE, Child, ProcessError
+
+
+def python(tmp_path: Path, code: str, **options: float) -> Child:
+    return Child("The thing", [sys.executable, "-u", "-c", code], tmp_path / "thing.log", **options)  # type: ignore[arg-type]
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
+
+
+def await_true(condition: object, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_child_that_dies_at_once_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    child = python(tmp_path, "raise SystemExit('no such device')")
+    child.start()
+    with pytest.raises(ProcessError, match="no such device"):
+        child.await_ready(lambda: False, 10)
+
+
+def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ProcessError, match="The thing could not be started"):
+        Child("The thing", [str(tmp_path / "nothing")], tmp_path / "thing.log").start()
+
+
+def test_a_killed_child_is_started_again_but_not_for_ever(tmp_path: Path) -> None:
+    child = python(tmp_path, "import time; time.sleep(60)")
+    child.start()
+    assert not child.revive()
+    for _ in range(RESTARTS_A_MINUTE):
+        os.kill(child.pid or 0, signal.SIGKILL)
+        await_true(lambda: not child.alive)
+        assert child.revive()
+    os.kill(child.pid or 0, signal.SIGKILL)
+    await_true(lambda: not child.alive)
+    with pytest.raises(ProcessError, match="keeps dying"):
+        child.revive()
+
+
+def test_a_child_that_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid); time.sleep(60)"
+    )
+    child = python(tmp_path, code, stop_seconds=0.3)
+    child.start()
+    await_true(lambda: child.log.read_text().strip())
+    grandchild = int(child.log.read_text())
+    child.stop()
+    assert not child.alive
+    await_true(lambda: gone(grandchild))
+
+
+def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from backend.system.processes import Child\n"
+        f"c = Child('c', [sys.executable, '-c', 'import time; time.sleep(60)'], Path({str(tmp_path / 'c.log')!r}))\n"
+        "c.start(); print(c.pid, flush=True); import time; time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    await_true(lambda: gone(pid))
+
+
+@pytest.mark.timeout(60)
+def test_the_web_worker_dies_with_its_arbiter_though_a_request_is_being_served(tmp_path: Path) -> None:
+    port = free_port()
+    argv = [sys.executable, "-P", "-m", "backend.cli", "serve", "--data-dir", str(tmp_path), "--port", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        arbiter = subprocess.Popen(argv, stdout=log, stderr=log)
+    try:
+        await_true(lambda: not is_free(port), 30)
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            caller.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200")
+            caller.sendall(b"POST /webhook HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+            workers = Path(f"/proc/{arbiter.pid}/task/{arbiter.pid}/children").read_text().split()
+            assert workers
+            arbiter.kill()
+            arbiter.wait()
+            await_true(lambda: all(gone(int(pid)) for pid in workers), 3)
+    finally:
+        arbiter.kill()
+        arbiter.wait()
+    await_true(lambda: is_free(port), 3)

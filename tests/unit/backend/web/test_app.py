@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from backend.domain.errors import CaptionerError, RequestError
+from backend.web.app import STATUS, Backend, create_app
+from tests import factories
+from tests.factories import promoted, served
+from tests.fakes import Model
+
+CONFIG = '<View><Image name="image" value="$image"/><TextArea name="caption" toName="image"/></View>'
+PASSWORD = {"BASIC_AUTH_USER": "label", "BASIC_AUTH_PASS": "studio:x"}
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Backend:
+    return factories.backend(tmp_path)
+
+
+def test_without_a_password_set_none_is_asked_for(rooms: Backend) -> None:
+    assert create_app(rooms).test_client().get("/versions").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/setup", "/predict", "/webhook", "/versions", "/serving", "/train-status", "/cancel-training", "/nowhere"],
+)
+def test_everything_but_health_asks_for_the_password(tmp_path: Path, path: str) -> None:
+    client = create_app(factories.backend(tmp_path, **PASSWORD)).test_client()
+    for auth in [None, ("label", "wrong"), ("wrong", "studio:x"), ("", ""), ("lübel", "stüdio:x")]:
+        answer = client.get(path, auth=auth)
+        assert answer.status_code == 401
+        assert "BASIC_AUTH_USER" in answer.get_json()["error"]
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert client.get(path, headers={"Authorization": "Bearer x"}).status_code == 401
+    assert client.get(path, headers={"Authorization": "Basic !"}).status_code == 401
+    assert client.get(path, auth=("label", "studio:x")).status_code in {200, 404, 405}
+    assert client.get("/health").status_code == 200
+
+
+def test_unknown_paths_and_methods_are_json_too(rooms: Backend) -> None:
+    client = create_app(rooms).test_client()
+    for answer, status in [(client.get("/nowhere"), 404), (client.get("/predict"), 405)]:
+        assert answer.status_code == status
+        assert answer.get_json()["error"]
+
+
+def test_each_error_has_its_status_and_the_rest_no_details(rooms: Backend) -> None:
+    app = create_app(rooms)
+
+    @app.get("/raise/<int:number>")
+    def fail(number: int) -> str:
+        raise STATUS[number][0](f"Sentence {number}.")
+
+    @app.get("/surprise")
+    def surprise() -> str:
+        raise KeyError("a secret of ours")
+
+    client = app.test_client()
+    for number, (_, status) in enumerate(STATUS):
+        answer = client.get(f"/raise/{number}")
+        assert (answer.status_code, answer.get_json()) == (status, {"error": f"Sentence {number}."})
+    answer = client.get("/surprise")
+    assert answer.status_code == 500
+    assert "secret" not in answer.get_data(as_text=True)
+
+
+def test_the_table_of_errors_reaches_the_particular_before_the_general() -> None:
+    kinds = [kind for kind, _ in STATUS]
+    assert kinds[-1] is CaptionerError
+    assert dict(STATUS)[RequestError] == 400
+
+
+def test_a_start_lets_the_champions_serve_and_follows_promotions(rooms: Backend) -> None:
+    client = create_app(rooms).test_client()
+    promoted(rooms, "v1")
+    rooms.start()
+    rooms.start()
+    try:
+        setup = {"project": "1.1", "schema": CONFIG}
+        assert client.post("/setup", json=setup).json == {"model_version": "v1"}
+        swapped = threading.Event()
+        serve = rooms.champions.serve
+
+        def watched(project_id: int, version: str, checkpoint: Path) -> None:
+            serve(project_id, version, checkpoint)
+            swapped.set()
+
+        rooms.champions.serve = watched  # type: ignore[method-assign]
+        promoted(rooms, "v2")
+        assert swapped.wait(20)
+        assert client.post("/setup", json=setup).json == {"model_version": "v2"}
+    finally:
+        rooms.stop()
+
+
+def test_setup_waits_for_a_champion_that_is_still_being_loaded(rooms: Backend) -> None:
+    """Otherwise a task opened right after a start would open empty."""
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slowly(checkpoint: Path, device: str) -> Model:
+        loading.set()
+        assert loaded.wait(20)
+        return Model(checkpoint.name)
+
+    rooms.champions._load = slowly
+    promoted(rooms, "v1")
+    rooms.start()
+    try:
+        assert loading.wait(20)
+        client = create_app(rooms).test_client()
+        assert client.get("/health").status_code == 200  # waits for nothing
+        assert not rooms.await_champions(0.01)
+        threading.Timer(0.05, loaded.set).start()
+        setup = client.post("/setup", json={"project": "1.1", "schema": CONFIG})
+        assert setup.json == {"model_version": "v1"}
+    finally:
+        loaded.set()
+        rooms.stop()
+
+
+def test_a_champion_that_cannot_be_loaded_keeps_nobody_waiting(rooms: Backend) -> None:
+    def damaged(checkpoint: Path, device: str) -> Model:
+        raise RuntimeError("damaged")
+
+    rooms.champions._load = damaged
+    promoted(rooms, "v1")
+    rooms.start()
+    try:
+        assert rooms.await_champions(20)
+        assert create_app(rooms).test_client().get("/serving").get_json()["refused"].keys() == {"1"}
+    finally:
+        rooms.stop()
+
+
+def test_rooms_that_were_not_started_wait_for_nothing(rooms: Backend) -> None:
+    assert rooms.await_champions(0.0)
+    served(rooms, "v1")
+    assert rooms.champions.serving(1) == "v1"

@@ -1,0 +1,260 @@
+"""The endpoints, asked what Label Studio 1.23.2 was recorded to ask."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from backend.web.app import Backend, create_app
+from tests import factories
+from tests.factories import picture, promoted, served
+from tests.fakes import Answer, Host, host
+
+RECORDINGS = Path(__file__).parents[4] / "assets" / "recordings"
+REQUESTS = [
+    (path.stem, number, received)
+    for path in sorted(RECORDINGS.glob("*.json"))
+    for number, received in enumerate(json.loads(path.read_text()).get("ml_backend_received", []))
+]
+
+
+def recorded(name: str, path: str) -> dict[str, Any]:
+    """The body of the first recorded request to `path` in the recording called `name`."""
+    found = next(received["body"] for stem, _, received in REQUESTS if stem == name and received["path"] == path)
+    return copy.deepcopy(found)
+
+
+@pytest.fixture
+def studio() -> Iterator[Host]:
+    with host() as running:
+        uploads = {
+            task["data"]["image"] for _, _, r in REQUESTS if r["path"] == "/predict" for task in r["body"]["tasks"]
+        }
+        for number, upload in enumerate(sorted(uploads)):
+            running.answers[upload] = Answer(200, picture((number, 0, 0)))
+        yield running
+
+
+@pytest.fixture
+def rooms(tmp_path: Path, studio: Host) -> Backend:
+    return factories.backend(tmp_path, LABEL_STUDIO_URL=studio.url, LABEL_STUDIO_API_KEY="a" * 40)
+
+
+@pytest.fixture
+def client(rooms: Backend) -> FlaskClient:
+    return create_app(rooms).test_client()
+
+
+def test_there_are_recordings() -> None:
+    assert {received["path"] for _, _, received in REQUESTS} == {"/health", "/setup", "/predict", "/webhook"}
+
+
+@pytest.mark.parametrize(("name", "number", "received"), REQUESTS, ids=lambda value: str(value)[:40])
+def test_every_recorded_request_is_answered(
+    client: FlaskClient, rooms: Backend, name: str, number: int, received: dict[str, Any]
+) -> None:
+    served(rooms, "v1")
+    answer = client.open(received["path"], method=received["method"], json=received.get("body"))
+    assert answer.status_code == 200
+    assert isinstance(answer.json, dict)
+    if received["path"] == "/setup":
+        assert answer.json == {"model_version": "v1"}
+    if received["path"] == "/predict":
+        assert len(answer.json["results"]) == len(received["body"]["tasks"])
+        for item in answer.json["results"]:
+            assert item["model_version"] == "v1"
+            assert 0 < item["score"] <= 1
+            (result,) = item["result"]
+            assert (result["from_name"], result["to_name"], result["type"]) == ("caption", "image", "textarea")
+            assert [text for text in result["value"]["text"] if text] == result["value"]["text"]
+    if received["path"] == "/webhook":
+        assert answer.json["status"] == "ok"
+
+
+def test_the_whole_recording_leaves_what_label_studio_holds(client: FlaskClient, rooms: Backend) -> None:
+    for _, _, received in REQUESTS:
+        assert client.open(received["path"], method=received["method"], json=received.get("body")).status_code == 200
+    kept = {c.annotation_id: c.texts for c in rooms.store.corrections(1)}
+    # 2 was deleted, 3 skipped, 5 went with its task 4; those of the import send no event
+    assert kept == {1: ("a corrected caption",), 4: ("draft caption for task 3",)}
+
+
+def test_health_says_up(client: FlaskClient) -> None:
+    for path in ["/health", "/"]:
+        assert client.get(path).json == {"status": "UP", "model_class": "CaptionerModel"}
+
+
+def test_a_project_nothing_serves_is_untrained_and_gets_no_drafts(client: FlaskClient) -> None:
+    assert client.post("/setup", json=recorded("10_connect_ml", "/setup")).json == {"model_version": "untrained"}
+    body = recorded("22_retrieve_predictions", "/predict")
+    assert client.post("/predict", json=body).json == {"results": [[] for _ in body["tasks"]]}
+
+
+def test_setup_remembers_the_project(client: FlaskClient, rooms: Backend) -> None:
+    body = recorded("10_connect_ml", "/setup")
+    client.post("/setup", json=body)
+    project = rooms.store.get_project(1)
+    assert project is not None
+    assert (project.label_config, project.hostname) == (body["schema"], body["hostname"])
+    assert project.access_token == body["access_token"]
+
+
+def test_setup_refuses_a_config_without_a_caption_box(client: FlaskClient) -> None:
+    body = recorded("10_connect_ml", "/setup") | {"schema": '<View><Image name="i" value="$i"/></View>'}
+    answer = client.post("/setup", json=body)
+    assert answer.status_code == 400
+    assert "no <TextArea>" in answer.get_json()["error"]
+
+
+def test_a_failed_image_is_an_empty_list_in_its_place(client: FlaskClient, rooms: Backend, studio: Host) -> None:
+    served(rooms, "v1")
+    body = recorded("22_retrieve_predictions", "/predict")
+    studio.answers[body["tasks"][1]["data"]["image"]] = Answer(500)
+    results = client.post("/predict", json=body).get_json()["results"]
+    assert results[1] == []
+    assert all(item["model_version"] == "v1" for place, item in enumerate(results) if place != 1)
+    assert [failure.task_id for failure in rooms.store.failures(1)] == [body["tasks"][1]["id"]]
+
+
+def test_tags_and_data_key_are_the_configs(client: FlaskClient, rooms: Backend, studio: Host) -> None:
+    served(rooms, "v1")
+    body = recorded("15_test_predict", "/predict")
+    (image,) = [task["data"].pop("image") for task in body["tasks"]]
+    body["tasks"][0]["data"]["photo"] = image
+    body["label_config"] = '<View><Image name="pic" value="$photo"/><TextArea name="words" toName="pic"/></View>'
+    (item,) = client.post("/predict", json=body).get_json()["results"]
+    assert (item["result"][0]["from_name"], item["result"][0]["to_name"]) == ("words", "pic")
+
+
+def test_the_same_request_gets_the_same_answer(client: FlaskClient, rooms: Backend) -> None:
+    served(rooms, "v1")
+    body = recorded("22_retrieve_predictions", "/predict")
+    assert client.post("/predict", json=body).json == client.post("/predict", json=body).json
+
+
+def test_no_tasks_no_results(client: FlaskClient) -> None:
+    body = recorded("15_test_predict", "/predict") | {"tasks": []}
+    assert client.post("/predict", json=body).json == {"results": []}
+
+
+def test_a_correction_is_committed_before_the_answer_even_without_redis(client: FlaskClient, rooms: Backend) -> None:
+    client.post("/webhook", json=recorded("31_create_corrected", "/webhook"))
+    (correction,) = rooms.store.corrections(1)
+    assert correction.texts == ("a human wrote this caption, with ünïcode",)
+
+
+def test_start_training_names_its_job_when_there_is_something_to_learn(client: FlaskClient, rooms: Backend) -> None:
+    start = recorded("40_start_training", "/webhook")
+    assert client.post("/webhook", json=start).json == {"status": "ok"}
+    client.post("/webhook", json=recorded("31_create_corrected", "/webhook"))
+    answer = client.post("/webhook", json=start).get_json()
+    (retrain,) = rooms.store.retrains(1)
+    assert answer == {"status": "ok", "job": f"retrain-{retrain.snapshot}"}
+
+
+@pytest.mark.parametrize("path", ["/setup", "/predict", "/webhook", "/versions"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe"])
+def test_what_is_no_json_object_is_400(client: FlaskClient, path: str, body: bytes) -> None:
+    answer = client.post(path, data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json == {"error": "The request body is not a JSON object."}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/setup", {}),
+        ("/setup", {"project": "x", "schema": "<View/>"}),
+        ("/predict", {"project": "1.1"}),
+        ("/predict", {"project": "1.1", "label_config": "<View>", "tasks": []}),
+        ("/predict", {"project": "1.1", "label_config": "<View/>", "tasks": {}}),
+        ("/webhook", {}),
+        ("/webhook", {"action": "ANNOTATION_CREATED"}),
+        ("/webhook", {"action": "ANNOTATIONS_DELETED", "project": {"id": 1}, "annotations": [{"id": "x"}]}),
+        ("/versions", {"project": "x"}),
+    ],
+    ids=str,
+)
+def test_a_malformed_request_is_400_with_a_sentence(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 400
+    assert list(answer.get_json()) == ["error"]
+    assert answer.get_json()["error"].endswith(".")
+
+
+def test_versions(client: FlaskClient, rooms: Backend) -> None:
+    assert client.get("/versions").json == {"versions": []}
+    promoted(rooms, "p1-v1")
+    promoted(rooms, "p1-v2")
+    assert set(client.get("/versions").get_json()["versions"]) == {"p1-v1", "p1-v2"}
+    assert set(client.post("/versions", json={"project": "1.1795165004"}).get_json()["versions"]) == {"p1-v1", "p1-v2"}
+    assert client.get("/versions?project=2").status_code == 200
+
+
+def test_serving_tells_what_is_in_memory(client: FlaskClient, rooms: Backend) -> None:
+    served(rooms, "v1", project_id=0)
+    served(rooms, "v2", project_id=7)
+    assert client.get("/serving").json == {"serving": {"0": "v1", "7": "v2"}, "refused": {}}
+
+
+@pytest.mark.parametrize("levels", [500, 5000, 200_000])
+@pytest.mark.parametrize("path", ["/webhook", "/setup", "/predict"])
+def test_what_is_nested_too_deep_is_400(client: FlaskClient, path: str, levels: int) -> None:
+    body = b'{"action": "PROJECT_UPDATED", "project": 1, "x": ' + b"[" * levels + b"]" * levels + b"}"
+    answer = client.post(path, data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert "deep" in answer.get_json()["error"]
+
+
+def test_a_project_number_beyond_all_is_400(client: FlaskClient) -> None:
+    assert client.get(f"/versions?project={'9' * 30}").status_code == 400
+
+
+def test_a_reference_with_half_a_character_fails_alone(client: FlaskClient, rooms: Backend) -> None:
+    served(rooms, "v1")
+    body = recorded("22_retrieve_predictions", "/predict")
+    body["tasks"][1]["data"]["image"] = "/data/upload/1/\ud800.png"
+    results = client.post("/predict", json=body).get_json()["results"]
+    assert [bool(item) for item in results] == [True, False, True]
+
+
+def test_a_photo_of_several_jpegs_is_drafted_like_any_other(client: FlaskClient, rooms: Backend, studio: Host) -> None:
+    served(rooms, "v1")
+    body = recorded("15_test_predict", "/predict")
+    studio.answers[body["tasks"][0]["data"]["image"]] = Answer(200, picture(kind="MPO"))
+    assert client.post("/predict", json=body).get_json()["results"][0]["model_version"] == "v1"
+
+
+def test_an_event_that_only_numbers_its_project_is_read_by_the_config_of_setup(
+    client: FlaskClient, rooms: Backend
+) -> None:
+    client.post("/setup", json=recorded("10_connect_ml", "/setup"))
+    client.post("/webhook", json=recorded("31_create_corrected", "/webhook") | {"project": 1})
+    assert [correction.texts for correction in rooms.store.corrections(1)] == [
+        ("a human wrote this caption, with ünïcode",)
+    ]
+
+
+def test_the_wait_for_the_champions_is_part_of_the_budget(
+    client: FlaskClient, rooms: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(rooms, "v1")
+    clock = [1000.0]
+
+    def wait(seconds: float) -> bool:
+        clock[0] += 80
+        return True
+
+    for module in ("web.routes", "serving.drafting"):
+        monkeypatch.setattr(f"backend.{module}.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(rooms, "await_champions", wait)
+    body = recorded("15_test_predict", "/predict")
+    assert client.post("/predict", json=body).get_json()["results"] == [[]]
+    assert "not its turn" in rooms.store.failures(1)[0].reason

@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.captioner.captioner import Captioner
+from training.config import DecodingConfig
+from training.decoding.beam_search import Hypothesis
+from training.errors import DataError
+from training.vocabulary import Vocabulary, tokenize
+
+
+def test_one_answer_an_image_and_errors_in_place(tiny: Captioner, picture: Callable[..., Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"not an image")
+    red, error, blue, absent = tiny.caption([picture("red"), broken, picture("blue"), tmp_path / "absent.jpg"])
+    assert isinstance(red, Hypothesis)
+    assert isinstance(blue, Hypothesis)
+    assert isinstance(error, DataError)
+    assert "broken.jpg" in str(error)
+    assert isinstance(absent, DataError)
+
+
+def test_nothing_readable_and_nothing_asked(tiny: Captioner, tmp_path: Path) -> None:
+    assert isinstance(tiny.caption([tmp_path / "absent.jpg"])[0], DataError)
+    assert tiny.caption([]) == []
+
+
+def test_more_images_than_one_batch(tiny: Captioner, picture: Callable[..., Path]) -> None:
+    paths = [picture("red"), picture("blue")] * 20
+    found = tiny.caption(paths)
+    assert len(found) == 40
+    texts = [item.text for item in found if isinstance(item, Hypothesis)]
+    assert texts == texts[:2] * 20
+
+
+def test_captions_follow_the_style_and_the_vocabulary(tiny: Captioner, picture: Callable[..., Path]) -> None:
+    found = tiny.caption([picture("green")])[0]
+    assert isinstance(found, Hypothesis)
+    assert found.text[0].isupper()
+    assert found.text.endswith(".")
+    assert set(tokenize(found.text)) <= set(tiny.vocabulary.words)
+    assert 0 < found.score <= 1
+    assert 1 <= len(found.tokens) <= tiny.decoding.max_length
+
+
+def test_asked_decoding_replaces_its_own(tiny: Captioner, picture: Callable[..., Path]) -> None:
+    found = tiny.caption([picture("green")], DecodingConfig(beam=1, max_length=1))[0]
+    assert isinstance(found, Hypothesis)
+    assert len(found.tokens) == 1
+
+
+def test_captioning_leaves_training_mode(tiny: Captioner, picture: Callable[..., Path]) -> None:
+    tiny.decoder.members[0].dropout.p = 0.9
+    tiny.train()
+    path = picture("green")
+    assert tiny.caption([path]) == tiny.caption([path])
+
+
+def test_new_words_can_be_said(tiny: Captioner, picture: Callable[..., Path]) -> None:
+    tiny.learn_words(tiny.vocabulary.extended(["zebra"]))
+    assert isinstance(tiny.vocabulary, Vocabulary)
+    with torch.no_grad():
+        tiny.decoder.members[0].bias[-1] = 100.0
+    found = tiny.caption([picture("red")])[0]
+    assert isinstance(found, Hypothesis)
+    assert "zebra" in found.text.lower()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_on_cuda_as_on_cpu(tiny: Captioner, picture: Callable[..., Path]) -> None:
+    paths = [picture("red"), picture("blue")]
+    here = tiny.caption(paths)
+    there = tiny.cuda().caption(paths)
+    assert [item.tokens for item in here if isinstance(item, Hypothesis)] == [
+        item.tokens for item in there if isinstance(item, Hypothesis)
+    ]

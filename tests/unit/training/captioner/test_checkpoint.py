@@ -1,0 +1,137 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
+from training.config import FORMS, DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.errors import CheckpointError
+from training.vocabulary import Style, Vocabulary
+
+
+def test_round_trip(tiny: Captioner, picture: Callable[..., Path], tmp_path: Path) -> None:
+    folder = checkpoint.save(tmp_path / "saved", tiny, {"images": 7})
+    again = checkpoint.load(folder, "cpu")
+    paths = [picture("red"), picture("blue"), picture("white")]
+    assert again.caption(paths) == tiny.caption(paths)
+    assert again.vocabulary == tiny.vocabulary
+    assert again.style == tiny.style
+    assert again.decoding == tiny.decoding
+    assert checkpoint.read_info(folder)["extra"] == {"images": 7}
+    assert checkpoint.encoder_of(folder) == tiny.encoder.config
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "vocabulary.json"]
+
+
+def test_saving_replaces_and_leaves_nothing_beside(tiny: Captioner, tmp_path: Path) -> None:
+    folder = checkpoint.save(tmp_path / "saved", tiny)
+    (folder / "stale").touch()
+    checkpoint.save(folder, tiny)
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    assert not (folder / "stale").exists()
+
+
+def test_a_failed_save_keeps_the_old_one(tiny: Captioner, tmp_path: Path) -> None:
+    folder = checkpoint.save(tmp_path / "saved", tiny, {"first": True})
+    with pytest.raises(TypeError):
+        checkpoint.save(folder, tiny, {"not json": object()})
+    assert checkpoint.read_info(folder)["extra"] == {"first": True}
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_decoder_comes_back(form: str, picture: Callable[..., Path], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    captioner = Captioner(
+        EncoderConfig("small_cnn", "none", pooled=True),
+        DecoderConfig(8, 16, 2, form, "gru", "additive", layers=1, tied=False),
+        TransformConfig(side=32),
+        DecodingConfig(beam=2, max_length=5, no_repeat=2),
+        Vocabulary.build(["a red picture"]),
+        Style(),
+    ).eval()
+    again = checkpoint.load(checkpoint.save(tmp_path / "saved", captioner), "cpu")
+    assert again.decoder.config == captioner.decoder.config
+    assert again.caption([picture("red"), picture("blue")]) == captioner.caption([picture("red"), picture("blue")])
+
+
+@pytest.mark.parametrize("encoder", ["small_cnn", "mobilenet_v2", "resnet18"])
+def test_checkpoints_of_format_1_are_still_read(encoder: str, picture: Callable[..., Path], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    captioner = Captioner(
+        EncoderConfig(encoder, "none"),
+        DecoderConfig(8, 16, 2),
+        TransformConfig(side=64),
+        DecodingConfig(beam=2, max_length=5),
+        Vocabulary.build(["a red picture"]),
+        Style(),
+    ).eval()
+    folder = checkpoint.save(tmp_path / "saved", captioner)
+    weights = {
+        name.replace("encoder.body.features.", "encoder.body.").replace("decoder.attention.", "decoder."): value
+        for name, value in load_file(folder / "model.safetensors").items()
+    }
+    assert {"decoder.query.weight", "decoder.keys_values.bias"} <= set(weights)
+    assert ("encoder.body.18.0.weight" in weights) == (encoder == "mobilenet_v2")
+    save_file(weights, folder / "model.safetensors")
+    _edit(
+        folder,
+        format=1,
+        encoder={"name": encoder, "weights": "none", "trained": "none"},
+        decoder={"embedding": 8, "hidden": 16, "heads": 2},
+        decoding={"beam": 2, "length_penalty": 0.9, "max_length": 5},
+    )
+    again = checkpoint.load(folder, "cpu")
+    images = [picture("red"), picture("blue")]
+    assert again.caption(images) == captioner.caption(images)
+    assert checkpoint.read_info(checkpoint.save(tmp_path / "next", again))["format"] == 2
+
+
+def _absent(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def _edit(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_absent, "There is no checkpoint folder"),
+        (lambda folder: (folder / "config.json").unlink(), "incomplete"),
+        (lambda folder: (folder / "vocabulary.json").unlink(), "incomplete"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 100), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{"), "no JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "format None"),
+        (lambda folder: _edit(folder, format=99), "format 99"),
+        (lambda folder: _edit(folder, encoder={"name": "vgg", "weights": "none"}), "damaged"),
+        (lambda folder: _edit(folder, style={"shouting": True}), "damaged"),
+        (lambda folder: _edit(folder, decoder={"embedding": 8, "hidden": 8, "heads": 2}), "cannot be loaded"),
+        (lambda folder: (folder / "vocabulary.json").write_text('{"words": ["a"]}'), "damaged"),
+    ],
+)
+def test_damage_is_named(tiny: Captioner, tmp_path: Path, damage: Callable[[Path], object], says: str) -> None:
+    folder = checkpoint.save(tmp_path / "saved", tiny)
+    damage(folder)
+    with pytest.raises(CheckpointError, match=says):
+        checkpoint.load(folder, "cpu")
+
+
+def test_reading_the_info_needs_no_torch(tiny: Captioner, tmp_path: Path) -> None:
+    folder = checkpoint.save(tmp_path / "saved", tiny)
+    code = (
+        "import sys, pathlib; from training import checkpoint; "
+        "print(checkpoint.read_info(pathlib.Path(sys.argv[1]))['format'], 'torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["2", "False"]

@@ -1,0 +1,91 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.config import TransformConfig
+from training.data import transforms
+from training.errors import DataError
+
+
+def test_squashed_to_a_square(picture: Callable[..., Path]) -> None:
+    pixels = transforms.load(picture("red", size=(90, 30)), 32)
+    assert pixels.shape == (32, 32, 3)
+    assert tuple(pixels[0, 0]) == tuple(pixels[-1, -1]) == (220, 40, 40)
+
+
+def test_turned_upright(tmp_path: Path) -> None:
+    image = Image.new("RGB", (64, 64), "black")
+    image.paste((255, 255, 255), (0, 0, 64, 32))  # white above black
+    exif = Image.Exif()
+    exif[0x0112] = 3  # the camera was upside down
+    image.save(tmp_path / "turned.png", exif=exif)
+    pixels = transforms.load(tmp_path / "turned.png", 32)
+    assert pixels[2, 16].max() == 0
+    assert pixels[-2, 16].min() == 255
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGBA", "LA", "I;16"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("image.tif" if mode in {"CMYK", "I;16"} else "image.png")
+    Image.new(mode, (20, 20)).save(path)
+    assert transforms.load(path, 32).shape == (32, 32, 3)
+
+
+def test_transparent_is_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert transforms.load(tmp_path / "clear.png", 32).min() == 255
+
+
+def test_large_jpeg_is_decoded_small(tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 3000), (40, 200, 60)).save(tmp_path / "large.jpg")
+    pixels = transforms.load(tmp_path / "large.jpg", 64)
+    assert np.abs(pixels.astype(int) - (40, 200, 60)).max() < 5
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n cut"])
+def test_unreadable_is_a_data_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.png"):
+        transforms.load(tmp_path / "broken.png", 32)
+
+
+def test_truncated_is_a_data_error(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    with pytest.raises(DataError, match=r"cut\.jpg"):
+        transforms.load(tmp_path / "cut.jpg", 32)
+
+
+def test_load_all_keeps_order_and_puts_errors_in_place(picture: Callable[..., Path], tmp_path: Path) -> None:
+    paths = [picture("red"), tmp_path / "absent.png", picture("blue")] * 40  # more than two chunks
+    found = list(transforms.load_all(paths, 32))
+    assert len(found) == 120
+    for red, error, blue in zip(found[::3], found[1::3], found[2::3], strict=True):
+        assert isinstance(red, np.ndarray)
+        assert red[0, 0, 0] == 220
+        assert isinstance(error, DataError)
+        assert isinstance(blue, np.ndarray)
+        assert blue[0, 0, 2] == 220
+
+
+def test_normalise_takes_mean_and_deviation_out() -> None:
+    config = TransformConfig(side=32, mean=(0.2, 0.5, 0.0), std=(0.1, 0.25, 1.0))
+    pixels = torch.full((2, 32, 32, 3), 51, dtype=torch.uint8)  # a fifth of 255
+    images = transforms.normalise(pixels, config)
+    assert images.shape == (2, 3, 32, 32)
+    assert images[0, :, 0, 0].tolist() == pytest.approx([0.0, -1.2, 0.2], abs=1e-6)
+
+
+def test_shift_moves_by_at_most_so_many_pixels() -> None:
+    images = torch.zeros(20, 3, 32, 32)
+    images[:, :, 16, 16] = 1.0
+    moved = transforms.shift(images, 2)
+    assert moved.shape == images.shape
+    places = [tuple((image[0] == 1).nonzero()[0].tolist()) for image in moved]
+    assert all(14 <= y <= 18 and 14 <= x <= 18 for y, x in places)
+    assert len(set(places)) > 1

@@ -1,0 +1,199 @@
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from training.config import FORMS, DecoderConfig, DecodingConfig
+from training.decoding.beam_search import Found, beam_search
+from training.networks.decoder import Decoder, build
+from training.vocabulary import END, PAD, START, UNKNOWN
+
+NEVER = (PAD, START, UNKNOWN)
+Tokens = tuple[int, ...]
+
+
+def decoder(seed: int = 0, words: int = 8, form: str = "between") -> Decoder:
+    torch.manual_seed(seed)
+    network = build(DecoderConfig(embedding=8, hidden=16, heads=2, form=form), words, channels=5, cells=4).eval()
+    with torch.no_grad():
+        network.embedding.weight.mul_(6)  # decided opinions
+    return network
+
+
+def search_several(network: Decoder, grid: torch.Tensor, keep: int, **settings: float) -> list[list[Found]]:
+    config = DecodingConfig(**settings)  # type: ignore[arg-type]
+    return beam_search(network, grid, config, start=START, end=END, never=NEVER, keep=keep)
+
+
+def search(network: Decoder, grid: torch.Tensor, **settings: float) -> list[Found]:
+    return [captions[0] for captions in search_several(network, grid, 1, **settings)]
+
+
+def log_probability(network: Decoder, grid: torch.Tensor, tokens: Tokens) -> float:
+    """Of the whole caption with its end."""
+    words = torch.tensor([[[START, *tokens]]])
+    with torch.inference_mode():
+        logits = network.logits(network(grid, words).states)[0, 0].log_softmax(dim=-1)
+    return sum(float(logits[place, token]) for place, token in enumerate([*tokens, END]))
+
+
+def ranking(
+    network: Decoder,
+    grid: torch.Tensor,
+    lengths: tuple[int, ...],
+    penalty: float,
+    allowed: Callable[[Tokens], bool] = lambda tokens: True,
+) -> list[tuple[Tokens, float]]:
+    """All captions of these lengths, best first, with their mean log probabilities."""
+    sayable = range(4, network.vocabulary_size)
+    every = [tokens for length in lengths for tokens in itertools.product(sayable, repeat=length) if allowed(tokens)]
+    logs = {tokens: log_probability(network, grid, tokens) for tokens in every}
+    order = sorted(every, key=lambda tokens: -logs[tokens] / (len(tokens) + 1) ** penalty)
+    return [(tokens, logs[tokens] / (len(tokens) + 1)) for tokens in order]
+
+
+def repeats(tokens: Tokens, size: int) -> bool:
+    spans = [tokens[place : place + size] for place in range(len(tokens) - size + 1)]
+    return len(set(spans)) < len(spans)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wide_beam_finds_the_best_captions_of_all(seed: int, penalty: float) -> None:
+    network, grid = decoder(seed, words=7), torch.randn(1, 4, 5)
+    expected = ranking(network, grid, (1, 2, 3), penalty)[:6]
+    found = search_several(network, grid, 6, beam=27, length_penalty=penalty, max_length=3)[0]
+    assert [one.tokens for one in found] == [tokens for tokens, _ in expected]
+    assert [one.mean_log_probability for one in found] == pytest.approx([mean for _, mean in expected], abs=1e-4)
+    assert found[0].score == pytest.approx(math.exp(expected[0][1]), abs=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_searched_alike(form: str) -> None:
+    network, grid = decoder(9, words=6, form=form), torch.randn(1, 4, 5)
+    expected = ranking(network, grid, (1, 2, 3), 0.9)[:3]
+    found = search_several(network, grid, 3, beam=8, max_length=3)[0]
+    assert [one.tokens for one in found] == [tokens for tokens, _ in expected]
+
+
+def test_the_best_does_not_depend_on_how_many_are_asked_for() -> None:
+    network, grids = decoder(10), torch.randn(5, 4, 5)
+    few, many = (search_several(network, grids, keep, beam=4, max_length=6) for keep in (1, 4))
+    assert [captions[0] for captions in few] == [captions[0] for captions in many]
+    for captions in many:
+        assert len({one.tokens for one in captions}) == len(captions) == 4
+
+
+def test_no_more_captions_than_there_are() -> None:
+    found = search_several(decoder(11, words=6), torch.randn(2, 4, 5), 9, beam=8, max_length=2)
+    assert [len({one.tokens for one in captions}) for captions in found] == [6, 6]  # 2 of one word, 4 of two
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_an_image_does_not_depend_on_its_batch(beam: int) -> None:
+    network, grids = decoder(1), torch.randn(6, 4, 5)
+    together = search_several(network, grids, 3, beam=beam, max_length=7)
+    alone = [search_several(network, grid.unsqueeze(0), 3, beam=beam, max_length=7)[0] for grid in grids]
+    assert [[one.tokens for one in found] for found in together] == [[one.tokens for one in found] for found in alone]
+    assert len({found[0].tokens for found in together}) > 1
+
+
+def test_the_same_every_time() -> None:
+    network, grids = decoder(2), torch.randn(3, 4, 5)
+    assert search(network, grids) == search(network, grids)
+
+
+def test_without_an_end_the_best_unfinished_caption_is_told() -> None:
+    network, grid = decoder(3), torch.randn(2, 4, 5)
+    with torch.no_grad():
+        network.bias[END] = float("-inf")
+    for found in search_several(network, grid, 3, beam=4, max_length=6):
+        assert [len(one.tokens) for one in found] == [6]
+        assert END not in found[0].tokens
+        assert 0 < found[0].score <= 1
+
+
+@pytest.mark.parametrize("least", [1, 2, 4])
+def test_no_caption_is_shorter_than_asked_for(least: int) -> None:
+    network = decoder(4)
+    with torch.no_grad():
+        network.bias[END] = 50.0
+    found = search_several(network, torch.randn(3, 4, 5), 2, min_length=least)
+    assert [len(captions[0].tokens) for captions in found] == [least] * 3
+    assert min(len(one.tokens) for captions in found for one in captions) == least
+
+
+def test_a_least_length_chooses_the_best_of_the_others() -> None:
+    network, grid = decoder(12, words=6), torch.randn(1, 4, 5)
+    expected = ranking(network, grid, (3, 4), 0.9)[:4]
+    found = search_several(network, grid, 4, beam=16, min_length=3, max_length=4)[0]
+    assert [one.tokens for one in found] == [tokens for tokens, _ in expected]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_nothing_is_said_twice_where_that_is_asked_for(size: int) -> None:
+    network, grids = decoder(5, words=9), torch.randn(8, 4, 5)
+    with torch.no_grad():
+        network.bias[END] = -3.0  # long-winded
+    settings = {"beam": 3, "max_length": 10, "min_length": 4}
+    assert any(repeats(one.tokens, size) for one in search(network, grids, **settings))
+    for captions in search_several(network, grids, 3, no_repeat=size, **settings):
+        assert captions
+        assert not any(repeats(one.tokens, size) for one in captions)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_without_repeats_the_best_of_all_such_captions_is_found(seed: int, size: int) -> None:
+    network, grid = decoder(seed, words=6), torch.randn(1, 4, 5)
+    with torch.no_grad():
+        network.bias[END] = -2.0
+    expected = ranking(network, grid, (1, 2, 3, 4, 5), 0.9, lambda tokens: not repeats(tokens, size))[:5]
+    found = search_several(network, grid, 5, beam=32, no_repeat=size, max_length=5)[0]
+    assert [one.tokens for one in found] == [tokens for tokens, _ in expected]
+
+
+def test_specials_are_never_said() -> None:
+    network = decoder(5)
+    with torch.no_grad():
+        network.bias[[PAD, START, UNKNOWN]] = 30.0
+    for captions in search_several(network, torch.randn(8, 4, 5), 3, max_length=9):
+        assert not any(set(found.tokens) & {PAD, START, UNKNOWN, END} for found in captions)
+
+
+def test_a_beam_wider_than_the_vocabulary() -> None:
+    assert search(decoder(6), torch.randn(2, 4, 5), beam=60, max_length=2)[0].tokens
+
+
+def test_a_greater_penalty_makes_longer_captions() -> None:
+    network, grids = decoder(7), torch.randn(30, 4, 5)
+    with torch.no_grad():
+        network.bias[END] = 2.0
+    lengths = [
+        sum(len(found.tokens) for found in search(network, grids, length_penalty=penalty, max_length=12))
+        for penalty in (0.0, 2.0)
+    ]
+    assert lengths[0] < lengths[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_beam_of_one_is_greedy(seed: int) -> None:
+    network, grid = decoder(seed), torch.randn(1, 4, 5)
+    expected: list[int] = []
+    while len(expected) < 7:
+        scores = network.logits(network(grid, torch.tensor([[[START, *expected]]])).states)[0, 0, -1].detach()
+        scores[[*NEVER, *([END] if not expected else [])]] = float("-inf")  # a caption has at least one word
+        likeliest = int(scores.argmax())
+        if likeliest == END:
+            break
+        expected.append(likeliest)
+    assert search(network, grid, beam=1, max_length=7)[0].tokens == tuple(expected)
+
+
+def test_where_nothing_may_follow_what_was_said_is_told() -> None:
+    """Four words that may be said once each, and five are asked for."""
+    (found,) = search(decoder(3), torch.randn(1, 4, 5), beam=3, no_repeat=1, min_length=5, max_length=6)
+    assert sorted(found.tokens) == [4, 5, 6, 7]
+    assert math.isfinite(found.mean_log_probability)

@@ -1,0 +1,307 @@
+"""What people said of the images most like one: who is like it, how they vote, and where they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
+from training.commands.progress import TrainingBar
+from training.config import DecodingConfig, TrainingConfig
+from training.continual.incremental import Lessons, learn_on
+from training.data.manifest import Row
+from training.decoding.beam_search import Found, retrieval
+from training.decoding.rerank import TRUST
+from training.decoding.retrieval import Neighbours
+from training.errors import CheckpointError, ConfigError
+from training.learning.train import Progress, train
+from training.metrics import CiderD
+from training.vocabulary import Vocabulary
+
+CAPTIONS = (
+    ("a dog runs on the grass", "a brown dog is running"),
+    ("a dog jumps over a log",),
+    ("two men sit on a bench", "men on a bench", "people sit"),
+    ("a child in a red coat",),
+)
+VOCABULARY = Vocabulary.build([text for several in CAPTIONS for text in several])
+
+
+def rows(captions: Sequence[tuple[str, ...]] = CAPTIONS) -> list[Row]:
+    return [Row(Path(f"{number}.jpg"), sha256(number), several) for number, several in enumerate(captions)]
+
+
+def sha256(number: int) -> str:
+    return hashlib.sha256(bytes([number])).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def all_may_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "ONE_OF", 1)
+
+
+def grids(count: int = len(CAPTIONS)) -> torch.Tensor:
+    return torch.randn(count, 9, 16, generator=torch.Generator().manual_seed(1))  # (N, P, C)
+
+
+def remembered(rows: Sequence[Row], grid: torch.Tensor, vocabulary: Vocabulary = VOCABULARY) -> Neighbours:
+    return Neighbours.of(rows, grid.mean(dim=1), vocabulary, 9)
+
+
+def known(captions: Sequence[tuple[str, ...]] = CAPTIONS) -> Neighbours:
+    return remembered(rows(captions), grids(len(captions)))
+
+
+def found(*captions: str, log: float = -0.5) -> list[Found]:
+    return [Found(tuple(VOCABULARY.encode(caption)[1:-1]), log) for caption in captions]
+
+
+def said(several: Sequence[Found]) -> list[str]:
+    return [VOCABULARY.decode(one.tokens) for one in several]
+
+
+def test_what_was_said_of_the_image_most_like_it_decides() -> None:
+    proposed = found("a child in a red coat", "men on a bench", "a dog runs")
+    for number, caption in ((0, "a dog runs"), (2, "men on a bench"), (3, "a child in a red coat")):
+        (ranked,) = known().ranked(grids()[number : number + 1], [proposed], 1, 0.7)
+        assert said(ranked)[0] == caption
+        assert sorted(said(ranked)) == sorted(said(proposed))
+
+
+def test_a_far_likelier_caption_outvotes_them() -> None:
+    proposed = found("a child in a red coat", "a dog runs on the grass")
+    likely = replace(proposed[0], mean_log_probability=-0.1)
+    unlikely = replace(proposed[1], mean_log_probability=-9.0)
+    assert said(known().ranked(grids()[:1], [[unlikely, likely]], 1, 0.7)[0])[0] == "a child in a red coat"
+
+
+def test_a_vote_is_cider_d_against_each_images_captions() -> None:
+    texts = ["a dog runs on the grass", "a dog is a dog", "people sit on a red bench", "child"]
+    proposed = found(*texts)
+    references = [[tuple(VOCABULARY.encode(text)[1:-1]) for text in several] for several in CAPTIONS]
+    cider = CiderD(references)
+    tokens = [one.tokens for one in proposed]
+    expected = np.mean([cider.rewards([image] * 4, tokens) for image in range(4)], axis=0) / 10  # each image alike
+    captions = known().captions.numpy()
+    assert known()._votes(proposed, captions) == pytest.approx(expected)
+    (ranked,) = known().ranked(grids()[:1], [proposed], 99, 0.7)  # more than there are: all
+    worth = TRUST * expected + [-0.5 * (len(one) + 1) ** 0.3 for one in tokens]
+    assert said(ranked) == [texts[place] for place in np.argsort(-worth, kind="stable")]
+
+
+def test_likeness_is_of_channels_that_count_alike() -> None:
+    images = grids(40)
+    images[:, :, 0] *= 1000  # a channel of large numbers must not decide alone
+    many = [CAPTIONS[number % 4] for number in range(40)]
+    forty = remembered(rows(many), images)
+    seen = forty.seen.double()
+    standard = (seen - seen.mean(dim=0)) / seen.std(dim=0, correction=0)
+    cosines = torch.nn.functional.cosine_similarity(standard[:, None], standard[None], dim=2)
+    asked = forty.seen.float()[:, None]  # grids of one cell
+    likeness = forty._likeness(asked) / standard.norm(dim=1)[:, None].float()
+    assert likeness == pytest.approx(cosines.float(), abs=1e-3)
+
+
+def test_images_are_gone_through_in_parts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = known()._likeness(grids())
+    monkeypatch.setattr(retrieval, "AT_ONCE", 3)
+    assert known()._likeness(grids()) == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_later_caption_takes_the_place_of_an_earlier_one() -> None:
+    again = replace(rows()[1], references=("a log", "a log", "log", "a dog on a log"))
+    later = remembered([again], grids()[1:2])
+    both = known().and_then(later)
+    assert [bytes(one).hex() for one in both.hashes.numpy()] == [sha256(number) for number in (0, 2, 3, 1)]
+    assert both.captions.shape == (4, 4, 6)
+    assert [VOCABULARY.decode(tokens) for tokens in both.captions[3].tolist()] == [
+        "a log",
+        "a log",
+        "log",
+        "a dog on a log",
+    ]
+    assert torch.equal(both.captions[0, :2], known().captions[0, :2])
+    assert torch.equal(both.seen, known().seen[[0, 2, 3, 1]])
+
+
+def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "MOST", 3)
+    assert [bytes(one).hex() for one in known().hashes.numpy()] == [sha256(number) for number in (1, 2, 3)]
+    later = remembered([replace(rows()[0], sha256=sha256(9))], grids()[:1])
+    assert [bytes(one).hex() for one in known().and_then(later).hashes.numpy()] == [sha256(2), sha256(3), sha256(9)]
+
+
+def test_one_image_and_empty_captions_can_be_asked() -> None:
+    single = remembered([replace(rows()[0], references=("?!", "a dog runs"))], grids()[:1])
+    proposed = [*found("a dog runs"), Found((), -0.1)]
+    assert len(single.ranked(grids()[:2], [proposed, proposed], 5, 0.9)) == 2
+
+
+@pytest.fixture
+def remembering(tiny: Captioner) -> Captioner:
+    torch.manual_seed(3)
+    seen = torch.randn(6, tiny.encoder.cells(32), tiny.encoder.channels)
+    captions = [("a blue picture",), ("a red picture", "red")] * 3
+    tiny.neighbours = remembered(rows(captions), seen, tiny.vocabulary)
+    return tiny
+
+
+def test_a_captioner_ranks_its_beam_by_them(remembering: Captioner) -> None:
+    grid = torch.randn(3, remembering.encoder.cells(32), remembering.encoder.channels)
+    plain = DecodingConfig(beam=8, max_length=6)
+    voted = replace(plain, neighbours=2)
+    proposed = [
+        [Found(one.tokens, float(np.log(one.score))) for one in several]
+        for several in remembering.tell_several(grid, 8, plain)
+    ]
+    assert remembering.neighbours is not None
+    expected = remembering.neighbours.ranked(grid, proposed, 2, 0.9)
+    told = remembering.tell_several(grid, 3, voted)
+    assert [[one.tokens for one in several] for several in told] == [
+        [one.tokens for one in several[:3]] for several in expected
+    ]
+    assert plain.signature() != voted.signature()
+    remembering.neighbours = None
+    assert remembering.tell(grid, voted) == remembering.tell(grid, plain)
+
+
+def test_consensus_and_neighbours_cannot_both_choose() -> None:
+    with pytest.raises(ConfigError, match="consensus and neighbours both choose"):
+        DecodingConfig(consensus=True, neighbours=3).validate()
+
+
+def test_they_are_kept_in_the_checkpoint(remembering: Captioner, tmp_path: Path) -> None:
+    assert remembering.neighbours is not None
+    loaded = checkpoint.load(checkpoint.save(tmp_path / "kept", remembering), "cpu")
+    assert loaded.neighbours is not None
+    for name, value in remembering.neighbours.tensors().items():
+        assert torch.equal(loaded.neighbours.tensors()[name], value), name
+    remembering.neighbours = None
+    assert checkpoint.load(checkpoint.save(tmp_path / "none", remembering), "cpu").neighbours is None
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("seen", lambda value: None, "is incomplete"),
+        ("seen", lambda value: value.float(), "is incomplete"),
+        ("seen", lambda value: value[:, :5].contiguous(), "is of another captioner"),
+        ("seen", lambda value: value[:2], "is of another captioner"),
+        ("seen", lambda value: value * float("nan"), "Not all of its numbers are finite"),
+        ("captions", lambda value: value + 1000, "is of another captioner"),
+        ("captions", lambda value: value - 1, "is of another captioner"),
+        ("captions", lambda value: value[:, :, :0], "is of another captioner"),
+        ("captions", lambda value: value * 0, "is of another captioner"),
+        ("hashes", lambda value: value[:, :8].contiguous(), "is of another captioner"),
+    ],
+)
+def test_damaged_ones_are_refused(
+    name: str,
+    change: Callable[[torch.Tensor], torch.Tensor | None],
+    message: str,
+    remembering: Captioner,
+    tmp_path: Path,
+) -> None:
+    folder = checkpoint.save(tmp_path / "checkpoint", remembering)
+    weights = load_file(folder / "model.safetensors")
+    changed = change(weights.pop(f"neighbours.{name}"))
+    if changed is not None:
+        weights[f"neighbours.{name}"] = changed
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder, "cpu")
+
+
+@pytest.fixture
+def frozen_config(tiny_config: TrainingConfig) -> TrainingConfig:
+    encoder = replace(tiny_config.encoder, trained="none")
+    decoding = replace(tiny_config.decoding, neighbours=2)
+    return replace(tiny_config, encoder=encoder, decoding=decoding, epochs=1)
+
+
+def captions_of(captioner: Captioner) -> dict[str, set[str]]:
+    assert captioner.neighbours is not None
+    kept = captioner.neighbours
+    return {
+        bytes(own).hex(): {captioner.vocabulary.decode(filter(None, tokens)) for tokens in several if any(tokens)}
+        for own, several in zip(kept.hashes.numpy(), kept.captions.tolist(), strict=True)
+    }
+
+
+def test_a_training_remembers_what_it_learned_from_and_no_image_it_is_judged_by(
+    frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    rows = [*coloured_rows[:12], *(replace(row, split="dev") for row in coloured_rows[12:])]
+    told: list[Progress] = []
+    out = train(rows, tmp_path / "out", frozen_config, cache_dir=tmp_path / "c", progress=told.append, device="cpu")
+    kept = captions_of(checkpoint.load(out, "cpu"))
+    assert set(kept) == {row.sha256 for row in coloured_rows[:12]}
+    assert kept[coloured_rows[0].sha256] == {"a red picture", "this is a picture in red"}
+    assert (told[-1].phase, told[-1].steps) == ("remember", 12)
+    with TrainingBar() as bar:
+        bar.show(told[-1])
+
+
+def test_a_retrain_remembers_more_and_only_what_people_said(
+    frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
+    champion = train(coloured_rows[:8], tmp_path / "champion", frozen_config, **common)
+    corrected = replace(coloured_rows[0], references=("a picture of red",))
+    lessons = Lessons([corrected, *coloured_rows[8:10]], base=coloured_rows[:8])
+    learned = learn_on(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
+    kept = captions_of(checkpoint.load(learned, "cpu"))
+    assert set(kept) == {row.sha256 for row in coloured_rows[:10]}
+    assert kept[corrected.sha256] == {"a picture of red"}
+    assert kept[coloured_rows[1].sha256] == {"a green picture", "this is a picture in green"}
+
+
+def test_drafts_that_were_let_stand_captions_without_words_and_unreadable_images_are_not_remembered(
+    frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    unread = replace(coloured_rows[4], image=tmp_path / "gone.png", sha256=sha256(4))
+    less = [replace(coloured_rows[0], weight=0.5), replace(coloured_rows[1], references=("...", "?")), unread]
+    out = train(
+        [*less, *coloured_rows[2:4]], tmp_path / "out", frozen_config, cache_dir=tmp_path / "cache", device="cpu"
+    )
+    assert set(captions_of(checkpoint.load(out, "cpu"))) == {row.sha256 for row in coloured_rows[2:4]}
+    nothing = train(less[:1], tmp_path / "nothing", frozen_config, cache_dir=tmp_path / "cache", device="cpu")
+    assert checkpoint.load(nothing, "cpu").neighbours is None
+
+
+def test_a_retrain_forgets_what_it_is_told_to(
+    frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
+    champion = train(coloured_rows[:6], tmp_path / "champion", frozen_config, **common)
+    lessons = Lessons(coloured_rows[6:8], forgotten={coloured_rows[2].sha256, sha256(99)})
+    learned = learn_on(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
+    kept = set(captions_of(checkpoint.load(learned, "cpu")))
+    assert kept == {row.sha256 for row in coloured_rows[:8]} - {coloured_rows[2].sha256}
+
+
+def test_only_an_encoder_that_sees_alike_can_remember(tiny_config: TrainingConfig) -> None:
+    config = replace(tiny_config, decoding=replace(tiny_config.decoding, neighbours=2))
+    with pytest.raises(ConfigError, match=r"decoding\.neighbours is 2, .* encoder\.trained is 'all'"):
+        config.validate()
+
+
+def test_of_few_images_few_vote_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed = found("a child in a red coat", "men on a bench", "a dog runs")
+    monkeypatch.setattr(retrieval, "ONE_OF", 2)
+    assert known().ranked(grids()[:1], [proposed], 9, 0.7) == known().ranked(grids()[:1], [proposed], 2, 0.7)
+    monkeypatch.setattr(retrieval, "ONE_OF", 5)
+    assert known().ranked(grids()[:1], [proposed], 9, 0.7) == [proposed]
+
+
+def test_endless_captions_are_cut_and_only_some_of_an_image_kept() -> None:
+    many = replace(rows()[0], references=("a dog " * 5000, *("a log",) * 30))
+    assert remembered([many], grids()[:1]).captions.shape == (1, retrieval.MOST_CAPTIONS, 9)

@@ -1,0 +1,150 @@
+from collections import Counter
+from itertools import chain
+
+import pytest
+import torch
+
+from training.config import FORMS, DecoderConfig, DecodingConfig
+from training.decoding.sampling import Drawn, chosen, draw, sample
+from training.networks.decoder import Decoder, build
+from training.vocabulary import END, PAD, START, UNKNOWN
+
+NEVER = (PAD, START, UNKNOWN)
+
+
+def decoder(form: str = "between", words: int = 9, members: int = 1) -> Decoder:
+    torch.manual_seed(0)
+    config = DecoderConfig(embedding=8, hidden=16, heads=2, form=form, members=members)
+    return build(config, words, channels=5, cells=4).eval()
+
+
+def drawn(network: Decoder, grid: torch.Tensor, captions: int = 4, seed: int = 1, **settings: float) -> Drawn:
+    config = DecodingConfig(**settings)  # type: ignore[arg-type]
+    return draw(network, grid, config, captions, NEVER, torch.Generator().manual_seed(seed))
+
+
+def test_the_same_seed_draws_the_same_captions() -> None:
+    network, grid = decoder(), torch.randn(3, 4, 5)
+    first, again, other = (drawn(network, grid, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.words, again.words)
+    assert torch.equal(first.log_probabilities, again.log_probabilities)
+    assert first.tokens() != other.tokens()
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("form", FORMS)
+def test_log_probabilities_are_those_of_teacher_forcing_whenever_other_images_end(form: str, members: int) -> None:
+    network, grid = decoder(form, members=members), torch.randn(24, 4, 5)
+    found = drawn(network, grid, captions=2)
+    ends = {max(len(tokens) for tokens in captions) for captions in found.tokens()}
+    assert len(ends) > 5  # so that many are left out on the way
+    before, after = found.words[:, :, :-1], found.words[:, :, 1:]
+    logs = network.logits(network(grid, before).states).log_softmax(dim=-1)
+    each = logs.gather(3, after.unsqueeze(3)).squeeze(3) * (after != PAD)
+    torch.testing.assert_close(found.log_probabilities, each.sum(dim=2), rtol=1e-4, atol=1e-4)
+
+
+def test_every_caption_begins_ends_and_is_padded() -> None:
+    found = drawn(decoder(), torch.randn(4, 4, 5), captions=20, max_length=6)
+    assert found.words.shape[:2] == (4, 20)
+    for caption, tokens in zip(found.words.flatten(0, 1).tolist(), chain(*found.tokens()), strict=True):
+        rest = len(caption) - len(tokens) - 2
+        assert caption == [START, *tokens, END, *[PAD] * rest]
+        assert len(tokens) <= 6
+
+
+def test_what_does_not_end_in_time_ends_there() -> None:
+    network = decoder()
+    with torch.no_grad():
+        network.bias[END] = -20.0
+    found = drawn(network, torch.randn(2, 4, 5), max_length=3)
+    assert found.words.shape == (2, 4, 5)
+    assert (found.words[..., -1] == END).all()
+    assert (found.log_probabilities < -15).all()  # the end is counted at what it was worth
+
+
+@pytest.mark.parametrize("least", [1, 3])
+def test_no_caption_is_shorter_than_asked_for(least: int) -> None:
+    network = decoder()
+    with torch.no_grad():
+        network.bias[END] = 20.0
+    found = drawn(network, torch.randn(5, 4, 5), min_length=least)
+    assert {len(tokens) for captions in found.tokens() for tokens in captions} == {least}
+
+
+def test_specials_are_never_drawn() -> None:
+    network = decoder()
+    with torch.no_grad():
+        network.bias[[PAD, START, UNKNOWN]] = 20.0
+    found = drawn(network, torch.randn(5, 4, 5), captions=20)
+    assert not {word for captions in found.tokens() for tokens in captions for word in tokens} & {*NEVER, END}
+
+
+def test_words_come_as_often_as_they_are_likely() -> None:
+    network, grid = decoder(), torch.randn(1, 4, 5)
+    memory = network.look(grid)
+    reading = network.read(memory, torch.tensor([[[START]]]), network.start(memory, 1))
+    allowed = network.logits(reading.states)[0, 0, 0]
+    allowed[[*NEVER, END]] = float("-inf")  # a caption has at least one word
+    found = drawn(network, grid, captions=4000, max_length=1)
+    counts = Counter(tokens[0] for tokens in found.tokens()[0])
+    often = torch.tensor([counts[word] / 4000 for word in range(9)])
+    torch.testing.assert_close(often, allowed.softmax(dim=0).detach(), rtol=0, atol=0.03)
+
+
+def greedy(network: Decoder, grid: torch.Tensor, longest: int) -> tuple[int, ...]:
+    """The likeliest word after those before, until that is the end."""
+    said: list[int] = []
+    while len(said) < longest:
+        logits = network.logits(network(grid, torch.tensor([[[START, *said]]])).states)[0, 0, -1].detach()
+        logits[[*NEVER, *([] if said else [END])]] = float("-inf")
+        if logits.argmax() == END:
+            break
+        said.append(int(logits.argmax()))
+    return tuple(said)
+
+
+def test_what_has_no_chance_is_not_chosen_whatever_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    chances = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0], [0.0, 0.0, 1e-30, 0.0, 0.0]])
+    for drawn, expected in ((0.0, [1, 2]), (0.24, [1, 2]), (0.26, [3, 2]), (1.0, [3, 2])):
+        monkeypatch.setattr(torch, "rand", lambda shape, drawn=drawn, **_: torch.full(shape, drawn))
+        assert chosen(chances, None).tolist() == expected
+
+
+def test_the_smallest_nucleus_is_greedy_search() -> None:
+    network, grids = decoder(), torch.randn(12, 4, 5)
+    with torch.no_grad():
+        network.bias[END] = 0.25
+    said = sample(network, grids, DecodingConfig(top_p=1e-6, max_length=7), NEVER)
+    expected = [greedy(network, grid.unsqueeze(0), 7) for grid in grids]
+    assert [found[0].tokens for found in said] == expected
+    assert len({len(tokens) for tokens in expected}) > 1
+
+
+def test_a_cold_decoder_is_greedy_and_a_hot_one_is_not() -> None:
+    network, grid = decoder(), torch.randn(1, 4, 5)
+    cold, hot = (drawn(network, grid, captions=30, temperature=t, max_length=4).tokens()[0] for t in (1e-3, 50.0))
+    assert len(set(cold)) == 1
+    assert len(set(hot)) > 20
+
+
+def test_a_nucleus_leaves_unlikely_words_out() -> None:
+    network, grid = decoder(), torch.randn(1, 4, 5)
+    with torch.no_grad():
+        network.bias[4:] = torch.tensor([4.0, 3.5, 0.0, 0.0, 0.0])
+        network.bias[END] = -9.0
+    everything, nucleus = (drawn(network, grid, 200, top_p=top_p, max_length=3).tokens()[0] for top_p in (0.0, 0.7))
+    assert {word for tokens in everything for word in tokens} == {4, 5, 6, 7, 8}
+    assert {word for tokens in nucleus for word in tokens} == {4, 5}
+
+
+def test_the_likeliest_sample_comes_first_and_the_seed_decides() -> None:
+    network, grid = decoder(), torch.randn(3, 4, 5)
+    first, again, other = (
+        sample(network, grid, DecodingConfig(top_p=0.95, seed=seed), NEVER, keep=5) for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    for found in first:
+        logs = [one.mean_log_probability for one in found]
+        assert logs == sorted(logs, reverse=True)
+        assert len(found) == 5

@@ -1,0 +1,370 @@
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.captioner.captioner import Captioner
+from training.config import EncoderConfig
+from training.data import transforms
+from training.data.manifest import Row, hash_file
+from training.errors import DataError
+from training.features.cache import Cache
+from training.features.features import MIRRORED, NEAR, Inputs
+
+
+def arrays(count: int, start: int = 0) -> np.ndarray:
+    return np.arange(start * 6, (start + count) * 6, dtype=np.float16).reshape(count, 2, 3)
+
+
+def lopsided(folder: Path) -> Row:
+    """An image that is not its own mirror image."""
+    image = folder / "lopsided.png"
+    Image.fromarray(np.linspace(0, 255, 32 * 32, dtype=np.uint8).reshape(32, 32).T).save(image)
+    return Row(image, hash_file(image), ("darker on one side",))
+
+
+def noise(folder: Path, seed: int) -> Row:
+    """An image that looks otherwise in another size."""
+    image = folder / f"noise-{seed}.png"
+    pixels = np.random.default_rng(seed).integers(0, 2, (48, 48, 3)) * 255
+    Image.fromarray(pixels.astype(np.uint8)).save(image)
+    return Row(image, hash_file(image), ("it snows",))
+
+
+def test_grows_and_is_found_again(tmp_path: Path) -> None:
+    Cache(tmp_path, (2, 3), "float16").add(["a", "b"], arrays(2))
+    cache = Cache(tmp_path, (2, 3), "float16")
+    assert "a" in cache
+    assert "c" not in cache
+    cache.add(["c"], arrays(1, 2))
+    assert (cache.get(["c", "a", "c"]) == arrays(3)[[2, 0, 2]]).all()
+
+
+def test_two_writers_do_not_lose_or_double(tmp_path: Path) -> None:
+    one, other = Cache(tmp_path, (2, 3), "float16"), Cache(tmp_path, (2, 3), "float16")
+    one.add(["a", "b"], arrays(2))
+    other.add(["b", "c"], arrays(2, 1))
+    assert (Cache(tmp_path, (2, 3), "float16").get(["a", "b", "c"]) == arrays(3)).all()
+    assert (tmp_path / "arrays").stat().st_size == 3 * 6 * 2
+
+
+@pytest.mark.parametrize("harm", ["half an array", "half a line", "a line without its array"])
+def test_a_crash_costs_only_what_was_being_written(tmp_path: Path, harm: str) -> None:
+    Cache(tmp_path, (2, 3), "float16").add(["a", "b"], arrays(2))
+    if harm == "half an array":
+        with (tmp_path / "arrays").open("ab") as file:
+            file.write(b"12345")
+    else:
+        with (tmp_path / "index").open("a") as file:
+            file.write("c" if harm == "half a line" else "d 00000000\n")
+    cache = Cache(tmp_path, (2, 3), "float16")
+    assert "c" not in cache
+    cache.add(["c"], arrays(1, 2))
+    assert (Cache(tmp_path, (2, 3), "float16").get(["a", "b", "c"]) == arrays(3)).all()
+
+
+def test_another_shape_is_refused(tmp_path: Path) -> None:
+    Cache(tmp_path, (2, 3), "float16")
+    with pytest.raises(DataError, match="another shape"):
+        Cache(tmp_path, (2, 4), "float16")
+
+
+def test_each_image_is_encoded_once(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    encode = tiny.encode
+    monkeypatch.setattr(tiny, "encode", lambda pixels, looks: encoded.append(len(pixels)) or encode(pixels, looks))  # type: ignore[func-returns-value]
+    told: list[tuple[int, int]] = []
+    Inputs(tiny, coloured_rows[:3] + coloured_rows[:3], tmp_path, lambda done, total: told.append((done, total)))
+    again = Inputs(tiny, coloured_rows[:5], tmp_path)
+    assert encoded == [3, 2]
+    assert told == [(0, 3), (3, 3)]
+    hashes = [row.sha256 for row in coloured_rows[:5]]
+    with torch.inference_mode():
+        from training.data import transforms
+
+        fresh = encode(np.stack([transforms.load(row.image, tiny.side) for row in coloured_rows[:5]])).float()
+    torch.testing.assert_close(again.grid(hashes).float(), fresh, rtol=2e-2, atol=2e-2)
+
+
+def test_other_weights_do_not_meet_old_features(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    hashes = [coloured_rows[0].sha256]
+    before = Inputs(tiny, coloured_rows[:1], tmp_path).grid(hashes)
+    with torch.no_grad():
+        for parameter in tiny.encoder.parameters():
+            parameter.mul_(2)
+    after = Inputs(tiny, coloured_rows[:1], tmp_path).grid(hashes)
+    assert not torch.allclose(before, after)
+
+
+def test_unreadable_images_are_left_out_and_told(
+    tiny: Captioner, picture: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = picture("red"), tmp_path / "bad.png"
+    bad.write_bytes(b"bad")
+    rows = [Row(good, hash_file(good), ("red",)), Row(bad, hash_file(bad), ("bad",))]
+    with caplog.at_level(logging.WARNING):
+        inputs = Inputs(tiny, rows, tmp_path / "cache")
+    assert inputs.rows == rows[:1]
+    assert "1 of 2 images are left out" in caplog.text
+    assert "bad.png" in caplog.text
+
+
+def test_a_damaged_entry_is_found_and_computed_again(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hashes = [row.sha256 for row in coloured_rows[:3]]
+    before = Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes)
+    (arrays_file,) = tmp_path.glob("grid-*/arrays")
+    with arrays_file.open("r+b") as file:
+        file.seek(arrays_file.stat().st_size // 2)
+        file.write(b"\x01\x02")
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes), before)
+    assert "1 of the cached arrays are damaged and are computed again." in caplog.text
+    caplog.clear()
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes), before)
+    assert not caplog.text, "mended for good"
+
+
+def test_a_damaged_entry_whose_image_is_gone(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    inputs = Inputs(tiny, coloured_rows[:1], tmp_path / "cache")
+    (arrays_file,) = (tmp_path / "cache").glob("grid-*/arrays")
+    with arrays_file.open("r+b") as file:
+        file.write(b"\x01\x02")
+    coloured_rows[0].image.unlink()
+    with pytest.raises(DataError, match=r"^The cached entry of .* is damaged, and the image cannot be read\.$"):
+        inputs.grid([coloured_rows[0].sha256])
+
+
+def test_where_the_last_blocks_learn_the_maps_before_them_are_kept(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    tiny.encoder.config = EncoderConfig("small_cnn", "none", "last")
+    tiny.encoder.hold(False)
+    hashes = [row.sha256 for row in coloured_rows[:3]]
+    inputs = Inputs(tiny, coloured_rows[:3], tmp_path)
+    assert inputs.stored(hashes).shape == (3, 96, 4, 4)
+    with torch.inference_mode():
+        pixels = np.stack([transforms.load(row.image, tiny.side) for row in coloured_rows[:3]])
+        torch.testing.assert_close(inputs.grid(hashes), tiny.encode(pixels), rtol=2e-2, atol=2e-2)
+    before = inputs.grid(hashes).detach()
+    with torch.no_grad():
+        list(tiny.encoder.parameters())[-1].add_(1.0)  # the last block has learned
+    again = Inputs(tiny, coloured_rows[:3], tmp_path)
+    assert len(list(tmp_path.glob("maps-*"))) == 1, "what is kept does not depend on it"
+    assert not torch.allclose(again.grid(hashes), before)
+
+
+def test_images_to_learn_from_have_a_second_view(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    rows = [lopsided(tmp_path), replace(coloured_rows[1], split="dev")]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
+    assert inputs.rows == rows
+    view = rows[0].sha256 + MIRRORED
+    turned = transforms.load(rows[0].image, 32)[:, ::-1].copy()
+    with torch.inference_mode():
+        expected = tiny.encode(turned[None]).float()
+    torch.testing.assert_close(inputs.grid([view]).float(), expected, rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(inputs.grid([view]), inputs.grid([rows[0].sha256]))
+    assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 3  # none of the dev row
+
+
+def test_the_second_view_of_a_mirror_mean_is_not_kept(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=True)
+    tiny.encoder.hold(True)
+    rows = [lopsided(tmp_path), coloured_rows[1]]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
+    assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 2
+    plain, turned = rows[0].sha256, rows[0].sha256 + MIRRORED
+    with torch.inference_mode():
+        expected = tiny.encode(transforms.load(rows[0].image, 32)[:, ::-1].copy()[None]).float()
+    found = inputs.grid([plain, turned, plain]).float()
+    torch.testing.assert_close(found[1:2], expected, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(found[0], found[2])
+    assert not torch.allclose(found[0], found[1])
+
+
+def of_two_sizes(
+    captioner: Captioner, folder: Path, mirror_mean: bool, scales: tuple[float, ...] = (1.0, 1.5)
+) -> list[Row]:
+    """An image to learn from and one to judge by, for a captioner that now looks at them in several sizes."""
+    captioner.encoder.config = replace(captioner.encoder.config, mirror_mean=mirror_mean, scales=scales)
+    captioner.encoder.hold(True)
+    return [noise(folder, 0), replace(noise(folder, 1), split="dev")]
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("mirror_mean", [False, True])
+def test_what_is_learned_from_is_seen_twice_what_is_said_of_as_often_as_there_are_sizes_and_sides(
+    mirror_mean: bool, tiny: Captioner, tmp_path: Path
+) -> None:
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean, scales=(0.75, 1.0, 1.5))
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, brief=rows[:1])
+    assert inputs.rows == rows
+    index = next((tmp_path / "cache").iterdir()) / "index"
+    assert index.read_text().count("\n") == (3 if mirror_mean else 5)
+    pixels = np.stack([transforms.load(row.image, tiny.side) for row in rows])
+    turned = pixels[:, :, ::-1].copy()
+    with torch.inference_mode():
+        mean = tiny.encode(pixels).float()
+        own, mirrored = (
+            (tiny.encode(of, "near").float() + tiny.encode(of, "far").float()) / 2 for of in (pixels, turned)
+        )
+    if mirror_mean:
+        mirrored = around(own)
+    assert not any(torch.allclose(one, of, rtol=2e-3, atol=2e-3) for one, of in zip(own, mean, strict=True))
+    hashes = [row.sha256 for row in rows]
+    views = [*hashes, hashes[0] + MIRRORED]
+    expected = torch.stack([own[0], mean[1], mirrored[0]])
+    torch.testing.assert_close(inputs.grid(views).float(), expected, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(inputs.shown(views[::2]), expected[::2], rtol=2e-3, atol=2e-3)
+    others = Inputs(tiny, rows, tmp_path / "cache")  # who only captions
+    torch.testing.assert_close(others.grid(hashes).float(), mean, rtol=2e-3, atol=2e-3)
+    assert index.read_text().count("\n") == (4 if mirror_mean else 6)
+
+
+@pytest.mark.parametrize(("scales", "costs_less"), [((1.5, 0.75), True), ((1.0, 0.75), False)])
+def test_of_sizes_in_turn_two_looks_are_kept_where_they_cost_less(
+    scales: tuple[float, ...], costs_less: bool, tiny: Captioner, tmp_path: Path
+) -> None:
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean=True, scales=scales)
+    tiny.encoder.config = replace(tiny.encoder.config, alternate=True)
+    Inputs(tiny, rows, tmp_path / "cache", brief=rows[:1])
+    index = (next((tmp_path / "cache").iterdir()) / "index").read_text()
+    assert index.count("\n") == (3 if costs_less else 2)
+    assert (NEAR in index) == costs_less
+
+
+@pytest.mark.usefixtures("exact")
+def test_an_image_to_learn_from_and_to_judge_by_is_judged_as_captions_are_said(tiny: Captioner, tmp_path: Path) -> None:
+    learned, _ = of_two_sizes(tiny, tmp_path, mirror_mean=True)
+    rows = [learned, replace(learned, split="dev")]
+    inputs = Inputs(tiny, rows, tmp_path / "cache", brief=[learned], varied=True)
+    with torch.inference_mode():
+        mean = tiny.encode(transforms.load(learned.image, tiny.side)[None].copy()).float()
+    torch.testing.assert_close(inputs.grid([learned.sha256]).float(), mean, rtol=2e-3, atol=2e-3)
+    assert not torch.allclose(inputs.shown([learned.sha256]).float(), mean, rtol=2e-3, atol=2e-3)
+
+
+def around(grids: torch.Tensor) -> torch.Tensor:
+    """Grids (B, P, C) with left and right exchanged."""
+    side = math.isqrt(grids.shape[1])
+    return grids.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+
+
+@pytest.mark.parametrize("mirror_mean", [False, True])
+@pytest.mark.parametrize("scales", [(1.0, 1.5), (0.75, 1.0)])
+def test_varied_images_are_shown_anew_each_time_between_two_looks(
+    mirror_mean: bool, scales: tuple[float, ...], tiny: Captioner, tmp_path: Path
+) -> None:
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean, scales)
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, brief=rows[:1], varied=True)
+    index = next((tmp_path / "cache").iterdir()) / "index"
+    assert index.read_text().count("\n") == (3 if mirror_mean else 5)  # both of the one, the mean of the other
+    pixels = transforms.load(rows[0].image, tiny.side).copy()
+    shares = []
+    for view, seen in ((rows[0].sha256, pixels), (rows[0].sha256 + MIRRORED, pixels[:, ::-1].copy())):
+        if mirror_mean and view.endswith(MIRRORED):
+            continue  # such are turned around, of which the next test is
+        with torch.inference_mode():
+            near, far = tiny.encode(seen[None], "near").float(), tiny.encode(seen[None], "far").float()
+        for shown in inputs.shown([view] * 20):
+            share = ((shown - near) * (far - near)).sum() / ((far - near) ** 2).sum()
+            torch.testing.assert_close(shown[None], torch.lerp(near, far, share), rtol=5e-2, atol=5e-2)
+            shares.append(share.item())
+    assert -0.01 < min(shares) < 0.3
+    assert 0.7 < max(shares) < 1.01
+    torch.manual_seed(5)
+    one = inputs.shown([rows[0].sha256])
+    torch.manual_seed(5)
+    torch.testing.assert_close(inputs.shown([rows[0].sha256]), one)
+    with torch.inference_mode():
+        mean = tiny.encode(transforms.load(rows[1].image, tiny.side)[None].copy()).float()
+    torch.testing.assert_close(inputs.grid([rows[1].sha256]).float(), mean, rtol=2e-2, atol=2e-2)
+
+
+def test_a_varied_image_is_turned_around_for_its_mirror_image(tiny: Captioner, tmp_path: Path) -> None:
+    rows = of_two_sizes(tiny, tmp_path, mirror_mean=True)
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, brief=rows[:1], varied=True)
+    torch.manual_seed(5)
+    shown = inputs.shown([rows[0].sha256])
+    torch.manual_seed(5)
+    torch.testing.assert_close(around(inputs.shown([rows[0].sha256 + MIRRORED])), shown)
+
+
+def test_the_two_looks_are_at_the_own_size_and_at_the_least_from_the_other_side(
+    tiny: Captioner, tmp_path: Path
+) -> None:
+    of_two_sizes(tiny, tmp_path, mirror_mean=True, scales=(0.75, 1.0, 1.5))
+    pixels = transforms.load(noise(tmp_path, 0).image, tiny.side)[None].copy()
+    near, far = tiny.encode(pixels, "near").float(), tiny.encode(pixels, "far").float()
+    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=False, scales=(1.0,))
+    own = tiny.encode(pixels).float()
+    tiny.encoder.config = replace(tiny.encoder.config, scales=(0.75,))
+    turned = tiny.encode(pixels[:, :, ::-1].copy()).float()
+    torch.testing.assert_close(near, own, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(far, around(turned), rtol=2e-2, atol=2e-2)
+
+
+def test_of_one_size_and_side_nothing_varies(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    hashes = [row.sha256 for row in coloured_rows[:2]]
+    inputs = Inputs(tiny, coloured_rows[:2], tmp_path / "cache", brief=coloured_rows, varied=True)
+    torch.testing.assert_close(inputs.shown(hashes), inputs.stored(hashes), rtol=0, atol=0)
+    assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 2
+
+
+def test_a_larger_scale_shows_what_the_file_has_at_that_size(tiny: Captioner, tmp_path: Path) -> None:
+    row = noise(tmp_path, 0)  # of 48 pixels, of which 32 leave little
+    tiny.encoder.config = replace(tiny.encoder.config, scales=(1.5,))
+    tiny.encoder.hold(True)
+    assert tiny.side == 48
+    with torch.inference_mode():
+        shown = Inputs(tiny, [row], tmp_path / "cache").grid([row.sha256]).float()
+        sharp, blurred = (np.stack([transforms.load(row.image, side)]) for side in (48, 32))
+        expected, wrong = tiny.encode(sharp).float(), tiny.encode(blurred).float()
+    torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(shown, wrong, rtol=5e-2, atol=5e-2)
+
+
+def test_a_damaged_look_is_computed_again(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, scales=(0.75, 1.0, 1.5))
+    tiny.encoder.hold(True)
+    hashes = [row.sha256 for row in coloured_rows[:2]]
+    before = Inputs(tiny, coloured_rows[:2], tmp_path, brief=coloured_rows).grid(hashes)
+    (arrays_file,) = tmp_path.glob("grid-*/arrays")
+    with arrays_file.open("r+b") as file:
+        file.write(b"\x01\x02")
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:2], tmp_path, brief=coloured_rows).grid(hashes), before)
+
+
+def test_an_encoder_that_learns_shows_its_mean(tiny: Captioner, tmp_path: Path) -> None:
+    tiny.encoder.config = EncoderConfig("small_cnn", "none", "all", scales=(1.0, 1.5))
+    tiny.encoder.hold(False)
+    tiny.eval()
+    row = noise(tmp_path, 0)
+    with torch.inference_mode():
+        shown = Inputs(tiny, [row], tmp_path / "cache", brief=[row], varied=True).grid([row.sha256])
+    assert NEAR not in next((tmp_path / "cache").iterdir()).joinpath("index").read_text()
+    with torch.inference_mode():
+        expected = tiny.encode(np.stack([transforms.load(row.image, tiny.side)]))
+    torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-2)
+
+
+def test_an_unreadable_image_has_no_view(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    rows = [coloured_rows[0], Row(broken, "b" * 64, ("nothing",))]
+    with caplog.at_level(logging.WARNING):
+        inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
+    assert inputs.rows == rows[:1]
+    assert "1 of 2 images are left out" in caplog.text

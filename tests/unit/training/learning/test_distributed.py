@@ -1,0 +1,87 @@
+"""Two processes that share every batch learn what one would."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.training.conftest import curve
+from training.captioner import checkpoint
+from training.config import EncoderConfig, SelfCriticalConfig, TrainingConfig
+from training.data import manifest
+from training.data.manifest import Row
+from training.features.batches import Batch
+from training.learning.distributed import Group
+from training.learning.train import train as train_captioner
+from training.networks import encoder
+from training.runtime import device
+
+
+@pytest.mark.timeout(240)
+def test_two_processes_learn_what_one_would(
+    coloured_rows: list[Row],
+    tiny_config: TrainingConfig,
+    tmp_path: Path,
+    start_training: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last batch has one image, so that one of the processes is left without any."""
+    rows = [replace(row, split=manifest.DEV) if number < 3 else row for number, row in enumerate(coloured_rows)]
+    rows = [
+        replace(row, weight=1.0 + number % 3, references=row.references[: 1 + number % 2])
+        for number, row in enumerate(rows)
+    ]
+    torch.manual_seed(2)
+    torch.save(encoder.Encoder(EncoderConfig("small_cnn", "none")).body.state_dict(), tmp_path / "encoder.pth")
+    config = replace(
+        tiny_config,
+        encoder=EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "all"),
+        decoder=replace(tiny_config.decoder, standardised=True, members=2),
+        frozen_epochs=1,
+        epochs=3,
+        batch_size=6,
+        learning_rate=1e-3,
+        encoder_learning_rate=1e-3,
+        averaging=0.5,
+        self_critical=SelfCriticalConfig(epochs=1, samples=2, likelihood_share=0.3),
+    )
+    process = start_training(rows, tmp_path / "two", config, processes=2, exact="yes")
+    monkeypatch.setattr(device, "has_bfloat16", lambda device: False)
+    train_captioner(rows, tmp_path / "one", config, cache_dir=tmp_path / "own", device="cpu")
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert [entry["stage"] for entry in one] == [entry["stage"] for entry in two]
+    assert [entry["stage"] for entry in two] == ["frozen", "train", "train", "train", "reward"]
+    for expected, found in zip(one[:4], two[:4], strict=True):
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+        assert found["dev_loss"] == pytest.approx(expected["dev_loss"], rel=1e-4)
+    left = {path.name for path in tmp_path.iterdir() if "two" in path.name}
+    assert left == {"two", "two.jsonl", "two.request"}  # one checkpoint and nothing unfinished
+    assert checkpoint.load(tmp_path / "two", "cpu").caption([rows[0].image])
+
+
+@pytest.mark.parametrize(("images", "size"), [(5, 2), (4, 2), (3, 3), (1, 2), (7, 3)])
+def test_every_image_of_a_batch_has_one_process(images: int, size: int) -> None:
+    names = [f"image {n}" for n in range(images)]
+    views = [f"{name}-mirrored" for name in names]
+    batch = Batch(names, torch.arange(images)[:, None, None], torch.ones(images), views)
+    parts = [batch.part(rank, size) for rank in range(size)]
+    weighty = [name for part in parts for name, weight in zip(part.hashes, part.weights, strict=True) if weight]
+    assert sorted(weighty) == sorted(batch.hashes)
+    for part in parts:
+        assert part.hashes
+        assert [f"image {number}" for number in part.words.flatten().tolist()] == part.hashes
+        assert part.views == [f"{name}-mirrored" for name in part.hashes]
+
+
+def test_alone_there_is_nothing_to_wait_for() -> None:
+    alone, learner, value = Group(), torch.nn.Linear(1, 1), torch.tensor(3.0)
+    assert alone.leads
+    assert alone.wrap(learner) is learner
+    assert alone.total(value) is value
+    with alone.leader_first():
+        alone.wait()

@@ -1,0 +1,1 @@
+"""The captioner, in memory and on disk."""

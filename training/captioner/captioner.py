@@ -1,0 +1,142 @@
+"""The captioner: encoder, decoder, vocabulary and style in one module that turns image files into captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.data import transforms
+from training.decoding.beam_search import Found, Hypothesis, beam_search
+from training.decoding.rerank import by_consensus
+from training.decoding.retrieval import Neighbours
+from training.decoding.sampling import sample
+from training.errors import DataError
+from training.networks import decoder as decoders
+from training.networks.encoder import Encoder, Looks
+from training.runtime import out_of_memory
+from training.runtime.device import autocast
+from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
+
+BATCH = 32  # images a step when captioning
+CPU_BATCH = 8  # images a CPU encodes at once: maps of more do not fit its caches, which takes a third longer
+
+
+class Captioner(nn.Module):
+    """Show, attend and tell. Built with random weights; `checkpoint.load` and `fit.train` give it others."""
+
+    def __init__(
+        self,
+        encoder: EncoderConfig,
+        decoder: DecoderConfig,
+        transform: TransformConfig,
+        decoding: DecodingConfig,
+        vocabulary: Vocabulary,
+        style: Style,
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.decoding = decoding
+        self.vocabulary = vocabulary
+        self.style = style
+        self.neighbours: Neighbours | None = None  # the images it has learned from, where its decoding asks for them
+        self.encoder = Encoder(encoder)
+        cells = self.encoder.cells(transform.side)
+        self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.decoder.parameters()).device
+
+    @property
+    def side(self) -> int:
+        """S of the images that it is given: that of the largest scale it looks at them in."""
+        return self.encoder.largest(self.transform.side)
+
+    def encode(self, pixels: np.ndarray | torch.Tensor, looks: Looks = "mean") -> torch.Tensor:
+        """Images as bytes (B, S, S, 3) to grids (B, P, C).
+
+        What is of its own size alone has half as many bits as float32 where the hardware has them.
+        """
+        with autocast(self.device):
+            return torch.cat([self.encoder(part, looks, self.transform.side) for part in self._parts(pixels)])
+
+    def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""
+        with autocast(self.device):
+            return torch.cat([self.encoder.trunk(part) for part in self._parts(pixels)])
+
+    def see(self, stored: torch.Tensor, shift: int = 0) -> torch.Tensor:
+        """Grids (B, P, C) of what the encoder keeps of images: grids themselves, maps, or pixels (B, S, S, 3), which
+        are moved by up to `shift`."""
+        if self.encoder.keeps == "grid":
+            return stored
+        if self.encoder.keeps == "maps":
+            with autocast(self.device):
+                return self.encoder.top(stored.float().contiguous(memory_format=torch.channels_last))
+        images = self._images(stored)
+        with autocast(self.device):
+            return self.encoder(transforms.shift(images, shift) if shift else images, side=self.transform.side)
+
+    def _parts(self, pixels: np.ndarray | torch.Tensor) -> Iterator[torch.Tensor]:
+        """Images as bytes (B, S, S, 3) as `_images` (b, 3, S, S), as many as are best encoded at once."""
+        for part in torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH):
+            yield self._images(part)
+
+    def _images(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        return transforms.normalise(torch.as_tensor(pixels).to(self.device), self.transform)  # (B, 3, S, S)
+
+    def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
+        """A caption for each image file, in order; for one that cannot be read its DataError stands in its place."""
+        captions: list[Hypothesis | DataError] = []
+        loaded = transforms.load_all(images, self.side)
+        while batch := list(islice(loaded, BATCH)):
+            readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
+            with torch.inference_mode():
+                grid = torch.cat(out_of_memory.halved(self.encode, np.stack(readable))) if readable else None
+            told: Iterator[Hypothesis] = iter(self.tell(grid, decoding) if grid is not None else ())
+            captions += [next(told) if isinstance(item, np.ndarray) else item for item in batch]
+        return captions
+
+    def tell(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
+        """A caption for each encoded image of `grid` (B, P, C), in the annotators' style."""
+        return [captions[0] for captions in self.tell_several(grid, 1, decoding)]
+
+    def tell_several(
+        self, grid: torch.Tensor, number: int, decoding: DecodingConfig | None = None
+    ) -> list[list[Hypothesis]]:
+        """Up to `number` captions for each encoded image of `grid` (B, P, C), best first, in the annotators' style.
+
+        Where a device's memory does not suffice for all at once they are parted; TrainingError when not for one.
+        """
+        self.eval()
+        decoding = decoding or self.decoding
+        grid, never = grid.to(self.device, torch.float32), (PAD, START, UNKNOWN)
+
+        def search(part: torch.Tensor) -> list[list[Found]]:
+            if decoding.top_p:
+                return sample(self.decoder, part, decoding, never, number)
+            voters = self.neighbours if decoding.neighbours else None
+            keep = max(number, decoding.beam) if decoding.consensus or voters else number
+            found = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
+            if decoding.consensus:
+                found = [by_consensus(several, decoding.length_penalty) for several in found]
+            elif voters:
+                found = voters.ranked(part, found, decoding.neighbours, decoding.length_penalty)
+            return [several[:number] for several in found]
+
+        found = [several for part in out_of_memory.halved(search, grid) for several in part]
+        return [
+            [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
+            for several in found
+        ]
+
+    def learn_words(self, vocabulary: Vocabulary) -> None:
+        """Take over an extension of the present vocabulary; the known words keep what was learned."""
+        self.vocabulary = vocabulary
+        self.decoder.grow(len(vocabulary))

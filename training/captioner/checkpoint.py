@@ -1,0 +1,159 @@
+"""A captioner on disk: a folder with model.safetensors, config.json and vocabulary.json. Nothing in it is code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.errors import CheckpointError, TrainingError
+from training.vocabulary import Style, Vocabulary
+
+if TYPE_CHECKING:
+    from training.captioner.captioner import Captioner
+
+FORMAT = 2
+WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
+NEIGHBOURS = "neighbours."
+"""Begins the names of what is kept of the images it has learned from, beside its weights."""
+
+
+def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None) -> Path:
+    """Write the captioner to `folder` (replacing what is there); `extra` is free JSON kept in config.json.
+
+    It is written beside the folder and renamed, so that a folder of that name is always whole.
+    """
+    from safetensors.torch import save_file
+
+    config = {
+        "format": FORMAT,
+        "encoder": captioner.encoder.config.without_path().to_json(),
+        "decoder": captioner.decoder.config.to_json(),
+        "transform": captioner.transform.to_json(),
+        "decoding": captioner.decoding.to_json(),
+        "style": {"capitalise": captioner.style.capitalise, "full_stop": captioner.style.full_stop},
+        "extra": extra or {},
+    }
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    replaced = folder.with_name(f"{unfinished.name}.replaced")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        _write(unfinished / CONFIG, config)
+        _write(unfinished / VOCABULARY, captioner.vocabulary.to_json())
+        weights = {name: value.detach().cpu().contiguous() for name, value in captioner.state_dict().items()}
+        if captioner.neighbours:
+            weights |= {f"{NEIGHBOURS}{name}": value for name, value in captioner.neighbours.tensors().items()}
+        save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
+        _settle(unfinished / WEIGHTS)
+        if folder.exists():
+            folder.rename(replaced)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(folder)
+            raise
+    except OSError as error:
+        raise CheckpointError(f"The checkpoint {folder} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+    return folder
+
+
+def load(folder: Path, device: str = "auto") -> Captioner:
+    """The captioner in `folder`, on the device, ready to caption. Raises CheckpointError naming what is wrong."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from training.captioner.captioner import Captioner
+    from training.data import transforms
+    from training.decoding.retrieval import Neighbours
+    from training.runtime.device import choose
+
+    info = read_info(folder)
+    words = _read(folder / VOCABULARY)
+    try:
+        captioner = Captioner(
+            EncoderConfig.from_json(info["encoder"]),
+            DecoderConfig.from_json(info["decoder"]),
+            TransformConfig.from_json(info["transform"]),
+            DecodingConfig.from_json(info["decoding"]),
+            Vocabulary.from_json(words),
+            Style(**info["style"]),
+        )
+        weights = load_file(folder / WEIGHTS)
+        if info["format"] == 1:
+            weights = {_NAMES_SINCE_1.sub(_renamed, name): value for name, value in weights.items()}
+        remembered = {name: weights.pop(name) for name in list(weights) if name.startswith(NEIGHBOURS)}
+        captioner.load_state_dict(weights, strict=True)
+        if remembered:
+            tensors = {name.removeprefix(NEIGHBOURS): value for name, value in remembered.items()}
+            sizes = captioner.encoder.channels, len(captioner.vocabulary)
+            captioner.neighbours = Neighbours.from_tensors(tensors, *sizes)
+        # Numbers that are none would otherwise show with the first image, as nonsense or an error of torch's.
+        normalised = transforms.normalise(torch.zeros(1, 1, 1, 3), captioner.transform)  # (1, 3, 1, 1)
+        numbers = (normalised, *captioner.state_dict().values(), *remembered.values())
+        if not all(value.isfinite().all() for value in numbers):
+            raise CheckpointError("Not all of its numbers are finite.")
+    except (TrainingError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise CheckpointError(f"The checkpoint {folder} is damaged: {error}") from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise CheckpointError(f"The weights {folder / WEIGHTS} cannot be loaded: {reason}") from error
+    return captioner.to(choose(device)).eval()
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """config.json of the checkpoint, checked to be of this format. Loads no weights and no torch."""
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no checkpoint folder {folder}.")
+    info = _read(folder / CONFIG)
+    found = info.get("format") if isinstance(info, dict) else None
+    if not isinstance(info, dict) or found not in (1, FORMAT):
+        raise CheckpointError(f"The checkpoint {folder} has format {found!r}; this version reads 1 and {FORMAT}.")
+    missing = [name for name in ("encoder", "decoder", "transform", "decoding", "style") if name not in info]
+    if missing:
+        raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG} has no {', '.join(missing)}.")
+    return info
+
+
+def encoder_of(folder: Path) -> EncoderConfig:
+    """The encoder of the checkpoint, for `TrainingConfig.retraining`. Raises CheckpointError or ConfigError."""
+    return EncoderConfig.from_json(read_info(folder)["encoder"])
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"The checkpoint {path.parent} is incomplete: {path.name}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"The checkpoint {path.parent} is damaged: {path.name} is no JSON ({error}).") from error
+
+
+_NAMES_SINCE_1 = re.compile(r"^encoder\.body\.(layers\.)?(?=\d)|^decoder\.(?=keys_values|query)")
+
+
+def _renamed(start: re.Match[str]) -> str:
+    """How a name of format 1 begins now: torchvision's own names, and attention in a module of its own."""
+    if start[0].startswith("decoder"):
+        return "decoder.attention."
+    return "encoder.body.convolutions." if start[1] else "encoder.body.features."
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    _settle(path)
+
+
+def _settle(path: Path) -> None:
+    """Have the bytes on the disk before the folder gets its name."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

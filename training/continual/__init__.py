@@ -1,0 +1,1 @@
+"""Learning on from a champion without forgetting what it knows."""

@@ -1,0 +1,39 @@
+"""Of the captions people wrote for an image, those that say what most of them say.
+
+People see the same photo differently, and a small data set holds too few photos to learn every way of seeing. The
+captions that agree with the image's others are the ones a captioner can learn to write ("consensus captions": Devlin et
+al., 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from training.data.manifest import Row
+from training.metrics import CiderD
+from training.vocabulary import tokenize
+
+
+def agreed(rows: Sequence[Row], most: int) -> list[Row]:
+    """The rows, each with at most `most` of its captions: those nearest to its others by CIDEr-D, in their old order.
+
+    Rows that have no more than that stay as they are; of captions that agree equally the first count.
+    """
+    if not any(len(row.references) > most for row in rows):
+        return list(rows)
+    captions = [[tokenize(text) for text in row.references] for row in rows]
+    images = [number for number, texts in enumerate(captions) for _ in texts]
+    # A caption is compared with itself too, which adds the same to each of an image.
+    scores = CiderD(captions).rewards(images, [tokens for texts in captions for tokens in texts])
+    ends = np.cumsum([len(texts) for texts in captions])[:-1]
+    return [_best(row, own, most) for row, own in zip(rows, np.split(scores, ends), strict=True)]
+
+
+def _best(row: Row, scores: np.ndarray, most: int) -> Row:
+    if len(row.references) <= most:
+        return row
+    best = sorted(np.argsort(-scores, kind="stable")[:most].tolist())
+    return replace(row, references=tuple(row.references[number] for number in best))

@@ -1,0 +1,85 @@
+"""What is put right in every data set: captions that say nothing, images twice, images of two splits."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from training.data import manifest
+from training.data.datasets.report import warn
+from training.data.datasets.splits import TEST
+from training.data.manifest import Row
+
+SHORTEST = 2  # letters of a caption
+
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ud800-\udfff]")
+"""Control characters, marks without width, and halves of surrogate pairs, which no file can hold."""
+
+_RANKS = {manifest.TRAIN: 0, manifest.DEV: 1, manifest.HELD_OUT: 2, TEST: 3}
+
+
+def tidy(text: str) -> str:
+    """The text on one line, without control characters and doubled spaces."""
+    return " ".join(_NO_TEXT.sub(" ", text).split())
+
+
+def clean_captions(rows: Sequence[Row]) -> list[Row]:
+    """The rows with tidy captions, those of fewer than two letters left out, and the rows left without any.
+
+    A caption that several people gave an image counts as often as it was given, as in published work. A split of which
+    no image has a caption was published without them, to be captioned, and is kept as it is.
+    """
+    captioned = {row.split for row in rows if row.references}
+    kept, short, bare, count = [], [], [], 0
+    for row in rows:
+        if row.split not in captioned:
+            kept.append(row)
+            continue
+        texts = [tidy(text) for text in row.references]
+        usable = tuple(text for text in texts if len(text) >= SHORTEST)
+        count += len(texts)
+        if usable:
+            short += [f"{text!r} of {row.image.name}" for text in texts if len(text) < SHORTEST]
+            kept.append(replace(row, references=usable))
+        else:
+            bare.append(f"{row.image.name} has no captions")
+    warn("Left out", short, count, "captions, empty or of one letter")
+    warn("Left out", bare, len(rows), "images")
+    return kept
+
+
+def merge_copies(rows: Sequence[Row]) -> list[Row]:
+    """The rows with every image content in one split, and there in one row; both are told in a warning.
+
+    Of an image in several splits the copy stays on which most depends: test, then held_out, then dev, then train; so
+    nothing learnt is judged. Copies within a split become one row with the captions of all; those without captions
+    stay, for whoever asks for captions of images counts the answers.
+    """
+    copies: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        copies[row.sha256].append(row)
+    kept, leaked, merged = [], [], []
+    for row in rows:
+        group = copies[row.sha256]
+        stays = max(group, key=lambda each: _RANKS.get(each.split, len(_RANKS)))  # the first of its split
+        if row.split != stays.split:
+            leaked.append(f"{row.image.name} ({row.split}) is {stays.image.name} ({stays.split})")
+        elif row is not stays and row.references:
+            merged.append(f"{row.image.name} is {stays.image.name}")
+        else:
+            same = [each for each in group if each.split == row.split]
+            kept.append(_united(same) if row is stays and len(same) > 1 else row)
+    warn("Left out", leaked, len(rows), "images, which are in another split as well")
+    warn("Merged", merged, len(rows), "images into another of their split with the same content")
+    return kept
+
+
+def _united(rows: Sequence[Row]) -> Row:
+    """The first row with what the others add to it."""
+    first = rows[0]
+    references = list(first.references)
+    for row in rows[1:]:
+        references += [text for text in row.references if text not in references]
+    return replace(first, references=tuple(references), weight=max(row.weight for row in rows))

@@ -1,0 +1,99 @@
+"""COCO's captions and nocaps, which are laid out alike: `images` with ids, `annotations` with a caption each.
+
+Sources: Chen et al., 2015 (COCO Captions); Agrawal et al., 2019 (nocaps).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from training.data import manifest
+from training.data.datasets.files import find, layout, need, read_json, text_of
+from training.data.datasets.splits import TEST
+from training.data.manifest import Row
+
+logger = logging.getLogger(__name__)
+
+
+class _Part(NamedTuple):
+    """A split, the names its listing may have, and the names the folder of its images may have."""
+
+    split: str
+    listings: Sequence[str]
+    photos: Sequence[str]
+
+
+def read_coco2014(data_dir: Path) -> list[Row]:
+    """COCO's captions of 2014, unchecked and without hashes: 82,783 images of split train, 40,504 of dev.
+
+    `captions_{train,val}2014.json` (also in `annotations/`), images in `{train,val}2014/` (also in `images/`). A part
+    without its listing or images is left out; COCO publishes no captions of its test images.
+    """
+    return _read(data_dir, "COCO 2014", _parts_of_coco(2014))
+
+
+def read_coco2017(data_dir: Path) -> list[Row]:
+    """COCO's captions of 2017, as `read_coco2014`: 118,287 images of split train, 5,000 of dev."""
+    return _read(data_dir, "COCO 2017", _parts_of_coco(2017))
+
+
+def read_nocaps(data_dir: Path) -> list[Row]:
+    """nocaps, unchecked and without hashes: 4,500 images of split dev with ten captions, 10,600 of test without any.
+
+    `nocaps_val_4500_captions.json` and `nocaps_test_image_info.json` (also in `annotations/`), images by their
+    `file_name` in `val/` or `validation/`, `test/`, or all in `images/`. A row's `subset` is the image's domain, where
+    that is published: in-domain, near-domain or out-domain of COCO's objects.
+    """
+    val = ("nocaps_val_4500_captions.json", "annotations/nocaps_val_4500_captions.json")
+    test = ("nocaps_test_image_info.json", "annotations/nocaps_test_image_info.json")
+    parts = [
+        _Part(manifest.DEV, val, ("val", "validation", "images/val", "images/validation", "images")),
+        _Part(TEST, test, ("test", "images/test", "images")),
+    ]
+    return _read(data_dir, "nocaps", parts)
+
+
+def _parts_of_coco(year: int) -> list[_Part]:
+    parts = []
+    for split, name in ((manifest.TRAIN, f"train{year}"), (manifest.DEV, f"val{year}")):
+        listing = f"captions_{name}.json"
+        parts.append(_Part(split, (f"annotations/{listing}", listing), (name, f"images/{name}")))
+    return parts
+
+
+def _read(data_dir: Path, whose: str, parts: Sequence[_Part]) -> list[Row]:
+    need(data_dir, [name for part in parts for name in part.listings], whose)
+    listed = [part for part in parts if find(data_dir, part.listings)]
+    need(data_dir, [name for part in listed for name in part.photos], whose)
+    rows = []
+    for part in listed:
+        photos = find(data_dir, part.photos)
+        if photos is None:
+            needs = " nor ".join(part.photos)
+            logger.warning("Left out the split %s of %s: neither %s is in %s.", part.split, whose, needs, data_dir)
+        else:
+            rows += _rows(need(data_dir, part.listings, whose), photos, part.split)
+    return rows
+
+
+def _rows(listing: Path, photos: Path, split: str) -> list[Row]:
+    found = read_json(listing)
+    captions: dict[int, list[str]] = defaultdict(list)
+    with layout(listing, "a listing as COCO's"):
+        for annotation in found.get("annotations", []):
+            captions[annotation["image_id"]].append(text_of(annotation["caption"]))
+        return [
+            Row(
+                photos / text_of(image["file_name"]),
+                "",
+                tuple(captions[image["id"]]),
+                split,
+                image_id=str(image["id"]),
+                subset=text_of(image.get("domain", "")),
+            )
+            for image in found["images"]
+        ]

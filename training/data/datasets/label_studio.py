@@ -1,0 +1,146 @@
+"""Label Studio's own exports "JSON" and "JSON-MIN" of a captioning project."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from training.data.datasets.files import layout, need_one, read_json
+from training.data.datasets.report import warn
+from training.data.datasets.splits import UNDECIDED
+from training.errors import DataError
+from training.data.manifest import Row
+
+CAPTION = "caption"
+"""Of several text areas the one of this name holds the captions."""
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+_UPLOADS = "/data/upload/"
+_LOCAL_FILES = "/data/local-files/"
+_WEB = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+_UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio puts it before the names of uploads
+
+
+@dataclass
+class _Task:
+    """The address of its image, and its texts by the name of the control they were given in."""
+
+    image: str
+    texts: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def read_label_studio(path: Path) -> list[Row]:
+    """An export, or the one `*.json` of a folder, unchecked and without hashes; the id of a row is its task's.
+
+    Annotations that were cancelled do not count, and of a task with ground truth only that does. Images are sought in
+    the export's folder and all folders in it: those uploaded to Label Studio by their name there, with or without the
+    eight digits before it, and those of local storage by their path or name. Tasks whose image is somewhere else, as
+    at an address of the web, are left out with a warning.
+    """
+    listing = need_one(path, ["*.json"], "Label Studio's export")
+    exported = read_json(listing)
+    tasks: dict[str, _Task] = {}
+    with layout(listing, "Label Studio's export JSON or JSON-MIN"):
+        for entry in exported:
+            _add(tasks, entry)
+    control = _control({name for task in tasks.values() for name in task.texts}, listing)
+    images = _files_in(listing.parent)
+    rows, bare, elsewhere, lost = [], [], [], []
+    for number, task in tasks.items():
+        if not task.image:
+            bare.append(f"task {number} names no image")
+        elif not (place := _place(task.image)):
+            elsewhere.append(f"task {number} has {task.image}")
+        elif not (image := _image(place, images)):
+            lost.append(f"{place} of task {number} is not in {listing.parent}")
+        else:
+            rows.append(Row(image, "", tuple(task.texts.get(control, ())), UNDECIDED, image_id=number))
+    warn("Left out", bare, len(tasks), "tasks")
+    warn("Left out", elsewhere, len(tasks), "tasks, as images of the web are not fetched")
+    warn("Left out", lost, len(tasks), "tasks")
+    if not rows:
+        raise DataError(f"None of the images of the {len(tasks)} tasks of {listing} is in {listing.parent}.")
+    return rows
+
+
+def _add(tasks: dict[str, _Task], entry: Mapping[str, Any]) -> None:
+    if "annotations" in entry:
+        task = tasks.setdefault(str(entry["id"]), _Task(_address(entry["data"].values())))
+        annotations = [each for each in entry["annotations"] if not each.get("was_cancelled")]
+        for annotation in [each for each in annotations if each.get("ground_truth")] or annotations:
+            for result in annotation.get("result") or []:
+                # a text with a place is of a region of the image, not of the image
+                if result.get("type") == "textarea" and "x" not in result["value"]:
+                    task.texts[result["from_name"]] += _texts(result["value"])
+        return
+    names = list(entry)  # JSON-MIN: an entry an annotation; what was annotated stands between the id and the annotator
+    if "id" not in names or "annotator" not in names:
+        raise ValueError("there are neither `annotations` nor an `annotator` in a task")
+    task = tasks.setdefault(str(entry["id"]), _Task(_address(entry.values())))
+    for name in names[names.index("id") + 1 : names.index("annotator")]:
+        if (texts := _texts(entry[name])) and entry[name] != task.image:
+            task.texts[name] += texts
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a text area: one, a list, or in a `text` of one of them."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return _texts(value.get("text", [])) if isinstance(value, dict) else []
+
+
+def _control(names: set[str], listing: Path) -> str:
+    if not names:
+        raise DataError(f"{listing} holds no captions: no annotation in it has a text.")
+    if len(names) > 1 and CAPTION not in names:
+        raise DataError(f"{listing} has several texts, {', '.join(sorted(names))}; none is called {CAPTION!r}.")
+    return CAPTION if CAPTION in names else names.pop()
+
+
+def _address(values: Iterable[Any]) -> str:
+    """The first of a task's values that is an address or the name of an image file."""
+    for value in values:
+        if isinstance(value, str) and (
+            _WEB.fullmatch(value)
+            or _UPLOADS in value
+            or _LOCAL_FILES in value
+            or PurePosixPath(value).suffix.lower() in SUFFIXES
+        ):
+            return value
+    return ""
+
+
+def _place(address: str) -> str:
+    """The path of an image of Label Studio's own, or one without an address; nothing for an image of the web."""
+    path, _, query = address.partition("?")
+    if _LOCAL_FILES in path:
+        return unquote(query.partition("d=")[2]).replace("\\", "/").strip("/")
+    if _UPLOADS in path:
+        return unquote(path.partition(_UPLOADS)[2])
+    return "" if _WEB.fullmatch(address) else address.strip("/")
+
+
+def _files_in(folder: Path) -> dict[str, list[Path]]:
+    """Name -> files of that name in the folder and all folders in it."""
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        files[path.name].append(path)
+    return files
+
+
+def _image(place: str, files: Mapping[str, list[Path]]) -> Path | None:
+    """The file whose path ends so, else the only one of that name."""
+    name = PurePosixPath(place).name
+    found = files.get(name) or files.get(_UPLOADED.sub("", name)) or []
+    exact = [path for path in found if f"/{path.as_posix()}".endswith(f"/{place}")]
+    if exact:
+        return min(exact, key=lambda path: len(path.parts))
+    return found[0] if len(found) == 1 else None

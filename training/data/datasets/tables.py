@@ -1,0 +1,90 @@
+"""A CSV file of images and captions, a line a caption: spreadsheets, and the tables Kaggle has of Flickr's photos."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from training.data.datasets.files import need_one
+from training.data.datasets.splits import UNDECIDED, named
+from training.errors import DataError
+from training.data.manifest import Row
+
+IMAGE = ("image", "file_name", "filename", "image_path", "image_name")
+CAPTION = ("caption", "text", "comment")
+SPLIT = ("split",)
+
+
+@dataclass
+class _Entry:
+    captions: list[str] = field(default_factory=list)
+    split: str = UNDECIDED
+
+
+def read_csv(path: Path) -> list[Row]:
+    """A CSV file, or the one of a folder, unchecked and without hashes.
+
+    Its header names the columns: `image`, `caption` and, where the publisher made splits, `split`; several lines may
+    caption one image. Relative images are relative to the file's folder or to the `images/` in it.
+    """
+    table = need_one(path, ["*.csv"], "A CSV data set")
+    return [
+        Row(_image(table.parent, image), "", tuple(entry.captions), entry.split, image_id=Path(image).stem)
+        for image, entry in _entries(table).items()
+    ]
+
+
+def captions_of(path: Path) -> dict[str, list[str]]:
+    """Image -> captions of a CSV file. Raises DataError naming the line that is wrong."""
+    return {image: entry.captions for image, entry in _entries(path).items()}
+
+
+def _entries(path: Path) -> dict[str, _Entry]:
+    entries: dict[str, _Entry] = {}
+    for number, image, caption, split in _lines(path):
+        entry = entries.setdefault(image, _Entry(split=split))
+        entry.captions.append(caption)
+        if entry.split != split:
+            raise DataError(f"Line {number} of {path} puts {image} into another split than a line before it.")
+    if not entries:
+        raise DataError(f"{path} holds no captions.")
+    return entries
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Number of the line, image, caption and split."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.reader(file)
+            header = [name.strip().lower() for name in next(table, [])]
+            at_image, at_caption, at_split = (_column(header, names) for names in (IMAGE, CAPTION, SPLIT))
+            if at_image is None or at_caption is None:
+                raise DataError(f"{path} needs the columns image and caption; its first line is {','.join(header)!r}.")
+            for cells in table:
+                if not any(cells):
+                    continue
+                if len(cells) > len(header) == at_caption + 1:  # commas may stand in a last cell that nobody quoted
+                    cells[at_caption:] = [",".join(cells[at_caption:])]
+                if len(cells) != len(header) or not cells[at_image].strip():
+                    raise DataError(f"Line {table.line_num} of {path} is not {','.join(header)}: {','.join(cells)!r}.")
+                try:
+                    split = named(cells[at_split]) if at_split is not None else UNDECIDED
+                except ValueError as error:
+                    raise DataError(f"Line {table.line_num} of {path} cannot be placed: {error}.") from error
+                yield table.line_num, cells[at_image].strip(), cells[at_caption], split
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}.") from error
+
+
+def _column(header: list[str], names: tuple[str, ...]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+def _image(folder: Path, name: str) -> Path:
+    beside, inside = folder / name, folder / "images" / name
+    return inside if os.path.exists(inside) and not os.path.exists(beside) else beside  # False for any odd name

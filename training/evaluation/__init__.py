@@ -1,0 +1,1 @@
+"""Captions of a data set scored against its references, as tables, pages and pictures."""

@@ -1,0 +1,79 @@
+"""Rows of a manifest to batches of image hashes and padded word ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from training.captioner.captioner import Captioner
+from training.config import TrainingConfig
+from training.data.manifest import Row
+from training.features.features import MIRRORED
+from training.vocabulary import PAD, tokenize
+
+SIDED = set("left right links rechts gauche droite izquierda derecha esquerda direita sinistra destra".split())  # noqa: SIM905
+"""Words that are wrong in a mirror, in a few languages."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images by content hash, their captions as ids (B, K, T) padded with PAD, a weight an image (B,), and the `views`
+    of the images that are shown."""
+
+    hashes: list[str]
+    words: torch.Tensor
+    weights: torch.Tensor
+    views: list[str]
+
+    def part(self, rank: int, size: int) -> Batch:
+        """What the process `rank` of `size` works on; one that is left without images gets one that weighs nothing."""
+        if size == 1:
+            return self
+        mine = list(range(rank, len(self.hashes), size))
+        weights = self.weights[mine] if mine else torch.zeros_like(self.weights[:1])
+        mine = mine or [0]
+        hashes, views = ([names[number] for number in mine] for names in (self.hashes, self.views))
+        return Batch(hashes, self.words[mine], weights, views)
+
+
+def batches(
+    rows: Sequence[Row],
+    config: TrainingConfig,
+    captioner: Captioner,
+    chance: np.random.Generator | None = None,
+) -> Iterator[Batch]:
+    """All rows once: in a new order, with some of their captions where `chance` is given, else as they come.
+
+    Where the config has images `mirrored`, half of them are, but for those whose captions say what is left or right.
+    A caption longer than the captioner may ever say is learned as far as that.
+    """
+    vocabulary, longest = captioner.vocabulary, captioner.decoding.max_length + 2
+    order = chance.permutation(len(rows)) if chance else np.arange(len(rows))
+    for first in range(0, len(rows), config.batch_size):
+        chosen = [rows[number] for number in order[first : first + config.batch_size]]
+        texts = [_some(row.references, config.captions_per_image, chance) for row in chosen]
+        encoded = [[vocabulary.encode(text)[:longest] for text in several] for several in texts]
+        most = max(len(several) for several in encoded)
+        words = np.full((len(chosen), most, max(len(ids) for several in encoded for ids in several)), PAD)
+        for image, several in enumerate(encoded):
+            for number, ids in enumerate(several):
+                words[image, number, : len(ids)] = ids
+        weights = torch.tensor([row.weight for row in chosen], device=captioner.device)
+        hashes = [row.sha256 for row in chosen]
+        views = [_view(row, chance) for row in chosen] if chance and config.mirrored else hashes
+        yield Batch(hashes, torch.from_numpy(words).to(captioner.device), weights, views)
+
+
+def _some(references: Sequence[str], most: int, chance: np.random.Generator | None) -> Sequence[str]:
+    if chance is None or len(references) <= most:
+        return references
+    return [references[number] for number in chance.choice(len(references), most, replace=False)]
+
+
+def _view(row: Row, chance: np.random.Generator) -> str:
+    """One of an image's two views; always the plain one where a caption says what is left or right."""
+    turned = chance.random() < 0.5 and not any(SIDED.intersection(tokenize(text)) for text in row.references)
+    return row.sha256 + MIRRORED if turned else row.sha256

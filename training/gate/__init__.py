@@ -1,0 +1,1 @@
+"""Whether a candidate may replace a champion: evaluations in, a verdict out."""

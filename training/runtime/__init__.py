@@ -1,0 +1,1 @@
+"""Devices, and what to do when their memory runs out."""
