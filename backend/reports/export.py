@@ -20,9 +20,9 @@ from typing import Any
 from PIL import Image
 
 from backend.domain.errors import CaptionerError
+from backend.domain.splits import split_of
 from backend.images.archive import ImageStore
 from backend.images.cache import is_whole
-from backend.retraining.snapshot import split_of
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.store import Store, StoredCorrection

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+from backend.domain.splits import is_held_out
 from backend.images.archive import ImageStore
-from backend.retraining.snapshot import is_held_out
 from backend.store.registry import DROPPED, HELD, PASSED, REJECTED, RELEASED, ModelVersion, Registry
 from training.continual.incremental import Lessons
 from training.data import manifest

@@ -13,8 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from backend.domain.corrections import HELD_OUT_SHARE, Task, is_blind, normalise
+from backend.domain.corrections import Task, normalise
 from backend.domain.errors import CaptionerError, ImageError, UnreachableImageError
+from backend.domain.splits import split_of
 from backend.images.archive import ImageStore
 from backend.images.cache import Access, Images, LocalImage, write
 from backend.retraining.heartbeat import Pulse
@@ -29,8 +30,6 @@ from training.vocabulary import tokenize
 
 log = logging.getLogger(__name__)
 
-CHOOSING_SHARE = 0.1
-"""Share of images whose corrections choose how far a candidate goes from the champion."""
 FETCHING = 8  # images at once
 
 
@@ -149,22 +148,6 @@ def _revision() -> str | None:
         return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=10).strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def is_held_out(sha256: str, blind_share: float) -> bool:
-    """Whether the corrections of this image judge models; they are never trained on."""
-    return split_of(sha256, blind_share) in {manifest.BLIND, manifest.HELD_OUT}
-
-
-def split_of(sha256: str, blind_share: float) -> str:
-    """Which corrections judge (BLIND: as their tasks show no draft, and HELD_OUT), which choose among candidates (DEV),
-    which are trained on: fixed by the image."""
-    if is_blind(sha256, blind_share):
-        return manifest.BLIND
-    position = manifest.split_position(sha256)
-    if position < HELD_OUT_SHARE:
-        return manifest.HELD_OUT
-    return manifest.DEV if position < HELD_OUT_SHARE + CHOOSING_SHARE else manifest.TRAIN
 
 
 def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse, kept: ImageStore) -> list[manifest.Row]:

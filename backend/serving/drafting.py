@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from backend.domain.corrections import Draft, DraftFailure, Task, is_blind
+from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.errors import ImageError, ModelUnavailableError
+from backend.domain.splits import is_blind
 from backend.images.cache import Access, Images, LocalImage
 from backend.serving.champions import BATCH, Champions
 from backend.store.store import Store

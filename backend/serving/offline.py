@@ -17,7 +17,7 @@ Draw = Callable[[int, Sequence[Task], ModelVersion], list[Drafted]]
 
 
 def drafts(settings: Settings, store: Store, load: Loader | None = None) -> Draw:
-    """Drafts of one version from the rooms of /predict; it is loaded where it has not drafted all of them before."""
+    """Drafts of one version from the services of /predict; it is loaded where it has not drafted all of them before."""
     champions = Champions(settings.device, load)
     drafting = Drafting(store, Images(settings), champions, settings.blind_share)
 

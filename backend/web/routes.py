@@ -16,7 +16,7 @@ from backend.retraining import cancel
 from backend.serving.champions import Champions
 
 if TYPE_CHECKING:
-    from backend.web.app import Backend
+    from backend.web.services import Services
 
 UNTRAINED = "untrained"
 """The version of a project that nothing serves yet: Label Studio fails on a missing or empty one."""
@@ -29,8 +29,8 @@ SETUP_WAIT_SECONDS = 2.0
 PREDICT_WAIT_SECONDS = 20.0
 
 
-def routes(backend: Backend) -> Blueprint:
-    """The wire protocol of Label Studio 1.23 over these rooms."""
+def routes(services: Services) -> Blueprint:
+    """The wire protocol of Label Studio 1.23 over these services."""
     blueprint = Blueprint("captioner", __name__)
 
     @blueprint.get("/health")
@@ -45,41 +45,41 @@ def routes(backend: Backend) -> Blueprint:
     @blueprint.post("/setup")
     def setup() -> dict[str, Any]:
         asked = wire.setup_request(_json())
-        backend.store.save_project(asked.project_id, asked.label_config, asked.hostname, asked.access_token)
+        services.store.save_project(asked.project_id, asked.label_config, asked.hostname, asked.access_token)
         labeling_config.parse(asked.label_config)  # refused here, where Label Studio shows the sentence to a person
-        backend.await_champions(SETUP_WAIT_SECONDS)
-        return {"model_version": version_of(backend.champions, asked.project_id)}
+        services.await_champions(SETUP_WAIT_SECONDS)
+        return {"model_version": version_of(services.champions, asked.project_id)}
 
     @blueprint.post("/predict")
     def predict() -> dict[str, Any]:
-        return {"results": predictions(backend, wire.predict_request(_json()))}
+        return {"results": predictions(services, wire.predict_request(_json()))}
 
     @blueprint.post("/webhook")
     def webhook() -> dict[str, Any]:
-        receipt = backend.inbox.receive(wire.event(_json(), backend.store.label_config))
+        receipt = services.inbox.receive(wire.event(_json(), services.store.label_config))
         return {"status": "ok"} | ({"job": receipt.job} if receipt.job else {})
 
     @blueprint.route("/versions", methods=["GET", "POST"])
     def versions() -> dict[str, Any]:
         project_id = wire.project_of(_json() if request.method == "POST" else request.args)
-        return {"versions": [version.name for version in backend.registry.versions(project_id)]}
+        return {"versions": [version.name for version in services.registry.versions(project_id)]}
 
     @blueprint.get("/serving")
     def serving() -> dict[str, Any]:
         """For `captioner status`: what is really in memory, by project; 0 stands for projects without their own."""
-        return {"serving": backend.champions.assigned(), "refused": backend.champions.refused()}
+        return {"serving": services.champions.assigned(), "refused": services.champions.refused()}
 
     @blueprint.get("/train-status")
     def train_status() -> dict[str, Any]:
         """How far the retrain of the project `?project=N` is, of every project without one named."""
-        return progress.report(backend.store, wire.project_of(request.args))
+        return progress.report(services.store, wire.project_of(request.args))
 
     @blueprint.post("/cancel-training")
     def cancel_training() -> dict[str, Any]:
         project_id = wire.project_of(_json())
         if project_id is None:
             raise RequestError('The request names no project to cancel the retrain of: send {"project": <number>}.')
-        retrain = cancel.cancel(backend.store, backend.queue, project_id)
+        retrain = cancel.cancel(services.store, services.queue, project_id)
         told = cancel.sentence(project_id, retrain)
         return {"cancelled": retrain and f"retrain-{retrain.snapshot}", "message": told}
 
@@ -91,15 +91,15 @@ def version_of(champions: Champions, project_id: int) -> str:
     return champions.serving(project_id) or UNTRAINED
 
 
-def predictions(backend: Backend, asked: wire.PredictRequest) -> list[Any]:
+def predictions(services: Services, asked: wire.PredictRequest) -> list[Any]:
     """`results` for /predict, aligned with the tasks: `[]` where there is no draft, one version in all others.
 
     Waits for champions that are still being loaded after a start.
     """
     came = time.monotonic()
-    backend.await_champions(PREDICT_WAIT_SECONDS)
-    with backend.champions.hold(asked.project_id) as version:
-        drafted = backend.drafting.draft(asked.project_id, asked.tasks, version, came)
+    services.await_champions(PREDICT_WAIT_SECONDS)
+    with services.champions.hold(asked.project_id) as version:
+        drafted = services.drafting.draft(asked.project_id, asked.tasks, version, came)
     return [wire.prediction(draft, asked.tags) if isinstance(draft, Draft) else [] for draft in drafted]
 
 

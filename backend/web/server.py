@@ -47,7 +47,8 @@ class _Server(BaseApplication):
             os._exit(1)
         sys.setswitchinterval(SWITCH_SECONDS)
         # In the worker process: threads, connections and CUDA do not survive a fork.
-        from backend.web.app import build, create_app
+        from backend.web.app import create_app
+        from backend.web.services import build
 
         backend = build(self._settings)
         backend.start()

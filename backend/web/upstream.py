@@ -4,7 +4,7 @@
     from backend.model import CaptionerModel
     app = init_app(model_class=CaptionerModel)
 
-The same rooms draft and learn as behind `captioner serve`, with the same settings from the environment; a
+The same services draft and learn as behind `captioner serve`, with the same settings from the environment; a
 `captioner worker` retrains. It fits both contracts of label-studio-ml, told apart by who names the project:
 
 - 1.0.9 builds `Model(label_config=…, train_output=…, hostname=…, access_token=…)` on /setup, then calls
@@ -25,15 +25,15 @@ from label_studio_ml.model import LabelStudioMLBase
 from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from backend.settings import Settings
-from backend.web.app import Backend, build
 from backend.web.routes import SETUP_WAIT_SECONDS, predictions, version_of
+from backend.web.services import Services, build
 
 _BASE_NAMES_PROJECT = "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters
 
 
 @cache
-def rooms() -> Backend:
-    """This process's rooms, made from the environment when first needed."""
+def process_services() -> Services:
+    """This process's services, made from the environment when first needed."""
     return build(Settings.from_env())
 
 
@@ -67,9 +67,9 @@ class CaptionerModel(LabelStudioMLBase):
     @property
     def model_version(self) -> str:
         """The version that serves the project of this model."""
-        backend = _started()
-        backend.await_champions(SETUP_WAIT_SECONDS)
-        return version_of(backend.champions, self._project_id or 0)
+        services = _started()
+        services.await_champions(SETUP_WAIT_SECONDS)
+        return version_of(services.champions, self._project_id or 0)
 
     def get(self, key: str) -> Any:
         """2.x answers /setup with `get("model_version")`; everything else stays with its own cache."""
@@ -89,9 +89,9 @@ class CaptionerModel(LabelStudioMLBase):
             return []
         project = tasks[0].get("project") if self._project_id is None else self._project_id
         asked = wire.predict_request({"tasks": list(tasks), "project": project, "label_config": self._config})
-        backend = _started()
-        self._remember(backend, asked.project_id)
-        results = predictions(backend, asked)
+        services = _started()
+        self._remember(services, asked.project_id)
+        results = predictions(services, asked)
         if self._project_id is None:
             # 1.0.9 answers /setup with a version of its own making. Label Studio files a prediction that names none
             # under that one; any other name would make it ask for, and store, every draft again and again.
@@ -111,14 +111,16 @@ class CaptionerModel(LabelStudioMLBase):
             event, data = args[:2]
         if event is None or data is None:
             raise RequestError("Only webhook events are learnt from: an event and its data are needed.")
-        receipt = rooms().inbox.receive(wire.event({**data, "action": event}, rooms().store.label_config))
+        receipt = process_services().inbox.receive(
+            wire.event({**data, "action": event}, process_services().store.label_config)
+        )
         # 1.0.9 would take anything returned for a trained model, and report the job's number as a model version.
         return None if self._project_id is None else {"job": receipt.job}
 
-    def _remember(self, backend: Backend, project_id: int) -> None:
+    def _remember(self, services: Services, project_id: int) -> None:
         """Keep what is known of the project for the images and the worker, as /setup does behind `captioner serve`."""
-        known = backend.store.get_project(project_id)
-        backend.store.save_project(
+        known = services.store.get_project(project_id)
+        services.store.save_project(
             project_id,
             self._config or "",
             self._hostname or (known.hostname if known else None),
@@ -126,8 +128,8 @@ class CaptionerModel(LabelStudioMLBase):
         )
 
 
-def _started() -> Backend:
-    """The rooms, with the champions being loaded; a process that only takes in events never gets here."""
-    backend = rooms()
-    backend.start()
-    return backend
+def _started() -> Services:
+    """The services, with the champions being loaded; a process that only takes in events never gets here."""
+    services = process_services()
+    services.start()
+    return services

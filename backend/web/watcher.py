@@ -26,7 +26,7 @@ SCHEDULE_SECONDS = 15.0
 RETRY_LOAD_SECONDS = 30.0
 
 
-class Rooms(Protocol):
+class WatchedServices(Protocol):
     """What the watcher needs of the backend."""
 
     settings: Settings
@@ -40,8 +40,8 @@ class Rooms(Protocol):
 class Watcher:
     """Looks every second for moved champions, and every few for retrains that nobody works on."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, services: WatchedServices) -> None:
+        self._rooms = services
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failed: dict[tuple[int, str], float] = {}

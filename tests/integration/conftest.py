@@ -151,7 +151,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
 
 @dataclass
 class Loop:
-    """The rooms of a backend whose Label Studio serves pictures, and workers as processes of their own."""
+    """The services of a backend whose Label Studio serves pictures, and workers as processes of their own."""
 
     settings: Settings
     pictures: Pictures

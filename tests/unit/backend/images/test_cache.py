@@ -13,8 +13,8 @@ import pytest
 from requests.utils import requote_uri
 
 from backend.domain.errors import ImageError
+from backend.images import cache as module
 from backend.images.cache import Access, Images
-from backend.images.cache import cache as module
 from tests.factories import picture, settings, task
 from tests.fakes import Answer, Host, host
 from training.data import transforms

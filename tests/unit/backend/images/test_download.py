@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from backend.domain.errors import ImageError
+from backend.images import download
 from backend.images.addresses import AddressGuard, Origin
-from backend.images.cache import download
 from backend.images.download import Downloader, StatusError, shown
 from tests.fakes import Answer, Host, host
 
-CERTIFICATE = Path(__file__).parents[4] / "assets" / "photos.example.pem"
+CERTIFICATE = Path(__file__).parents[3] / "assets" / "photos.example.pem"
 
 
 @pytest.fixture

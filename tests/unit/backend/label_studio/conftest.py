@@ -16,7 +16,7 @@ import pytest
 
 from labeling_config import shipped
 
-REFUSALS = json.loads((Path(__file__).parents[4] / "assets" / "recordings" / "60_refusals.json").read_text())
+REFUSALS = json.loads((Path(__file__).parents[3] / "assets" / "recordings" / "60_refusals.json").read_text())
 LEGACY, PERSONAL = "0" * 40, "eyJhbGciOiJIUzI1NiJ9.e30.signature"
 
 

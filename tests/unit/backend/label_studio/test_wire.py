@@ -13,7 +13,7 @@ from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from labeling_config import Tags, parse, shipped
 
-RECORDINGS = Path(__file__).parents[4] / "assets" / "recordings"
+RECORDINGS = Path(__file__).parents[3] / "assets" / "recordings"
 TAGS = Tags("image", "caption", "image", several=False)
 PICTURES = {
     1: "/data/upload/1/aff8b37c-pic_0_%C3%A9.jpg",

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from backend.cli.main import main
 from backend.domain.corrections import Event, Task
-from backend.retraining.snapshot import split_of
+from backend.domain.splits import split_of
 from backend.store.store import Store
 from tests.factories import correction, draft, picture, settings
 from training.data import datasets, manifest

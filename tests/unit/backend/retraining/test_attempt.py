@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from backend.domain.errors import CaptionerError, UnreachableImageError
+from backend.domain.splits import is_held_out, split_of
 from backend.retraining.attempt import Retraining
 from backend.retraining.heartbeat import Pulse
 from backend.retraining.history import quarantined_rows
-from backend.retraining.snapshot import PostponedError, is_held_out, split_of
+from backend.retraining.snapshot import PostponedError
 from backend.settings import Settings
 from backend.store.registry import ModelVersion, Registry
 from backend.store.retrains import MAX_POSTPONED

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backend.retraining.attempt import heartbeat as module
+from backend.retraining import heartbeat as module
 from backend.retraining.heartbeat import Pulse, SupersededError
 from backend.store.retrains import Retrain
 from backend.store.store import Store

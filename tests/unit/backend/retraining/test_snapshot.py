@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.domain.corrections import Task, is_blind
+from backend.domain.corrections import Task
 from backend.domain.errors import UnreachableImageError
+from backend.domain.splits import is_blind
 from backend.images.archive import ImageStore
 from backend.images.cache import Access, Images, LocalImage
 from backend.retraining.attempt import snapshot

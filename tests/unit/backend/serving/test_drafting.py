@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from backend.domain.corrections import Draft, DraftFailure, Task, is_blind
+from backend.domain.corrections import Draft, DraftFailure, Task
+from backend.domain.splits import is_blind
 from backend.images.cache import Access, LocalImage
 from backend.serving.drafting import NO_MODEL, Drafting
-from backend.web.app import Backend
+from backend.web.services import Services
 from tests import factories
 from tests.factories import picture, served, task
 from tests.fakes import Answer, Host, Model, host
@@ -29,7 +30,7 @@ def studio() -> Iterator[Host]:
 
 
 @pytest.fixture
-def rooms(tmp_path: Path, studio: Host) -> Backend:
+def services(tmp_path: Path, studio: Host) -> Services:
     return factories.backend(tmp_path, LABEL_STUDIO_URL=studio.url, LABEL_STUDIO_API_KEY="a" * 40)
 
 
@@ -37,41 +38,41 @@ def numbered(*numbers: int) -> list[Task]:
     return [task(id=number, image=f"/data/upload/1/{number}.png") for number in numbers]
 
 
-def model(rooms: Backend, version: str) -> Model:
-    found = rooms.champions._models[version]
+def model(services: Services, version: str) -> Model:
+    found = services.champions._models[version]
     assert isinstance(found, Model)
     return found
 
 
-def test_drafts_are_aligned_recorded_and_say_their_version(rooms: Backend) -> None:
-    version = served(rooms, "v1")
-    drafted = rooms.drafting.draft(1, numbered(3, 1, 2), version)
+def test_drafts_are_aligned_recorded_and_say_their_version(services: Services) -> None:
+    version = served(services, "v1")
+    drafted = services.drafting.draft(1, numbered(3, 1, 2), version)
     assert [d.task_id for d in drafted] == [3, 1, 2]
     assert all(isinstance(d, Draft) and d.version == "v1" and d.text.startswith("v1 on ") for d in drafted)
-    assert sorted(rooms.store.get_drafts(1, [1, 2, 3], "v1"), key=lambda d: d.task_id) == sorted(
+    assert sorted(services.store.get_drafts(1, [1, 2, 3], "v1"), key=lambda d: d.task_id) == sorted(
         drafted, key=lambda d: d.task_id
     )
 
 
-def test_the_same_task_gets_the_same_draft_without_captioning_again(rooms: Backend, studio: Host) -> None:
-    version = served(rooms, "v1")
-    first = rooms.drafting.draft(1, numbered(1, 2), version)
-    again = rooms.drafting.draft(1, numbered(2, 1, 3), version)
+def test_the_same_task_gets_the_same_draft_without_captioning_again(services: Services, studio: Host) -> None:
+    version = served(services, "v1")
+    first = services.drafting.draft(1, numbered(1, 2), version)
+    again = services.drafting.draft(1, numbered(2, 1, 3), version)
     assert again[:2] == first[::-1]
-    assert [len(batch) for batch in model(rooms, "v1").batches] == [2, 1]
+    assert [len(batch) for batch in model(services, "v1").batches] == [2, 1]
     assert len(studio.asked) == 3
 
 
-def test_another_version_or_another_image_is_drafted_anew(rooms: Backend) -> None:
-    rooms.drafting.draft(1, numbered(1), served(rooms, "v1"))
-    (other,) = rooms.drafting.draft(1, [task(id=1, image="/data/upload/1/2.png")], "v1")
+def test_another_version_or_another_image_is_drafted_anew(services: Services) -> None:
+    services.drafting.draft(1, numbered(1), served(services, "v1"))
+    (other,) = services.drafting.draft(1, [task(id=1, image="/data/upload/1/2.png")], "v1")
     assert isinstance(other, Draft)
     assert other.image == "/data/upload/1/2.png"
-    (newer,) = rooms.drafting.draft(1, numbered(1), served(rooms, "v2"))
+    (newer,) = services.drafting.draft(1, numbered(1), served(services, "v2"))
     assert newer.version == "v2"  # type: ignore[union-attr]
 
 
-def test_two_requests_at_once_agree(rooms: Backend) -> None:
+def test_two_requests_at_once_agree(services: Services) -> None:
     """Label Studio's first page load asks twice at the same moment; a model that never says the same twice shows it."""
     turns = iter(range(100))
     both = threading.Barrier(2)
@@ -81,12 +82,12 @@ def test_two_requests_at_once_agree(rooms: Backend) -> None:
             return [type(found)(f"{found.text} {next(turns)}", 0.5) for found in super().caption(images)]
 
     fickle = Fickle("v1")
-    rooms.champions._load = lambda checkpoint, device: fickle
-    version = served(rooms, "v1")
+    services.champions._load = lambda checkpoint, device: fickle
+    version = served(services, "v1")
 
     def ask(_: int) -> list[Draft | DraftFailure]:
         both.wait(10)
-        return rooms.drafting.draft(1, numbered(1, 2), version)
+        return services.drafting.draft(1, numbered(1, 2), version)
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(ask, range(2))
@@ -95,70 +96,70 @@ def test_two_requests_at_once_agree(rooms: Backend) -> None:
 
 def test_blind_tasks_get_a_version_and_a_score_but_no_text(tmp_path: Path, studio: Host) -> None:
     environ = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": "a" * 40, "CAPTIONER_BLIND_SHARE": "0.3"}
-    rooms = factories.backend(tmp_path, **environ)
+    services = factories.backend(tmp_path, **environ)
     tasks = numbered(*range(1, 61))
-    drafted = rooms.drafting.draft(1, tasks, served(rooms, "v1"))
+    drafted = services.drafting.draft(1, tasks, served(services, "v1"))
     assert all(isinstance(d, Draft) and d.version == "v1" and d.score > 0 for d in drafted)
     blind = {d.task_id for d in drafted if isinstance(d, Draft) and not d.text}
     contents = {number: hashlib.sha256(picture((number, 0, 0))).hexdigest() for number in range(1, 61)}
     assert blind == {number for number, sha256 in contents.items() if is_blind(sha256, 0.3)}
     assert 0.1 < len(blind) / 60 < 0.5
-    again = rooms.drafting.draft(1, tasks, served(rooms, "v2"))
+    again = services.drafting.draft(1, tasks, served(services, "v2"))
     assert blind == {d.task_id for d in again if isinstance(d, Draft) and not d.text}, "whatever the version"
 
 
-def test_a_task_whose_image_fails_fails_alone_with_its_reason(rooms: Backend, studio: Host) -> None:
-    version = served(rooms, "v1")
+def test_a_task_whose_image_fails_fails_alone_with_its_reason(services: Services, studio: Host) -> None:
+    version = served(services, "v1")
     tasks = [*numbered(1), task(id=2, image=None), *numbered(999), task(id=4, image="nonsense"), *numbered(5)]
-    drafted = rooms.drafting.draft(1, tasks, version)
+    drafted = services.drafting.draft(1, tasks, version)
     assert [type(d) for d in drafted] == [Draft, DraftFailure, DraftFailure, DraftFailure, Draft]
-    reasons = {failure.task_id: failure.reason for failure in rooms.store.failures(1)}
+    reasons = {failure.task_id: failure.reason for failure in services.store.failures(1)}
     assert set(reasons) == {2, 999, 4}
     assert "no image under the key" in reasons[2]
     assert "answered 404" in reasons[999]
     studio.answers["/data/upload/1/999.png"] = Answer(200, picture("blue"))
-    assert isinstance(rooms.drafting.draft(1, numbered(999), version)[0], Draft)
-    assert {failure.task_id for failure in rooms.store.failures(1)} == {2, 4}
+    assert isinstance(services.drafting.draft(1, numbered(999), version)[0], Draft)
+    assert {failure.task_id for failure in services.store.failures(1)} == {2, 4}
 
 
-def test_an_image_that_only_the_captioner_finds_unreadable_fails_alone(rooms: Backend) -> None:
+def test_an_image_that_only_the_captioner_finds_unreadable_fails_alone(services: Services) -> None:
     from training.errors import DataError
 
     class Picky(Model):
         def caption(self, images):  # type: ignore[no-untyped-def]
             return [DataError("The image cannot be read."), *super().caption(images)[1:]]
 
-    rooms.champions._load = lambda checkpoint, device: Picky("v1")
-    drafted = rooms.drafting.draft(1, numbered(1, 2), served(rooms, "v1"))
+    services.champions._load = lambda checkpoint, device: Picky("v1")
+    drafted = services.drafting.draft(1, numbered(1, 2), served(services, "v1"))
     assert [type(d) for d in drafted] == [DraftFailure, Draft]
 
 
-def test_a_model_that_fails_is_told_for_each_task(rooms: Backend) -> None:
+def test_a_model_that_fails_is_told_for_each_task(services: Services) -> None:
     class Broken(Model):
         def caption(self, images):  # type: ignore[no-untyped-def]
             raise RuntimeError("out of memory")
 
-    rooms.champions._load = lambda checkpoint, device: Broken("v1")
-    drafted = rooms.drafting.draft(1, numbered(1, 2), served(rooms, "v1"))
+    services.champions._load = lambda checkpoint, device: Broken("v1")
+    drafted = services.drafting.draft(1, numbered(1, 2), served(services, "v1"))
     assert all(isinstance(d, DraftFailure) and "out of memory" in d.reason for d in drafted)
-    assert len(rooms.store.failures(1)) == 2
+    assert len(services.store.failures(1)) == 2
 
 
-def test_without_a_model_nothing_is_fetched_or_recorded(rooms: Backend, studio: Host) -> None:
-    drafted = rooms.drafting.draft(1, numbered(1, 2), None)
+def test_without_a_model_nothing_is_fetched_or_recorded(services: Services, studio: Host) -> None:
+    drafted = services.drafting.draft(1, numbered(1, 2), None)
     assert drafted == [DraftFailure(1, 1, NO_MODEL), DraftFailure(1, 2, NO_MODEL)]
     assert studio.asked == []
-    assert rooms.store.failures(1) == []
+    assert services.store.failures(1) == []
 
 
 def test_the_project_of_setup_opens_its_images(tmp_path: Path, studio: Host) -> None:
-    rooms = factories.backend(tmp_path, CAPTIONER_IMAGE_HOSTS=studio.address)
-    rooms.store.save_project(1, "<View/>", studio.url, "b" * 40)
-    assert isinstance(rooms.drafting.draft(1, numbered(1), served(rooms, "v1"))[0], Draft)
+    services = factories.backend(tmp_path, CAPTIONER_IMAGE_HOSTS=studio.address)
+    services.store.save_project(1, "<View/>", studio.url, "b" * 40)
+    assert isinstance(services.drafting.draft(1, numbered(1), served(services, "v1"))[0], Draft)
     assert studio.credentials() == ["Token " + "b" * 40]
 
 
-def test_what_is_done_before_the_budget_ends_is_kept(rooms: Backend, studio: Host) -> None:
+def test_what_is_done_before_the_budget_ends_is_kept(services: Services, studio: Host) -> None:
     release = threading.Event()
 
     def stuck(handler: BaseHTTPRequestHandler) -> Answer:
@@ -166,42 +167,42 @@ def test_what_is_done_before_the_budget_ends_is_kept(rooms: Backend, studio: Hos
         return Answer(200, picture("blue"))
 
     studio.answers["/data/upload/1/2.png"] = stuck
-    version = served(rooms, "v1")
-    hasty = Drafting(rooms.store, rooms.images, rooms.champions, budget_seconds=0.5)
+    version = served(services, "v1")
+    hasty = Drafting(services.store, services.images, services.champions, budget_seconds=0.5)
     drafted = hasty.draft(1, numbered(1, 2), version)
     assert [type(d) for d in drafted] == [Draft, DraftFailure]
     assert "within 0.5 seconds" in drafted[1].reason  # type: ignore[union-attr]
     release.set()
-    assert [type(d) for d in rooms.drafting.draft(1, numbered(1, 2), version)] == [Draft, Draft]
+    assert [type(d) for d in services.drafting.draft(1, numbered(1, 2), version)] == [Draft, Draft]
 
 
-def test_a_hundred_tasks_are_one_request(rooms: Backend) -> None:
-    version = served(rooms, "v1")
-    drafted = rooms.drafting.draft(1, numbered(*range(1, 101)), version)
+def test_a_hundred_tasks_are_one_request(services: Services) -> None:
+    version = served(services, "v1")
+    drafted = services.drafting.draft(1, numbered(*range(1, 101)), version)
     assert [d.task_id for d in drafted] == list(range(1, 101))
-    assert sum(len(batch) for batch in model(rooms, "v1").batches) == 100
-    assert len(model(rooms, "v1").batches) <= 5
+    assert sum(len(batch) for batch in model(services, "v1").batches) == 100
+    assert len(model(services, "v1").batches) <= 5
 
 
 def test_an_unforeseen_failure_of_one_image_fails_alone(
-    rooms: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    local = rooms.images.local
+    local = services.images.local
 
     def surprising(reference: str, task: Task, access: Access | None = None) -> LocalImage:
         if task.id == 2:
             raise KeyError("a secret of ours")
         return local(reference, task, access)
 
-    monkeypatch.setattr(rooms.images, "local", surprising)
-    drafted = rooms.drafting.draft(1, numbered(1, 2, 3), served(rooms, "v1"))
+    monkeypatch.setattr(services.images, "local", surprising)
+    drafted = services.drafting.draft(1, numbered(1, 2, 3), served(services, "v1"))
     assert [type(d) for d in drafted] == [Draft, DraftFailure, Draft]
-    (failure,) = rooms.store.failures(1)
+    (failure,) = services.store.failures(1)
     assert failure.reason == "Fetching its image failed (KeyError); the captioner's log has the details."
     assert "a secret of ours" in caplog.text
 
 
-def test_no_batch_begins_after_the_budget(rooms: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_batch_begins_after_the_budget(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr("backend.serving.drafting.time", SimpleNamespace(monotonic=lambda: clock[0]))
 
@@ -211,19 +212,19 @@ def test_no_batch_begins_after_the_budget(rooms: Backend, monkeypatch: pytest.Mo
             return super().caption(images)
 
     slow = Slow("v1")
-    rooms.champions._load = lambda checkpoint, device: slow
-    drafted = rooms.drafting.draft(1, numbered(*range(1, 101)), served(rooms, "v1"))
+    services.champions._load = lambda checkpoint, device: slow
+    drafted = services.drafting.draft(1, numbered(*range(1, 101)), served(services, "v1"))
     assert len(slow.batches) == 2, "the second ends after 100 of 75 seconds"
     assert [isinstance(d, Draft) for d in drafted] == [True] * 64 + [False] * 36
     assert "within 75 seconds" in drafted[-1].reason  # type: ignore[union-attr]
-    assert rooms.store.counts(1).failures == 36
+    assert services.store.counts(1).failures == 36
 
 
-def test_a_caption_without_words_is_no_draft(rooms: Backend) -> None:
+def test_a_caption_without_words_is_no_draft(services: Services) -> None:
     class Speechless(Model):
         def caption(self, images):  # type: ignore[no-untyped-def]
             return [type(found)("", 0.5) for found in super().caption(images)]
 
-    rooms.champions._load = lambda checkpoint, device: Speechless("v1")
-    (failure,) = rooms.drafting.draft(1, numbered(1), served(rooms, "v1"))
+    services.champions._load = lambda checkpoint, device: Speechless("v1")
+    (failure,) = services.drafting.draft(1, numbered(1), served(services, "v1"))
     assert failure == DraftFailure(1, 1, "v1 has no words for its image.")

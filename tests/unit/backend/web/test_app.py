@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from backend.domain.errors import CaptionerError, RequestError
-from backend.web.app import STATUS, Backend, create_app
+from backend.web.app import STATUS, create_app
+from backend.web.services import Services
 from tests import factories
 from tests.factories import promoted, served
 from tests.fakes import Model
@@ -16,12 +17,12 @@ PASSWORD = {"BASIC_AUTH_USER": "label", "BASIC_AUTH_PASS": "studio:x"}
 
 
 @pytest.fixture
-def rooms(tmp_path: Path) -> Backend:
+def services(tmp_path: Path) -> Services:
     return factories.backend(tmp_path)
 
 
-def test_without_a_password_set_none_is_asked_for(rooms: Backend) -> None:
-    assert create_app(rooms).test_client().get("/versions").status_code == 200
+def test_without_a_password_set_none_is_asked_for(services: Services) -> None:
+    assert create_app(services).test_client().get("/versions").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -41,15 +42,15 @@ def test_everything_but_health_asks_for_the_password(tmp_path: Path, path: str) 
     assert client.get("/health").status_code == 200
 
 
-def test_unknown_paths_and_methods_are_json_too(rooms: Backend) -> None:
-    client = create_app(rooms).test_client()
+def test_unknown_paths_and_methods_are_json_too(services: Services) -> None:
+    client = create_app(services).test_client()
     for answer, status in [(client.get("/nowhere"), 404), (client.get("/predict"), 405)]:
         assert answer.status_code == status
         assert answer.get_json()["error"]
 
 
-def test_each_error_has_its_status_and_the_rest_no_details(rooms: Backend) -> None:
-    app = create_app(rooms)
+def test_each_error_has_its_status_and_the_rest_no_details(services: Services) -> None:
+    app = create_app(services)
 
     @app.get("/raise/<int:number>")
     def fail(number: int) -> str:
@@ -74,30 +75,30 @@ def test_the_table_of_errors_reaches_the_particular_before_the_general() -> None
     assert dict(STATUS)[RequestError] == 400
 
 
-def test_a_start_lets_the_champions_serve_and_follows_promotions(rooms: Backend) -> None:
-    client = create_app(rooms).test_client()
-    promoted(rooms, "v1")
-    rooms.start()
-    rooms.start()
+def test_a_start_lets_the_champions_serve_and_follows_promotions(services: Services) -> None:
+    client = create_app(services).test_client()
+    promoted(services, "v1")
+    services.start()
+    services.start()
     try:
         setup = {"project": "1.1", "schema": CONFIG}
         assert client.post("/setup", json=setup).json == {"model_version": "v1"}
         swapped = threading.Event()
-        serve = rooms.champions.serve
+        serve = services.champions.serve
 
         def watched(project_id: int, version: str, checkpoint: Path) -> None:
             serve(project_id, version, checkpoint)
             swapped.set()
 
-        rooms.champions.serve = watched  # type: ignore[method-assign]
-        promoted(rooms, "v2")
+        services.champions.serve = watched  # type: ignore[method-assign]
+        promoted(services, "v2")
         assert swapped.wait(20)
         assert client.post("/setup", json=setup).json == {"model_version": "v2"}
     finally:
-        rooms.stop()
+        services.stop()
 
 
-def test_setup_waits_for_a_champion_that_is_still_being_loaded(rooms: Backend) -> None:
+def test_setup_waits_for_a_champion_that_is_still_being_loaded(services: Services) -> None:
     """Otherwise a task opened right after a start would open empty."""
     loading, loaded = threading.Event(), threading.Event()
 
@@ -106,37 +107,37 @@ def test_setup_waits_for_a_champion_that_is_still_being_loaded(rooms: Backend) -
         assert loaded.wait(20)
         return Model(checkpoint.name)
 
-    rooms.champions._load = slowly
-    promoted(rooms, "v1")
-    rooms.start()
+    services.champions._load = slowly
+    promoted(services, "v1")
+    services.start()
     try:
         assert loading.wait(20)
-        client = create_app(rooms).test_client()
+        client = create_app(services).test_client()
         assert client.get("/health").status_code == 200  # waits for nothing
-        assert not rooms.await_champions(0.01)
+        assert not services.await_champions(0.01)
         threading.Timer(0.05, loaded.set).start()
         setup = client.post("/setup", json={"project": "1.1", "schema": CONFIG})
         assert setup.json == {"model_version": "v1"}
     finally:
         loaded.set()
-        rooms.stop()
+        services.stop()
 
 
-def test_a_champion_that_cannot_be_loaded_keeps_nobody_waiting(rooms: Backend) -> None:
+def test_a_champion_that_cannot_be_loaded_keeps_nobody_waiting(services: Services) -> None:
     def damaged(checkpoint: Path, device: str) -> Model:
         raise RuntimeError("damaged")
 
-    rooms.champions._load = damaged
-    promoted(rooms, "v1")
-    rooms.start()
+    services.champions._load = damaged
+    promoted(services, "v1")
+    services.start()
     try:
-        assert rooms.await_champions(20)
-        assert create_app(rooms).test_client().get("/serving").get_json()["refused"].keys() == {"1"}
+        assert services.await_champions(20)
+        assert create_app(services).test_client().get("/serving").get_json()["refused"].keys() == {"1"}
     finally:
-        rooms.stop()
+        services.stop()
 
 
-def test_rooms_that_were_not_started_wait_for_nothing(rooms: Backend) -> None:
-    assert rooms.await_champions(0.0)
-    served(rooms, "v1")
-    assert rooms.champions.serving(1) == "v1"
+def test_rooms_that_were_not_started_wait_for_nothing(services: Services) -> None:
+    assert services.await_champions(0.0)
+    served(services, "v1")
+    assert services.champions.serving(1) == "v1"

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from backend.web.app import Backend, create_app
+from backend.web.app import create_app
+from backend.web.services import Services
 from tests import factories
 from tests.factories import picture, promoted, served
 from tests.fakes import Answer, Host, host
 
-RECORDINGS = Path(__file__).parents[4] / "assets" / "recordings"
+RECORDINGS = Path(__file__).parents[3] / "assets" / "recordings"
 REQUESTS = [
     (path.stem, number, received)
     for path in sorted(RECORDINGS.glob("*.json"))
@@ -43,13 +44,13 @@ def studio() -> Iterator[Host]:
 
 
 @pytest.fixture
-def rooms(tmp_path: Path, studio: Host) -> Backend:
+def services(tmp_path: Path, studio: Host) -> Services:
     return factories.backend(tmp_path, LABEL_STUDIO_URL=studio.url, LABEL_STUDIO_API_KEY="a" * 40)
 
 
 @pytest.fixture
-def client(rooms: Backend) -> FlaskClient:
-    return create_app(rooms).test_client()
+def client(services: Services) -> FlaskClient:
+    return create_app(services).test_client()
 
 
 def test_there_are_recordings() -> None:
@@ -58,9 +59,9 @@ def test_there_are_recordings() -> None:
 
 @pytest.mark.parametrize(("name", "number", "received"), REQUESTS, ids=lambda value: str(value)[:40])
 def test_every_recorded_request_is_answered(
-    client: FlaskClient, rooms: Backend, name: str, number: int, received: dict[str, Any]
+    client: FlaskClient, services: Services, name: str, number: int, received: dict[str, Any]
 ) -> None:
-    served(rooms, "v1")
+    served(services, "v1")
     answer = client.open(received["path"], method=received["method"], json=received.get("body"))
     assert answer.status_code == 200
     assert isinstance(answer.json, dict)
@@ -78,10 +79,10 @@ def test_every_recorded_request_is_answered(
         assert answer.json["status"] == "ok"
 
 
-def test_the_whole_recording_leaves_what_label_studio_holds(client: FlaskClient, rooms: Backend) -> None:
+def test_the_whole_recording_leaves_what_label_studio_holds(client: FlaskClient, services: Services) -> None:
     for _, _, received in REQUESTS:
         assert client.open(received["path"], method=received["method"], json=received.get("body")).status_code == 200
-    kept = {c.annotation_id: c.texts for c in rooms.store.corrections(1)}
+    kept = {c.annotation_id: c.texts for c in services.store.corrections(1)}
     # 2 was deleted, 3 skipped, 5 went with its task 4; those of the import send no event
     assert kept == {1: ("a corrected caption",), 4: ("draft caption for task 3",)}
 
@@ -97,10 +98,10 @@ def test_a_project_nothing_serves_is_untrained_and_gets_no_drafts(client: FlaskC
     assert client.post("/predict", json=body).json == {"results": [[] for _ in body["tasks"]]}
 
 
-def test_setup_remembers_the_project(client: FlaskClient, rooms: Backend) -> None:
+def test_setup_remembers_the_project(client: FlaskClient, services: Services) -> None:
     body = recorded("10_connect_ml", "/setup")
     client.post("/setup", json=body)
-    project = rooms.store.get_project(1)
+    project = services.store.get_project(1)
     assert project is not None
     assert (project.label_config, project.hostname) == (body["schema"], body["hostname"])
     assert project.access_token == body["access_token"]
@@ -113,18 +114,18 @@ def test_setup_refuses_a_config_without_a_caption_box(client: FlaskClient) -> No
     assert "no <TextArea>" in answer.get_json()["error"]
 
 
-def test_a_failed_image_is_an_empty_list_in_its_place(client: FlaskClient, rooms: Backend, studio: Host) -> None:
-    served(rooms, "v1")
+def test_a_failed_image_is_an_empty_list_in_its_place(client: FlaskClient, services: Services, studio: Host) -> None:
+    served(services, "v1")
     body = recorded("22_retrieve_predictions", "/predict")
     studio.answers[body["tasks"][1]["data"]["image"]] = Answer(500)
     results = client.post("/predict", json=body).get_json()["results"]
     assert results[1] == []
     assert all(item["model_version"] == "v1" for place, item in enumerate(results) if place != 1)
-    assert [failure.task_id for failure in rooms.store.failures(1)] == [body["tasks"][1]["id"]]
+    assert [failure.task_id for failure in services.store.failures(1)] == [body["tasks"][1]["id"]]
 
 
-def test_tags_and_data_key_are_the_configs(client: FlaskClient, rooms: Backend, studio: Host) -> None:
-    served(rooms, "v1")
+def test_tags_and_data_key_are_the_configs(client: FlaskClient, services: Services, studio: Host) -> None:
+    served(services, "v1")
     body = recorded("15_test_predict", "/predict")
     (image,) = [task["data"].pop("image") for task in body["tasks"]]
     body["tasks"][0]["data"]["photo"] = image
@@ -133,8 +134,8 @@ def test_tags_and_data_key_are_the_configs(client: FlaskClient, rooms: Backend, 
     assert (item["result"][0]["from_name"], item["result"][0]["to_name"]) == ("words", "pic")
 
 
-def test_the_same_request_gets_the_same_answer(client: FlaskClient, rooms: Backend) -> None:
-    served(rooms, "v1")
+def test_the_same_request_gets_the_same_answer(client: FlaskClient, services: Services) -> None:
+    served(services, "v1")
     body = recorded("22_retrieve_predictions", "/predict")
     assert client.post("/predict", json=body).json == client.post("/predict", json=body).json
 
@@ -144,18 +145,20 @@ def test_no_tasks_no_results(client: FlaskClient) -> None:
     assert client.post("/predict", json=body).json == {"results": []}
 
 
-def test_a_correction_is_committed_before_the_answer_even_without_redis(client: FlaskClient, rooms: Backend) -> None:
+def test_a_correction_is_committed_before_the_answer_even_without_redis(
+    client: FlaskClient, services: Services
+) -> None:
     client.post("/webhook", json=recorded("31_create_corrected", "/webhook"))
-    (correction,) = rooms.store.corrections(1)
+    (correction,) = services.store.corrections(1)
     assert correction.texts == ("a human wrote this caption, with ünïcode",)
 
 
-def test_start_training_names_its_job_when_there_is_something_to_learn(client: FlaskClient, rooms: Backend) -> None:
+def test_start_training_names_its_job_when_there_is_something_to_learn(client: FlaskClient, services: Services) -> None:
     start = recorded("40_start_training", "/webhook")
     assert client.post("/webhook", json=start).json == {"status": "ok"}
     client.post("/webhook", json=recorded("31_create_corrected", "/webhook"))
     answer = client.post("/webhook", json=start).get_json()
-    (retrain,) = rooms.store.retrains(1)
+    (retrain,) = services.store.retrains(1)
     assert answer == {"status": "ok", "job": f"retrain-{retrain.snapshot}"}
 
 
@@ -189,18 +192,18 @@ def test_a_malformed_request_is_400_with_a_sentence(client: FlaskClient, path: s
     assert answer.get_json()["error"].endswith(".")
 
 
-def test_versions(client: FlaskClient, rooms: Backend) -> None:
+def test_versions(client: FlaskClient, services: Services) -> None:
     assert client.get("/versions").json == {"versions": []}
-    promoted(rooms, "p1-v1")
-    promoted(rooms, "p1-v2")
+    promoted(services, "p1-v1")
+    promoted(services, "p1-v2")
     assert set(client.get("/versions").get_json()["versions"]) == {"p1-v1", "p1-v2"}
     assert set(client.post("/versions", json={"project": "1.1795165004"}).get_json()["versions"]) == {"p1-v1", "p1-v2"}
     assert client.get("/versions?project=2").status_code == 200
 
 
-def test_serving_tells_what_is_in_memory(client: FlaskClient, rooms: Backend) -> None:
-    served(rooms, "v1", project_id=0)
-    served(rooms, "v2", project_id=7)
+def test_serving_tells_what_is_in_memory(client: FlaskClient, services: Services) -> None:
+    served(services, "v1", project_id=0)
+    served(services, "v2", project_id=7)
     assert client.get("/serving").json == {"serving": {"0": "v1", "7": "v2"}, "refused": {}}
 
 
@@ -217,35 +220,37 @@ def test_a_project_number_beyond_all_is_400(client: FlaskClient) -> None:
     assert client.get(f"/versions?project={'9' * 30}").status_code == 400
 
 
-def test_a_reference_with_half_a_character_fails_alone(client: FlaskClient, rooms: Backend) -> None:
-    served(rooms, "v1")
+def test_a_reference_with_half_a_character_fails_alone(client: FlaskClient, services: Services) -> None:
+    served(services, "v1")
     body = recorded("22_retrieve_predictions", "/predict")
     body["tasks"][1]["data"]["image"] = "/data/upload/1/\ud800.png"
     results = client.post("/predict", json=body).get_json()["results"]
     assert [bool(item) for item in results] == [True, False, True]
 
 
-def test_a_photo_of_several_jpegs_is_drafted_like_any_other(client: FlaskClient, rooms: Backend, studio: Host) -> None:
-    served(rooms, "v1")
+def test_a_photo_of_several_jpegs_is_drafted_like_any_other(
+    client: FlaskClient, services: Services, studio: Host
+) -> None:
+    served(services, "v1")
     body = recorded("15_test_predict", "/predict")
     studio.answers[body["tasks"][0]["data"]["image"]] = Answer(200, picture(kind="MPO"))
     assert client.post("/predict", json=body).get_json()["results"][0]["model_version"] == "v1"
 
 
 def test_an_event_that_only_numbers_its_project_is_read_by_the_config_of_setup(
-    client: FlaskClient, rooms: Backend
+    client: FlaskClient, services: Services
 ) -> None:
     client.post("/setup", json=recorded("10_connect_ml", "/setup"))
     client.post("/webhook", json=recorded("31_create_corrected", "/webhook") | {"project": 1})
-    assert [correction.texts for correction in rooms.store.corrections(1)] == [
+    assert [correction.texts for correction in services.store.corrections(1)] == [
         ("a human wrote this caption, with ünïcode",)
     ]
 
 
 def test_the_wait_for_the_champions_is_part_of_the_budget(
-    client: FlaskClient, rooms: Backend, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served(rooms, "v1")
+    served(services, "v1")
     clock = [1000.0]
 
     def wait(seconds: float) -> bool:
@@ -254,7 +259,7 @@ def test_the_wait_for_the_champions_is_part_of_the_budget(
 
     for module in ("web.routes", "serving.drafting"):
         monkeypatch.setattr(f"backend.{module}.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(rooms, "await_champions", wait)
+    monkeypatch.setattr(services, "await_champions", wait)
     body = recorded("15_test_predict", "/predict")
     assert client.post("/predict", json=body).get_json()["results"] == [[]]
-    assert "not its turn" in rooms.store.failures(1)[0].reason
+    assert "not its turn" in services.store.failures(1)[0].reason

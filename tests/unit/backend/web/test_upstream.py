@@ -17,14 +17,14 @@ from label_studio_ml.model import LabelStudioMLManager, SimpleJobManager
 
 import backend.web.upstream
 from backend.domain.errors import RequestError
-from backend.web.app import Backend
+from backend.web.services import Services
 from backend.web.upstream import CaptionerModel
 from tests import factories
 from tests.factories import picture, promoted
 from tests.fakes import Answer, Host, host
 
 CONFIG = '<View><Image name="image" value="$image"/><TextArea name="caption" toName="image"/></View>'
-RECORDINGS = Path(__file__).parents[4] / "assets" / "recordings"
+RECORDINGS = Path(__file__).parents[3] / "assets" / "recordings"
 
 
 def received(name: str, path: str) -> dict[str, Any]:
@@ -41,15 +41,15 @@ def studio() -> Iterator[Host]:
 
 
 @pytest.fixture
-def rooms(tmp_path: Path, studio: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+def services(tmp_path: Path, studio: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
     made = factories.backend(tmp_path, CAPTIONER_IMAGE_HOSTS=studio.address)
-    monkeypatch.setattr(backend.web.upstream, "rooms", lambda: made)
+    monkeypatch.setattr(backend.web.upstream, "process_services", lambda: made)
     yield made
     made.stop()
 
 
 @pytest.fixture
-def server(rooms: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+def server(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """label-studio-ml 1.0.9 around the model; its job process is this one, everything else is its own code."""
 
     def run_job(self: SimpleJobManager, model_class: type, args: tuple[Any, ...]) -> None:
@@ -65,8 +65,10 @@ def setup_body(studio: Host) -> dict[str, Any]:
 
 
 class TestUnder109:
-    def test_tasks_are_drafted_with_what_setup_said(self, server: FlaskClient, rooms: Backend, studio: Host) -> None:
-        promoted(rooms, "v1")
+    def test_tasks_are_drafted_with_what_setup_said(
+        self, server: FlaskClient, services: Services, studio: Host
+    ) -> None:
+        promoted(services, "v1")
         version = server.post("/setup", json=setup_body(studio)).get_json()["model_version"]
         body = received("22_retrieve_predictions", "/predict")
         results = server.post("/predict", json=body).get_json()["results"]
@@ -77,8 +79,8 @@ class TestUnder109:
             assert item.get("model_version", version) == version
         assert set(studio.credentials()) == {"Token " + "c" * 40}
 
-    def test_a_failed_image_is_an_empty_list(self, server: FlaskClient, rooms: Backend, studio: Host) -> None:
-        promoted(rooms, "v1")
+    def test_a_failed_image_is_an_empty_list(self, server: FlaskClient, services: Services, studio: Host) -> None:
+        promoted(services, "v1")
         body = received("22_retrieve_predictions", "/predict")
         studio.answers[body["tasks"][0]["data"]["image"]] = Answer(404)
         server.post("/setup", json=setup_body(studio))
@@ -101,25 +103,25 @@ class TestUnder109:
         ],
     )
     def test_webhook_events_are_learnt_from(
-        self, server: FlaskClient, rooms: Backend, studio: Host, name: str, kept: dict[int, tuple[str, ...]]
+        self, server: FlaskClient, services: Services, studio: Host, name: str, kept: dict[int, tuple[str, ...]]
     ) -> None:
         assert server.post("/webhook", json=received(name, "/webhook")).status_code == 201
-        assert {c.annotation_id: c.texts for c in rooms.store.corrections(1)} == kept
+        assert {c.annotation_id: c.texts for c in services.store.corrections(1)} == kept
         # nothing was taken for a trained model, whose version would be a number that Label Studio fails on
         assert server.post("/setup", json=setup_body(studio)).get_json()["model_version"] == "INITIAL"
 
-    def test_start_training_queues_a_retrain(self, server: FlaskClient, rooms: Backend) -> None:
+    def test_start_training_queues_a_retrain(self, server: FlaskClient, services: Services) -> None:
         server.post("/webhook", json=received("31_create_corrected", "/webhook"))
         server.post("/webhook", json=received("40_start_training", "/webhook"))
-        assert [retrain.state for retrain in rooms.store.retrains(1)] == ["queued"]
+        assert [retrain.state for retrain in services.store.retrains(1)] == ["queued"]
 
-    def test_a_process_that_only_takes_in_events_loads_no_model(self, server: FlaskClient, rooms: Backend) -> None:
-        promoted(rooms, "v1")
+    def test_a_process_that_only_takes_in_events_loads_no_model(self, server: FlaskClient, services: Services) -> None:
+        promoted(services, "v1")
         server.post("/webhook", json=received("31_create_corrected", "/webhook"))
-        assert rooms._watcher is None
-        assert rooms.champions.loaded() == set()
+        assert services._watcher is None
+        assert services.champions.loaded() == set()
 
-    def test_training_on_anything_but_an_event_is_refused(self, rooms: Backend) -> None:
+    def test_training_on_anything_but_an_event_is_refused(self, services: Services) -> None:
         with pytest.raises(RequestError):
             CaptionerModel(label_config=CONFIG).fit([{"id": 1}], "folder")
 
@@ -178,7 +180,7 @@ class Base2:
 
 
 @pytest.fixture(params=["the installed base class", "a base class like that of 2.x"])
-def harness(request: pytest.FixtureRequest, rooms: Backend, monkeypatch: pytest.MonkeyPatch) -> Harness:
+def harness(request: pytest.FixtureRequest, services: Services, monkeypatch: pytest.MonkeyPatch) -> Harness:
     if "installed" in request.param:
         return Harness(CaptionerModel)
     fake = types.ModuleType("label_studio_ml.model")
@@ -189,15 +191,17 @@ def harness(request: pytest.FixtureRequest, rooms: Backend, monkeypatch: pytest.
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "rooms", lambda: rooms)
+    monkeypatch.setattr(module, "services", lambda: services)
     assert issubclass(module.CaptionerModel, Base2)
     return Harness(module.CaptionerModel)
 
 
 class TestThe2xWay:
-    def test_setup_and_predictions_name_the_same_version(self, harness: Harness, rooms: Backend, studio: Host) -> None:
-        promoted(rooms, "p1-v3")
-        rooms.store.save_project(1, CONFIG, studio.url, "c" * 40)
+    def test_setup_and_predictions_name_the_same_version(
+        self, harness: Harness, services: Services, studio: Host
+    ) -> None:
+        promoted(services, "p1-v3")
+        services.store.save_project(1, CONFIG, studio.url, "c" * 40)
         assert harness.setup(received("10_connect_ml", "/setup")) == "p1-v3"
         body = received("22_retrieve_predictions", "/predict")
         results = harness.predict(body)
@@ -208,17 +212,17 @@ class TestThe2xWay:
         assert harness.setup(received("10_connect_ml", "/setup")) == "untrained"
         assert harness.predict(received("15_test_predict", "/predict")) == [[]]
 
-    def test_events_are_learnt_from_and_training_names_its_job(self, harness: Harness, rooms: Backend) -> None:
+    def test_events_are_learnt_from_and_training_names_its_job(self, harness: Harness, services: Services) -> None:
         assert harness.webhook(received("31_create_corrected", "/webhook")) == {"job": None}
-        (correction,) = rooms.store.corrections(1)
+        (correction,) = services.store.corrections(1)
         assert correction.annotation_id == 2
         job = harness.webhook(received("40_start_training", "/webhook"))["job"]
-        assert job == f"retrain-{rooms.store.retrains(1)[0].snapshot}"
+        assert job == f"retrain-{services.store.retrains(1)[0].snapshot}"
 
-    def test_what_setup_said_before_is_not_forgotten(self, harness: Harness, rooms: Backend, studio: Host) -> None:
-        rooms.store.save_project(1, CONFIG, studio.url, "c" * 40)
+    def test_what_setup_said_before_is_not_forgotten(self, harness: Harness, services: Services, studio: Host) -> None:
+        services.store.save_project(1, CONFIG, studio.url, "c" * 40)
         harness.predict(received("15_test_predict", "/predict"))
-        project = rooms.store.get_project(1)
+        project = services.store.get_project(1)
         assert project is not None
         assert (project.hostname, project.access_token) == (studio.url, "c" * 40)
 
