@@ -35,6 +35,7 @@ from training.errors import DataError, TrainingError
 from training.gate import bootstrap
 from training.gate.bootstrap import Difference
 from training.gate.rule import IMPROVEMENT, MARGIN, PROMOTE, Policy, Vote, decide, level_of
+from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4
 
 POLICIES: tuple[Policy, ...] = (MARGIN, IMPROVEMENT)
 POINTS = 1.0
@@ -118,7 +119,7 @@ class Population:
         champion, best, worst = (each.mean(axis=0, dtype=np.float64) for each in (self.champion, self.best, self.worst))
         other = self.chance * best + (1 - self.chance) * worst
         candidate = self.changed * other + (1 - self.changed) * champion
-        return float(bootstrap.bleu_4(candidate) - bootstrap.bleu_4(champion))
+        return float(corpus_bleu_4(candidate) - corpus_bleu_4(champion))
 
     def with_difference(self, points: float) -> Population:
         """The same captioners, mixed so that the true difference is `points`. Raises TrainingError if none is."""
@@ -146,8 +147,8 @@ class Population:
 
 def captioners(texts: Texts) -> Population:
     """The best and the worst captioner, and as champion the best that the best one surpasses by enough."""
-    counted = [bootstrap.statistics(said, texts["references"]) for said in texts["hypotheses"].values()]
-    scores = [float(bootstrap.bleu_4(each.sum(axis=0, dtype=np.float64))) for each in counted]
+    counted = [bleu_statistics(said, texts["references"]) for said in texts["hypotheses"].values()]
+    scores = [float(corpus_bleu_4(each.sum(axis=0, dtype=np.float64))) for each in counted]
     order = sorted(range(len(counted)), key=scores.__getitem__)
     low, high = scores[order[0]] + POINTS, scores[order[-1]] - max(EFFECTS)
     fitting = [number for number in order if low < scores[number] < high]
@@ -232,7 +233,7 @@ def speed(texts: Texts, pairs: int = 5000) -> dict[str, float]:
     rows = [number % len(texts["references"]) for number in range(pairs)]
     references = [texts["references"][row] for row in rows]
     begun = time.process_time()
-    both = [bootstrap.statistics([texts["hypotheses"][name][row] for row in rows], references) for name in names]
+    both = [bleu_statistics([texts["hypotheses"][name][row] for row in rows], references) for name in names]
     counted = time.process_time()
     bootstrap.compare(both[0], both[1], bootstrap.resamples(pairs), level_of(0))
     return {

@@ -13,7 +13,6 @@ from torch import nn
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.data import transforms
 from training.decoding.beam_search import Found, Hypothesis, beam_search
-from training.decoding.rerank import by_consensus
 from training.decoding.retrieval import Neighbours
 from training.decoding.sampling import sample
 from training.errors import DataError
@@ -122,11 +121,9 @@ class Captioner(nn.Module):
             if decoding.top_p:
                 return sample(self.decoder, part, decoding, never, number)
             voters = self.neighbours if decoding.neighbours else None
-            keep = max(number, decoding.beam) if decoding.consensus or voters else number
+            keep = max(number, decoding.beam) if voters else number
             found = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
-            if decoding.consensus:
-                found = [by_consensus(several, decoding.length_penalty) for several in found]
-            elif voters:
+            if voters:
                 found = voters.ranked(part, found, decoding.neighbours, decoding.length_penalty)
             return [several[:number] for several in found]
 

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.captioner import legacy
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.errors import CheckpointError, TrainingError
 from training.vocabulary import Style, Vocabulary
@@ -84,7 +85,7 @@ def load(folder: Path, device: str = "auto") -> Captioner:
             EncoderConfig.from_json(info["encoder"]),
             DecoderConfig.from_json(info["decoder"]),
             TransformConfig.from_json(info["transform"]),
-            DecodingConfig.from_json(info["decoding"]),
+            DecodingConfig.from_json(legacy.current("decoding", info["decoding"])),
             Vocabulary.from_json(words),
             Style(**info["style"]),
         )

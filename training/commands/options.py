@@ -88,8 +88,7 @@ def decoding_options(command: Command) -> Command:
         command(asked={name: value for name, value in given.items() if value is not None}, **values)
 
     for name, (kind, meaning) in reversed(_DECODING.items()):
-        flag = f"{_flag(name)}/--no-{name}" if kind is bool else _flag(name)
-        gathered = click.option(flag, type=kind, default=None, help=meaning)(gathered)
+        gathered = click.option(_flag(name), type=kind, default=None, help=meaning)(gathered)
     return gathered
 
 
@@ -99,16 +98,15 @@ _DECODING: dict[str, tuple[type, str]] = {
     "min_length": (int, "Words a caption has at least."),
     "max_length": (int, "Words a caption has at most."),
     "no_repeat": (int, "No caption has so many words in the same order twice; 0: any may."),
-    "consensus": (bool, "Of the captions of the beam say the one nearest to the others, not the likeliest."),
     "neighbours": (
         int,
-        "Of the beam say what is near to the captions of so many similar images it learned from; 0: none.",
+        "Rerank the beam by similarity to the captions of this many most similar training images; 0: do not.",
     ),
     "top_p": (float, "Draw words from the likeliest that together have this probability, in place of a search."),
     "temperature": (float, "With --top-p: above 1 more daring, below 1 less."),
     "seed": (int, "With --top-p: another seed draws others."),
 }
-_OF_SEARCH, _OF_DRAWING = ("beam", "length_penalty", "no_repeat", "consensus", "neighbours"), ("temperature", "seed")
+_OF_SEARCH, _OF_DRAWING = ("beam", "length_penalty", "no_repeat", "neighbours"), ("temperature", "seed")
 
 
 def chosen(captioner: Captioner, asked: Asked) -> DecodingConfig:
@@ -121,10 +119,6 @@ def chosen(captioner: Captioner, asked: Asked) -> DecodingConfig:
         own = replace(own, top_p=0.0)
     if asked.get("neighbours") and captioner.neighbours is None:
         raise click.UsageError("The checkpoint remembers no images that it has learned from: leave out --neighbours.")
-    if asked.get("consensus"):
-        own = replace(own, neighbours=0)  # one of them chooses
-    elif asked.get("neighbours"):
-        own = replace(own, consensus=False)
     decoding = replace(own, **asked).validate()
     drawing = [_flag(name) for name in _OF_DRAWING if name in asked]
     if drawing and not decoding.top_p:

@@ -132,10 +132,9 @@ class DecodingConfig(Config):
     """Beam search, greedy with a beam of 1, or with `top_p` above zero nucleus sampling (Holtzman et al., 2020).
 
     A hypothesis of n words scores log p / (n + 1) ** length_penalty; the 1 is its end token. No hypothesis has an
-    n-gram of `no_repeat` words twice (0: any may repeat). With `consensus` the captions of the beam, best ten or more,
-    are compared, and the one nearest to the others is said instead of the likeliest; with `neighbours` the one that is
-    also nearest to the captions of so many images, those most like this one that a captioner remembers having learned
-    from. `temperature` and `seed` are those of sampling, which heeds none of these.
+    n-gram of `no_repeat` words twice (0: any may repeat). With `neighbours` above zero the beam is reranked by
+    similarity to the captions of that many most similar training images. `temperature` and `seed` are those of
+    sampling, which ignores all of these.
     """
 
     beam: int = number(5, least=1, most=64)
@@ -143,23 +142,19 @@ class DecodingConfig(Config):
     max_length: int = number(24, least=1, most=200)
     min_length: int = number(1, least=1)
     no_repeat: int = number(0, least=0, most=10)
-    consensus: bool = False
     neighbours: int = number(0, least=0, most=1000)
     top_p: float = number(0.0, least=0, most=1)
     temperature: float = number(1.0, above=0)
     seed: int = number(1, least=0)
 
     def mistakes(self) -> list[str]:
-        found = []
         if self.min_length > self.max_length:
-            found.append(f"min_length is {self.min_length}, more than max_length ({self.max_length})")
-        if self.consensus and self.neighbours:
-            found.append("consensus and neighbours both choose of the beam: set neighbours to 0, or consensus to false")
-        return found
+            return [f"min_length is {self.min_length}, more than max_length ({self.max_length})"]
+        return []
 
     def quick(self) -> DecodingConfig:
         """The same with a narrow beam, which orders captioners as well as a wide one at a fraction of the cost."""
-        return dataclasses.replace(self, beam=min(self.beam, QUICK_BEAM), consensus=False, neighbours=0)
+        return dataclasses.replace(self, beam=min(self.beam, QUICK_BEAM), neighbours=0)
 
     def signature(self) -> str:
         """What must be the same for two evaluations to be comparable."""
@@ -167,5 +162,4 @@ class DecodingConfig(Config):
         if self.top_p:
             return f"top-p:{self.top_p:g}|temperature:{self.temperature:g}|seed:{self.seed}|{rules}"
         search = f"beam:{self.beam}|penalty:{self.length_penalty:g}|{rules}|no-repeat:{self.no_repeat}"
-        voters = f"|neighbours:{self.neighbours}" if self.neighbours else ""
-        return f"{search}|consensus" if self.consensus else search + voters
+        return f"{search}|neighbours:{self.neighbours}" if self.neighbours else search

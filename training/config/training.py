@@ -28,10 +28,10 @@ class SelfCriticalConfig(Config):
     rewards teach is large and unsteady: by its `averaging` of 1 the captioner is the mean of all that it has been since
     they began, what it was before among it.
 
-    The reward is CIDEr-D against the training captions, `bleu_share` of it smoothed BLEU-4 instead; each caption is
-    measured against the mean of the image's other `samples` - 1. Of a decoder's members each draws and learns its part
-    of them, rounded up, and all are measured together. `likelihood_share` of the loss stays that of the first stage,
-    which keeps captions from becoming short and flat.
+    The reward is CIDEr-D against the training captions; each caption is measured against the mean of the image's other
+    `samples` - 1. Of a decoder's members each draws and learns its part of them, rounded up, and all are measured
+    together. `likelihood_share` of the loss stays that of the first stage, which keeps captions from becoming short and
+    flat.
 
     What is drawn from and learned is the distribution at `temperature`. A captioner that learned with smoothed labels
     gives all words together a tenth of every choice, so that at 1 most of what it draws is spoilt by an improbable one.
@@ -41,7 +41,6 @@ class SelfCriticalConfig(Config):
     samples: int = number(10, least=2)
     temperature: float = number(0.5, above=0)
     learning_rate: float = number(3e-4, above=0)
-    bleu_share: float = number(0.0, least=0, most=1)
     likelihood_share: float = number(0.1, least=0, most=1)
     dropout: float = number(0.5, least=0, below=1)
     averaging: float = number(1.0, least=0, most=1)  # decay a step; 0: the last weights

@@ -1,9 +1,4 @@
-"""Of several captions proposed for an image, the one that says most of what others say.
-
-What the likeliest caption says may be said by it alone. The caption nearest to others that might be true has the least
-expected loss (minimum Bayes risk decoding, Kumar & Byrne, 2004; for captions Devlin et al., 2015, "consensus caption").
-The others are the beam's own here, or what people said of images like this one (`training.decoding.retrieval`).
-"""
+"""Reranking: the captions of a beam ordered by their scores and their similarity to other captions."""
 
 from __future__ import annotations
 
@@ -18,19 +13,6 @@ from training.metrics.ngrams import ORDERS
 TRUST = 10.0
 """How much nearness, from 0 to 1, counts beside a score of the beam search."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd and large: n-grams get different numbers, but for one in billions
-
-
-def by_consensus(found: Sequence[Found], length_penalty: float) -> list[Found]:
-    """The captions of one image, those first that are near to the others and likely themselves.
-
-    Nearness is CIDEr-D with all n-grams alike, from 0 to 1.
-    """
-    if len(found) < 3:
-        return list(found)
-    captions = padded([one.tokens for one in found])
-    near = nearness(captions, captions)
-    np.fill_diagonal(near, 0.0)
-    return by_votes(found, near.mean(axis=1), length_penalty)
 
 
 def by_votes(found: Sequence[Found], votes: np.ndarray, length_penalty: float) -> list[Found]:

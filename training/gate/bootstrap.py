@@ -7,8 +7,6 @@ tests for machine translation evaluation"; Efron and Tibshirani, 1993, "An intro
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -16,18 +14,11 @@ from statistics import NormalDist
 import numpy as np
 
 from training.errors import TrainingError
-from training.metrics.ngrams import ORDERS, Ngram, count_ngrams
-from training.metrics.texts import split
+from training.metrics.bleu_statistics import COLUMNS, corpus_bleu_4
 
 RESAMPLES = 1000
 SEED = 1
 """The same evaluations get the same verdict."""
-EPSILON = 0.1
-"""What nltk's smoothing method 1 puts in place of no match at all."""
-
-MATCHES, NGRAMS = slice(0, ORDERS), slice(ORDERS, 2 * ORDERS)
-SAID, EXPECTED = 2 * ORDERS, 2 * ORDERS + 1
-COLUMNS = 2 * ORDERS + 2
 
 
 @dataclass(frozen=True)
@@ -45,40 +36,6 @@ class Difference:
     level: float
 
 
-def statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """What corpus BLEU-4 sums over sentences: (N, COLUMNS), whole numbers.
-
-    In order: clipped matches of 1 to 4 words, n-grams said of 1 to 4 words (at least one each, as nltk counts), words
-    said, words of the reference nearest in length (of equals the shorter). Raises TrainingError for what cannot be
-    scored.
-    """
-    said, expected = split(hypotheses, references)
-    rows = [_sentence(words, captions) for words, captions in zip(said, expected, strict=True)]
-    return np.array(rows, dtype=np.float32)
-
-
-def _sentence(words: list[str], captions: list[list[str]]) -> list[int]:
-    most: Counter[Ngram] = Counter()
-    for caption in captions:
-        most |= count_ngrams(caption)
-    matches = [0] * ORDERS
-    for ngram, times in count_ngrams(words).items():
-        matches[len(ngram) - 1] += min(times, most[ngram])
-    length = len(words)
-    nearest = min((len(caption) for caption in captions), key=lambda other: (abs(other - length), other))
-    return [*matches, *(max(1, length - order) for order in range(ORDERS)), length, nearest]
-
-
-def bleu_4(sums: np.ndarray) -> np.ndarray:
-    """Corpus BLEU-4 x100 of summed statistics (..., COLUMNS): (...). nltk's, with smoothing method 1."""
-    sums = np.asarray(sums, dtype=np.float64)
-    matches, said = sums[..., MATCHES], sums[..., SAID]
-    precisions = np.where(matches == 0, EPSILON, matches) / sums[..., NGRAMS]
-    brevity = np.minimum(0.0, 1 - sums[..., EXPECTED] / np.maximum(said, 1))
-    scores = 100 * np.exp(np.log(precisions).mean(axis=-1) + brevity)
-    return np.where(matches[..., 0] == 0, 0.0, scores)
-
-
 def resamples(pairs: int, count: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """How often each of `pairs` pairs is in each of `count` resamples of as many: (count, pairs).
 
@@ -93,7 +50,7 @@ def resamples(pairs: int, count: int = RESAMPLES, seed: int = SEED) -> np.ndarra
 
 
 def compare(champion: np.ndarray, candidate: np.ndarray, counts: np.ndarray, level: float) -> Difference:
-    """The difference of two models on the same sentences, from their `statistics` and the `resamples` of those.
+    """The difference of two models on the same sentences, from their `bleu_statistics` and the `resamples` of those.
 
     The standard error is that of the resampled differences, the same sentences drawn for both models. How many of them
     away a bound lies follows from what single sentences gain and lose (`_reaches`). Quantiles of the resampled
@@ -118,12 +75,12 @@ def compare(champion: np.ndarray, candidate: np.ndarray, counts: np.ndarray, lev
 
 
 def corpus_difference(champion: np.ndarray, candidate: np.ndarray) -> float:
-    """Candidate's less champion's BLEU-4 in points, from their `statistics`."""
+    """Candidate's less champion's BLEU-4 in points, from their `bleu_statistics`."""
     return float(_difference(np.hstack([champion, candidate]).sum(axis=0, dtype=np.float64)))
 
 
 def _difference(sums: np.ndarray) -> np.ndarray:
-    return bleu_4(sums[..., COLUMNS:]) - bleu_4(sums[..., :COLUMNS])
+    return corpus_bleu_4(sums[..., COLUMNS:]) - corpus_bleu_4(sums[..., :COLUMNS])
 
 
 def _reaches(each: np.ndarray, level: float) -> tuple[float, float]:

@@ -13,9 +13,9 @@ from training.gate import bootstrap
 from training.gate.bootstrap import Difference
 from training.gate.rule import level_of
 from training.gate.verdict import Change, Example, Scores, SetVerdict
-from training.metrics import SentenceBleu, bleu, cider_d_each, rouge_l
+from training.metrics import bleu, cider_d_each, rouge_l
+from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4, sentence_bleu_4
 from training.metrics.cider_score import mean_score
-from training.metrics.texts import split
 
 CORRECTIONS: Literal["corrections"] = "corrections"
 """Role: corrections of drafts, held out."""
@@ -128,7 +128,7 @@ class Side:
         said, expected = evaluation.hypotheses, evaluation.references
         try:
             self.scores_each = cider_d_each(said, expected)
-            self.statistics = bootstrap.statistics(said, expected)
+            self.statistics = bleu_statistics(said, expected)
             self.scores = Scores(bleu(said, expected), rouge_l(said, expected), mean_score(self.scores_each, expected))
         except TrainingError as error:
             raise TrainingError(
@@ -169,7 +169,7 @@ class Measured:
             return None
         rows = range(self.pairs) if rows is None else rows
         gained = [
-            float(bootstrap.bleu_4(side.statistics[rows].sum(axis=0, dtype=np.float64)))
+            float(corpus_bleu_4(side.statistics[rows].sum(axis=0, dtype=np.float64)))
             for side in (self.candidate, self.champion)
         ]
         told = [np.mean([side.scores_each[row] for row in rows]) for side in (self.candidate, self.champion)]
@@ -183,12 +183,9 @@ class Measured:
     def _worst(self) -> tuple[Example, ...]:
         """Where the candidate lost most, the worst first."""
         candidate, champion = self.voting.candidate, self.voting.champion
-        if champion is None:
+        if champion is None or self.champion is None:
             return ()
-        ours, expected = split(candidate.hypotheses, candidate.references)
-        theirs, _ = split(champion.hypotheses, candidate.references)
-        scorer, rows = SentenceBleu(expected), range(self.pairs)
-        lost = 100 * (scorer.rewards(rows, ours) - scorer.rewards(rows, theirs))
+        lost = sentence_bleu_4(self.candidate.statistics) - sentence_bleu_4(self.champion.statistics)
         return tuple(
             Example(
                 image=candidate.ids[row] if candidate.ids else "",

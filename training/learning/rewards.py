@@ -1,4 +1,4 @@
-"""What a drawn caption is worth: CIDEr-D against the human captions of its image, partly BLEU."""
+"""What a drawn caption is worth: CIDEr-D against the human captions of its image."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from training.config import SelfCriticalConfig
 from training.data.manifest import Row
 from training.decoding.sampling import Drawn
-from training.metrics import CiderD, SentenceBleu
+from training.metrics import CiderD
 from training.vocabulary import Vocabulary, tokenize
 
 END_OF_CAPTION = "<end>"
@@ -20,12 +19,11 @@ END_OF_CAPTION = "<end>"
 class Rewards:
     """Scores of captions of the training images, by their number among `rows`."""
 
-    def __init__(self, rows: Sequence[Row], vocabulary: Vocabulary, config: SelfCriticalConfig) -> None:
+    def __init__(self, rows: Sequence[Row], vocabulary: Vocabulary) -> None:
         self._numbers = {row.sha256: number for number, row in enumerate(rows)}
-        self._vocabulary, self._bleu_share = vocabulary, config.bleu_share
+        self._vocabulary = vocabulary
         references = [[(*tokenize(text), END_OF_CAPTION) for text in row.references] for row in rows]
         self._cider = CiderD(references)
-        self._bleu = SentenceBleu(references) if config.bleu_share else None
 
     def of(self, hashes: Sequence[str], drawn: Drawn) -> torch.Tensor:
         """The rewards (B, K) of captions drawn for the images of these hashes; CIDEr-D is about 1 for a human's."""
@@ -35,10 +33,7 @@ class Rewards:
         ]
         shape = drawn.log_probabilities.shape
         images = np.repeat([self._numbers[sha256] for sha256 in hashes], shape[1])
-        reward = np.asarray(self._cider.rewards(images.tolist(), captions))
-        if self._bleu is not None:
-            bleu = np.asarray(self._bleu.rewards(images.tolist(), captions))
-            reward = (1 - self._bleu_share) * reward + self._bleu_share * bleu
+        reward = self._cider.rewards(images.tolist(), captions)
         return torch.from_numpy(reward).float().view(shape).to(drawn.log_probabilities.device)
 
 

@@ -62,7 +62,7 @@ class StageRun:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._descent, shares)
         averaging = own.averaging if stage.is_rewarded else config.averaging
         self._average = Average(captioner, averaging, heeds_start=stage.is_rewarded) if averaging else None
-        self._rewards = Rewards(rows, captioner.vocabulary, config.self_critical) if stage.is_rewarded else None
+        self._rewards = Rewards(rows, captioner.vocabulary) if stage.is_rewarded else None
         self._chance = torch.Generator(captioner.device)
         self._earned: list[float] = []  # mean rewards of this process, a number a step
         self._learner = group.wrap(Learner(captioner, config, teacher))

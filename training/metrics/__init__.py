@@ -4,7 +4,7 @@ Scores to report split texts with `training.vocabulary.tokenize`, refuse what ca
 signature. Rewards take tokens of any kind, so that self-critical training scores word numbers.
 """
 
-from training.metrics.bleu_score import SentenceBleu, bleu, sentence_bleu_4
+from training.metrics.bleu_score import bleu
 from training.metrics.cider_score import CiderD, cider_d, cider_d_each
 from training.metrics.meteor_score import meteor
 from training.metrics.report import Report, score_all
@@ -17,7 +17,6 @@ __all__ = [
     "MetricUnavailableError",
     "Report",
     "Score",
-    "SentenceBleu",
     "bleu",
     "cider_d",
     "cider_d_each",
@@ -26,6 +25,5 @@ __all__ = [
     "meteor",
     "rouge_l",
     "score_all",
-    "sentence_bleu_4",
     "word_edits",
 ]

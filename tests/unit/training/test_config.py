@@ -107,7 +107,7 @@ def test_of_few_captions_all_are_learned(captions: int, agreed: int) -> None:
 
 
 def test_a_quick_search_is_narrow_and_likeliest() -> None:
-    wide = DecodingConfig(beam=20, length_penalty=0.7, consensus=True, max_length=9)
+    wide = DecodingConfig(beam=20, length_penalty=0.7, max_length=9)
     assert wide.quick() == DecodingConfig(beam=5, length_penalty=0.7, max_length=9)
     assert DecodingConfig(beam=10, neighbours=20).quick() == DecodingConfig(beam=5)
     assert DecodingConfig(beam=2).quick() == DecodingConfig(beam=2)
@@ -146,7 +146,6 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "samples": [1],
         "temperature": [0.0, -1.0, NAN],
         "learning_rate": [0.0, -1.0, NAN],
-        "bleu_share": [-0.1, 1.1],
         "likelihood_share": [-0.1, 1.1],
         "dropout": [-0.1, 1.0],
         "averaging": [-0.1, 1.1],

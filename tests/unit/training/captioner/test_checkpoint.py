@@ -130,7 +130,7 @@ def test_damage_is_named(tiny: Captioner, tmp_path: Path, damage: Callable[[Path
 def test_reading_the_info_needs_no_torch(tiny: Captioner, tmp_path: Path) -> None:
     folder = checkpoint.save(tmp_path / "saved", tiny)
     code = (
-        "import sys, pathlib; from training import checkpoint; "
+        "import sys, pathlib; from training.captioner import checkpoint; "
         "print(checkpoint.read_info(pathlib.Path(sys.argv[1]))['format'], 'torch' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)

@@ -75,7 +75,6 @@ def test_a_score_that_cannot_be_had_has_its_reason(
         (("--length-penalty", 0.5), "beam:3|penalty:0.5|max:6|min:1|no-repeat:0"),
         (("--min-length", 4, "--max-length", 5), "beam:3|penalty:0.9|max:5|min:4|no-repeat:0"),
         (("--no-repeat", 2), "beam:3|penalty:0.9|max:6|min:1|no-repeat:2"),
-        (("--consensus",), "beam:3|penalty:0.9|max:6|min:1|no-repeat:0|consensus"),
         (("--top-p", 0.5), "top-p:0.5|temperature:1|seed:1|max:6|min:1"),
         (("--top-p", 1, "--temperature", 0.5, "--seed", 9), "top-p:1|temperature:0.5|seed:9|max:6|min:1"),
     ],
@@ -97,7 +96,6 @@ def test_captions_are_found_as_asked(
         ((), "|neighbours:2"),
         (("--neighbours", 3), "|neighbours:3"),
         (("--neighbours", 0), "|no-repeat:0"),
-        (("--consensus",), "|no-repeat:0|consensus"),  # one of them chooses
     ],
 )
 def test_neighbours_vote_as_asked(

@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import exp, log
+from math import exp
 
 import numpy as np
 import pytest
-import torch
 
-from training.captioner.captioner import Captioner
-from training.config import DecodingConfig
-from training.decoding.beam_search import Found
-from training.decoding.rerank import by_consensus, nearness, padded
+from training.decoding.rerank import nearness, padded
 from training.metrics import CiderD
-
-
-def found(*captions: str, log: float = -0.5) -> list[Found]:
-    return [Found(tuple(map(ord, caption)), log) for caption in captions]
-
-
-def said(several: list[Found]) -> list[str]:
-    return ["".join(map(chr, one.tokens)) for one in several]
-
-
-def test_what_most_captions_say_beats_a_likelier_loner() -> None:
-    loner, *others = found("xyzuvw", "abcdef", "abcdeg", "abcdfe")
-    several = [replace(loner, mean_log_probability=-0.4), *others]
-    assert said(by_consensus(several, 0.7))[0] == "abcdef"
-    assert said(by_consensus(several, 0.7))[-1] == "xyzuvw"
-
-
-def test_of_captions_equally_near_the_likelier_comes_first() -> None:
-    first, second, third = found("abcd", "abce", "xabc")
-    assert said(by_consensus([first, second, third], 0.7))[:2] == ["abcd", "abce"]
-    likelier = replace(second, mean_log_probability=-0.3)
-    assert said(by_consensus([first, likelier, third], 0.7))[:2] == ["abce", "abcd"]
-
-
-def test_two_captions_have_no_majority_and_stay_as_they_come() -> None:
-    several = found("abcdef", "ab")
-    assert by_consensus(several, 0.7) == several
-    assert by_consensus([], 0.7) == []
 
 
 def test_nearness_by_hand() -> None:
@@ -61,13 +28,3 @@ def test_nearness_is_cider_d_without_its_weights() -> None:
     references = [[captions[0]], [(90, 91, 92, 93)]]
     expected = CiderD(references).rewards([0] * 6, captions) / 10  # every n-gram is one image's: all weigh the same
     assert nearness(padded(captions), padded(captions[:1]))[:, 0] == pytest.approx(expected)
-
-
-def test_a_captioner_says_one_of_its_beam_and_keeps_the_number_asked_for(tiny: Captioner) -> None:
-    grid = torch.randn(3, tiny.encoder.cells(tiny.transform.side), tiny.encoder.channels)
-    plain = DecodingConfig(beam=8, max_length=6)
-    agreed = replace(plain, consensus=True)
-    for several, two in zip(tiny.tell_several(grid, 8, plain), tiny.tell_several(grid, 2, agreed), strict=True):
-        proposed = [Found(one.tokens, log(one.score)) for one in several]
-        assert [one.tokens for one in two] == [one.tokens for one in by_consensus(proposed, 0.9)[:2]]
-    assert agreed.signature() != plain.signature()

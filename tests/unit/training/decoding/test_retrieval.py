@@ -18,7 +18,8 @@ from training.commands.progress import TrainingBar
 from training.config import DecodingConfig, TrainingConfig
 from training.continual.incremental import Lessons, learn_on
 from training.data.manifest import Row
-from training.decoding.beam_search import Found, retrieval
+from training.decoding import retrieval
+from training.decoding.beam_search import Found
 from training.decoding.rerank import TRUST
 from training.decoding.retrieval import Neighbours
 from training.errors import CheckpointError, ConfigError
@@ -171,11 +172,6 @@ def test_a_captioner_ranks_its_beam_by_them(remembering: Captioner) -> None:
     assert plain.signature() != voted.signature()
     remembering.neighbours = None
     assert remembering.tell(grid, voted) == remembering.tell(grid, plain)
-
-
-def test_consensus_and_neighbours_cannot_both_choose() -> None:
-    with pytest.raises(ConfigError, match="consensus and neighbours both choose"):
-        DecodingConfig(consensus=True, neighbours=3).validate()
 
 
 def test_they_are_kept_in_the_checkpoint(remembering: Captioner, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from training.errors import TrainingError
 from training.gate import bootstrap
-from training.gate.bootstrap import bleu_4, compare, resamples, statistics
+from training.gate.bootstrap import compare, resamples
 from training.metrics import bleu
+from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4
 
 WORDS = ["a", "the", "dog", "cat", "man", "runs", "sits", "on", "grass", "red"]
 
@@ -26,8 +27,8 @@ def references(count: int, seed: int) -> list[list[str]]:
 
 def test_resampled_scores_are_nltks_of_the_same_sentences() -> None:
     said, expected = captions(60, 1), references(60, 2)
-    counted, counts = statistics(said, expected), resamples(60, 15)
-    for score, times in zip(bleu_4(counts @ counted), counts.astype(int), strict=True):
+    counted, counts = bleu_statistics(said, expected), resamples(60, 15)
+    for score, times in zip(corpus_bleu_4(counts @ counted), counts.astype(int), strict=True):
         rows = np.repeat(np.arange(60), times)
         assert len(rows) == 60
         assert score == pytest.approx(bleu([said[r] for r in rows], [expected[r] for r in rows]).value, abs=1e-9)
@@ -46,15 +47,17 @@ def test_resampled_scores_are_nltks_of_the_same_sentences() -> None:
     ],
 )
 def test_the_corners_of_nltks_bleu(said: list[str], expected: list[list[str]]) -> None:
-    assert float(bleu_4(statistics(said, expected).sum(axis=0))) == pytest.approx(bleu(said, expected).value, abs=1e-9)
+    assert float(corpus_bleu_4(bleu_statistics(said, expected).sum(axis=0))) == pytest.approx(
+        bleu(said, expected).value, abs=1e-9
+    )
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(TrainingError, match="references of 1 images"):
-        statistics(["a", "b"], [["a"]])
+        bleu_statistics(["a", "b"], [["a"]])
     with pytest.raises(TrainingError, match="not 0 and 1000"):
         resamples(0)
-    counted = statistics(captions(5, 1), references(5, 2))
+    counted = bleu_statistics(captions(5, 1), references(5, 2))
     with pytest.raises(TrainingError, match="the same sentences"):
         compare(counted, counted[:4], resamples(5), 0.025)
     with pytest.raises(TrainingError, match="the same sentences"):
@@ -72,7 +75,7 @@ def test_resamples_are_multinomial_and_repeatable() -> None:
 
 
 def test_sums_are_exact_in_single_precision() -> None:
-    counted = statistics(captions(3000, 1), references(3000, 2))
+    counted = bleu_statistics(captions(3000, 1), references(3000, 2))
     counts = resamples(3000, 20)
     assert (counts @ counted == counts.astype(np.int64) @ counted.astype(np.int64)).all()
 
@@ -83,13 +86,15 @@ def models(pairs: int) -> tuple[np.ndarray, np.ndarray]:
     lot = random.Random(4)
     worse = [each[0] if lot.random() < 0.4 else f"{each[0]} {lot.choice(WORDS)} man" for each in expected]
     better = [each[0] if lot.random() < 0.6 else text for each, text in zip(expected, worse, strict=True)]
-    return statistics(worse, expected), statistics(better, expected)
+    return bleu_statistics(worse, expected), bleu_statistics(better, expected)
 
 
 def test_bounds_lie_about_the_difference_and_narrow_with_pairs() -> None:
     champion, candidate = models(400)
     found = compare(champion, candidate, resamples(400), 0.025)
-    assert found.value == pytest.approx(float(bleu_4(candidate.sum(axis=0)) - bleu_4(champion.sum(axis=0))))
+    assert found.value == pytest.approx(
+        float(corpus_bleu_4(candidate.sum(axis=0)) - corpus_bleu_4(champion.sum(axis=0)))
+    )
     assert found.lower < found.value < found.upper
     assert found.upper - found.lower >= 2 * 1.96 * found.error
     other = compare(candidate, champion, resamples(400), 0.025)
@@ -104,7 +109,7 @@ def test_bounds_lie_about_the_difference_and_narrow_with_pairs() -> None:
 def test_near_the_usual_quantiles_where_nothing_is_skewed() -> None:
     champion, candidate = models(1000)
     counts = resamples(1000, 4000)
-    drawn = bleu_4(counts @ candidate) - bleu_4(counts @ champion)
+    drawn = corpus_bleu_4(counts @ candidate) - corpus_bleu_4(counts @ champion)
     found = compare(champion, candidate, counts, 0.025)
     assert (found.lower, found.upper) == pytest.approx(
         np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.3 * found.error
@@ -115,7 +120,7 @@ def test_a_few_great_losses_widen_the_side_they_are_on() -> None:
     expected = references(200, 5)
     right = [each[0] for each in expected]
     marred = ["zebra" if number < 4 else text for number, text in enumerate(right)]
-    lost = compare(statistics(right, expected), statistics(marred, expected), resamples(200), 0.025)
+    lost = compare(bleu_statistics(right, expected), bleu_statistics(marred, expected), resamples(200), 0.025)
     assert lost.value - lost.lower > 1.1 * (lost.upper - lost.value)
 
 
@@ -145,8 +150,8 @@ def test_who_fails_now_and_then_does_not_pass_by_a_set_without_failures() -> Non
     expected = references(400, 7)
     right = [f"{each[0]} cat" for each in expected]
     marred = ["zebra" if number % 15 == 0 else text for number, text in enumerate(right)]
-    champion, candidate = statistics(right, expected), statistics(marred, expected)
-    truth = float(bleu_4(candidate.sum(axis=0)) - bleu_4(champion.sum(axis=0)))
+    champion, candidate = bleu_statistics(right, expected), bleu_statistics(marred, expected)
+    truth = float(corpus_bleu_4(candidate.sum(axis=0)) - corpus_bleu_4(champion.sum(axis=0)))
     lot, counts = np.random.default_rng(1), resamples(150, 200)
     ours = usual = 0
     for _ in range(400):
@@ -165,7 +170,7 @@ def test_the_same_captions_do_not_differ() -> None:
 
 
 def test_one_pair_says_nothing_of_chance() -> None:
-    champion, candidate = statistics(["a dog"], [["a dog"]]), statistics(["a cat"], [["a dog"]])
+    champion, candidate = bleu_statistics(["a dog"], [["a dog"]]), bleu_statistics(["a cat"], [["a dog"]])
     found = compare(champion, candidate, resamples(1), 0.025)
     assert (found.lower, found.upper) == (-100, 100)
 

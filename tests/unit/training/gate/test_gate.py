@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from training.errors import TrainingError
-from training.gate.bootstrap import bleu_4, statistics
 from training.gate.gate import BASE, BLIND, CORRECTIONS, Evaluation, Verdict, VotingSet, judge
 from training.metrics import bleu, cider_d, rouge_l
+from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4
 
 PLACES = ["beach", "street", "field", "park", "garden", "river", "hill", "road"]
 THINGS = ["dog", "cat", "man", "woman", "boy", "girl", "horse", "bird"]
@@ -189,7 +189,7 @@ def test_forgetting_is_a_number() -> None:
     assert (on_old.of, on_old.pairs) == ("the oldest tenth of the held-out corrections", 11)
     assert corrections.champion is not None
     old = [
-        float(bleu_4(statistics(each.hypotheses[-11:], each.references[-11:]).sum(axis=0)))
+        float(corpus_bleu_4(bleu_statistics(each.hypotheses[-11:], each.references[-11:]).sum(axis=0)))
         for each in (corrections.candidate, corrections.champion)
     ]
     assert on_old.bleu_4 == pytest.approx(old[0] - old[1])

@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training.config import SelfCriticalConfig
 from training.data.manifest import Row
 from training.decoding.sampling import Drawn
 from training.learning.rewards import Rewards, advantages
@@ -32,11 +31,10 @@ def vocabulary(coloured_rows: list[Row]) -> Vocabulary:
     return Vocabulary.build([text for row in coloured_rows for text in row.references])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_right_is_worth_more_than_wrong_and_whole_more_than_broken_off(
-    coloured_rows: list[Row], vocabulary: Vocabulary, share: float
+    coloured_rows: list[Row], vocabulary: Vocabulary
 ) -> None:
-    rewards = Rewards(coloured_rows, vocabulary, SelfCriticalConfig(bleu_share=share))
+    rewards = Rewards(coloured_rows, vocabulary)
     said = ["This is a picture in red.", "This is a picture in blue.", "This is a picture in", "This is a"]
     right, wrong, without_noun, without_more = rewards.of([coloured_rows[0].sha256], drawn(vocabulary, [said]))[0]
     assert right > wrong >= 0
@@ -48,13 +46,13 @@ def test_broken_off_is_worth_less_though_its_words_are_all_right(
 ) -> None:
     rows = [replace(row, references=("a picture all in red it is",)) for row in coloured_rows[:1]] + coloured_rows[1:]
     words = Vocabulary.build([text for row in rows for text in row.references])
-    rewards = Rewards(rows, words, SelfCriticalConfig())
+    rewards = Rewards(rows, words)
     whole, broken = rewards.of([rows[0].sha256], drawn(words, [["a picture all in red it is", "a picture all in"]]))[0]
     assert whole > 2 * broken
 
 
 def test_each_caption_is_held_against_its_own_image(coloured_rows: list[Row], vocabulary: Vocabulary) -> None:
-    rewards = Rewards(coloured_rows, vocabulary, SelfCriticalConfig())
+    rewards = Rewards(coloured_rows, vocabulary)
     hashes = [coloured_rows[place].sha256 for place in (2, 0)]  # blue, red
     found = rewards.of(hashes, drawn(vocabulary, [["a red picture", "a blue picture"]] * 2))
     assert found.shape == (2, 2)
@@ -63,17 +61,7 @@ def test_each_caption_is_held_against_its_own_image(coloured_rows: list[Row], vo
     torch.testing.assert_close(found[0, 1], found[1, 0])
 
 
-def test_bleu_takes_its_share(coloured_rows: list[Row], vocabulary: Vocabulary) -> None:
-    said = drawn(vocabulary, [["this is a red picture", "a red picture"]])
-    cider, half, bleu = (
-        Rewards(coloured_rows, vocabulary, SelfCriticalConfig(bleu_share=share)).of([coloured_rows[0].sha256], said)
-        for share in (0.0, 0.5, 1.0)
-    )
-    assert not torch.allclose(cider, bleu)
-    torch.testing.assert_close(half, (cider + bleu) / 2)
-
-
 def test_saying_nothing_is_worth_next_to_nothing(coloured_rows: list[Row], vocabulary: Vocabulary) -> None:
-    rewards = Rewards(coloured_rows, vocabulary, SelfCriticalConfig())
+    rewards = Rewards(coloured_rows, vocabulary)
     nothing, right = rewards.of([coloured_rows[0].sha256], drawn(vocabulary, [["", "a red picture"]]))[0]
     assert nothing < 0.1 * right

@@ -4,7 +4,8 @@ import pytest
 
 from tests.unit.training.metrics.corpora import HYPOTHESES, REFERENCES, generate, numbered
 from training.errors import TrainingError
-from training.metrics import SentenceBleu, bleu, sentence_bleu_4
+from training.metrics import bleu
+from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4, sentence_bleu_4
 
 DOGS = ["a brown dog runs over the green grass", "the dog is running on grass"]
 
@@ -72,26 +73,21 @@ def test_bleu_refuses_orders_below_one() -> None:
         bleu(["a"], [["a"]], n=0)
 
 
-def test_rewards_are_nltks_sentence_bleu_with_smoothing_method_2() -> None:
+def test_smoothed_bleu_of_a_caption_is_nltks_with_smoothing_method_2() -> None:
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
     smoothing = SmoothingFunction().method2
     for seed in range(3):
-        hypotheses, texts = generate(seed, 40)
-        candidates = [text.split() for text in hypotheses]
-        references = [[text.split() for text in captions] for captions in texts]
-        rewards = SentenceBleu(references).rewards(range(40), candidates)
-        for reward, candidate, captions in zip(rewards, candidates, references, strict=True):
-            expected = sentence_bleu(captions, candidate, smoothing_function=smoothing) if candidate else 0
-            assert reward == pytest.approx(expected)
-            assert sentence_bleu_4(candidate, captions) == reward
+        hypotheses, references = generate(seed, 40)
+        scores = sentence_bleu_4(bleu_statistics(hypotheses, references))
+        for score, text, captions in zip(scores, hypotheses, references, strict=True):
+            words, expected = text.split(), [caption.split() for caption in captions]
+            value = sentence_bleu(expected, words, smoothing_function=smoothing) if words else 0
+            assert score == pytest.approx(100 * value)
 
 
-def test_a_sentence_of_four_matching_words_is_rewarded_in_full_and_a_short_one_is_not() -> None:
-    assert sentence_bleu_4([5, 6, 7, 8], [[5, 6, 7, 8], [9]]) == pytest.approx(1)
-    assert 0 < sentence_bleu_4([5], [[5, 6, 7, 8]]) < 0.1
-    assert sentence_bleu_4([], [[5]]) == 0
-
-
-def test_rewards_of_no_candidates_are_an_empty_array() -> None:
-    assert SentenceBleu([[[1]]]).rewards([], []).shape == (0,)
+def test_statistics_of_all_captions_make_nltks_corpus_value() -> None:
+    for seed in range(3):
+        for hypotheses, references in (generate(seed, 40), (HYPOTHESES, REFERENCES)):
+            sums = bleu_statistics(hypotheses, references).sum(axis=0)
+            assert float(corpus_bleu_4(sums)) == pytest.approx(bleu(hypotheses, references).value, abs=1e-9)

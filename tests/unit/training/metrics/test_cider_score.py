@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.training.metrics.corpora import HYPOTHESES, REFERENCES, generate, numbered
 from training.errors import TrainingError
-from training.metrics import CiderD, SentenceBleu, cider_d, cider_d_each
+from training.metrics import CiderD, cider_d, cider_d_each
 
 # pycocoevalcap 1.2 on ROWS.
 RECORDED = 235.688883
@@ -66,15 +66,14 @@ def test_rewards_do_not_depend_on_the_other_candidates() -> None:
     assert cider.rewards([], []).shape == (0,)
 
 
-@pytest.mark.parametrize("kind", [CiderD, SentenceBleu])
-def test_rewards_refuse_what_would_be_scored_silently_wrong(kind) -> None:  # type: ignore[no-untyped-def]
+def test_rewards_refuse_what_would_be_scored_silently_wrong() -> None:
     with pytest.raises(TrainingError, match="no images"):
-        kind([])
+        CiderD([])
     with pytest.raises(TrainingError, match="Image 1 has no reference"):
-        kind([[["a"]], []])
+        CiderD([[["a"]], []])
     with pytest.raises(TrainingError, match="image 1 must be lists of tokens"):
-        kind([[["a"]], ["a dog"]])
-    prepared = kind([[["a", "dog"]], [["a", "cat"]]])
+        CiderD([[["a"]], ["a dog"]])
+    prepared = CiderD([[["a", "dog"]], [["a", "cat"]]])
     with pytest.raises(TrainingError, match="2 candidates were given but 1"):
         prepared.rewards([0], [["a"], ["a"]])
     with pytest.raises(TrainingError, match="not texts"):

@@ -1,0 +1,21 @@
+"""What earlier releases wrote into checkpoints under other names: the one table of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from training.errors import CheckpointError
+
+LEFT: dict[str, dict[str, Any]] = {"decoding": {"consensus": False}}
+"""By part of config.json the options that no longer exist, each with the only value that can still be loaded."""
+
+
+def current(part: str, values: Any) -> Any:
+    """The values of this part of config.json under today's names. Raises CheckpointError for a feature that left."""
+    if not isinstance(values, dict):
+        return values
+    values = dict(values)
+    for name, harmless in LEFT.get(part, {}).items():
+        if values.pop(name, harmless) != harmless:
+            raise CheckpointError(f"It uses {part}.{name}, which this version no longer has.")
+    return values
