@@ -24,7 +24,7 @@ from training.learning.distillation import Teacher
 from training.learning.loop import Loop
 from training.learning.resume import Resume
 from training.learning.tensorboard import Diary
-from training.networks import encoder
+from training.networks import encoder, weights
 from training.runtime import out_of_memory
 from training.runtime.device import choose, training_threads
 from training.vocabulary import Style, Vocabulary, tokenize
@@ -148,7 +148,7 @@ def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path |
         vocabulary,
         Style.of(captions),
     )
-    encoder.load_weights(captioner.encoder)
+    weights.load(captioner.encoder)
     captioner.encoder.from_nothing = config.encoder.weights == "none" and not captioner.encoder.frozen
     return captioner
 

@@ -1,12 +1,11 @@
 """Recurrent decoders: an image's grid and words to the next word. `build` makes the one that a config describes."""
 
 from training.config import DecoderConfig
-from training.networks.decoder.base import Decoder, Memory, Reading
+from training.networks.decoder.base import Decoder, Memory, Reading, RecurrentDecoder
 from training.networks.decoder.between import BetweenDecoder
 from training.networks.decoder.committee import Committee
 from training.networks.decoder.pooled import EveryStepDecoder, FirstInputDecoder, InitialStateDecoder
 from training.networks.decoder.recurrence import State
-from training.networks.decoder.recurrent import RecurrentDecoder
 from training.networks.decoder.stepwise import ShowAttendTellDecoder, TopDownDecoder
 
 __all__ = ["DECODERS", "Decoder", "Memory", "Reading", "RecurrentDecoder", "State", "build"]

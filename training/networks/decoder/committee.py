@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from training.config import DecoderConfig
-from training.networks.decoder.base import Decoder, Memory, Reading
+from training.networks.decoder.base import Decoder, Memory, Reading, RecurrentDecoder
 from training.networks.decoder.recurrence import State
-from training.networks.decoder.recurrent import RecurrentDecoder
 
 
 class Committee(Decoder):

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from training.config import DecoderConfig
-from training.networks.decoder.base import Memory, Reading
+from training.networks.decoder.base import Memory, Reading, RecurrentDecoder
 from training.networks.decoder.recurrence import PARTS, Parts, State, layer, run
-from training.networks.decoder.recurrent import RecurrentDecoder
 
 
 class PooledDecoder(RecurrentDecoder):

@@ -8,7 +8,7 @@ from torch import nn
 
 from training.config import ENCODERS, EncoderConfig
 from training.errors import ConfigError
-from training.networks import backbones, encoder
+from training.networks import backbones, weights
 from training.networks.encoder import Encoder
 
 CHANNELS = {
@@ -343,7 +343,7 @@ def test_torchvisions_own_weights_fit_in_half_precision(network: Encoder, tmp_pa
     before = {key: value.clone() for key, value in network.state_dict().items()}
     network.config = EncoderConfig(name, str(path))
     try:
-        encoder.load_weights(network)
+        weights.load(network)
         for key, value in network.body.state_dict().items():
             assert torch.equal(value, state[key].to(value.dtype)), key
     finally:

@@ -6,7 +6,7 @@ from torch import nn
 
 from training.config import EncoderConfig, TransformConfig
 from training.errors import ConfigError, WeightsError
-from training.networks import encoder
+from training.networks import encoder, weights
 from training.networks.encoder import Encoder
 
 
@@ -21,7 +21,7 @@ def test_torchvision_state_dict_fits_in_half_precision(name: str, tmp_path: Path
     torch.save(state, path)
     whole.load_state_dict(state)
     network = Encoder(EncoderConfig(name, str(path), "none")).eval()
-    encoder.load_weights(network)
+    weights.load(network)
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         ours = network(images).mean(dim=1)
@@ -32,7 +32,7 @@ def test_torchvision_state_dict_fits_in_half_precision(name: str, tmp_path: Path
 def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="not those of resnet50"):
-        encoder.load_weights(Encoder(EncoderConfig("resnet50", str(tmp_path / "other.pth"))))
+        weights.load(Encoder(EncoderConfig("resnet50", str(tmp_path / "other.pth"))))
 
 
 def test_weights_of_another_shape(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_weights_of_another_shape(tmp_path: Path) -> None:
     state["convolutions.0.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match=r"odd\.pth are not those of small_cnn"):
-        encoder.load_weights(Encoder(EncoderConfig("small_cnn", str(tmp_path / "odd.pth"))))
+        weights.load(Encoder(EncoderConfig("small_cnn", str(tmp_path / "odd.pth"))))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not weights"])
@@ -50,7 +50,7 @@ def test_unreadable_weights(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"broken\.pth"):
-        encoder.load_weights(Encoder(EncoderConfig("small_cnn", str(path))))
+        weights.load(Encoder(EncoderConfig("small_cnn", str(path))))
 
 
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
 
     torch.save({"convolutions.0.weight": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(WeightsError):
-        encoder.load_weights(Encoder(EncoderConfig("small_cnn", str(tmp_path / "evil.pth"))))
+        weights.load(Encoder(EncoderConfig("small_cnn", str(tmp_path / "evil.pth"))))
     assert not (tmp_path / "ran").exists()
 
 
@@ -68,7 +68,7 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
 def test_a_file_of_something_else(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "list.pth")
     with pytest.raises(WeightsError, match=r"list\.pth holds no state dict of small_cnn"):
-        encoder.load_weights(Encoder(EncoderConfig("small_cnn", str(tmp_path / "list.pth"))))
+        weights.load(Encoder(EncoderConfig("small_cnn", str(tmp_path / "list.pth"))))
 
 
 def test_weights_of_a_larger_network_do_not_fit_a_smaller_one(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_weights_of_a_larger_network_do_not_fit_a_smaller_one(tmp_path: Path) ->
 
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "large.pth")
     with pytest.raises(WeightsError) as error:
-        encoder.load_weights(Encoder(EncoderConfig("resnet18", str(tmp_path / "large.pth"))))
+        weights.load(Encoder(EncoderConfig("resnet18", str(tmp_path / "large.pth"))))
     assert "are not those of resnet18: layer1.0.bn3.bias does not belong there." in str(error.value)
     assert str(error.value).count("\n") == 0
 
@@ -87,7 +87,7 @@ def test_weights_of_old_that_count_no_batches_fit(tmp_path: Path) -> None:
     assert len(old) < len(state)
     torch.save(old, tmp_path / "old.pth")
     network = Encoder(EncoderConfig("small_cnn", str(tmp_path / "old.pth")))
-    encoder.load_weights(network)
+    weights.load(network)
     assert torch.equal(network.body.state_dict()["convolutions.0.weight"], state["convolutions.0.weight"])
 
 
@@ -100,25 +100,25 @@ def test_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", _unreachable)
     with pytest.raises(WeightsError) as error:
-        encoder.load_weights(Encoder(EncoderConfig("resnet18", "imagenet")))
+        weights.load(Encoder(EncoderConfig("resnet18", "imagenet")))
     assert "of resnet18 could not be downloaded (no route to host); give a file with --encoder" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_unknown_weights_are_refused_with_the_known_ones_named() -> None:
     with pytest.raises(WeightsError, match=r"no weights IMAGENET1K_V9 of resnet18, but IMAGENET1K_V1, DEFAULT\."):
-        encoder.load_weights(Encoder(EncoderConfig("resnet18", "IMAGENET1K_V9")))
+        weights.load(Encoder(EncoderConfig("resnet18", "IMAGENET1K_V9")))
 
 
-@pytest.mark.parametrize(("weights", "asked"), [("imagenet", "DEFAULT"), ("IMAGENET1K_V1", "IMAGENET1K_V1")])
-def test_torchvisions_weights_are_those_asked_for(weights: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("named", "asked"), [("imagenet", "DEFAULT"), ("IMAGENET1K_V1", "IMAGENET1K_V1")])
+def test_torchvisions_weights_are_those_asked_for(named: str, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision
 
-    network = Encoder(EncoderConfig("resnet18", weights))
+    network = Encoder(EncoderConfig("resnet18", named))
     kinds, given = torchvision.models.ResNet18_Weights, torchvision.models.resnet18(weights=None).state_dict()
     told: list[object] = []
     monkeypatch.setattr(kinds, "get_state_dict", lambda self, **_: told.append(self) or given)  # type: ignore[func-returns-value]
-    encoder.load_weights(network)
+    weights.load(network)
     assert told == [kinds[asked]]
     assert torch.equal(network.body.state_dict()["conv1.weight"], given["conv1.weight"])
 
