@@ -17,7 +17,7 @@ from backend.corrections.reconcile import is_complete_due, reconcile_if_possible
 from backend.domain.errors import CaptionerError
 from backend.drafts.refresh import refresh_if_possible
 from backend.queue import Queue
-from backend.retraining.heartbeat import Pulse, SupersededError
+from backend.retraining.heartbeat import Heartbeat, SupersededError
 from backend.retraining.snapshot import PostponedError
 from backend.settings import Settings
 from backend.store.retrains import DONE, FAILED, Retrain
@@ -53,10 +53,10 @@ def retrain(retrain_id: int) -> None:
 def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
     from backend.retraining.attempt import Retraining  # what a comparison every few minutes has no use for
 
-    with Pulse(store, claimed) as pulse:
+    with Heartbeat(store, claimed) as heartbeat:
         version: str | None = None
         try:
-            version, outcome = Retraining(settings, store, claimed, pulse).run()
+            version, outcome = Retraining(settings, store, claimed, heartbeat).run()
             state = DONE
         except SupersededError:
             log.warning(

@@ -111,12 +111,12 @@ class Queue:
         """
         return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", at=at)
 
-    def enqueue_refresh(self, project_id: int, part: int) -> str:
-        """Have a worker go on with the project's drafts, once for each part of it; returns the job's id.
+    def enqueue_refresh(self, project_id: int, lease: int) -> str:
+        """Have a worker go on with the project's drafts, once for each lease of them; returns the job's id.
 
         Raises QueueError when Redis cannot be reached.
         """
-        return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{part}")
+        return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{lease}")
 
     def work(self, burst: bool = False) -> None:
         """Do what is queued until told to stop; with `burst`, until nothing is queued."""

@@ -79,7 +79,7 @@ def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool
     May be repeated and run beside others; ended half way it has taken in what it has read. Raises LabelStudioError when
     Label Studio cannot be asked or the project's labelling config has no caption box.
     """
-    compared_at = store.reconciled(project_id).compared_at
+    compared_at = store.reconciliation_state(project_id).compared_at
     since = compared_at - timedelta(seconds=OVERLAP_SECONDS) if compared_at and not complete else None
     return _Comparison(project_id, client, store).run(since)
 
@@ -98,7 +98,7 @@ def reconcile_if_possible(settings: Settings, store: Store, project_id: int, com
 
 def is_complete_due(settings: Settings, store: Store, project_id: int) -> bool:
     """Whether the scheduled comparison shall look at every task this time."""
-    completed_at = store.reconciled(project_id).completed_at
+    completed_at = store.reconciliation_state(project_id).completed_at
     return completed_at is None or now() - completed_at >= timedelta(seconds=settings.sweep_seconds)
 
 
@@ -174,7 +174,7 @@ class _Comparison:
 
     def _remember(self, found: Reconciliation, begun: datetime) -> None:
         state = replace(
-            self.store.reconciled(self.project_id),
+            self.store.reconciliation_state(self.project_id),
             compared_at=begun,
             repairs=found.repairs,
             failed_at=None,
@@ -189,7 +189,7 @@ class _Comparison:
                 completed_requests=found.requests,
                 completed_seconds=found.seconds,
             )
-        self.store.save_reconciled(state)
+        self.store.save_reconciliation(state)
 
 
 def _tags(client: LabelStudio, project_id: int) -> Tags:

@@ -7,7 +7,7 @@ from typing import Any
 
 from backend.domain.errors import LabelStudioError
 from backend.label_studio.client import LabelStudio
-from backend.store.refreshes import LIVE, STORED, Refreshed
+from backend.store.refreshes import LIVE, STORED, RefreshState
 from backend.store.registry import Registry
 from backend.store.store import Store
 
@@ -17,11 +17,11 @@ def mode_of(project: Mapping[str, Any], versions: Collection[str]) -> str:
     return STORED if project.get("model_version") in versions else LIVE
 
 
-def ask(client: LabelStudio, store: Store, project_id: int) -> Refreshed:
+def ask(client: LabelStudio, store: Store, project_id: int) -> RefreshState:
     """The mode as Label Studio has it now, and how far the drafts are."""
     versions = {version.name for version in Registry(store).versions(project_id)}
     mode = mode_of(client.project(project_id), versions)
-    known = store.refreshed(project_id)
+    known = store.refresh_state(project_id)
     return known if known.mode == mode else store.order_refresh(project_id, mode=mode)
 
 

@@ -19,11 +19,11 @@ prediction deleted, as Label Studio deletes one at a time or all of a task. A jo
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import labeling_config
@@ -36,14 +36,15 @@ from backend.serving.champions import BATCH
 from backend.serving.offline import Draw, drafts
 from backend.settings import Settings
 from backend.store.database import chunks, now
-from backend.store.refreshes import BEAT_SECONDS, DONE, DRAFTING, STORED, TIDYING, WAITING, Refreshed
+from backend.store.lease import Lease
+from backend.store.refreshes import DONE, DRAFTING, STORED, TIDYING, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from labeling_config import LabelingConfigError
 
 log = logging.getLogger(__name__)
 
-PART_SECONDS = 60.0
+RUN_SECONDS = 60.0
 """What a job takes of a worker that may have retrains to do; the next one goes on."""
 OPEN_SECONDS = 600.0
 """How long a task may have been open in an editor, and nothing typed, before its old draft is deleted."""
@@ -67,7 +68,7 @@ def refresh_if_possible(settings: Settings, store: Store, project_id: int) -> No
     if champion is None or claimed is None:
         log.info("The drafts of project %d are being made, shall not be, or there is no model for them.", project_id)
         return
-    part = Part(
+    run = Run(
         client=LabelStudio(settings.label_studio_url, settings.label_studio_api_key),
         store=store,
         registry=registry,
@@ -76,11 +77,11 @@ def refresh_if_possible(settings: Settings, store: Store, project_id: int) -> No
         per_minute=settings.refresh_per_minute,
         state=claimed,
     )
-    part.work()
+    run.work()
 
 
 @dataclass
-class Part:
+class Run:
     """What one job does for a project: a minute of it."""
 
     client: LabelStudio
@@ -89,21 +90,21 @@ class Part:
     draw: Draw
     champion: ModelVersion
     per_minute: int
-    state: Refreshed
-    seconds_left: float = PART_SECONDS
+    state: RefreshState
+    seconds_left: float = RUN_SECONDS
     _began: float = field(default_factory=lambda: time.monotonic())
     _counted: int = 0
 
     def work(self) -> None:
         """Go on until all is done or the time is up; what goes wrong is noted, and tried again later."""
         project_id = self.state.project_id
-        over = threading.Event()
-        pulse = threading.Thread(target=self._beat, args=(over, self.state.part), name="beat", daemon=True)
-        pulse.start()
+        # loading a model and drafting a batch take as long as they take
+        renew = partial(self.store.renew_refresh, project_id, self.state.lease)
         try:
-            self._go_on()
+            with Lease(renew):
+                self._go_on()
         except EndedError:
-            log.info("The drafts of project %d: this part of them is over.", project_id)
+            log.info("The drafts of project %d: this run is over.", project_id)
         except CaptionerError as error:
             log.warning("The drafts of project %d cannot be made anew now: %s", project_id, error)
             self._fail(str(error))
@@ -111,17 +112,7 @@ class Part:
             log.exception("The drafts of project %d cannot be made anew now.", project_id)
             self._fail(f"Making them failed ({error!r}); the worker's log tells where.")
         finally:  # also where the worker is told to stop
-            over.set()
-            pulse.join()
-            self.store.save_refresh(replace(self.state, beat_at=None))
-
-    def _beat(self, over: threading.Event, part: int) -> None:
-        """Say every few seconds that it lives: loading a model and drafting a batch take as long as they take."""
-        while not over.wait(BEAT_SECONDS):
-            try:
-                self.store.beat_refresh(self.state.project_id, part)
-            except CaptionerError as error:
-                log.warning("%s", error)
+            self.store.save_refresh(replace(self.state, heartbeat_at=None))
 
     def _go_on(self) -> None:
         project = self.client.project(self.state.project_id)
@@ -132,10 +123,10 @@ class Part:
         self.versions = [version.name for version in reversed(self.registry.versions(self.state.project_id))]
         mode = mode_of(project, self.versions)
         if self.state.version != self.champion.name:
-            begun = Refreshed(self.state.project_id, wanted=self.state.wanted, version=self.champion.name)
-            self.state = replace(begun, state=DRAFTING, begun_at=now(), part=self.state.part)
+            begun = RefreshState(self.state.project_id, wanted=self.state.wanted, version=self.champion.name)
+            self.state = replace(begun, state=DRAFTING, begun_at=now(), lease=self.state.lease)
         stored = STORED in {mode, self.state.wanted}
-        self._note(mode=mode, failure=None, looked_to=self.state.looked_to if stored else 0)
+        self._note(mode=mode, failure=None, checked_to=self.state.checked_to if stored else 0)
         if stored:
             self._draft_all()
             self._switch(project.get("model_version"))
@@ -151,7 +142,7 @@ class Part:
             if not stored:  # while drafts were made, the old version may have served some
                 self._note(of_version=None, after_task=0, failed=0)
                 self._draft_stale()
-            if self.state.in_hand or self.state.stored > before:
+            if self.state.being_edited or self.state.stored > before:
                 self._wait()
             else:
                 self._note(state=DONE)
@@ -159,8 +150,8 @@ class Part:
     def _draft_all(self) -> None:
         """Store a draft for every unlabelled task from where the last look ended."""
         newest = self.store.newest_task(self.state.project_id)
-        self._draft(self.state.looked_to)
-        self._note(looked_to=max(newest, self.state.looked_to))
+        self._draft(self.state.checked_to)
+        self._note(checked_to=max(newest, self.state.checked_to))
 
     def _draft_stale(self) -> None:
         """Store a draft for every unlabelled task that holds one of another version, from the oldest version on."""
@@ -180,11 +171,11 @@ class Part:
                 return
             stored, lacking = self._store([task for task in tasks if not _of(task, self.champion.name)])
             after = tasks[-1]["id"]
-            place = {"of_version": version, "after_task": after} if version else {"looked_to": after}
+            place = {"of_version": version, "after_task": after} if version else {"checked_to": after}
             self._note(
                 **place,
-                looked=self.state.looked + len(tasks),
-                total=self.state.looked + following,
+                checked=self.state.checked + len(tasks),
+                total=self.state.checked + following,
                 stored=self.state.stored + stored,
                 failed=self.state.failed + lacking - stored,
             )
@@ -214,7 +205,7 @@ class Part:
 
     def _tidy(self) -> None:
         """Delete what is no more needed of the predictions of unlabelled tasks, and count those that are left alone."""
-        after, in_hand = 0, 0
+        after, being_edited = 0, 0
         while True:
             began = time.monotonic()
             tasks, _ = self._page(after, several=True)
@@ -222,16 +213,16 @@ class Part:
                 break
             old = {task["id"]: gone for task in tasks if (gone := self._superfluous(task))}
             begun = self.client.drafted_by_people(self.state.project_id, list(old))
-            in_hand += len(begun)
+            being_edited += len(begun)
             deleted = [id_ for task_id, gone in old.items() if task_id not in begun for id_ in gone]
             for id_ in deleted:
                 self.client.delete_prediction(id_)
                 self._note(deleted=self.state.deleted + 1)
             after = tasks[-1]["id"]
-            self._note(in_hand=in_hand)
+            self._note(being_edited=being_edited)
             self._rest(began, len(deleted))
             self._end_in_time()
-        self._note(in_hand=in_hand)
+        self._note(being_edited=being_edited)
 
     def _superfluous(self, task: Mapping[str, Any]) -> list[int]:
         """Ids of its predictions by other versions of ours, and of further ones by this; none where it lacks this."""
@@ -263,7 +254,7 @@ class Part:
         self.seconds_left -= seconds
         self.state = replace(
             self.state,
-            beat_at=now(),
+            heartbeat_at=now(),
             requests=self.state.requests + requests,
             seconds=self.state.seconds + seconds,
             **changes,

@@ -13,21 +13,20 @@ from backend.store.store import Store
 PHASES = {
     "compare": "comparing with Label Studio",
     "collect": "collecting corrections and images",
-    "keep": "keeping images",
     "confirm": "judging the champion again",
-    "doubt": "looking whether captions belong to their images",
-    "rehearse": "captioning what is rehearsed",
+    "mismatch": "checking that captions belong to their images",
+    "replay": "captioning images to replay",
     "prepare": "reading images",
-    "frozen": "training with the encoder at rest",
+    "frozen": "training with the encoder frozen",
     "train": "training",
     "reward": "training on rewards",
-    "remember": "remembering images and their captions",
-    "blend": "blending with the champion",
+    "index": "indexing images and captions for retrieval",
+    "interpolate": "interpolating with the champion's weights",
     "evaluate": "evaluating champion and candidate",
     "register": "registering the version",
 }
 """Phases of a retrain in their order; not every retrain goes through all."""
-USUAL = ("collect", "train", "blend", "evaluate", "register")
+USUAL = ("collect", "train", "interpolate", "evaluate", "register")
 """Those that take time in most retrains."""
 SAID = ("phase", "epoch", "epochs", "step", "steps", "loss", "images_at_once", "phase_seconds")
 

@@ -13,8 +13,8 @@ from backend.domain.errors import QueueError
 from backend.queue import Queue
 from backend.settings import Settings
 from backend.store.database import now
-from backend.store.reconciliations import Reconciled
-from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, Refreshed
+from backend.store.reconciliations import ReconciliationState
+from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, RefreshState
 from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
@@ -84,8 +84,8 @@ def _project(
         **asdict(counts),
         "retrain_in": max(settings.retrain_every - counts.untried, 0),
         "retrains": [_retrain(retrain) for retrain in retrains],
-        "compared": _compared(store.reconciled(project_id)),
-        "drafting": _drafting(store.refreshed(project_id)),
+        "compared": _compared(store.reconciliation_state(project_id)),
+        "drafting": _drafting(store.refresh_state(project_id)),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
     }
 
@@ -120,7 +120,7 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
             yield f"               task {failure['task']}: {failure['reason']}"
 
 
-def _compared(state: Reconciled) -> dict[str, Any]:
+def _compared(state: ReconciliationState) -> dict[str, Any]:
     """How long ago the project was compared with Label Studio, in seconds, None where never; and what that mended."""
 
     def ago(moment: datetime | None) -> float | None:
@@ -151,11 +151,11 @@ def _compared_lines(compared: Mapping[str, Any]) -> Iterable[str]:
         yield f"  not compared {compared['failure']}"
 
 
-def _drafting(state: Refreshed) -> dict[str, Any]:
+def _drafting(state: RefreshState) -> dict[str, Any]:
     """Where drafts come from, and how far those of tasks nobody has labelled are the champion's."""
     times = ("begun_at", "due_at")
-    names = ("mode", "wanted", "version", "state", "stopped", "looked", "total", "stored", "failed", "deleted")
-    found = {name: getattr(state, name) for name in (*names, "in_hand", "requests", "seconds", "failure")}
+    names = ("mode", "wanted", "version", "state", "stopped", "checked", "total", "stored", "failed", "deleted")
+    found = {name: getattr(state, name) for name in (*names, "being_edited", "requests", "seconds", "failure")}
     return found | {name: str(getattr(state, name)) if getattr(state, name) else None for name in times}
 
 
@@ -171,10 +171,10 @@ def _drafting_lines(drafting: Mapping[str, Any]) -> Iterable[str]:
     work = f"{drafting['stored']} stored anew by {drafting['version']}"
     work += f", {drafting['failed']} could not be drafted" if drafting["failed"] else ""
     if drafting["state"] == DRAFTING:
-        work = f"{drafting['looked']} of {drafting['total']} tasks looked at, {work}"
+        work = f"{drafting['checked']} of {drafting['total']} tasks checked, {work}"
     else:
         work += f", {drafting['deleted']} old ones deleted"
-        work += f", {drafting['in_hand']} tasks left to who is at them" if drafting["in_hand"] else ""
+        work += f", {drafting['being_edited']} tasks left to who is at them" if drafting["being_edited"] else ""
         if drafting["state"] not in {DONE, TIDYING}:
             work += f"; old ones are deleted at {drafting['due_at']:.16}"
     stopped = "stopped (`captioner refresh` goes on): " if drafting["stopped"] else ""

@@ -13,8 +13,8 @@ from backend.corrections.reconcile import reconcile_if_possible
 from backend.domain.errors import RegistryError, UnreachableImageError
 from backend.images.archive import ImageStore
 from backend.retraining import snapshot
-from backend.retraining.gate import ROLES, Contender, Judgement
-from backend.retraining.heartbeat import Pulse, SupersededError
+from backend.retraining.gate import ROLES, Contender, ProjectGate
+from backend.retraining.heartbeat import Heartbeat, SupersededError
 from backend.retraining.history import NEW, History
 from backend.retraining.snapshot import Snapshot
 from backend.settings import Settings
@@ -40,8 +40,8 @@ STATES = {gate.PROMOTE: PASSED, gate.REJECT: REJECTED, gate.HOLD: HELD}
 class Retraining:
     """One attempt at one retrain; `run` reads from top to bottom."""
 
-    def __init__(self, settings: Settings, store: Store, retrain: Retrain, pulse: Pulse) -> None:
-        self._settings, self._store, self._pulse = settings, store, pulse
+    def __init__(self, settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbeat) -> None:
+        self._settings, self._store, self._heartbeat = settings, store, heartbeat
         self._retrain, self._project_id = retrain, retrain.project_id
         self._registry = Registry(store)
         self._images = ImageStore(settings)
@@ -54,12 +54,12 @@ class Retraining:
         Raises PostponedError when it should be begun again later, else CaptionerError or TrainingError.
         """
         if not self._retrain.frozen:
-            self._pulse.tell("compare")
+            self._heartbeat.report("compare")
             reconcile_if_possible(self._settings, self._store, self._project_id)
-        self._pulse.tell("collect")
+        self._heartbeat.report("collect")
         self._retrain = self._frozen()
         try:
-            pairs = snapshot.take(self._settings, self._store, self._retrain, self._pulse, self._images)
+            pairs = snapshot.take(self._settings, self._store, self._retrain, self._heartbeat, self._images)
             self._confirm_champion(pairs.rows)
             candidate = self._registry.of_snapshot(self._project_id, self._retrain.snapshot)
             if candidate is None:
@@ -68,7 +68,7 @@ class Retraining:
             if self._retrain.postponed < MAX_POSTPONED:
                 raise snapshot.PostponedError(str(error)) from error
             raise
-        self._pulse.tell(REGISTER)
+        self._heartbeat.report(REGISTER)
         return candidate.name, self._promoted(candidate) + self._remark()
 
     def _frozen(self) -> Retrain:
@@ -86,16 +86,16 @@ class Retraining:
             return
         parent = self._registry.get(champion.parent)
         history = History(self._registry, self._project_id, parent, self._settings.blind_share, self._images)
-        judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
-        if judgement.pairs < gate.FIRM_PAIRS:
+        project_gate = ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
+        if project_gate.pairs < gate.FIRM_PAIRS:
             return
-        verdict = judgement.verdict(
+        verdict = project_gate.verdict(
             Contender(parent.name, parent.checkpoint),
             Contender(champion.name, champion.checkpoint),
-            lambda done, total: self._pulse.tell("confirm", step=done, steps=total),
+            lambda done, total: self._heartbeat.report("confirm", step=done, steps=total),
         )
-        self._pulse.confirm()
-        self._registry.judged_again(champion.name, verdict.to_json())
+        self._heartbeat.renew()
+        self._registry.replace_verdict(champion.name, verdict.to_json())
         log.info("%s is judged again, %s: %s", champion.name, verdict.decision, verdict.reason)
         if verdict.decision == gate.REJECT:
             self._registry.rollback(self._project_id, f"judged again: {verdict.reason}", by="gate")
@@ -111,9 +111,9 @@ class Retraining:
         champion = self._registry.champion(self._project_id)
         history = History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
         lessons = history.lessons(corrected)
-        judgement = Judgement(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
+        project_gate = ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
         untried = history.never_tried(lessons.new)
-        doubt = self._doubt(judgement, champion, untried)
+        doubt = self._doubt(project_gate, champion, untried)
         # what was held before goes on waiting: it was not doubted then
         manifest.save(untried if doubt else lessons.new, pairs.manifest.with_name(NEW))
         for leftover in self._models.glob(f".{self._project_id}-*"):  # nobody else's: one is active a project
@@ -121,37 +121,37 @@ class Retraining:
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"
         try:
             fitted = self._fitted(lessons, champion, work / "candidate")
-            return self._registered(pairs, judgement, champion, fitted, doubt)
+            return self._registered(pairs, project_gate, champion, fitted, doubt)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _doubt(self, judgement: Judgement, champion: ModelVersion | None, untried: Sequence[Row]) -> str | None:
+    def _doubt(self, project_gate: ProjectGate, champion: ModelVersion | None, untried: Sequence[Row]) -> str | None:
         """Why captions that are learnt for the first time seem to be those of other images, as far as one can tell."""
         if champion is None:
             return None
         contender = Contender(champion.name, champion.checkpoint)
-        return judgement.doubt(
-            contender, untried, lambda done, total: self._pulse.tell("doubt", step=done, steps=total)
+        return project_gate.doubt(
+            contender, untried, lambda done, total: self._heartbeat.report("mismatch", step=done, steps=total)
         )
 
     def _registered(
         self,
         pairs: Snapshot,
-        judgement: Judgement,
+        project_gate: ProjectGate,
         champion: ModelVersion | None,
         checkpoint_folder: Path,
         doubt: str | None,
     ) -> ModelVersion:
         """The checkpoint as a version, judged against the champion."""
         name = self._registry.next_name(self._project_id)
-        verdict = judgement.verdict(
+        verdict = project_gate.verdict(
             Contender(champion.name, champion.checkpoint) if champion else None,
             Contender(name, checkpoint_folder),
-            lambda done, total: self._pulse.tell("evaluate", step=done, steps=total),
+            lambda done, total: self._heartbeat.report("evaluate", step=done, steps=total),
             doubt,
         )
 
-        self._pulse.tell(REGISTER)  # whoever cancels from now on comes too late
+        self._heartbeat.report(REGISTER)  # whoever cancels from now on comes too late
         folder = self._models / name
         shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
         checkpoint_folder.replace(folder)
@@ -179,7 +179,7 @@ class Retraining:
 
         def tell(progress: Progress) -> None:
             self._images_at_once = progress.images_at_once
-            self._pulse.tell(**vars(progress))
+            self._heartbeat.report(**vars(progress))
 
         common: dict[str, Any] = {
             "cache_dir": self._settings.data_dir / "features",
@@ -195,8 +195,8 @@ class Retraining:
                 replay=self._settings.replay,
                 own_words=self._settings.rehearsal == "own",
                 seed=self._retrain.snapshot,
-                rehearsing=lambda done, total: self._pulse.tell("rehearse", step=done, steps=total),
-                blending=lambda done, total: self._pulse.tell("blend", step=done, steps=total),
+                rehearsing=lambda done, total: self._heartbeat.report("replay", step=done, steps=total),
+                blending=lambda done, total: self._heartbeat.report("interpolate", step=done, steps=total),
                 **common,
             )
         corrected = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *lessons.choosing)]
@@ -219,7 +219,7 @@ class Retraining:
             return f"{candidate.name} is held, the champion stays: {basis}."
         if self._settings.promotion == "manual":
             return f"{candidate.name} may be promoted (`captioner promote {candidate.name}`): {basis}."
-        self._pulse.confirm()
+        self._heartbeat.renew()
         try:
             self._registry.promote(
                 self._project_id, candidate.name, reason=basis, by="gate", instead_of=candidate.parent

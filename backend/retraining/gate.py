@@ -34,7 +34,7 @@ class Contender:
     folder: Path
 
 
-class Judgement:
+class ProjectGate:
     """Frozen voting sets of a project; `verdict` asks them. `past` are the project's earlier verdicts."""
 
     def __init__(

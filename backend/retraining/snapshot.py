@@ -18,7 +18,7 @@ from backend.domain.errors import CaptionerError, ImageError, UnreachableImageEr
 from backend.domain.splits import split_of
 from backend.images.archive import ImageStore
 from backend.images.cache import Access, Images, LocalImage, write
-from backend.retraining.heartbeat import Pulse
+from backend.retraining.heartbeat import Heartbeat
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.registry import Registry
@@ -69,7 +69,7 @@ class Record:
     captions: int
 
 
-def take(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse, images: ImageStore) -> Snapshot:
+def take(settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbeat, images: ImageStore) -> Snapshot:
     """The snapshot of the retrain's corrections; frozen once, so that every attempt trains the same pairs.
 
     Raises PostponedError or UnreachableImageError when its images cannot be had now, else TrainingError when no
@@ -77,9 +77,9 @@ def take(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse, image
     """
     path = settings.data_dir / "snapshots" / retrain.snapshot / "manifest.jsonl"
     if not path.exists():
-        found = _rows(settings, store, retrain, pulse, images)
-        images.keep(found, lambda done, total: pulse.tell("collect", step=done, steps=total))
-        pulse.confirm()
+        found = _rows(settings, store, retrain, heartbeat, images)
+        images.keep(found, lambda done, total: heartbeat.report("collect", step=done, steps=total))
+        heartbeat.renew()
         _freeze(found, path, retrain, Registry(store))
     if changed := change_of(path):
         raise DataError(changed)
@@ -150,7 +150,9 @@ def _revision() -> str | None:
         return None
 
 
-def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse, kept: ImageStore) -> list[manifest.Row]:
+def _rows(
+    settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbeat, kept: ImageStore
+) -> list[manifest.Row]:
     """One row an image, with the captions of all its annotations, split by the hash of its content."""
     keeps = settings.deleted_tasks == "keep"
     corrections = store.corrections(retrain.project_id, up_to_seq=retrain.cutoff_seq, of_deleted_tasks=keeps)
@@ -181,7 +183,7 @@ def _rows(settings: Settings, store: Store, retrain: Retrain, pulse: Pulse, kept
     missing: list[Exception] = []
     with ThreadPoolExecutor(FETCHING) as pool:
         for done, item in enumerate(pool.map(found, corrections), start=1):
-            pulse.tell("collect", step=done, steps=len(corrections))
+            heartbeat.report("collect", step=done, steps=len(corrections))
             if isinstance(item, Exception):
                 missing.append(item)
                 continue

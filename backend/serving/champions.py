@@ -61,7 +61,7 @@ class Champions:
         self._models: dict[str, Model] = {}
         self._serving: dict[int, str] = {}
         self._refused: dict[int, str] = {}
-        self._held: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
         self._waiting: deque[_Request] = deque()
         self._thread: threading.Thread | None = None
 
@@ -112,18 +112,18 @@ class Champions:
             return set(self._models)
 
     @contextmanager
-    def hold(self, project_id: int) -> Iterator[str | None]:
+    def in_use(self, project_id: int) -> Iterator[str | None]:
         """The version serving the project, kept in memory for the time of a request even if another takes over."""
         with self._changed:
             version = self._serving.get(project_id) or self._serving.get(DEFAULT)
             if version is not None:
-                self._held[version] += 1
+                self._users[version] += 1
         try:
             yield version
         finally:
             if version is not None:
                 with self._changed:
-                    self._held[version] -= 1
+                    self._users[version] -= 1
                     self._release()
 
     def caption(self, version: str, paths: Sequence[Path]) -> list[Hypothesis | DataError]:
@@ -138,14 +138,14 @@ class Champions:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="captioner", daemon=True)
                 self._thread.start()
-            self._held[version] += 1
+            self._users[version] += 1
             self._waiting.append(request)
             self._changed.notify()
         try:
             return request.done.result()
         finally:
             with self._changed:
-                self._held[version] -= 1
+                self._users[version] -= 1
                 self._release()
 
     def _loaded(self, version: str, checkpoint: Path) -> Model:
@@ -158,9 +158,9 @@ class Champions:
             raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}.") from error
 
     def _release(self) -> None:
-        """Drop models that serve no project and that no request holds. The lock is held."""
-        needed = set(self._serving.values()) | {version for version, holders in self._held.items() if holders > 0}
-        self._held = Counter({version: self._held[version] for version in needed if self._held[version] > 0})
+        """Drop models that serve no project and that no request uses. The lock is held."""
+        needed = set(self._serving.values()) | {version for version, users in self._users.items() if users > 0}
+        self._users = Counter({version: self._users[version] for version in needed if self._users[version] > 0})
         for version in set(self._models) - needed:
             del self._models[version]
             log.info("%s is released from memory.", version)

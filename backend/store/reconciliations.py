@@ -12,7 +12,7 @@ from backend.store.tables import corrections, reconciliations, tasks
 
 
 @dataclass(frozen=True)
-class Reconciled:
+class ReconciliationState:
     """How far a project has been compared with Label Studio.
 
     `compared_at` is when the last comparison began, `completed_at` the last that looked at every task; `completed_*`
@@ -35,14 +35,14 @@ class Reconciled:
 class Reconciliations(Database):
     """The part of the store that says what has to be read from Label Studio again."""
 
-    def reconciled(self, project_id: int) -> Reconciled:
+    def reconciliation_state(self, project_id: int) -> ReconciliationState:
         """How far the project has been compared; nothing but its number where it never has been."""
         query = sa.select(reconciliations).where(reconciliations.c.project_id == project_id)
         with self.reading() as connection:
             row = connection.execute(query).first()
-        return Reconciled(**row._mapping) if row else Reconciled(project_id)
+        return ReconciliationState(**row._mapping) if row else ReconciliationState(project_id)
 
-    def save_reconciled(self, state: Reconciled) -> None:
+    def save_reconciliation(self, state: ReconciliationState) -> None:
         """Remember it in place of what was known; of two comparisons at once the later one is remembered."""
         with self.writing(state.project_id, durable=False) as connection:
             mine = reconciliations.c.project_id == state.project_id
@@ -55,7 +55,7 @@ class Reconciliations(Database):
         with self.writing(project_id, durable=False) as connection:
             mine = reconciliations.c.project_id == project_id
             if not connection.execute(reconciliations.update().where(mine).values(**values)).rowcount:
-                connection.execute(reconciliations.insert().values(**vars(Reconciled(project_id)) | values))
+                connection.execute(reconciliations.insert().values(**vars(ReconciliationState(project_id)) | values))
 
     def fingerprints(self, project_id: int) -> dict[int, str | None]:
         """Every task of the project that is not known to be deleted, with what it was when last read in full.

@@ -122,7 +122,7 @@ class Registry:
                 )
             _move(connection, project_id, version, current.id if current is not None else None, reason, by)
 
-    def judged_again(self, name: str, verdict: dict[str, Any]) -> None:
+    def replace_verdict(self, name: str, verdict: dict[str, Any]) -> None:
         """Put a firm verdict in the place of a provisional one."""
         with self._store.writing(self.get(name).project_id or DEFAULT) as connection:
             connection.execute(model_versions.update().where(model_versions.c.name == name).values(verdict=verdict))

@@ -11,14 +11,13 @@ from sqlalchemy.engine import Connection, Row
 
 from backend.domain.corrections import retrain_due
 from backend.store.database import Database, now
+from backend.store.lease import LEASE_SECONDS, has_expired
 from backend.store.tables import corrections, events, projects, retrains
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
 REGISTER = "register"
 """The phase of a retrain that comes too late to cancel it: its version is being registered and perhaps promoted."""
-STALE_SECONDS = 30.0
-"""A running retrain that has not been heard of for so long is taken to have died."""
 MAX_DEATHS = 5
 MAX_POSTPONED = 6
 POSTPONED_SECONDS = 15.0
@@ -68,10 +67,9 @@ class Retrain:
         """Whether its process is about to end it with a version."""
         return self.state == RUNNING and self.progress.get("phase") == REGISTER and not self.stale()
 
-    def stale(self, after_seconds: float = STALE_SECONDS) -> bool:
+    def stale(self, after_seconds: float = LEASE_SECONDS) -> bool:
         """Whether it runs by name only: its process has not been heard of for `after_seconds`."""
-        heard = self.heartbeat_at or self.requested_at
-        return self.state == RUNNING and heard <= now() - timedelta(seconds=after_seconds)
+        return self.state == RUNNING and has_expired(self.heartbeat_at or self.requested_at, after_seconds)
 
 
 class Retrains(Database):
@@ -136,11 +134,11 @@ class Retrains(Database):
         """Those that a worker may begin now."""
         return [retrain for retrain in self._in_state(QUEUED) if retrain.due]
 
-    def stale_retrains(self, older_than_seconds: float = STALE_SECONDS) -> list[Retrain]:
+    def stale_retrains(self, older_than_seconds: float = LEASE_SECONDS) -> list[Retrain]:
         """Running retrains whose process has not been heard of for so long."""
         return [retrain for retrain in self._in_state(RUNNING) if retrain.stale(older_than_seconds)]
 
-    def claim_retrain(self, retrain_id: int, stale_after_seconds: float = STALE_SECONDS) -> Retrain | None:
+    def claim_retrain(self, retrain_id: int, stale_after_seconds: float = LEASE_SECONDS) -> Retrain | None:
         """Begin the next attempt at it. None when it has ended, waits, another process is at it, or it died too often.
 
         A process not heard of for `stale_after_seconds` is taken to have died.
@@ -189,7 +187,7 @@ class Retrains(Database):
                 connection.execute(projects.update().where(_is(retrain.project_id)).values(training_asked=False))
             return _get(connection, retrain_id)
 
-    def heartbeat(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
+    def renew_retrain(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
         """Say that attempt is alive and how far it is. False: it has been superseded or cancelled, and must stop."""
         return self._write_attempt(retrain_id, attempt, durable=False, heartbeat_at=now(), progress=progress)
 

@@ -1,4 +1,4 @@
-"""The SQL tables. Their schema in a database is made by `backend/migrations`, which a test holds equal to this file."""
+"""The SQL tables. `backend/store/migrations` make them in a database; a test compares the two."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ reconciliations = sa.Table(
     sa.Column("failure", sa.Text),
 )
 
-# How far the drafts of a project's unlabelled tasks are those of a version: see backend/refreshes.py. `part` counts
-# jobs and commands, and only the newest may write.
+# How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/refreshes.py. `lease`
+# counts jobs and commands, and only the newest may write.
 refreshes = sa.Table(
     "refreshes",
     metadata,
@@ -103,19 +103,19 @@ refreshes = sa.Table(
     sa.Column("stopped", sa.Boolean, nullable=False),
     sa.Column("of_version", sa.String(255)),
     sa.Column("after_task", sa.BigInteger, nullable=False),
-    sa.Column("looked_to", sa.BigInteger, nullable=False),
-    sa.Column("looked", sa.Integer, nullable=False),
+    sa.Column("checked_to", sa.BigInteger, nullable=False),
+    sa.Column("checked", sa.Integer, nullable=False),
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("stored", sa.Integer, nullable=False),
     sa.Column("failed", sa.Integer, nullable=False),
     sa.Column("deleted", sa.Integer, nullable=False),
-    sa.Column("in_hand", sa.Integer, nullable=False),
+    sa.Column("being_edited", sa.Integer, nullable=False),
     sa.Column("requests", sa.Integer, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("begun_at", Time),
     sa.Column("due_at", Time),
-    sa.Column("part", sa.Integer, nullable=False),
-    sa.Column("beat_at", Time),
+    sa.Column("lease", sa.Integer, nullable=False),
+    sa.Column("heartbeat_at", Time),
     sa.Column("failure", sa.Text),
 )
 

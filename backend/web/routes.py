@@ -98,7 +98,7 @@ def predictions(services: Services, asked: wire.PredictRequest) -> list[Any]:
     """
     came = time.monotonic()
     services.await_champions(PREDICT_WAIT_SECONDS)
-    with services.champions.hold(asked.project_id) as version:
+    with services.champions.in_use(asked.project_id) as version:
         drafted = services.drafting.draft(asked.project_id, asked.tasks, version, came)
     return [wire.prediction(draft, asked.tags) if isinstance(draft, Draft) else [] for draft in drafted]
 

@@ -14,8 +14,8 @@ from backend.queue import Queue
 from backend.serving.champions import Champions
 from backend.settings import Settings
 from backend.store.database import now
+from backend.store.lease import LEASE_SECONDS
 from backend.store.registry import Registry
-from backend.store.retrains import STALE_SECONDS
 from backend.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Watcher:
         for project_id in assigned.keys() - wanted.keys():
             self._rooms.champions.withdraw(project_id)
 
-    def sweep(self, stale_after_seconds: float = STALE_SECONDS) -> None:
+    def sweep(self, stale_after_seconds: float = LEASE_SECONDS) -> None:
         """Queue what SQL knows to be pending: due, queued but lost from Redis, or begun by a process that died."""
         store, queue = self._rooms.store, self._rooms.queue
         for project in store.projects():
@@ -93,7 +93,7 @@ class Watcher:
         if not settings.label_studio_url or not settings.label_studio_api_key:
             return
         for project in store.projects():
-            state = store.reconciled(project.id)
+            state = store.reconciliation_state(project.id)
             tried = max((at for at in (state.compared_at, state.failed_at) if at), default=None)
             due = tried + timedelta(seconds=settings.reconcile_seconds) if tried else now()
             self._rooms.queue.schedule_reconcile(project.id, due)
@@ -104,9 +104,9 @@ class Watcher:
         if not settings.label_studio_url or not settings.label_studio_api_key:
             return
         for project in store.projects():
-            champion, state = self._rooms.registry.champion(project.id), store.refreshed(project.id)
+            champion, state = self._rooms.registry.champion(project.id), store.refresh_state(project.id)
             if state.is_due(champion.name if champion else None, store.newest_task(project.id)):
-                self._rooms.queue.enqueue_refresh(project.id, state.part + 1)
+                self._rooms.queue.enqueue_refresh(project.id, state.lease + 1)
 
     def _run(self) -> None:
         swept = scheduled = float("-inf")

@@ -15,7 +15,8 @@ import labeling_config
 from backend.label_studio import wire
 from backend.reports.status import serving
 from backend.store.database import now
-from backend.store.refreshes import DONE, DRAFTING, LEASE_SECONDS, LIVE, STORED, WAITING, Refreshed
+from backend.store.lease import LEASE_SECONDS
+from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
@@ -42,15 +43,15 @@ class Waiting:
     def promote(self, version: str) -> None:
         self.registry.promote(self.id, version, reason="for a test", by="test")
 
-    def state(self) -> Refreshed:
-        return self.loop.store.refreshed(self.id)
+    def state(self) -> RefreshState:
+        return self.loop.store.refresh_state(self.id)
 
-    def settle(self, state: str, version: str, stored: int | None = None) -> Refreshed:
+    def settle(self, state: str, version: str, stored: int | None = None) -> RefreshState:
         """Wait until nobody is at it, and it is so far."""
 
         def settled() -> bool:
             found = self.state()
-            so_far = found.state == state and found.version == version and found.beat_at is None
+            so_far = found.state == state and found.version == version and found.heartbeat_at is None
             return so_far and stored in {None, found.stored}
 
         await_true(settled, SECONDS, f"{state} by {version}; it is {self.state()}")
@@ -63,7 +64,7 @@ class Waiting:
     def seem_dead(self) -> None:
         """As if the half minute were over after which a job that is not heard of is dead."""
         time.sleep(1)  # for what was killed to be dead
-        self.loop.store.save_refresh(replace(self.state(), beat_at=now() - timedelta(seconds=LEASE_SECONDS)))
+        self.loop.store.save_refresh(replace(self.state(), heartbeat_at=now() - timedelta(seconds=LEASE_SECONDS)))
 
     def held(self) -> dict[int, list[str]]:
         """Versions of the predictions of each task, as often as they are there."""
@@ -145,7 +146,7 @@ def test_live_drafts_of_another_version_are_made_anew(loop: Bare, make: Callable
     assert annotation["parent_prediction"] == before[opened]["id"]
 
     project.let_time_pass()
-    await_true(lambda: project.state().in_hand == 1, SECONDS, "old drafts to be deleted")
+    await_true(lambda: project.state().being_edited == 1, SECONDS, "old drafts to be deleted")
     project.settle(WAITING, TWO)
     assert project.held() == expected | {waits: [TWO]}, "who types, and what is labelled, is left alone"
     [draft] = loop.store.get_drafts(project.id, [waits], TWO)

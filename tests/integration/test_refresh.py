@@ -28,8 +28,8 @@ def test_each_part_is_queued_once_and_a_label_studio_that_is_away_is_noted(redis
     assert start_worker(given, burst=True).wait() == 0
     job = Job.fetch("refresh-1-1", connection=redis.Redis.from_url(redis_url), serializer=JSONSerializer)
     assert job.get_status() == "finished"
-    state = store.refreshed(1)
+    state = store.refresh_state(1)
     assert "cannot be reached" in str(state.failure)
-    assert (state.part, state.beat_at) == (1, None)
-    assert queue.enqueue_refresh(1, state.part + 1) == "refresh-1-2"
-    assert queue.waiting() == 1, "the next part does not wait for the last one to be forgotten"
+    assert (state.lease, state.heartbeat_at) == (1, None)
+    assert queue.enqueue_refresh(1, state.lease + 1) == "refresh-1-2"
+    assert queue.waiting() == 1, "the next run does not wait for the last one to be forgotten"

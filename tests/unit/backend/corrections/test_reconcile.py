@@ -13,7 +13,7 @@ from backend.corrections.reconcile import OVERLAP_SECONDS, is_complete_due, reco
 from backend.domain.corrections import Event
 from backend.domain.errors import LabelStudioError
 from backend.label_studio.client import LabelStudio
-from backend.store.reconciliations import Reconciled
+from backend.store.reconciliations import ReconciliationState
 from backend.store.store import Store
 from tests.factories import correction, saved, settings
 from tests.fakes import Answer, host
@@ -145,7 +145,7 @@ def test_only_what_changed_is_read_in_full(store: Store) -> None:
 def test_a_quick_comparison_asks_for_what_changed_since_the_last(store: Store) -> None:
     studio = Studio(listed(1), listed(2))
     compare(studio, store)
-    compared_at = store.reconciled(1).compared_at
+    compared_at = store.reconciliation_state(1).compared_at
     assert compared_at is not None
     studio.tasks = [listed(2, "changed", second=(datetime.now(UTC) - datetime(2026, 1, 1, tzinfo=UTC)).total_seconds())]
     found = compare(studio, store, complete=False)
@@ -190,17 +190,17 @@ def test_a_label_studio_begun_anew_under_the_same_ids_loses_nothing(store: Store
 
 def test_how_far_it_is_and_what_it_cost_is_remembered(store: Store) -> None:
     studio = Studio(listed(1), listed(2))
-    assert store.reconciled(1) == Reconciled(1)
+    assert store.reconciliation_state(1) == ReconciliationState(1)
     compare(studio, store)
     studio.tasks.append(listed(3))
     compare(studio, store)
-    state = store.reconciled(1)
+    state = store.reconciliation_state(1)
     assert state.completed_at is not None
     assert datetime.now(UTC) - state.completed_at < timedelta(seconds=60)
     assert (state.completed_tasks, state.completed_requests, state.repaired) == (3, 3, 6)
     assert state.repairs == {"created": 1, "tasks_created": 1}
     compare(studio, store, complete=False)
-    after = store.reconciled(1)
+    after = store.reconciliation_state(1)
     assert (after.completed_at, after.repaired) == (state.completed_at, 6)
     assert after.compared_at is not None
     assert after.compared_at > state.completed_at
@@ -210,7 +210,7 @@ def test_the_schedule_looks_at_every_task_now_and_then(store: Store, tmp_path: P
     hourly = settings(tmp_path, CAPTIONER_SWEEP_SECONDS="3600")
     assert is_complete_due(hourly, store, 1)
     for minutes, due in ((59, False), (61, True)):
-        store.save_reconciled(Reconciled(1, completed_at=datetime.now(UTC) - timedelta(minutes=minutes)))
+        store.save_reconciliation(ReconciliationState(1, completed_at=datetime.now(UTC) - timedelta(minutes=minutes)))
         assert is_complete_due(hourly, store, 1) == due
 
 
@@ -225,7 +225,7 @@ def test_label_studio_being_away_is_no_reason_to_stop(store: Store, tmp_path: Pa
         configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, LABEL_STUDIO_API_KEY="0" * 40)
         reconcile_if_possible(configured, store, 1)
         assert studio.paths() == ["/api/projects/1"]
-        assert "has no project 1" in str(store.reconciled(1).failure)
+        assert "has no project 1" in str(store.reconciliation_state(1).failure)
         studio.answers["/api/projects/1"] = Answer(body=json.dumps({"label_config": CONFIG}).encode())
 
         def tasks(request: Any) -> Answer:
@@ -236,7 +236,7 @@ def test_label_studio_being_away_is_no_reason_to_stop(store: Store, tmp_path: Pa
         studio.answers["/api/tasks"] = tasks
         reconcile_if_possible(configured, store, 1)
     assert len(store.corrections(1)) == 1
-    assert store.reconciled(1).failure is None
+    assert store.reconciliation_state(1).failure is None
     reconcile_if_possible(settings(tmp_path), store, 1)  # without an API key nobody can be asked
 
 

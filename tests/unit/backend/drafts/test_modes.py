@@ -14,7 +14,7 @@ from backend.cli.main import main
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.drafts.modes import to_live
 from backend.label_studio.client import LabelStudio
-from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, Refreshed
+from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import settings
@@ -57,7 +57,7 @@ def test_the_mode_is_what_label_studio_says(tmp_path: Path, studio: Host, store:
     for shown, mode in (("captioner", LIVE), ("v1", STORED), ("somebody's", LIVE), (None, LIVE)):
         studio.answers["/api/projects/1"] = answer({"id": 1, "model_version": shown})
         assert captioner(tmp_path, studio, "mode").output == f"Project 1 is {mode}.\n"
-        assert store.refreshed(1).mode == mode
+        assert store.refresh_state(1).mode == mode
 
 
 def test_stored_is_begun_in_the_background_and_entered_last(tmp_path: Path, studio: Host, store: Store) -> None:
@@ -65,7 +65,7 @@ def test_stored_is_begun_in_the_background_and_entered_last(tmp_path: Path, stud
     assert (refused.exit_code, "no model for project 1 yet" in refused.output) == (1, True)
     promote(store, "v1")
     assert "Label Studio is switched" in captioner(tmp_path, studio, "mode", "stored").output
-    state = store.refreshed(1)
+    state = store.refresh_state(1)
     assert (state.wanted, state.is_due("v1", 0)) == (STORED, True)
     assert "is live; stored, once" in captioner(tmp_path, studio, "mode").output
     assert "PATCH" not in str(studio.asked)
@@ -91,31 +91,31 @@ def test_live_is_entered_at_once(store: Store) -> None:
     client = Client("my own title", "another")
     to_live(client, store, 1)  # type: ignore[arg-type]
     assert client.sent == {"model_version": "my own title"}
-    assert (store.refreshed(1).mode, store.refreshed(1).wanted) == (LIVE, None)
+    assert (store.refresh_state(1).mode, store.refresh_state(1).wanted) == (LIVE, None)
 
 
 def test_a_run_is_stopped_and_gone_on_with_by_commands(tmp_path: Path, studio: Host, store: Store) -> None:
     store.order_refresh(1, version="v1", state=DRAFTING, stored=5)
     assert "until `captioner refresh --project 1`" in captioner(tmp_path, studio, "refresh", "--stop").output
-    assert store.refreshed(1).stopped
+    assert store.refresh_state(1).stopped
     assert captioner(tmp_path, studio, "refresh").exit_code == 0
-    state = store.refreshed(1)
-    assert (state.stopped, state.version, state.stored, state.part) == (False, "v1", 5, 3)
+    state = store.refresh_state(1)
+    assert (state.stopped, state.version, state.stored, state.lease) == (False, "v1", 5, 3)
     store.order_refresh(1, state=DONE)
     captioner(tmp_path, studio, "refresh")
-    assert store.refreshed(1).version is None, "begun anew"
+    assert store.refresh_state(1).version is None, "begun anew"
     other = CliRunner().invoke(main, ["refresh", "--project", "9"], env={"CAPTIONER_DATA_DIR": str(tmp_path)})
     assert "No project 9 has been connected" in other.output
 
 
 def test_who_is_late_writes_nothing(store: Store) -> None:
-    assert store.refreshed(1) == Refreshed(1)
+    assert store.refresh_state(1) == RefreshState(1)
     first = store.claim_refresh(1)
     assert first
     assert store.claim_refresh(1) is None, "another is at it"
     store.stop_refresh(1)
     assert not store.save_refresh(first)
-    assert store.refreshed(1).stopped
+    assert store.refresh_state(1).stopped
 
 
 def test_the_client_lists_what_nobody_has_labelled(studio: Host) -> None:

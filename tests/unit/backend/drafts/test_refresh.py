@@ -14,10 +14,10 @@ import pytest
 from backend.domain.corrections import Draft, DraftFailure, Event, Task
 from backend.domain.errors import LabelStudioError
 from backend.drafts import refresh as module
-from backend.drafts.refresh import Part, refresh_if_possible
+from backend.drafts.refresh import Run, refresh_if_possible
 from backend.serving.offline import drafts
 from backend.store.database import now
-from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, Refreshed
+from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import picture, settings, task
@@ -129,14 +129,14 @@ def draw(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[
     ]
 
 
-def work(studio: Studio, store: Store, per_minute: int = 600000, seconds: float = 60) -> Refreshed:
+def work(studio: Studio, store: Store, per_minute: int = 600000, seconds: float = 60) -> RefreshState:
     """One job."""
     registry = Registry(store)
     champion, claimed = registry.champion(1), store.claim_refresh(1)
     assert champion
     assert claimed
-    Part(studio, store, registry, draw, champion, per_minute, claimed, seconds).work()  # type: ignore[arg-type]
-    return store.refreshed(1)
+    Run(studio, store, registry, draw, champion, per_minute, claimed, seconds).work()  # type: ignore[arg-type]
+    return store.refresh_state(1)
 
 
 def wait(store: Store) -> None:
@@ -149,7 +149,7 @@ def test_live_only_tasks_with_a_draft_of_another_version_are_drafted_anew(store:
     studio.labelled = {5}
     state = work(studio, store)
     assert studio.said == [[2], [1, 7]], "the oldest version first, and nothing is deleted yet"
-    assert (state.mode, state.version, state.state, state.stored, state.looked) == (LIVE, "v3", WAITING, 3, 3)
+    assert (state.mode, state.version, state.state, state.stored, state.checked) == (LIVE, "v3", WAITING, 3, 3)
     assert [studio.predictions[id_][-1]["text"] for id_ in (1, 2, 7)] == ["new 1", "new 2", ""]
     assert work(studio, store).state == WAITING, "somebody may have them open"
     wait(store)
@@ -167,12 +167,12 @@ def test_where_somebody_has_typed_the_old_draft_stays_and_is_tidied_the_next_tim
     work(studio, store)
     wait(store)
     state = work(studio, store)
-    assert (state.state, state.in_hand) == (WAITING, 1)
+    assert (state.state, state.being_edited) == (WAITING, 1)
     assert studio.held() == {1: ["v3"], 2: ["v2", "v3"]}
     studio.typed_in, studio.labelled = set(), {1}
     wait(store)
     state = work(studio, store)
-    assert (state.state, state.in_hand, studio.held()) == (DONE, 0, {1: ["v3"], 2: ["v3"]})
+    assert (state.state, state.being_edited, studio.held()) == (DONE, 0, {1: ["v3"], 2: ["v3"]})
 
 
 def test_stored_every_unlabelled_task_gets_one_and_the_version_is_switched_last(
@@ -203,7 +203,7 @@ def test_tasks_that_come_later_are_stored_too(store: Store, registry: Registry) 
     assert work(studio, store).state == DONE
     studio.predictions |= {4: [], 5: []}
     store.record(Event("TASKS_CREATED", 1, tasks=(task(4), task(5))))
-    assert store.refreshed(1).is_due("v3", store.newest_task(1))
+    assert store.refresh_state(1).is_due("v3", store.newest_task(1))
     studio.said = []
     state = work(studio, store)
     assert (studio.said, state.state) == ([[4, 5]], DONE)
@@ -250,10 +250,10 @@ def test_stopped_it_ends_at_once_and_goes_on_where_it_was(store: Store, registry
     studio.meanwhile = lambda: store.stop_refresh(1)
     state = work(studio, store, per_minute=12)
     assert studio.said == [[1, 2]]
-    assert (state.stopped, state.beat_at, state.is_due("v3", 0)) == (True, None, False)
+    assert (state.stopped, state.heartbeat_at, state.is_due("v3", 0)) == (True, None, False)
     assert store.claim_refresh(1) is None
     registry.promote(1, "v1", reason="for a test", by="test")
-    assert not store.refreshed(1).is_due("v1", 0), "a person has said no"
+    assert not store.refresh_state(1).is_due("v1", 0), "a person has said no"
     registry.rollback(1)
     studio.meanwhile = lambda: None
     assert store.resume_refresh(1).is_due("v3", 0)
@@ -266,9 +266,9 @@ def test_a_job_ends_when_its_minute_is_over_and_the_next_goes_on(
 ) -> None:
     studio = Studio({id_: ["v2"] for id_ in range(1, 7)})
     state = work(studio, store, per_minute=12, seconds=15)
-    assert (state.state, state.stored, state.after_task, state.beat_at) == (DRAFTING, 4, 4, None)
+    assert (state.state, state.stored, state.after_task, state.heartbeat_at) == (DRAFTING, 4, 4, None)
     assert sum(naps) == 20, "twelve a minute, and a batch that was begun"
-    assert (state.looked, state.total) == (4, 6)
+    assert (state.checked, state.total) == (4, 6)
     state = work(studio, store, per_minute=12)
     assert studio.said == [[1, 2], [3, 4], [5, 6]]
     assert (state.state, state.stored, state.seconds) == (WAITING, 6, sum(naps))
@@ -288,11 +288,11 @@ def test_a_killed_job_is_taken_up_after_half_a_minute_and_stores_nothing_twice(
     studio.meanwhile = die
     with pytest.raises(KilledError):
         work(studio, store, per_minute=12)
-    dead = store.refreshed(1)
-    store.save_refresh(replace(dead, beat_at=now() - timedelta(seconds=10)))
-    assert (dead.after_task, store.refreshed(1).is_due("v3", 0), store.claim_refresh(1)) == (0, False, None)
-    store.save_refresh(replace(dead, beat_at=now() - timedelta(seconds=40)))
-    assert store.refreshed(1).is_due("v3", 0)
+    dead = store.refresh_state(1)
+    store.save_refresh(replace(dead, heartbeat_at=now() - timedelta(seconds=10)))
+    assert (dead.after_task, store.refresh_state(1).is_due("v3", 0), store.claim_refresh(1)) == (0, False, None)
+    store.save_refresh(replace(dead, heartbeat_at=now() - timedelta(seconds=40)))
+    assert store.refresh_state(1).is_due("v3", 0)
     studio.meanwhile = lambda: None
     work(studio, store, per_minute=12)
     assert studio.said == [[1, 2], [], [3, 4]]
@@ -301,22 +301,23 @@ def test_a_killed_job_is_taken_up_after_half_a_minute_and_stores_nothing_twice(
 def test_it_is_heard_of_while_a_model_is_loaded(
     store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("backend.store.lease.RENEW_SECONDS", 0.01)
     heard = threading.Event()
-    beat = store.beat_refresh
+    renew = store.renew_refresh
 
-    def noted(project_id: int, part: int) -> None:
-        beat(project_id, part)
-        if store.refreshed(1).is_worked_on:
+    def noted(project_id: int, lease: int) -> bool:
+        renewed = renew(project_id, lease)
+        if store.refresh_state(1).is_claimed:
             heard.set()
+        return renewed
 
     def silent() -> None:
         """As while a model is loaded for longer than a job may not be heard of."""
-        store.save_refresh(replace(store.refreshed(1), beat_at=now() - timedelta(seconds=40)))
+        store.save_refresh(replace(store.refresh_state(1), heartbeat_at=now() - timedelta(seconds=40)))
         heard.clear()
         assert heard.wait(20)
 
-    monkeypatch.setattr(store, "beat_refresh", noted)
+    monkeypatch.setattr(store, "renew_refresh", noted)
     studio = Studio({1: ["v2"]})
     studio.meanwhile = silent
     assert work(studio, store).state == WAITING
@@ -406,10 +407,10 @@ def test_nothing_is_done_without_an_api_key_a_model_or_a_label_studio(
     tmp_path: Path, store: Store, registry: Registry
 ) -> None:
     refresh_if_possible(settings(tmp_path), store, 1)
-    assert store.refreshed(1) == Refreshed(1)
+    assert store.refresh_state(1) == RefreshState(1)
     away = settings(tmp_path, LABEL_STUDIO_URL="http://127.0.0.1:9", LABEL_STUDIO_API_KEY="0" * 40)
     refresh_if_possible(away, store, 2)
-    assert store.refreshed(2) == Refreshed(2)
+    assert store.refresh_state(2) == RefreshState(2)
     refresh_if_possible(away, store, 1)
-    assert "cannot be reached" in str(store.refreshed(1).failure)
-    assert not store.refreshed(2).is_due(None, 5)
+    assert "cannot be reached" in str(store.refresh_state(1).failure)
+    assert not store.refresh_state(2).is_due(None, 5)

@@ -31,8 +31,8 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
     times = [BEGAN]
-    monkeypatch.setattr("backend.store.retrains.now", lambda: times[0])
-    monkeypatch.setattr("backend.reports.progress.now", lambda: times[0])
+    for module in ("backend.store.retrains", "backend.store.lease", "backend.reports.progress"):
+        monkeypatch.setattr(f"{module}.now", lambda: times[0])
     return times
 
 
@@ -42,7 +42,7 @@ def running(store: Store, said: dict[str, Any]) -> Retrain:
     assert requested is not None
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
-    assert store.heartbeat(claimed.id, claimed.attempt, said)
+    assert store.renew_retrain(claimed.id, claimed.attempt, said)
     return claimed
 
 
@@ -65,7 +65,7 @@ def test_a_training_is_reckoned_by_the_steps_of_all_its_epochs(store: Store, clo
     assert (found["elapsed_seconds"], found["heard_seconds_ago"], found["lost"]) == (4.0, 4.0, False)
     assert found["phase_left_seconds"] == 25.0 * 75 / 25 - 4.0
     assert found["phase_ends_at"] == "2026-01-01 12:01:15 UTC"
-    assert found["then"] == ["blend", "evaluate", "register"]
+    assert found["then"] == ["interpolate", "evaluate", "register"]
     assert (found["attempt"], found["deaths"], found["postponed"]) == (1, 0, 0)
     assert told(store).splitlines() == [
         "Project 1",
@@ -84,7 +84,7 @@ def test_a_training_is_reckoned_by_the_steps_of_all_its_epochs(store: Store, clo
         ({"phase": "collect", "step": 2, "steps": 8, "phase_seconds": 9.0}, 27.0, "train"),
         ({"phase": "collect", "step": 2, "steps": 8}, None, "train"),  # of a worker of before
         ({**TRAINING, "phase": "prepare", "epoch": 0, "loss": None, "step": 5}, 25.0, "train"),
-        ({**TRAINING, "phase": "frozen"}, 75.0, "blend"),
+        ({**TRAINING, "phase": "frozen"}, 75.0, "interpolate"),
         ({"phase": "evaluate", "step": 8, "steps": 8, "phase_seconds": 9.0}, 0.0, "register"),
         ({"phase": "register", "phase_seconds": 0.0}, None, None),
         ({"phase": "of tomorrow", "phase_seconds": 0.0}, None, "collect"),

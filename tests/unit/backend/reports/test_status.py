@@ -52,15 +52,17 @@ def test_a_postponed_retrain_tells_why_and_until_when(here: Settings, store: Sto
 def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, store: Store) -> None:
     assert "refresh" not in text(report(here))
     store.order_refresh(
-        1, mode=LIVE, wanted=STORED, version="v1", state=DRAFTING, looked=4, total=9, stored=3, failed=1
+        1, mode=LIVE, wanted=STORED, version="v1", state=DRAFTING, checked=4, total=9, stored=3, failed=1
     )
     told = text(report(here))
     assert "  drafts       Label Studio asks for them live, and shows stored ones once they are all there\n" in told
     assert (
-        "  refresh      4 of 9 tasks looked at, 3 stored anew by v1, 1 could not be drafted (0 requests, 0.0 s)" in told
+        "  refresh      4 of 9 tasks checked, 3 stored anew by v1, 1 could not be drafted (0 requests, 0.0 s)" in told
     )
     due_at = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
-    store.order_refresh(1, mode=STORED, wanted=None, state=WAITING, deleted=2, in_hand=1, due_at=due_at, stopped=True)
+    store.order_refresh(
+        1, mode=STORED, wanted=None, state=WAITING, deleted=2, being_edited=1, due_at=due_at, stopped=True
+    )
     store.order_refresh(1, failure="Label Studio is away.")
     told = text(report(here))
     assert "  drafts       Label Studio shows stored ones\n" in told
@@ -74,5 +76,5 @@ def test_what_a_running_retrain_says_has_no_needless_digits(here: Settings, stor
     assert requested is not None
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
-    store.heartbeat(claimed.id, claimed.attempt, {"phase": "train", "epoch": 2, "loss": 2.123456789012345})
+    store.renew_retrain(claimed.id, claimed.attempt, {"phase": "train", "epoch": 2, "loss": 2.123456789012345})
     assert "  retrain      running: phase train, epoch 2, loss 2.123\n" in text(report(here)) + "\n"

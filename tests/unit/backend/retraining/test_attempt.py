@@ -11,7 +11,7 @@ import pytest
 from backend.domain.errors import CaptionerError, UnreachableImageError
 from backend.domain.splits import is_held_out, split_of
 from backend.retraining.attempt import Retraining
-from backend.retraining.heartbeat import Pulse
+from backend.retraining.heartbeat import Heartbeat
 from backend.retraining.history import quarantined_rows
 from backend.retraining.snapshot import PostponedError
 from backend.settings import Settings
@@ -79,7 +79,7 @@ def _retrain(configured: Settings, captions: dict[int, tuple[bytes, str]], studi
     assert requested is not None
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
-    return Retraining(configured, store, claimed, Pulse(store, claimed))
+    return Retraining(configured, store, claimed, Heartbeat(store, claimed))
 
 
 def test_a_champion_learns_on_from_what_is_new(
@@ -92,7 +92,7 @@ def test_a_champion_learns_on_from_what_is_new(
         raise EnoughError("enough")
 
     monkeypatch.setattr("training.continual.incremental.learn_on", learn_on)
-    monkeypatch.setattr("backend.retraining.gate.Judgement.doubt", lambda *_: None)
+    monkeypatch.setattr("backend.retraining.gate.ProjectGate.doubt", lambda *_: None)
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
     others = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
     choosing = [content for content in contents if split_of(_row(content).sha256, 0.05) == DEV]
@@ -175,7 +175,7 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
         "training.captioner.checkpoint.load", lambda folder, device: Captioner(right if folder.name == "p1-v1" else 0.7)
     )
     monkeypatch.setattr("training.continual.incremental.learn_on", _enough)
-    monkeypatch.setattr("backend.retraining.gate.Judgement.doubt", lambda *_: None)
+    monkeypatch.setattr("backend.retraining.gate.ProjectGate.doubt", lambda *_: None)
     captions = {n: (picture((n, 11, 12)), f"a picture of the number {n} on a wall") for n in range(1, 251)}
     with host() as studio:
         configured = settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="0.5")

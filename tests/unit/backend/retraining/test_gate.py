@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backend.retraining.gate import BASE_ROWS, Contender, Judgement
+from backend.retraining.gate import BASE_ROWS, Contender, ProjectGate
 from tests.factories import settings
 from training.config import DecodingConfig
 from training.data import manifest
@@ -48,14 +48,14 @@ def contenders(monkeypatch: pytest.MonkeyPatch) -> tuple[Contender, Contender]:
     return Contender("p1-v1", Path("0.5")), Contender("p1-v2", Path("0.9"))
 
 
-def judgement(tmp_path: Path, corrected: list[Row], base: list[Row] = [], past: list[Verdict] = []) -> Judgement:  # noqa: B006
-    return Judgement(settings(tmp_path), 1, corrected, base, past)
+def project_gate(tmp_path: Path, corrected: list[Row], base: list[Row] = [], past: list[Verdict] = []) -> ProjectGate:  # noqa: B006
+    return ProjectGate(settings(tmp_path), 1, corrected, base, past)
 
 
 def test_held_out_and_blind_rows_vote_and_nothing_else(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
     corrected = [*rows(HELD_OUT, 120), *rows(BLIND, 100), *rows(TRAIN, 50), *rows(DEV, 30)]
     told: list[tuple[int, int]] = []
-    judging = judgement(tmp_path, corrected)
+    judging = project_gate(tmp_path, corrected)
     verdict = judging.verdict(*contenders, lambda done, total: told.append((done, total)))
     assert judging.pairs == verdict.pairs == 220
     assert [(found.role, found.pairs) for found in verdict.sets] == [(gate.CORRECTIONS, 120), (gate.BLIND, 100)]
@@ -70,36 +70,36 @@ def test_held_out_and_blind_rows_vote_and_nothing_else(tmp_path: Path, contender
 
 def test_a_base_votes_where_it_speaks_of_the_same_things(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
     corrected = rows(HELD_OUT, 120)
-    verdict = judgement(tmp_path, corrected, rows(DEV, BASE_ROWS + 9)).verdict(*contenders)
+    verdict = project_gate(tmp_path, corrected, rows(DEV, BASE_ROWS + 9)).verdict(*contenders)
     assert [(found.role, found.pairs) for found in verdict.sets] == [(gate.CORRECTIONS, 120), (gate.BASE, BASE_ROWS)]
     other = [Row(Path("/x.png"), "0", ("circle above square",), DEV)]
-    assert len(judgement(tmp_path, corrected, other).verdict(*contenders).sets) == 1
+    assert len(project_gate(tmp_path, corrected, other).verdict(*contenders).sets) == 1
 
 
 def test_a_first_model_has_no_champion(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
-    verdict = judgement(tmp_path, rows(HELD_OUT, 30)).verdict(None, contenders[1])
+    verdict = project_gate(tmp_path, rows(HELD_OUT, 30)).verdict(None, contenders[1])
     assert verdict.promotes
     assert verdict.provisional
-    assert not judgement(tmp_path, rows(TRAIN, 30)).verdict(None, contenders[1]).promotes
+    assert not project_gate(tmp_path, rows(TRAIN, 30)).verdict(None, contenders[1]).promotes
 
 
 def test_a_set_that_has_judged_before_asks_for_more_evidence(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
     past: list[Verdict] = []
     levels = []
     for _ in range(3):
-        past.append(judgement(tmp_path, rows(HELD_OUT, 150), past=past).verdict(*contenders))
+        past.append(project_gate(tmp_path, rows(HELD_OUT, 150), past=past).verdict(*contenders))
         levels.append(past[-1].sets[0].level)
     assert [found.sets[0].looks for found in past] == [0, 1, 2]
     assert levels == sorted(levels, reverse=True)
-    grown = judgement(tmp_path, rows(HELD_OUT, 300), past=past).verdict(*contenders)
+    grown = project_gate(tmp_path, rows(HELD_OUT, 300), past=past).verdict(*contenders)
     assert grown.sets[0].looks == 0, "half of its pairs have never judged"
-    few = judgement(tmp_path, rows(HELD_OUT, 60)).verdict(*contenders)
-    assert judgement(tmp_path, rows(HELD_OUT, 60), past=[few]).verdict(*contenders).sets[0].looks == 0
+    few = project_gate(tmp_path, rows(HELD_OUT, 60)).verdict(*contenders)
+    assert project_gate(tmp_path, rows(HELD_OUT, 60), past=[few]).verdict(*contenders).sets[0].looks == 0
     assert few.provisional
 
 
 def test_the_gate_follows_the_settings(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
     strict = settings(tmp_path, CAPTIONER_GATE_POLICY="improvement", CAPTIONER_GATE_MARGIN="2")
-    verdict = Judgement(strict, 1, rows(HELD_OUT, 120), [], []).verdict(*contenders)
+    verdict = ProjectGate(strict, 1, rows(HELD_OUT, 120), [], []).verdict(*contenders)
     assert (verdict.policy, verdict.margin) == ("improvement", 2.0)
     assert manifest.BLIND not in {found.role for found in verdict.sets}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from backend.retraining import heartbeat as module
-from backend.retraining.heartbeat import Pulse, SupersededError
+from backend.retraining.heartbeat import Heartbeat, SupersededError
 from backend.store.retrains import Retrain
 from backend.store.store import Store
 from tests.factories import correction, saved
@@ -36,35 +36,34 @@ def progress(store: Store) -> dict[str, object]:
 
 
 def test_a_new_phase_is_told_at_once_and_steps_at_the_next_beat(store: Store, running: Retrain) -> None:
-    pulse = Pulse(store, running)
-    pulse.tell("collect", step=1)
-    pulse.tell("collect", step=2)
+    heartbeat = Heartbeat(store, running)
+    heartbeat.report("collect", step=1)
+    heartbeat.report("collect", step=2)
     assert progress(store) == {"phase": "collect", "step": 1}
-    pulse.tell("train", epoch=1)
+    heartbeat.report("train", epoch=1)
     assert progress(store) == {"phase": "train", "epoch": 1}
 
 
 def test_a_phase_is_timed_from_its_beginning(store: Store, running: Retrain, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    pulse = Pulse(store, running)
-    pulse.tell("collect")
+    heartbeat = Heartbeat(store, running)
+    heartbeat.report("collect")
     clock[0] = 12.5
-    pulse.tell("collect", step=2)
-    pulse.confirm()
+    heartbeat.report("collect", step=2)
+    heartbeat.renew()
     assert store.retrains(1)[0].progress == {"phase": "collect", "step": 2, "phase_seconds": 2.5}
-    pulse.tell("train", step=1)
+    heartbeat.report("train", step=1)
     assert store.retrains(1)[0].progress == {"phase": "train", "step": 1, "phase_seconds": 0.0}
 
 
 def test_the_heart_beats_while_the_main_thread_is_busy(
     store: Store, running: Retrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    with Pulse(store, running) as pulse:
-        pulse.tell("train", step=1)
-        pulse.tell("train", step=2)
+    monkeypatch.setattr("backend.store.lease.RENEW_SECONDS", 0.01)
+    with Heartbeat(store, running) as heartbeat:
+        heartbeat.report("train", step=1)
+        heartbeat.report("train", step=2)
         while progress(store) != {"phase": "train", "step": 2}:
             pass  # the test's time limit ends it
         first = store.retrains(1)[0].heartbeat_at
@@ -76,19 +75,18 @@ def test_the_heart_beats_while_the_main_thread_is_busy(
 def test_who_was_superseded_or_cancelled_is_told_to_stop(
     store: Store, running: Retrain, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    with Pulse(store, running) as pulse:
-        pulse.tell("train", step=1)
+    monkeypatch.setattr("backend.store.lease.RENEW_SECONDS", 0.01)
+    with Heartbeat(store, running) as heartbeat:
+        heartbeat.report("train", step=1)
         if by == "a person":
             assert store.cancel_retrain(1)
         else:
             assert store.claim_retrain(running.id, stale_after_seconds=0)
         with pytest.raises(SupersededError):
-            pulse.confirm()
+            heartbeat.renew()
         for step in itertools.count():  # until the next beat has noticed; the test's time limit ends it
             try:
-                pulse.tell("train", step=step)
+                heartbeat.report("train", step=step)
             except SupersededError:
                 break
     assert progress(store) == ({"phase": "train", "step": 1} if by == "a person" else {})

@@ -12,7 +12,7 @@ from backend.domain.splits import is_blind
 from backend.images.archive import ImageStore
 from backend.images.cache import Access, Images, LocalImage
 from backend.retraining.attempt import snapshot
-from backend.retraining.heartbeat import Pulse
+from backend.retraining.heartbeat import Heartbeat
 from backend.retraining.snapshot import RECORD, Snapshot, record_of
 from backend.settings import Settings
 from backend.store.registry import ModelVersion, Registry
@@ -50,7 +50,7 @@ def _frozen(
 
 
 def _attempt(configured: Settings, of: tuple[Store, Retrain]) -> Snapshot:
-    return snapshot.take(configured, *of, Pulse(*of), ImageStore(configured))
+    return snapshot.take(configured, *of, Heartbeat(*of), ImageStore(configured))
 
 
 def _serve(studio: Host, *numbers: int) -> None:

@@ -37,7 +37,7 @@ def texts(found: Sequence[object]) -> list[str]:
 def test_nothing_serves_before_something_does() -> None:
     room = champions()
     assert room.serving(1) is None
-    with room.hold(1) as version:
+    with room.in_use(1) as version:
         assert version is None
 
 
@@ -85,7 +85,7 @@ def test_a_version_serving_another_project_stays() -> None:
 def test_a_request_in_progress_keeps_its_version_over_a_swap() -> None:
     room = champions(Model("v1"), Model("v2"))
     room.serve(1, "v1", Path("v1"))
-    with room.hold(1) as version:
+    with room.in_use(1) as version:
         room.serve(1, "v2", Path("v2"))
         assert version == "v1"
         assert texts(room.caption("v1", [A])) == ["v1 on a.jpg"]

@@ -3,14 +3,19 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import alembic.command
+import alembic.config
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from backend.domain.errors import DatabaseError
-from backend.store.database import Database
-from backend.store.tables import metadata
+from backend.store import database as module
+from backend.store.database import Database, now
+from backend.store.tables import metadata, refreshes, retrains
+
+ZEROS = ("stopped", "after_task", "total", "stored", "failed", "deleted", "requests", "seconds")
 
 
 def differences(database: Database) -> list[object]:
@@ -23,6 +28,40 @@ def test_the_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> N
     assert differences(database)
     database.migrate()
     assert differences(database) == []
+
+
+def test_a_database_of_an_earlier_release_keeps_its_rows_under_the_new_names(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/captioner.db")
+    database.migrate()
+    with database.writing(1) as connection:
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        alembic.command.downgrade(config, "0003")
+        zeros = dict.fromkeys(
+            ("stopped", "after_task", "total", "stored", "failed", "deleted", "requests", "seconds"), 0
+        )
+        old = {"project_id": 1, "state": "waiting", "looked": 4, "looked_to": 7, "in_hand": 2, "part": 3, **zeros}
+        connection.execute(sa.insert(sa.table("refreshes", *map(sa.column, old))).values(**old))
+        progress = sa.table("retrains", sa.column("progress", sa.JSON))
+        retrain = {
+            "project_id": 1,
+            "snapshot": "1-5",
+            "cutoff_seq": 5,
+            "frozen": True,
+            "attempt": 1,
+            "state": "running",
+        }
+        retrain |= {"state": "running", "deaths": 0, "postponed": 0, "requested_at": now(), "progress": {}}
+        for phase in ("blend", "train"):
+            connection.execute(retrains.insert().values(**{**retrain, "progress": {"phase": phase, "step": 2}}))
+    database.migrate()
+    assert differences(database) == []
+    with database.reading() as connection:
+        row = connection.execute(sa.select(refreshes)).one()
+        assert (row.checked, row.checked_to, row.being_edited, row.lease, row.heartbeat_at) == (4, 7, 2, 3, None)
+        found = connection.scalars(sa.select(progress)).all()
+    assert found == [{"phase": "interpolate", "step": 2}, {"phase": "train", "step": 2}]
 
 
 def test_a_difference_of_schema_and_code_would_be_seen(tmp_path: Path) -> None:

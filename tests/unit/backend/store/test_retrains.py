@@ -159,7 +159,7 @@ def test_a_cancelled_retrain_is_over_and_its_process_may_no_longer_write(store: 
     assert cancelled is not None
     assert (cancelled.id, cancelled.state, cancelled.outcome) == (retrain.id, CANCELLED, "It was cancelled.")
     assert cancelled.ended_at is not None
-    assert not store.heartbeat(retrain.id, retrain.attempt, {"phase": "train"})
+    assert not store.renew_retrain(retrain.id, retrain.attempt, {"phase": "train"})
     assert store.freeze_retrain(retrain.id, retrain.attempt) is None
     assert not store.release_retrain(retrain.id, retrain.attempt)
     assert not store.finish_retrain(retrain.id, retrain.attempt, state=DONE, outcome="It is over.")
@@ -198,7 +198,7 @@ def test_asking_begins_the_next_after_a_cancelled_one(store: Store) -> None:
 def test_it_is_too_late_to_cancel_what_is_being_registered(store: Store) -> None:
     correct(store, 1, 2, 3)
     retrain = claimed(store, requested(store))
-    assert store.heartbeat(retrain.id, retrain.attempt, {"phase": REGISTER})
+    assert store.renew_retrain(retrain.id, retrain.attempt, {"phase": REGISTER})
     assert store.cancel_retrain(1) is None
     assert store.release_retrain(retrain.id, retrain.attempt)
     assert store.cancel_retrain(1) is not None, "its process has stopped before it was through"
@@ -227,10 +227,10 @@ def test_a_dead_process_is_superseded_and_may_no_longer_write(store: Store) -> N
     correct(store, 4)
     living = claimed(store, dead, stale_after_seconds=0)
     assert (living.attempt, living.snapshot, living.cutoff_seq) == (2, frozen.snapshot, frozen.cutoff_seq)
-    assert not store.heartbeat(dead.id, dead.attempt, {"phase": "train"})
+    assert not store.renew_retrain(dead.id, dead.attempt, {"phase": "train"})
     assert store.freeze_retrain(dead.id, dead.attempt) is None
     assert not store.finish_retrain(dead.id, dead.attempt, state=DONE, outcome="From the grave.")
-    assert store.heartbeat(living.id, living.attempt, {"phase": "train", "epoch": 2})
+    assert store.renew_retrain(living.id, living.attempt, {"phase": "train", "epoch": 2})
     assert store.freeze_retrain(living.id, living.attempt) == store.get_retrain(living.id)
     assert store.finish_retrain(living.id, living.attempt, state=DONE, outcome="It is over.", version="p1-v1")
     ended = store.retrains(1)[0]
@@ -292,7 +292,7 @@ def test_a_postponed_retrain_waits_longer_each_time_and_takes_in_what_came(
 
 def test_there_is_nothing_to_claim_that_was_never_requested(store: Store) -> None:
     assert store.claim_retrain(99) is None
-    assert not store.heartbeat(99, 1, {})
+    assert not store.renew_retrain(99, 1, {})
     assert store.freeze_retrain(99, 1) is None
 
 

@@ -13,7 +13,7 @@ from backend.domain.errors import QueueError
 from backend.serving.champions import Champions
 from backend.settings import Settings
 from backend.store.database import now
-from backend.store.reconciliations import Reconciled
+from backend.store.reconciliations import ReconciliationState
 from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
@@ -39,8 +39,8 @@ class Queue:
         self.jobs[f"reconcile-{project_id}"] = at
         return "job"
 
-    def enqueue_refresh(self, project_id: int, part: int) -> str:
-        self.jobs[f"refresh-{project_id}-{part}"] = project_id
+    def enqueue_refresh(self, project_id: int, lease: int) -> str:
+        self.jobs[f"refresh-{project_id}-{lease}"] = project_id
         return "job"
 
 
@@ -142,7 +142,7 @@ def test_when_a_project_is_compared_again_is_known_from_sql(services: WatchedSer
     Watcher(services).schedule()
     assert services.queue.jobs["reconcile-4"] <= now(), "it never has been"
     compared_at = now() - timedelta(seconds=20)
-    services.store.save_reconciled(Reconciled(4, compared_at=compared_at))
+    services.store.save_reconciliation(ReconciliationState(4, compared_at=compared_at))
     services.queue.jobs.clear()  # Redis was emptied
     Watcher(services).schedule()
     assert services.queue.jobs == {"reconcile-4": compared_at + timedelta(seconds=60)}
@@ -166,7 +166,7 @@ def test_drafts_are_made_anew_when_another_version_has_come_to_serve(services: W
     services.queue.jobs.clear()  # Redis was emptied
     Watcher(services).refresh()
     assert not services.queue.jobs, "somebody is at it"
-    services.store.save_refresh(replace(claimed, version="p1-v1", beat_at=None))
+    services.store.save_refresh(replace(claimed, version="p1-v1", heartbeat_at=None))
     Watcher(services).refresh()
     assert not services.queue.jobs
     promote(services, "starter", DEFAULT)
