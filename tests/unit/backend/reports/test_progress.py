@@ -71,7 +71,7 @@ def test_a_training_is_reckoned_by_the_steps_of_all_its_epochs(store: Store, clo
         "Project 1",
         "  retrain      1-1 runs: training, epoch 3 of 10, step 5 of 10, loss 2.346",
         "  time         4 s since it was first begun; this phase ends in about 71 s by its steps so far "
-        "(2026-01-01 12:01:15 UTC); then blend, evaluate, register, which take their own time",
+        "(2026-01-01 12:01:15 UTC); then interpolate, evaluate, register, which take their own time",
     ]
 
 
