@@ -3,7 +3,7 @@ FROM python:3.11-slim
 
 RUN pip install --no-cache-dir uv && useradd --create-home --uid 1000 captioner
 WORKDIR /app
-COPY requirements.lock pyproject.toml README.md ./
+COPY requirements.lock pyproject.toml README.md LICENSE ./
 RUN uv pip install --system --no-cache --require-hashes -r requirements.lock
 COPY backend backend
 COPY training training

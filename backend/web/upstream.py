@@ -20,13 +20,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from label_studio_ml.model import LabelStudioMLBase
-
 from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from backend.settings import Settings
 from backend.web.routes import SETUP_WAIT_SECONDS, predictions, version_of
 from backend.web.services import Services, build
+
+try:
+    from label_studio_ml.model import LabelStudioMLBase
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "`backend.model` needs the package label-studio-ml: run `uv pip install '.[label-studio-ml]'` in the folder of "
+        "this project (plain pip cannot install it, because it pins the Flask of 2019)."
+    ) from error
 
 _BASE_NAMES_PROJECT = "project_id" in inspect.signature(LabelStudioMLBase.__init__).parameters
 

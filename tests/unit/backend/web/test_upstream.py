@@ -191,7 +191,7 @@ def harness(request: pytest.FixtureRequest, services: Services, monkeypatch: pyt
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "services", lambda: services)
+    monkeypatch.setattr(module, "process_services", lambda: services)
     assert issubclass(module.CaptionerModel, Base2)
     return Harness(module.CaptionerModel)
 
