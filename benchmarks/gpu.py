@@ -20,7 +20,7 @@ from benchmarks.report import report
 from training.captioner.captioner import Captioner
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
 from training.learning import optim
-from training.learning.step import Learner, Lesson
+from training.learning.step import Targets, TrainingStep
 from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 
 WORDS = 2500  # Flickr8k's vocabulary at a minimum count of four, about
@@ -76,7 +76,7 @@ def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], obj
     optimiser = optim.optimiser(captioner, config, config.learning_rate)
     words = torch.randint(len(SPECIALS), WORDS, (len(grid), CAPTIONS, CAPTION_LENGTH), device=grid.device)  # (B, K, T)
     words[:, :, -1] = PAD
-    learner, lesson = Learner(captioner, config), Lesson(words, torch.ones(len(grid), device=grid.device))
+    learner, lesson = TrainingStep(captioner, config), Targets(words, torch.ones(len(grid), device=grid.device))
 
     def step() -> None:
         human, _ = learner(grid, lesson)

@@ -21,7 +21,7 @@ import click
 from benchmarks.report import report
 from training.captioner import checkpoint
 from training.config import TrainingConfig
-from training.continual.incremental import CHOOSING_ROWS, Lessons, learn_on
+from training.continual.incremental import CHOOSING_ROWS, RetrainingData, retrain
 from training.data import datasets, manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
@@ -110,8 +110,8 @@ def run(
             retrained = out / f"retrained-{images}"
             shutil.rmtree(retrained, ignore_errors=True)
             begun = time.monotonic()
-            lessons = Lessons(new, [], manifest.load(listed), choosing)
-            learn_on(champion, lessons, retrained, cache_dir=cache)
+            lessons = RetrainingData(new, [], manifest.load(listed), choosing)
+            retrain(champion, lessons, retrained, cache_dir=cache)
             seconds[images].append(time.monotonic() - begun)
 
     begun = time.monotonic()

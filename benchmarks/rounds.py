@@ -28,8 +28,8 @@ from benchmarks.trained import seconds, trained
 from training import metrics
 from training.captioner import checkpoint
 from training.config import TrainingConfig
-from training.continual.incremental import Lessons, learn_on
-from training.continual.mismatch import belonging, doubt
+from training.continual.incremental import RetrainingData, retrain
+from training.continual.mismatch import image_text_match, mismatch
 from training.data import datasets, manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
@@ -158,7 +158,7 @@ def run(
         new = [*waiting, *corrected]
         begun = time.monotonic()
         lessons = _lessons(new, learnt, known)
-        candidate = learn_on(
+        candidate = retrain(
             champion,
             lessons,
             out / name,
@@ -207,12 +207,12 @@ def _split(row: Row) -> Row:
     return replace(row, split=manifest.DEV if chooses else manifest.TRAIN)
 
 
-def _lessons(new: list[Row], learnt: list[Row], base: list[Row]) -> Lessons:
+def _lessons(new: list[Row], learnt: list[Row], base: list[Row]) -> RetrainingData:
     def learned(rows: list[Row]) -> list[Row]:
         return [row for row in rows if row.split == manifest.TRAIN]
 
     choosing = [row for row in (*new, *learnt) if row.split == manifest.DEV]
-    return Lessons(learned(new), learned(learnt), learned(base), choosing)
+    return RetrainingData(learned(new), learned(learnt), learned(base), choosing)
 
 
 def _judged(
@@ -225,7 +225,7 @@ def _judged(
     cache: Path,
 ) -> Verdict:
     teller = checkpoint.load(champion)
-    doubted = doubt(*(belonging(teller, rows, cache) for rows in (corrected, judging)))
+    doubted = mismatch(*(image_text_match(teller, rows, cache) for rows in (corrected, judging)))
     learner = checkpoint.load(candidate)
     voting = []
     for role, rows in ((gate.CORRECTIONS, judging), (gate.BASE, base)):

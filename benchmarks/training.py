@@ -33,8 +33,8 @@ from training.features.batches import Batch, batches
 from training.features.features import Inputs, cache_of
 from training.learning.distributed import Group
 from training.learning.stages import stages
-from training.learning.step import Learner, Lesson
-from training.learning.trainer import StageRun
+from training.learning.step import Targets, TrainingStep
+from training.learning.trainer import Trainer
 from training.runtime.device import autocast, choose
 from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 
@@ -104,7 +104,7 @@ def _measure(folder: Path, quick: bool) -> dict[str, float]:
         (batch, inputs.stored(batch.views).float())
         for batch in batches(rows, config, captioner, np.random.default_rng(1))
     ]
-    stage = StageRun(0, stages(config)[0], captioner, inputs, rows, config, Group())
+    stage = Trainer(0, stages(config)[0], captioner, inputs, rows, config, Group())
     tutorial = TutorialDecoder(config.decoder, WORDS, captioner.encoder.channels, config.dropout).to(device).train()
     sides: dict[str, Callable[[], object]] = {
         "training": lambda: stage.epoch(1, lambda step, steps, loss: None),
@@ -157,7 +157,7 @@ def _cached(captioner: Captioner, rows: list[Row], folder: Path) -> Inputs:
 def _bare(captioner: Captioner, batch: Batch, grid: torch.Tensor, config: TrainingConfig) -> torch.Tensor:
     captioner.train()
     captioner.zero_grad(set_to_none=True)
-    human, _ = Learner(captioner, config)(grid, Lesson(batch.words, batch.weights))
+    human, _ = TrainingStep(captioner, config)(grid, Targets(batch.words, batch.weights))
     assert human is not None
     loss = human[0] / human[1]
     loss.backward()

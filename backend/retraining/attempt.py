@@ -29,7 +29,7 @@ from training.gate import gate
 from training.vocabulary import Style
 
 if TYPE_CHECKING:
-    from training.continual.incremental import Lessons
+    from training.continual.incremental import RetrainingData
     from training.learning.train import Progress
 
 log = logging.getLogger(__name__)
@@ -172,9 +172,9 @@ class Retraining:
             )
         )
 
-    def _fitted(self, lessons: Lessons, champion: ModelVersion | None, out: Path) -> Path:
+    def _fitted(self, lessons: RetrainingData, champion: ModelVersion | None, out: Path) -> Path:
         """A checkpoint at `out` that has learnt the corrections."""
-        from training.continual.incremental import learn_on
+        from training.continual.incremental import retrain
         from training.learning.train import train
 
         def tell(progress: Progress) -> None:
@@ -188,7 +188,7 @@ class Retraining:
             "beside_others": True,
         }
         if champion is not None:
-            return learn_on(
+            return retrain(
                 champion.checkpoint,
                 lessons,
                 out,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backend.settings import Settings
 from training.captioner import checkpoint
-from training.continual.mismatch import belonging, doubt
+from training.continual.mismatch import image_text_match, mismatch
 from training.data import manifest
 from training.data.manifest import Row
 from training.evaluation.evaluate import evaluate
@@ -116,7 +116,7 @@ class ProjectGate:
         if not new or not voters:
             return None
         captioner, cache = checkpoint.load(champion.folder, self._settings.device), self._settings.data_dir / "features"
-        return doubt(*(belonging(captioner, rows, cache, tell) for rows in (new, voters)))
+        return mismatch(*(image_text_match(captioner, rows, cache, tell) for rows in (new, voters)))
 
     def _name(self, role: Role) -> str:
         return {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from backend.domain.splits import is_held_out
 from backend.images.archive import ImageStore
 from backend.store.registry import DROPPED, HELD, PASSED, REJECTED, RELEASED, ModelVersion, Registry
-from training.continual.incremental import Lessons
+from training.continual.incremental import RetrainingData
 from training.data import manifest
 from training.data.manifest import Row
 from training.errors import DataError, TrainingError
@@ -49,7 +49,7 @@ class History:
                     "%d of %d images of the base are gone, the first: %s.", len(lost), len(self._base), lost[0].image
                 )
 
-    def lessons(self, corrected: Sequence[Row]) -> Lessons:
+    def lessons(self, corrected: Sequence[Row]) -> RetrainingData:
         """What of the snapshot's rows the champion has not learnt yet, and what it has, here and before this project.
 
         Images that have judged one of the lineage never come in by this door, nor captions of this project that have
@@ -84,7 +84,7 @@ class History:
             new, known = train, []
         taught = {row.sha256 for row in train} | set(base)
         forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
-        return Lessons(new, known, list(base.values()), choosing, forgotten)
+        return RetrainingData(new, known, list(base.values()), choosing, forgotten)
 
     def never_tried(self, rows: Sequence[Row]) -> list[Row]:
         """Those of the rows that no candidate has learnt yet, not even one that was held, and no operator released."""

@@ -24,7 +24,7 @@ from tests.integration.conftest import Loop, wait_for
 from training.captioner import checkpoint
 from training.continual.incremental import LEAST_REHEARSED
 from training.data import manifest
-from training.learning.step import Learner
+from training.learning.step import TrainingStep
 
 MakeLoop = Callable[..., Loop]
 
@@ -182,7 +182,7 @@ def test_a_retrain_that_runs_out_of_memory_goes_on_in_parts(
     loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100")
     loop.serve_starter()
     loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
-    monkeypatch.setattr(Learner, "forward", scarce(Learner.forward, most=4))
+    monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, most=4))
     here(loop)
     [retrain] = loop.store.retrains(1)
     assert retrain.state == DONE

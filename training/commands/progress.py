@@ -42,7 +42,7 @@ _NAMES = {
     "frozen": "Decoder alone, epoch {0.epoch} of {0.epochs}",
     "train": "Epoch {0.epoch} of {0.epochs}",
     "reward": "Self-critical epoch {0.epoch} of {0.epochs}",
-    "remember": "Images to remember",
+    "index": "Images to index",
 }
 
 

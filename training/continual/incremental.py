@@ -34,7 +34,7 @@ CHOOSING_ROWS = 100
 
 
 @dataclass(frozen=True)
-class Lessons:
+class RetrainingData:
     """What a champion is to learn, all rows apart from those it is judged by.
 
     `new` is what it has not seen. `known` it has learnt, in the words of the same annotators; `base` it was made of
@@ -49,9 +49,9 @@ class Lessons:
     forgotten: Collection[str] = ()
 
 
-def learn_on(
+def retrain(
     champion: Path,
-    lessons: Lessons,
+    lessons: RetrainingData,
     out: Path,
     *,
     replay: float = 1.0,
@@ -67,7 +67,7 @@ def learn_on(
     """A checkpoint at `out`: that at `champion`, which has learnt the new rows and `replay` rehearsed ones for each.
 
     With `own_words` the base is rehearsed in the champion's words; `rehearsing` is told how many of them there are.
-    `seed` decides which rows are rehearsed. `options` go to `fit.train`, `blending` to `best_blend`. Raises
+    `seed` decides which rows are rehearsed. `options` go to `fit.train`, `blending` to `best_interpolation`. Raises
     TrainingError where there is nothing new, else as `fit.train` does.
     """
     if not lessons.new:
@@ -83,14 +83,14 @@ def learn_on(
     train(rows, out, config, start_from=champion, cache_dir=cache_dir, device=device, **options)
     choosing = _some(lessons.choosing, CHOOSING_ROWS, seed)
     before, after = (checkpoint.load(folder, device) for folder in (champion, out))
-    captioner, share = interpolation.best_blend(before, after, choosing, cache_dir, blending)
+    captioner, share = interpolation.best_interpolation(before, after, choosing, cache_dir, blending)
     if share == 1.0:
         return out
     log.info("%.0f %% of the way from the champion is best on %d rows.", 100 * share, len(choosing))
     return checkpoint.save(out, captioner, checkpoint.read_info(out)["extra"] | {"blend": share})
 
 
-def _rehearsed(lessons: Lessons, replay: float, seed: str) -> tuple[list[Row], list[Row]]:
+def _rehearsed(lessons: RetrainingData, replay: float, seed: str) -> tuple[list[Row], list[Row]]:
     """Samples of what is known and of the base, half of each where both have enough; no image that is new."""
     new = {row.sha256 for row in lessons.new}
     known = {row.sha256: row for row in lessons.known if row.sha256 not in new}

@@ -23,7 +23,7 @@ FEWEST_ROWS = 12
 
 
 @torch.no_grad()
-def blend(before: Captioner, after: Captioner, share: float) -> Captioner:
+def interpolate(before: Captioner, after: Captioner, share: float) -> Captioner:
     """A captioner `share` of the way from `before` to `after`, which may know more words than `before`.
 
     New words keep what `after` learnt of them; weights that are the same in both stay so to the bit, so that cached
@@ -39,7 +39,7 @@ def blend(before: Captioner, after: Captioner, share: float) -> Captioner:
     return blended
 
 
-def best_blend(
+def best_interpolation(
     before: Captioner,
     after: Captioner,
     rows: Sequence[Row],
@@ -56,7 +56,7 @@ def best_blend(
     references = [row.references for row in rows]
     found: list[tuple[float, float, Captioner]] = []
     for number, share in enumerate(SHARES):
-        captioner = blend(before, after, share)
+        captioner = interpolate(before, after, share)
 
         def tell(done: int, total: int, before: int = number) -> None:
             if progress:

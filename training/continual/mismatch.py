@@ -26,7 +26,7 @@ Z = 1.96  # of the two-sided 95 % interval
 
 
 @dataclass(frozen=True)
-class Belonging:
+class ImageTextMatch:
     """Of so many `captions`, how many are likelier beside their `own` image than beside another."""
 
     captions: int
@@ -41,7 +41,7 @@ class Belonging:
         return (share + Z * Z / (2 * n) + side * spread) / (1 + Z * Z / n)
 
 
-def doubt(new: Belonging, trusted: Belonging) -> str | None:
+def mismatch(new: ImageTextMatch, trusted: ImageTextMatch) -> str | None:
     """Why the new captions seem to be those of other images; None where they do not.
 
     By chance half of them are likelier beside their own image. They are doubted where they are surely nearer to that
@@ -57,9 +57,9 @@ def doubt(new: Belonging, trusted: Belonging) -> str | None:
 
 
 @torch.inference_mode()
-def belonging(
+def image_text_match(
     captioner: Captioner, rows: Sequence[Row], cache_dir: Path, progress: Callable[[int, int], None] | None = None
-) -> Belonging:
+) -> ImageTextMatch:
     """How the first captions of the rows belong, each beside its image and the next one by hash.
 
     Only captions whose words are all known count: of others the captioner cannot judge, and a project may turn to what
@@ -73,7 +73,7 @@ def belonging(
     # new and trusted ones alike by what they are learned from: so no more is encoded of the new
     inputs = Inputs(captioner, shown, cache_dir, lambda *_: tell(0, len(asked)), brief=shown)
     if len(inputs.rows) < 2:
-        return Belonging(0, 0)
+        return ImageTextMatch(0, 0)
     others = [*(row.sha256 for row in inputs.rows[1:]), inputs.rows[0].sha256]
     own = done = 0
     for batch in batches(inputs.rows, TrainingConfig(), captioner):
@@ -82,7 +82,7 @@ def belonging(
         there = _likelihoods(captioner, inputs.grid(others[done : done + len(here)]), words)
         own, done = own + int((here > there).sum()), done + len(here)
         tell(done, len(inputs.rows))
-    return Belonging(done, own)
+    return ImageTextMatch(done, own)
 
 
 def _likelihoods(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor) -> torch.Tensor:

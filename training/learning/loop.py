@@ -18,12 +18,12 @@ from training.errors import DataError
 from training.features.features import Inputs
 from training.learning.distillation import Teacher
 from training.learning.distributed import Group
-from training.learning.resume import Resume, Standing, Weights
+from training.learning.resume import Resume, TrainingState, Weights
 from training.learning.stages import Stage, stages
-from training.learning.tensorboard import Diary
-from training.learning.trainer import StageRun
-from training.learning.validation import Judge
-from training.runtime.out_of_memory import Portion
+from training.learning.tensorboard import TensorBoardLog
+from training.learning.trainer import Trainer
+from training.learning.validation import Validator
+from training.runtime.out_of_memory import MicroBatch
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +48,16 @@ class Loop:
         self._captioner, self._rows, self._config = captioner, rows, config
         self._cache_dir, self._group, self._teacher = cache_dir, group, teacher
         self.images = 0  # that could be learned from
-        self.portion = Portion(config.batch_size)
+        self.portion = MicroBatch(config.batch_size)
 
-    def run(self, tell: Tell, diary: Diary, resume: Resume) -> list[dict[str, Any]]:
+    def run(self, tell: Tell, diary: TensorBoardLog, resume: Resume) -> list[dict[str, Any]]:
         """Leave the captioner with the best weights that were found; an entry an epoch says how it went."""
         standing = resume.load()
         for number, stage in enumerate(stages(self._config)):
             if number < standing.stage:
                 continue
             if number > standing.stage:
-                standing = Standing(number, history=standing.history)
+                standing = TrainingState(number, history=standing.history)
             self._captioner.encoder.hold(stage.held)
             if self._teacher:
                 self._teacher.hold(stage.held)
@@ -65,7 +65,7 @@ class Loop:
         self._captioner.encoder.hold(False)
         return standing.history
 
-    def _stage(self, stage: Stage, standing: Standing, tell: Tell, diary: Diary, resume: Resume) -> None:
+    def _stage(self, stage: Stage, standing: TrainingState, tell: Tell, diary: TensorBoardLog, resume: Resume) -> None:
         """The epochs of a stage that are left; ends with the best weights, or with the last without dev rows."""
         captioner, config = self._captioner, self._config
         if standing.epoch:  # before the inputs, which may be grids of the encoder as it was trained so far
@@ -87,10 +87,10 @@ class Loop:
             raise DataError(f"None of the {len(self._rows)} images to train on can be read, such as {first}.")
         self.images = len(learned)
         self._measure(inputs, learned)
-        judge = Judge(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config, stage)
+        judge = Validator(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config, stage)
         if (standing.stage or stage.is_rewarded) and not standing.epoch:  # has to be better than what came before
             standing.consider(judge.scores(), judge.chooses, self._weights)
-        run = StageRun(
+        run = Trainer(
             standing.stage, stage, captioner, inputs, learned, config, self._group, self.portion, self._teacher
         )
         if standing.epoch:

@@ -16,7 +16,7 @@ Loss = tuple[torch.Tensor, torch.Tensor]
 LEAST = 1e-6  # stands for a sum of weights of nothing, where only unknown words were met
 
 
-def likelihood(
+def cross_entropy(
     decoder: Decoder,
     memory: Memory,
     words: torch.Tensor,
@@ -57,16 +57,16 @@ def counted(words: torch.Tensor) -> torch.Tensor:
 
 
 def human_weight(words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The sum of weights that `likelihood` of the same captions returns, before anything is computed."""
+    """The sum of weights that `cross_entropy` of the same captions returns, before anything is computed."""
     return (weights[:, None, None] * counted(words)).sum()
 
 
 def drawn_weight(words: torch.Tensor) -> torch.Tensor:
-    """The same of `regret`."""
+    """The same of `policy_gradient`."""
     return (words[:, :, 1:] != PAD).sum()
 
 
-def regret(
+def policy_gradient(
     decoder: Decoder,
     memory: Memory,
     words: torch.Tensor,

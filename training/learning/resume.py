@@ -21,7 +21,7 @@ Weights = dict[str, torch.Tensor]
 
 
 @dataclass
-class Standing:
+class TrainingState:
     """After `epoch` epochs of the stage numbered `stage`: all that the next epoch depends on.
 
     Chance is not part of it: every epoch has a seed of its own.
@@ -59,22 +59,22 @@ class Resume:
         self._writes, self._every_seconds = writes, every_seconds
         self._saved = time.monotonic()
 
-    def load(self) -> Standing:
+    def load(self) -> TrainingState:
         """Where it stands: at the beginning, where there is no file, or none of this training."""
         if not self._file.exists():
-            return Standing()
+            return TrainingState()
         try:
             found = torch.load(self._file, map_location="cpu", weights_only=True)
             if found.pop("identity") != self._identity:
-                return Standing()
-            standing = Standing(**found)
+                return TrainingState()
+            standing = TrainingState(**found)
         except Exception as error:  # whatever the damaged bytes happen to cause
             log.warning("%s cannot be read (%s); the training begins anew.", self._file, error)
-            return Standing()
+            return TrainingState()
         log.warning("Going on after %d epochs that an earlier training was through.", len(standing.history))
         return standing
 
-    def save(self, standing: Standing) -> None:
+    def save(self, standing: TrainingState) -> None:
         """Keep it, unless it was kept a moment ago."""
         if not self._writes or time.monotonic() - self._saved < self._every_seconds:
             return

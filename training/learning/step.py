@@ -17,7 +17,7 @@ from training.runtime.device import autocast
 
 
 @dataclass(frozen=True)
-class Attempts:
+class SampledCaptions:
     """Captions `words` (B, K, T) that a decoder has drawn itself, and their `advantages` (B, K)."""
 
     words: torch.Tensor
@@ -25,14 +25,14 @@ class Attempts:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Targets:
     """What one step learns from: human captions `words` (B, K, T) with `weights` (B,), or what each of the decoder's
     members has `drawn`, or both."""
 
     words: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     own_words: float = 0.0
-    drawn: Sequence[Attempts] = ()
+    drawn: Sequence[SampledCaptions] = ()
 
     @property
     def weighs(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -45,7 +45,7 @@ class Lesson:
         return human, drawn
 
 
-class Learner(nn.Module):
+class TrainingStep(nn.Module):
     """`stored` images or grids and a lesson to its losses: of human captions, of drawn ones; None where not asked.
 
     The members of a decoder learn apart, each by losses of its own, of which these are the means. With a `teacher` a
@@ -56,7 +56,7 @@ class Learner(nn.Module):
         super().__init__()
         self.captioner, self.config, self._teacher = captioner, config, teacher
 
-    def forward(self, stored: torch.Tensor, lesson: Lesson) -> tuple[Loss | None, Loss | None]:
+    def forward(self, stored: torch.Tensor, lesson: Targets) -> tuple[Loss | None, Loss | None]:
         grid = self.captioner.see(stored, self.config.shift if self.training else 0)
         expected = None
         if self._teacher and lesson.words is not None:
@@ -69,12 +69,12 @@ class Learner(nn.Module):
             if lesson.words is not None and lesson.weights is not None:
                 own_words = lesson.own_words
                 human.append(
-                    losses.likelihood(member, memory, lesson.words, lesson.weights, self.config, own_words, expected)
+                    losses.cross_entropy(member, memory, lesson.words, lesson.weights, self.config, own_words, expected)
                 )
             if lesson.drawn:
                 own = lesson.drawn[number]
                 temperature = self.config.self_critical.temperature
-                drawn.append(losses.regret(member, memory, own.words, own.advantages, temperature))
+                drawn.append(losses.policy_gradient(member, memory, own.words, own.advantages, temperature))
         return _mean(human), _mean(drawn)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SAMPLES = 8
 
 
-class Diary:
+class TensorBoardLog:
     """Writes into `folder`, or nothing where there is none."""
 
     def __init__(self, folder: Path | None) -> None:

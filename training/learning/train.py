@@ -23,7 +23,7 @@ from training.learning import distributed
 from training.learning.distillation import Teacher
 from training.learning.loop import Loop
 from training.learning.resume import Resume
-from training.learning.tensorboard import Diary
+from training.learning.tensorboard import TensorBoardLog
 from training.networks import encoder, weights
 from training.runtime import out_of_memory
 from training.runtime.device import choose, training_threads
@@ -34,7 +34,7 @@ LARGE_SET = 10_000  # captions from which on rare words are left out
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: `phase` is "prepare" or in the end "remember" (steps are images), or "frozen", "train"
+    """Where a training stands: `phase` is "prepare" or in the end "index" (steps are images), or "frozen", "train"
     or "reward" (steps are batches of one epoch).
 
     `loss` is the epoch's mean so far in nats a word, None while preparing; `seconds` since the start. Where memory did
@@ -107,14 +107,14 @@ def train(
         loop = Loop(captioner, rows, config, cache_dir, group, teacher)
         with (
             training_threads(captioner.encoder.config.name == "small_cnn", beside_others),
-            Diary(tensorboard if group.leads else None) as diary,
+            TensorBoardLog(tensorboard if group.leads else None) as diary,
         ):
             history = loop.run(tell, diary, resume)
             if captioner.neighbours:
                 captioner.neighbours = captioner.neighbours.without(forgotten)
             if captioner.decoding.neighbours and group.leads:
                 learned = rows if remembered is None else remembered
-                _remember(captioner, learned, config, cache_dir, partial(tell, "remember", 0, config.epochs))
+                _index(captioner, learned, config, cache_dir, partial(tell, "index", 0, config.epochs))
         record = {
             "code": f"label-studio-captioner {version('label-studio-captioner')}",
             "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},
@@ -153,7 +153,7 @@ def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path |
     return captioner
 
 
-def _remember(
+def _index(
     captioner: Captioner,
     rows: Sequence[Row],
     config: TrainingConfig,

@@ -25,13 +25,13 @@ from training.learning.losses import LEAST
 from training.learning.optim import Average, optimiser, rate
 from training.learning.rewards import Rewards, advantages
 from training.learning.stages import Stage
-from training.learning.step import Attempts, Learner, Lesson
+from training.learning.step import SampledCaptions, Targets, TrainingStep
 from training.runtime.device import autocast
-from training.runtime.out_of_memory import Portion
+from training.runtime.out_of_memory import MicroBatch
 from training.vocabulary import PAD, START, UNKNOWN
 
 
-class StageRun:
+class Trainer:
     """A stage on the rows it learns from; its number decides, with the seed, what chance brings.
 
     `portion` is lowered where memory does not suffice for whole batches.
@@ -46,13 +46,13 @@ class StageRun:
         rows: Sequence[Row],
         config: TrainingConfig,
         group: Group,
-        portion: Portion | None = None,
+        portion: MicroBatch | None = None,
         teacher: Teacher | None = None,
     ) -> None:
         self._number, self._stage, self._captioner = number, stage, captioner
         self._inputs, self._config, self._group = inputs, config, group
         self._rows = agreed(rows, config.agreed_captions) if config.agreed_captions else rows
-        self._portion = portion or Portion(config.batch_size)
+        self._portion = portion or MicroBatch(config.batch_size)
         self._steps = math.ceil(len(rows) / config.batch_size)
         own = config.self_critical
         dropout = (own.dropout, own.dropout) if stage.is_rewarded else (config.dropout, config.grid_dropout)
@@ -65,7 +65,7 @@ class StageRun:
         self._rewards = Rewards(rows, captioner.vocabulary) if stage.is_rewarded else None
         self._chance = torch.Generator(captioner.device)
         self._earned: list[float] = []  # mean rewards of this process, a number a step
-        self._learner = group.wrap(Learner(captioner, config, teacher))
+        self._learner = group.wrap(TrainingStep(captioner, config, teacher))
 
     def epoch(self, epoch: int, tell: Callable[[int, int, float], None]) -> dict[str, float]:
         """Go through all rows once: the mean `loss`, and the mean `reward` of drawn captions where there are rewards.
@@ -174,14 +174,14 @@ class StageRun:
             return torch.ones((), device=self._captioner.device)
         return self._group.total(torch.stack(known).sum()).clamp(min=LEAST)
 
-    def _part(self, batch: Batch, own_words: float) -> tuple[torch.Tensor, Lesson]:
+    def _part(self, batch: Batch, own_words: float) -> tuple[torch.Tensor, Targets]:
         """What is shown of a batch, and what is learned from it."""
         stored = self._inputs.shown(batch.views)
         if self._rewards is None:
-            return stored, Lesson(batch.words, batch.weights, own_words)
+            return stored, Targets(batch.words, batch.weights, own_words)
         return stored, self._own(batch, stored, self._rewards)
 
-    def _own(self, batch: Batch, stored: torch.Tensor, rewards: Rewards) -> Lesson:
+    def _own(self, batch: Batch, stored: torch.Tensor, rewards: Rewards) -> Targets:
         """Captions drawn from the captioner and what they are worth; beside human ones where those have a share."""
         captioner, config = self._captioner, self._config.self_critical
         decoding = replace(captioner.decoding, top_p=0.0, temperature=config.temperature, min_length=config.min_length)
@@ -195,9 +195,9 @@ class StageRun:
         worth = advantages(earned) * batch.weights[:, None]
         nothing = batch.weights[:, None, None] == 0  # what weighs nothing is not counted
         own = [
-            Attempts(one.words.masked_fill(nothing, PAD), part)
+            SampledCaptions(one.words.masked_fill(nothing, PAD), part)
             for one, part in zip(drawn, worth.chunk(len(drawn), dim=1), strict=True)
         ]
         if config.likelihood_share:
-            return Lesson(batch.words, batch.weights, drawn=own)
-        return Lesson(drawn=own)
+            return Targets(batch.words, batch.weights, drawn=own)
+        return Targets(drawn=own)

@@ -20,7 +20,7 @@ from training.runtime.device import autocast
 LOSS, CIDER_D = "dev_loss", "dev_cider_d"
 
 
-class Judge:
+class Validator:
     """Scores of the captioner as it is at the moment in a stage, on rows that it does not learn from."""
 
     def __init__(
@@ -59,7 +59,9 @@ class Judge:
             grid = self._inputs.grid(batch.hashes)
             with autocast(self._captioner.device):
                 memory = self._captioner.decoder.look(grid.float())
-            loss, weight = losses.likelihood(self._captioner.decoder, memory, batch.words, batch.weights, self._config)
+            loss, weight = losses.cross_entropy(
+                self._captioner.decoder, memory, batch.words, batch.weights, self._config
+            )
             total, words = total + loss.item(), words + weight.item()
         return total / max(words, LEAST)
 

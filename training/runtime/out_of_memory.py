@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 Items = TypeVar("Items", bound=Sequence[object] | np.ndarray | torch.Tensor)
 
 
-class Portion:
+class MicroBatch:
     """How many images of a batch a training works on at once: all of them, or fewer since memory ran out.
 
     The parts of a batch follow one another and make one step together, so that neither the learning rate nor the number

@@ -21,8 +21,8 @@ from backend.store.store import Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training.config import DecodingConfig, EncoderConfig, TrainingConfig
-from training.continual.incremental import Lessons
-from training.continual.mismatch import Belonging
+from training.continual.incremental import RetrainingData
+from training.continual.mismatch import ImageTextMatch
 from training.data import manifest
 from training.data.manifest import DEV, HELD_OUT, TRAIN, Row
 from training.decoding.beam_search import Hypothesis
@@ -87,11 +87,11 @@ def test_a_champion_learns_on_from_what_is_new(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def learn_on(champion: Path, lessons: Lessons, out: Path, **options: Any) -> Path:
+    def retrain(champion: Path, lessons: RetrainingData, out: Path, **options: Any) -> Path:
         asked.update(options, champion=champion, lessons=lessons)
         raise EnoughError("enough")
 
-    monkeypatch.setattr("training.continual.incremental.learn_on", learn_on)
+    monkeypatch.setattr("training.continual.incremental.retrain", retrain)
     monkeypatch.setattr("backend.retraining.gate.ProjectGate.doubt", lambda *_: None)
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
     others = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
@@ -174,7 +174,7 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
     monkeypatch.setattr(
         "training.captioner.checkpoint.load", lambda folder, device: Captioner(right if folder.name == "p1-v1" else 0.7)
     )
-    monkeypatch.setattr("training.continual.incremental.learn_on", _enough)
+    monkeypatch.setattr("training.continual.incremental.retrain", _enough)
     monkeypatch.setattr("backend.retraining.gate.ProjectGate.doubt", lambda *_: None)
     captions = {n: (picture((n, 11, 12)), f"a picture of the number {n} on a wall") for n in range(1, 251)}
     with host() as studio:
@@ -202,22 +202,22 @@ def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_go
     class Captioner:
         decoding = DecodingConfig()
 
-    def belonging(captioner: Captioner, rows: list[Row], *_: Any) -> Belonging:
+    def image_text_match(captioner: Captioner, rows: list[Row], *_: Any) -> ImageTextMatch:
         asked.append({row.references[0] for row in rows})
         wrong = sum("misplaced" in row.references[0] for row in rows)
-        return Belonging(10 * len(rows), 10 * (len(rows) - wrong) + 5 * wrong)
+        return ImageTextMatch(10 * len(rows), 10 * (len(rows) - wrong) + 5 * wrong)
 
-    def learn_on(champion: Path, lessons: Lessons, out: Path, **_: Any) -> Path:
+    def retrain(champion: Path, lessons: RetrainingData, out: Path, **_: Any) -> Path:
         out.mkdir(parents=True)
         return out
 
     asked: list[set[str]] = []
-    monkeypatch.setattr("backend.retraining.gate.belonging", belonging)
+    monkeypatch.setattr("backend.retraining.gate.image_text_match", image_text_match)
     monkeypatch.setattr(
         "training.evaluation.evaluate.hypotheses", lambda _, rows, *__: [Hypothesis("a picture", 0.5, ())] * len(rows)
     )
     monkeypatch.setattr("training.captioner.checkpoint.load", lambda *_: Captioner())
-    monkeypatch.setattr("training.continual.incremental.learn_on", learn_on)
+    monkeypatch.setattr("training.continual.incremental.retrain", retrain)
     train = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
     captions = {n: (content, f"waits {n}") for n, content in enumerate(train[:5], start=1)}

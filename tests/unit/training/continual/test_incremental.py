@@ -12,7 +12,7 @@ import pytest
 from training.captioner import checkpoint
 from training.config import DecodingConfig, TrainingConfig
 from training.continual import incremental
-from training.continual.incremental import LEAST_REHEARSED, Lessons, learn_on
+from training.continual.incremental import LEAST_REHEARSED, RetrainingData, retrain
 from training.data import manifest
 from training.data.manifest import Row
 from training.decoding.beam_search import Hypothesis
@@ -28,7 +28,7 @@ def rows(name: str, number: int) -> list[Row]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Row]]:
-    """The rows that `learn_on` would train on; the champion says the same of every image but one."""
+    """The rows that `retrain` would train on; the champion says the same of every image but one."""
 
     class EnoughError(Exception):
         pass
@@ -51,9 +51,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list
     monkeypatch.setattr(checkpoint, "load", lambda *_: Champion)
     monkeypatch.setattr(checkpoint, "encoder_of", lambda _: None)
 
-    def run(lessons: Lessons, **options: Any) -> list[Row]:
+    def run(lessons: RetrainingData, **options: Any) -> list[Row]:
         with pytest.raises(EnoughError):
-            learn_on(tmp_path, lessons, tmp_path / "out", cache_dir=tmp_path, **options)
+            retrain(tmp_path, lessons, tmp_path / "out", cache_dir=tmp_path, **options)
         return list(found)
 
     return run
@@ -65,8 +65,8 @@ def counted(several: list[Row]) -> dict[str, int]:
 
 
 def test_the_cost_follows_what_is_new_however_much_is_known(asked: Callable[..., list[Row]]) -> None:
-    small = asked(Lessons(rows("new", 500), rows("known", 400), rows("base", 3_000)))
-    large = asked(Lessons(rows("new", 500), rows("known", 4_000), rows("base", 30_000)))
+    small = asked(RetrainingData(rows("new", 500), rows("known", 400), rows("base", 3_000)))
+    large = asked(RetrainingData(rows("new", 500), rows("known", 4_000), rows("base", 30_000)))
     assert counted(small) == {"base": 249, "known": 250, "new": 500}, "of one row the champion said nothing"
     assert counted(large) == counted(small)
     assert {row.split for row in large} == {manifest.TRAIN}
@@ -74,17 +74,18 @@ def test_the_cost_follows_what_is_new_however_much_is_known(asked: Callable[...,
 
 
 def test_a_few_corrections_are_learnt_beside_a_least_rehearsal(asked: Callable[..., list[Row]]) -> None:
-    found = counted(asked(Lessons(rows("new", 5), rows("known", 100), rows("base", 900))))
+    found = counted(asked(RetrainingData(rows("new", 5), rows("known", 100), rows("base", 900))))
     assert found == {"base": LEAST_REHEARSED - 100 - 1, "known": 100, "new": 5}
-    assert counted(asked(Lessons(rows("new", 5)))) == {"new": 5}
-    assert counted(asked(Lessons(rows("new", 5), rows("known", 100)), replay=0.0)) == {"new": 5}
-    assert counted(asked(Lessons(rows("new", 400), rows("known", 2000)), replay=2.5)) == {"known": 1000, "new": 400}
+    assert counted(asked(RetrainingData(rows("new", 5)))) == {"new": 5}
+    assert counted(asked(RetrainingData(rows("new", 5), rows("known", 100)), replay=0.0)) == {"new": 5}
+    data = RetrainingData(rows("new", 400), rows("known", 2000))
+    assert counted(asked(data, replay=2.5)) == {"known": 1000, "new": 400}
 
 
 def test_the_base_is_rehearsed_in_the_champions_words_and_corrections_in_the_annotators(
     asked: Callable[..., list[Row]],
 ) -> None:
-    lessons = Lessons(rows("new", 5), rows("known", 5), rows("base", 5))
+    lessons = RetrainingData(rows("new", 5), rows("known", 5), rows("base", 5))
     told = {row.sha256.partition("-")[0]: row.references for row in asked(lessons)}
     assert told == {"new": ("a new thing",), "known": ("a known thing",), "base": ("as ever",)}
     told = {row.sha256.partition("-")[0]: row.references for row in asked(lessons, own_words=False)}
@@ -93,7 +94,7 @@ def test_the_base_is_rehearsed_in_the_champions_words_and_corrections_in_the_ann
 
 def test_no_image_comes_twice_and_the_sample_is_the_seeds(asked: Callable[..., list[Row]]) -> None:
     new = rows("known", 3)
-    lessons = Lessons(new, rows("known", 3000), [*rows("base", 3000), *rows("known", 3)])
+    lessons = RetrainingData(new, rows("known", 3000), [*rows("base", 3000), *rows("known", 3)])
     first = asked(lessons, seed="a")
     assert len({row.sha256 for row in first}) == len(first)
     assert asked(replace(lessons, base=lessons.base[::-1]), seed="a") == first
@@ -102,7 +103,7 @@ def test_no_image_comes_twice_and_the_sample_is_the_seeds(asked: Callable[..., l
 
 def test_nothing_new_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nothing new to learn"):
-        learn_on(tmp_path, Lessons([], rows("known", 9)), tmp_path / "out", cache_dir=tmp_path)
+        retrain(tmp_path, RetrainingData([], rows("known", 9)), tmp_path / "out", cache_dir=tmp_path)
 
 
 def test_the_new_is_learnt_and_the_old_kept(
@@ -113,7 +114,7 @@ def test_the_new_is_learnt_and_the_old_kept(
     new = [replace(row, references=("A crimson rectangle.",)) for row in coloured_rows if row not in old]
     champion = train(old, tmp_path / "champion", replace(tiny_config, epochs=40), cache_dir=cache)
     config = replace(tiny_config, min_count=1, seed=2)
-    out = learn_on(champion, Lessons(new, [], old), tmp_path / "out", cache_dir=cache, config=config)
+    out = retrain(champion, RetrainingData(new, [], old), tmp_path / "out", cache_dir=cache, config=config)
     captioner, before = checkpoint.load(out), checkpoint.load(champion)
     assert "crimson" in captioner.vocabulary.words
     assert captioner.vocabulary.words[: len(before.vocabulary)] == before.vocabulary.words

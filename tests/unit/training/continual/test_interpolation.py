@@ -27,8 +27,8 @@ def pair(tiny: Captioner) -> tuple[Captioner, Captioner]:
 def test_the_ends_are_the_two_captioners(pair: tuple[Captioner, Captioner]) -> None:
     before, after = pair
     whole, none = (
-        interpolation.blend(before, after, 1.0).state_dict(),
-        interpolation.blend(before, after, 0.0).state_dict(),
+        interpolation.interpolate(before, after, 1.0).state_dict(),
+        interpolation.interpolate(before, after, 0.0).state_dict(),
     )
     for name, value in after.state_dict().items():
         torch.testing.assert_close(whole[name], value)
@@ -38,7 +38,7 @@ def test_the_ends_are_the_two_captioners(pair: tuple[Captioner, Captioner]) -> N
 
 def test_halfway_is_the_mean_and_new_words_stay_as_they_were_learnt(pair: tuple[Captioner, Captioner]) -> None:
     before, after = pair
-    half = interpolation.blend(before, after, 0.5)
+    half = interpolation.interpolate(before, after, 0.5)
     old, new = before.decoder.members[0].embedding.weight, after.decoder.members[0].embedding.weight
     torch.testing.assert_close(half.decoder.members[0].embedding.weight[: len(old)], (old + new[: len(old)]) / 2)
     torch.testing.assert_close(half.decoder.members[0].embedding.weight[len(old) :], new[len(old) :])
@@ -47,7 +47,7 @@ def test_halfway_is_the_mean_and_new_words_stay_as_they_were_learnt(pair: tuple[
 
 def test_an_encoder_that_did_not_change_keeps_its_features(pair: tuple[Captioner, Captioner]) -> None:
     before, after = pair
-    blended = interpolation.blend(before, after, 0.25)
+    blended = interpolation.interpolate(before, after, 0.25)
     assert features_hash(blended.encoder, blended.transform) == features_hash(before.encoder, before.transform)
 
 
@@ -62,11 +62,11 @@ def test_the_blend_that_says_what_the_corrections_say_is_chosen(
         def __init__(self, text: str) -> None:
             self.text = text
 
-    monkeypatch.setattr(interpolation, "blend", lambda before, after, share: share)
+    monkeypatch.setattr(interpolation, "interpolate", lambda before, after, share: share)
     monkeypatch.setattr(
         interpolation,
         "hypotheses",
         lambda share, rows, *_: [Said("a dog runs over there" if n < right[share] else "cat") for n in range(12)],
     )
-    assert interpolation.best_blend(before, after, rows, tmp_path) == (0.75, 0.75)
-    assert interpolation.best_blend(before, after, rows[:4], tmp_path) == (after, 1.0)
+    assert interpolation.best_interpolation(before, after, rows, tmp_path) == (0.75, 0.75)
+    assert interpolation.best_interpolation(before, after, rows[:4], tmp_path) == (after, 1.0)

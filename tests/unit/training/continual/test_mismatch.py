@@ -5,7 +5,7 @@ import pytest
 
 from training.captioner import checkpoint
 from training.config import TrainingConfig
-from training.continual.mismatch import Belonging, belonging, doubt
+from training.continual.mismatch import ImageTextMatch, image_text_match, mismatch
 from training.data.manifest import Row
 from training.learning.train import train
 
@@ -16,15 +16,15 @@ def test_captions_of_other_images_are_told_from_those_of_their_own(
     cache = tmp_path / "cache"
     captioner = checkpoint.load(train(coloured_rows, tmp_path / "out", tiny_config, cache_dir=cache))
     told: list[tuple[int, int]] = []
-    right = belonging(captioner, coloured_rows, cache, lambda done, total: told.append((done, total)))
+    right = image_text_match(captioner, coloured_rows, cache, lambda done, total: told.append((done, total)))
     assert right.captions == len(coloured_rows)
     assert right.own >= 10, "the other images of some are of the same colour"
     assert told[-1] == (16, 16)
     following = [*coloured_rows[1:], coloured_rows[0]]  # off by one: no image is of the colour it is said to be
     moved = [replace(row, references=other.references) for row, other in zip(coloured_rows, following, strict=True)]
-    wrong = belonging(captioner, moved, cache)
+    wrong = image_text_match(captioner, moved, cache)
     assert wrong.own <= 8
-    assert belonging(captioner, coloured_rows, cache) == right, "nothing is left to chance"
+    assert image_text_match(captioner, coloured_rows, cache) == right, "nothing is left to chance"
 
 
 def test_captions_with_unknown_words_and_single_images_say_nothing(
@@ -33,8 +33,8 @@ def test_captions_with_unknown_words_and_single_images_say_nothing(
     config = replace(tiny_config, epochs=1)
     captioner = checkpoint.load(train(coloured_rows, tmp_path / "out", config, cache_dir=tmp_path / "cache"))
     strange = [replace(row, references=("A crimson picture.",)) for row in coloured_rows]
-    assert belonging(captioner, [*strange, coloured_rows[0]], tmp_path / "cache") == Belonging(0, 0)
-    assert belonging(captioner, [], tmp_path / "cache") == Belonging(0, 0)
+    assert image_text_match(captioner, [*strange, coloured_rows[0]], tmp_path / "cache") == ImageTextMatch(0, 0)
+    assert image_text_match(captioner, [], tmp_path / "cache") == ImageTextMatch(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_captions_with_unknown_words_and_single_images_say_nothing(
 def test_what_is_surely_nearer_to_chance_is_doubted(
     new: tuple[int, int], trusted: tuple[int, int], doubted: bool
 ) -> None:
-    said = doubt(Belonging(*new), Belonging(*trusted))
+    said = mismatch(ImageTextMatch(*new), ImageTextMatch(*trusted))
     assert (said is not None) is doubted
     if said:
         assert said.startswith(f"{new[1]} of {new[0]} new captions are likelier beside their own image than beside")
@@ -62,7 +62,7 @@ def test_what_is_surely_nearer_to_chance_is_doubted(
 
 @pytest.mark.parametrize(("captions", "own"), [(1, 0), (1, 1), (50, 25), (1000, 950)])
 def test_bounds_lie_on_both_sides_of_the_share(captions: int, own: int) -> None:
-    found = Belonging(captions, own)
+    found = ImageTextMatch(captions, own)
     assert 0 <= found.bound(-1) <= own / captions <= found.bound(1) <= 1
-    assert Belonging(10 * captions, 10 * own).bound(1) <= found.bound(1)
-    assert Belonging(50, 25).bound(1) == pytest.approx(0.634, abs=1e-3)  # Wilson's interval of 25 in 50
+    assert ImageTextMatch(10 * captions, 10 * own).bound(1) <= found.bound(1)
+    assert ImageTextMatch(50, 25).bound(1) == pytest.approx(0.634, abs=1e-3)  # Wilson's interval of 25 in 50

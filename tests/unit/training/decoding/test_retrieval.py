@@ -16,7 +16,7 @@ from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
 from training.commands.progress import TrainingBar
 from training.config import DecodingConfig, TrainingConfig
-from training.continual.incremental import Lessons, learn_on
+from training.continual.incremental import RetrainingData, retrain
 from training.data.manifest import Row
 from training.decoding import retrieval
 from training.decoding.beam_search import Found
@@ -241,7 +241,7 @@ def test_a_training_remembers_what_it_learned_from_and_no_image_it_is_judged_by(
     kept = captions_of(checkpoint.load(out, "cpu"))
     assert set(kept) == {row.sha256 for row in coloured_rows[:12]}
     assert kept[coloured_rows[0].sha256] == {"a red picture", "this is a picture in red"}
-    assert (told[-1].phase, told[-1].steps) == ("remember", 12)
+    assert (told[-1].phase, told[-1].steps) == ("index", 12)
     with TrainingBar() as bar:
         bar.show(told[-1])
 
@@ -252,8 +252,8 @@ def test_a_retrain_remembers_more_and_only_what_people_said(
     common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
     champion = train(coloured_rows[:8], tmp_path / "champion", frozen_config, **common)
     corrected = replace(coloured_rows[0], references=("a picture of red",))
-    lessons = Lessons([corrected, *coloured_rows[8:10]], base=coloured_rows[:8])
-    learned = learn_on(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
+    lessons = RetrainingData([corrected, *coloured_rows[8:10]], base=coloured_rows[:8])
+    learned = retrain(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
     kept = captions_of(checkpoint.load(learned, "cpu"))
     assert set(kept) == {row.sha256 for row in coloured_rows[:10]}
     assert kept[corrected.sha256] == {"a picture of red"}
@@ -278,8 +278,8 @@ def test_a_retrain_forgets_what_it_is_told_to(
 ) -> None:
     common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
     champion = train(coloured_rows[:6], tmp_path / "champion", frozen_config, **common)
-    lessons = Lessons(coloured_rows[6:8], forgotten={coloured_rows[2].sha256, sha256(99)})
-    learned = learn_on(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
+    lessons = RetrainingData(coloured_rows[6:8], forgotten={coloured_rows[2].sha256, sha256(99)})
+    learned = retrain(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
     kept = set(captions_of(checkpoint.load(learned, "cpu")))
     assert kept == {row.sha256 for row in coloured_rows[:8]} - {coloured_rows[2].sha256}
 

@@ -18,14 +18,14 @@ def words() -> torch.Tensor:
 
 
 def value(*arguments: object) -> float:
-    total, weight = losses.likelihood(*arguments)  # type: ignore[arg-type]
+    total, weight = losses.cross_entropy(*arguments)  # type: ignore[arg-type]
     return (total / weight).item()
 
 
 def test_it_is_the_mean_surprise_at_every_word(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
-    total, weight = losses.likelihood(tiny.decoder, tiny.decoder.look(grid), words, ONES, tiny_config)
+    total, weight = losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), words, ONES, tiny_config)
     logs = tiny.decoder.logits(tiny.decoder(grid, words[:, :, :-1]).states).log_softmax(dim=-1)
     after = words[:, :, 1:]
     each = -logs.gather(3, after.unsqueeze(3)).squeeze(3)[after != PAD]
@@ -38,7 +38,7 @@ def test_weights_scale_the_loss_of_their_image(tiny: Captioner, tiny_config: Tra
     words = torch.tensor([[[1, 4, 5, 2]], [[1, 6, 2, 0]]])
 
     def loss(first: float, second: float) -> tuple[float, float]:
-        total, weight = losses.likelihood(
+        total, weight = losses.cross_entropy(
             tiny.decoder, tiny.decoder.look(grid), words, torch.tensor([first, second]), tiny_config
         )
         return total.item(), weight.item()
@@ -52,13 +52,13 @@ def test_unknown_words_are_not_learned(tiny: Captioner, tiny_config: TrainingCon
     grid = torch.randn(1, tiny.encoder.cells(32), 128)
     words = torch.tensor([[[START, UNKNOWN, UNKNOWN, END]]])
     assert (
-        losses.likelihood(tiny.decoder, tiny.decoder.look(grid), words, torch.ones(1), tiny_config)[1].item() == 1
+        losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), words, torch.ones(1), tiny_config)[1].item() == 1
     )  # only the end
 
 
 def test_nothing_but_unknown_words_is_no_loss_and_no_error(tiny: Captioner, tiny_config: TrainingConfig) -> None:
     grid = torch.randn(1, tiny.encoder.cells(32), 128)
-    total, weight = losses.likelihood(
+    total, weight = losses.cross_entropy(
         tiny.decoder,
         tiny.decoder.look(grid),
         torch.tensor([[[START, UNKNOWN, PAD]]]),
@@ -105,7 +105,7 @@ def test_own_words_are_read_but_human_ones_are_learned(
 ) -> None:
     with torch.no_grad():
         tiny.decoder.members[0].bias[8] = 100.0
-    own = losses.likelihood(tiny.decoder, tiny.decoder.look(grid), words, ONES, tiny_config, 1.0)
+    own = losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), words, ONES, tiny_config, 1.0)
     read = torch.where((words != PAD) & (torch.arange(5) > 0), 8, words)
     logs = tiny.decoder.logits(tiny.decoder(grid, read[:, :, :-1]).states).log_softmax(dim=-1)
     after = words[:, :, 1:]
@@ -151,7 +151,7 @@ def test_regret_makes_good_captions_likelier_and_bad_ones_less(tiny: Captioner, 
         return (said.gather(3, after.unsqueeze(3)).squeeze(3) * (after != PAD)).sum(dim=2).detach()
 
     before = logs()
-    total, weight = losses.regret(tiny.decoder, tiny.decoder.look(grid), words, advantages)
+    total, weight = losses.policy_gradient(tiny.decoder, tiny.decoder.look(grid), words, advantages)
     assert weight.item() == 14
     torch.testing.assert_close(total.detach(), -(advantages * before).sum())
     (total / weight).backward()
@@ -160,7 +160,7 @@ def test_regret_makes_good_captions_likelier_and_bad_ones_less(tiny: Captioner, 
 
 
 def test_captions_as_good_as_the_others_teach_nothing(tiny: Captioner, grid: torch.Tensor) -> None:
-    total, _ = losses.regret(
+    total, _ = losses.policy_gradient(
         tiny.decoder, tiny.decoder.look(grid), torch.tensor([[[START, 4, END]] * 2] * 2), torch.zeros(2, 2)
     )
     total.backward()
@@ -171,8 +171,8 @@ def test_regret_is_of_the_distribution_that_was_drawn_from(tiny: Captioner, grid
     words, advantages = torch.tensor([[[START, 4, END]]] * 2), torch.ones(2, 1)
     logits = tiny.decoder.logits(tiny.decoder(grid, words[:, :, :-1]).states)
     logs = (logits / 0.5).log_softmax(dim=-1).gather(3, words[:, :, 1:, None])
-    total, _ = losses.regret(tiny.decoder, tiny.decoder.look(grid), words, advantages, temperature=0.5)
+    total, _ = losses.policy_gradient(tiny.decoder, tiny.decoder.look(grid), words, advantages, temperature=0.5)
     torch.testing.assert_close(total, -logs.sum())
     assert total.item() != pytest.approx(
-        losses.regret(tiny.decoder, tiny.decoder.look(grid), words, advantages)[0].item()
+        losses.policy_gradient(tiny.decoder, tiny.decoder.look(grid), words, advantages)[0].item()
     )

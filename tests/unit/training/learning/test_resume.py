@@ -15,7 +15,7 @@ from tests.unit.training.conftest import curve
 from training.config import SelfCriticalConfig, TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
-from training.learning.resume import Resume, Standing
+from training.learning.resume import Resume, TrainingState
 from training.learning.train import Progress
 from training.learning.train import train as train_captioner
 
@@ -181,24 +181,24 @@ def test_another_training_is_not_gone_on_from(
 
 def test_a_short_training_writes_nothing_down(tmp_path: Path) -> None:
     resume = Resume(tmp_path / "out", "a training", writes=True)
-    resume.save(Standing(epoch=1))
+    resume.save(TrainingState(epoch=1))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_only_one_process_writes_and_clears_away(tmp_path: Path, writes: bool) -> None:
     leader = Resume(tmp_path / "out", "a training", writes=True, every_seconds=0)
-    leader.save(Standing(stage=1, epoch=4))
+    leader.save(TrainingState(stage=1, epoch=4))
     resume = Resume(tmp_path / "out", "a training", writes=writes, every_seconds=0)
-    resume.save(Standing(stage=1, epoch=5))
+    resume.save(TrainingState(stage=1, epoch=5))
     assert resume.load().epoch == (5 if writes else 4)
     resume.finish()
     assert list(tmp_path.iterdir()) == ([] if writes else [standing_of(tmp_path / "out").parent])
 
 
 def test_the_best_is_what_scored_best() -> None:
-    def considered(name: str, *scores: float) -> Standing:
-        standing = Standing()
+    def considered(name: str, *scores: float) -> TrainingState:
+        standing = TrainingState()
         for number, score in enumerate(scores):
             weights = {"number": torch.tensor(number)}
             standing.consider({"dev_loss": 9.0, "dev_cider_d": 9.0, name: score}, name, weights.copy)

@@ -24,8 +24,8 @@ from training.learning.rewards import Rewards
 from training.learning.stages import Stage, stages
 from training.learning.train import Progress
 from training.learning.train import train as train_captioner
-from training.learning.trainer import StageRun
-from training.learning.validation import Judge
+from training.learning.trainer import Trainer
+from training.learning.validation import Validator
 from training.networks import encoder
 from training.networks.decoder import Decoder, Memory
 
@@ -60,23 +60,23 @@ def _training(rows: list[Row], folder: Path) -> Train:
 def followed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     """The stage and what encoder and decoder are like, at the beginning of each epoch and at its end."""
     told: list[tuple[str, str, str]] = []
-    epoch = StageRun.epoch
+    epoch = Trainer.epoch
 
-    def follow(self: StageRun, *arguments: object) -> float:
+    def follow(self: Trainer, *arguments: object) -> float:
         parts = self._captioner.encoder.body, self._captioner.decoder
         told.append((self._stage.name, *(encoder.state_hash(part) for part in parts)))  # type: ignore[arg-type]
         loss = epoch(self, *arguments)  # type: ignore[arg-type]
         told.append((self._stage.name, *(encoder.state_hash(part) for part in parts)))  # type: ignore[arg-type]
         return loss
 
-    monkeypatch.setattr(StageRun, "epoch", follow)
+    monkeypatch.setattr(Trainer, "epoch", follow)
     return told
 
 
 def scores_of(folder: Path, rows: list[Row], config: TrainingConfig, cache: Path) -> dict[str, float]:
     captioner, dev = checkpoint.load(folder, "cpu"), [row for row in rows if row.split == manifest.DEV]
     config = replace(config, choose_by="cider_d")
-    return Judge(captioner, Inputs(captioner, dev, cache), dev, config, Stage("train", 1, 1e-3)).scores()
+    return Validator(captioner, Inputs(captioner, dev, cache), dev, config, Stage("train", 1, 1e-3)).scores()
 
 
 def test_the_stages_are_those_that_have_epochs() -> None:
@@ -218,7 +218,7 @@ def test_members_share_the_captions_to_draw_and_each_learns_from_its_own(
 ) -> None:
     drew: list[Decoder] = []
     learned: list[torch.Tensor] = []
-    draw, regret = trainer.draw, losses.regret
+    draw, regret = trainer.draw, losses.policy_gradient
 
     def follow_draw(decoder: Decoder, grid: torch.Tensor, config: object, captions: int, *rest: object) -> Drawn:
         assert captions == each
@@ -232,7 +232,7 @@ def test_members_share_the_captions_to_draw_and_each_learns_from_its_own(
         return regret(decoder, memory, words, worth, *rest)
 
     monkeypatch.setattr(trainer, "draw", follow_draw)
-    monkeypatch.setattr(losses, "regret", follow_regret)
+    monkeypatch.setattr(losses, "policy_gradient", follow_regret)
     decoder, critical = replace(tiny_config.decoder, members=members), SelfCriticalConfig(epochs=1, samples=5)
     train(replace(tiny_config, decoder=decoder, epochs=1, batch_size=6, self_critical=critical))
     assert len(learned) == 2 * members

@@ -13,7 +13,8 @@ from training.data import manifest
 from training.data.manifest import Row
 from training.decoding.beam_search import Hypothesis
 from training.errors import DataError, WeightsError
-from training.features.features import MIRRORED, batches
+from training.features import batches
+from training.features.features import MIRRORED
 from training.learning.train import Progress
 from training.learning.train import train as train_captioner
 from training.networks.encoder import Encoder

@@ -21,12 +21,12 @@ from training.data.manifest import Row
 from training.errors import TrainingError
 from training.evaluation import evaluate
 from training.learning.resume import Resume
-from training.learning.step import Learner
+from training.learning.step import TrainingStep
 from training.learning.train import Progress
 from training.learning.train import train as train_captioner
 from training.networks.encoder import Encoder
 from training.runtime import out_of_memory
-from training.runtime.out_of_memory import FEWEST, Portion, halved
+from training.runtime.out_of_memory import FEWEST, MicroBatch, halved
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_a_portion_is_halved_down_to_the_fewest() -> None:
-    portion = Portion(26)
+    portion = MicroBatch(26)
     assert portion.lowered is None
     found = []
     while portion.images > FEWEST:
@@ -67,7 +67,7 @@ def test_a_portion_is_halved_down_to_the_fewest() -> None:
     with pytest.raises(TrainingError, match=r"memory does not suffice for 4 images at once: .*CAPTIONER_DEVICE"):
         portion.halve()
     with pytest.raises(TrainingError, match="for 3 images"):
-        Portion(3).halve()
+        MicroBatch(3).halve()
 
 
 @pytest.mark.parametrize("most", [5, 10])
@@ -79,7 +79,7 @@ def test_batches_in_parts_learn_what_whole_ones_do(
     most: int,
 ) -> None:
     whole = train("whole", config)
-    monkeypatch.setattr(Learner, "forward", scarce(Learner.forward, most))
+    monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, most))
     told: list[Progress] = []
     with caplog.at_level(logging.WARNING):
         parts = train("parts", config, progress=told.append)
@@ -97,15 +97,15 @@ def test_what_was_learnt_of_half_a_batch_does_not_count_twice(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train("whole", config)
-    forward, calls = Learner.forward, [0]
+    forward, calls = TrainingStep.forward, [0]
 
-    def fails_later(self: Learner, stored: torch.Tensor, lesson: Any) -> Any:
+    def fails_later(self: TrainingStep, stored: torch.Tensor, lesson: Any) -> Any:
         calls[0] += 1
         if calls[0] in {1, 3}:  # of the whole batch; of its second half
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(self, stored, lesson)
 
-    monkeypatch.setattr(Learner, "forward", fails_later)
+    monkeypatch.setattr(TrainingStep, "forward", fails_later)
     assert losses(train("parts", config)) == pytest.approx(losses(whole), rel=1e-4)
     assert calls[0] == 1 + 2 + 3 * 4
 
@@ -114,7 +114,7 @@ def test_rewards_are_learnt_from_in_parts_too(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewarded = SelfCriticalConfig(epochs=1, samples=3, likelihood_share=0.2)
-    monkeypatch.setattr(Learner, "forward", scarce(Learner.forward, 4))
+    monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, 4))
     found = curve(train("out", replace(config, epochs=1, self_critical=rewarded)))
     assert [entry["stage"] for entry in found] == ["train", "reward"]
     assert found[-1]["reward"] >= 0
@@ -123,7 +123,7 @@ def test_rewards_are_learnt_from_in_parts_too(
 def test_too_little_memory_for_the_fewest_is_told_in_one_sentence(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Learner, "forward", scarce(Learner.forward, FEWEST - 1))
+    monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, FEWEST - 1))
     with pytest.raises(TrainingError) as error:
         train("out", config)
     assert str(error.value) == (
@@ -165,7 +165,7 @@ def test_a_killed_training_goes_on_in_parts_of_the_same_size(
     assert Resume.__init__.__kwdefaults__
     monkeypatch.setitem(Resume.__init__.__kwdefaults__, "every_seconds", 0.0)
     with monkeypatch.context() as poor:
-        poor.setattr(Learner, "forward", scarce(Learner.forward, 4))
+        poor.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, 4))
         whole = train("whole", config)
         with pytest.raises(StoppedError):
             train("stopped", config, progress=stop)
