@@ -67,7 +67,7 @@ def _measure(quick: bool) -> dict[str, float]:
 
     usual = patch.object(network, "_unchanging", lambda: network.body)
     sequence = patch.object(recurrence, "_step", _by_sequence)
-    multinomial = patch.object(sampling, "chosen", _by_multinomial)
+    multinomial = patch.object(sampling, "sample_words", _by_multinomial)
     compared: dict[str, tuple[Callable[[], object], AbstractContextManager[object], int]] = {
         "encoding": (partial(_encode, network, pixels), usual, images),
         "teaching": (partial(_teach, taught, grids, words), sequence, 1),
@@ -118,7 +118,7 @@ def _draft(decoder: Decoder, grid: torch.Tensor) -> None:
 
 def _draw(decoder: Decoder, grids: torch.Tensor) -> None:
     with autocast(grids.device):
-        sampling.draw(decoder, grids, DecodingConfig(max_length=12), 5, (PAD, START))
+        sampling.sample_captions(decoder, grids, DecodingConfig(max_length=12), 5, (PAD, START))
 
 
 def _seconds(work: Callable[[], object]) -> float:

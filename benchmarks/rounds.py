@@ -35,7 +35,7 @@ from training.data.manifest import Row
 from training.errors import TrainingError
 from training.evaluation.evaluate import evaluate, hypotheses
 from training.gate import gate
-from training.gate.gate import Verdict, VotingSet
+from training.gate.gate import EvaluationSet, Verdict
 
 POISONED_AFTER = 3
 CHOOSING_SHARE = 0.1
@@ -230,12 +230,12 @@ def _judged(
     voting = []
     for role, rows in ((gate.CORRECTIONS, judging), (gate.BASE, base)):
         ours, theirs = (
-            evaluate(captioner, rows, model=name, voting_set=role, decoding=learner.decoding, cache_dir=cache)
+            evaluate(captioner, rows, model=name, evaluation_set=role, decoding=learner.decoding, cache_dir=cache)
             for captioner, name in ((learner, "candidate"), (teller, "champion"))
         )
         looks = sum(not each.verdict.provisional for each in done)
-        voting.append(VotingSet(role, ours, theirs, looks))
-    return gate.judge(voting, doubt=doubted)
+        voting.append(EvaluationSet(role, ours, theirs, looks))
+    return gate.judge(voting, mismatch=doubted)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from training.data.manifest import Row
 from training.evaluation.evaluate import evaluate
 from training.gate import gate
 from training.gate.evaluation_sets import Role
-from training.gate.gate import Verdict, VotingSet
+from training.gate.gate import EvaluationSet, Verdict
 from training.vocabulary import tokenize
 
 ROLES: dict[str, Role] = {manifest.HELD_OUT: gate.CORRECTIONS, manifest.BLIND: gate.BLIND}
@@ -90,7 +90,7 @@ class ProjectGate:
                         captioner,
                         rows,
                         model=contender.name,
-                        voting_set=name,
+                        evaluation_set=name,
                         decoding=decoding,
                         cache_dir=cache,
                         progress=told,
@@ -99,14 +99,14 @@ class ProjectGate:
                 done += len(rows)
             times = tuple(float(number) for number, _ in enumerate(rows))  # rows come in the order of annotation
             theirs = found[1] if champion is not None else None
-            voting.append(VotingSet(role, found[0], theirs, self._looks(role, len(rows)), times))
+            voting.append(EvaluationSet(role, found[0], theirs, self._looks(role, len(rows)), times))
         settings = self._settings
         return gate.judge(
             voting,
             policy=settings.gate_policy,
             margin=settings.gate_margin,
             floor=settings.gate_floor,
-            doubt=doubt,
+            mismatch=doubt,
         )
 
     def doubt(self, champion: Contender, new: Sequence[Row], tell: Callable[[int, int], None]) -> str | None:

@@ -12,9 +12,9 @@ from torch import nn
 
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.data import transforms
-from training.decoding.beam_search import Found, Hypothesis, beam_search
-from training.decoding.retrieval import Neighbours
-from training.decoding.sampling import sample
+from training.decoding.beam_search import Candidate, Hypothesis, beam_search
+from training.decoding.retrieval import RetrievalMemory
+from training.decoding.sampling import nucleus_sampling
 from training.errors import DataError
 from training.networks import decoder as decoders
 from training.networks.encoder import Encoder, Looks
@@ -43,7 +43,7 @@ class Captioner(nn.Module):
         self.decoding = decoding
         self.vocabulary = vocabulary
         self.style = style
-        self.neighbours: Neighbours | None = None  # the images it has learned from, where its decoding asks for them
+        self.retrieval: RetrievalMemory | None = None  # where its decoding reranks by neighbours
         self.encoder = Encoder(encoder)
         cells = self.encoder.cells(transform.side)
         self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells)
@@ -117,10 +117,10 @@ class Captioner(nn.Module):
         decoding = decoding or self.decoding
         grid, never = grid.to(self.device, torch.float32), (PAD, START, UNKNOWN)
 
-        def search(part: torch.Tensor) -> list[list[Found]]:
+        def search(part: torch.Tensor) -> list[list[Candidate]]:
             if decoding.top_p:
-                return sample(self.decoder, part, decoding, never, number)
-            voters = self.neighbours if decoding.neighbours else None
+                return nucleus_sampling(self.decoder, part, decoding, never, number)
+            voters = self.retrieval if decoding.neighbours else None
             keep = max(number, decoding.beam) if voters else number
             found = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
             if voters:

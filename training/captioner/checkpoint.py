@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
-NEIGHBOURS = "neighbours."
+RETRIEVAL = "retrieval."
 """Begins the names of what is kept of the images it has learned from, beside its weights."""
 
 
@@ -47,8 +47,8 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
         _write(unfinished / CONFIG, config)
         _write(unfinished / VOCABULARY, captioner.vocabulary.to_json())
         weights = {name: value.detach().cpu().contiguous() for name, value in captioner.state_dict().items()}
-        if captioner.neighbours:
-            weights |= {f"{NEIGHBOURS}{name}": value for name, value in captioner.neighbours.tensors().items()}
+        if captioner.retrieval:
+            weights |= {f"{RETRIEVAL}{name}": value for name, value in captioner.retrieval.tensors().items()}
         save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
         _settle(unfinished / WEIGHTS)
         if folder.exists():
@@ -75,7 +75,7 @@ def load(folder: Path, device: str = "auto") -> Captioner:
 
     from training.captioner.captioner import Captioner
     from training.data import transforms
-    from training.decoding.retrieval import Neighbours
+    from training.decoding.retrieval import RetrievalMemory
     from training.runtime.device import choose
 
     info = read_info(folder)
@@ -92,12 +92,13 @@ def load(folder: Path, device: str = "auto") -> Captioner:
         weights = load_file(folder / WEIGHTS)
         if info["format"] == 1:
             weights = {_NAMES_SINCE_1.sub(_renamed, name): value for name, value in weights.items()}
-        remembered = {name: weights.pop(name) for name in list(weights) if name.startswith(NEIGHBOURS)}
+        weights = {legacy.weight(name): value for name, value in weights.items()}
+        remembered = {name: weights.pop(name) for name in list(weights) if name.startswith(RETRIEVAL)}
         captioner.load_state_dict(weights, strict=True)
         if remembered:
-            tensors = {name.removeprefix(NEIGHBOURS): value for name, value in remembered.items()}
+            tensors = {name.removeprefix(RETRIEVAL): value for name, value in remembered.items()}
             sizes = captioner.encoder.channels, len(captioner.vocabulary)
-            captioner.neighbours = Neighbours.from_tensors(tensors, *sizes)
+            captioner.retrieval = RetrievalMemory.from_tensors(tensors, *sizes)
         # Numbers that are none would otherwise show with the first image, as nonsense or an error of torch's.
         normalised = transforms.normalise(torch.zeros(1, 1, 1, 3), captioner.transform)  # (1, 3, 1, 1)
         numbers = (normalised, *captioner.state_dict().values(), *remembered.values())

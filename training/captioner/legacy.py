@@ -9,6 +9,18 @@ from training.errors import CheckpointError
 LEFT: dict[str, dict[str, Any]] = {"decoding": {"consensus": False}}
 """By part of config.json the options that no longer exist, each with the only value that can still be loaded."""
 
+WEIGHTS = {
+    "neighbours.hashes": "retrieval.hashes",
+    "neighbours.seen": "retrieval.features",
+    "neighbours.captions": "retrieval.captions",
+}
+"""Names of tensors that are called otherwise today."""
+
+
+def weight(name: str) -> str:
+    """Today's name of a tensor."""
+    return WEIGHTS.get(name, name)
+
 
 def current(part: str, values: Any) -> Any:
     """The values of this part of config.json under today's names. Raises CheckpointError for a feature that left."""

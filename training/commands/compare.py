@@ -128,7 +128,7 @@ def _entry(
     from training.evaluation.evaluate import hypotheses
     from training.evaluation.outcome import judge
 
-    if decoding.neighbours and captioner.neighbours is None:
+    if decoding.neighbours and captioner.retrieval is None:
         click.echo(f"{checkpoint} remembers no images that it has learned from: nobody votes on its captions.")
     with captioning_bar(str(checkpoint)) as show:
         told = hypotheses(captioner, rows, decoding, cache_dir, show)

@@ -117,7 +117,7 @@ def chosen(captioner: Captioner, asked: Asked) -> DecodingConfig:
         raise click.UsageError(f"--top-p draws captions in place of a search: leave out {' and '.join(search)}.")
     if search:
         own = replace(own, top_p=0.0)
-    if asked.get("neighbours") and captioner.neighbours is None:
+    if asked.get("neighbours") and captioner.retrieval is None:
         raise click.UsageError("The checkpoint remembers no images that it has learned from: leave out --neighbours.")
     decoding = replace(own, **asked).validate()
     drawing = [_flag(name) for name in _OF_DRAWING if name in asked]

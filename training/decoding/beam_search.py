@@ -24,7 +24,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """Word ids without start and end, and the mean log probability of each word and the end."""
 
     tokens: tuple[int, ...]
@@ -63,7 +63,7 @@ def beam_search(
     end: int,
     never: Collection[int],
     keep: int = 1,
-) -> list[list[Found]]:
+) -> list[list[Candidate]]:
     """The best `keep` captions of each image of `grid` (B, P, C), best first; fewer where no more reached their end.
 
     They have at least `config.min_length` and at most `config.max_length` words. `never` are the ids that must not be
@@ -121,7 +121,7 @@ def beam_search(
     ended.log[none, 0] = best_live[none] / best_length[none].clamp(min=1)
     return [
         [
-            Found(tuple(tokens[:length]), log)
+            Candidate(tuple(tokens[:length]), log)
             for tokens, length, log, score in zip(*captions, strict=True)
             if score > IMPOSSIBLE
         ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from training.decoding.beam_search import Found
+from training.decoding.beam_search import Candidate
 from training.metrics.cider_score import SIGMA
 from training.metrics.ngrams import ORDERS
 
@@ -15,7 +15,7 @@ TRUST = 10.0
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd and large: n-grams get different numbers, but for one in billions
 
 
-def by_votes(found: Sequence[Found], votes: np.ndarray, length_penalty: float) -> list[Found]:
+def by_votes(found: Sequence[Candidate], votes: np.ndarray, length_penalty: float) -> list[Candidate]:
     """The captions, best first by their scores in the beam search and `votes` (K,), from 0 to 1."""
     worth = [
         TRUST * vote + one.mean_log_probability * (len(one.tokens) + 1) ** (1 - length_penalty)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from training.config import DecodingConfig
-from training.decoding.beam_search import IMPOSSIBLE, Found
+from training.decoding.beam_search import IMPOSSIBLE, Candidate
 from training.networks.decoder import Decoder
 from training.vocabulary import END, PAD, START
 
@@ -17,7 +17,7 @@ WORTH_LEAVING = 0.8
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Samples:
     """Captions as ids (B, K, T + 1) from START, after their END padded with PAD, and their log probabilities (B, K)."""
 
     words: torch.Tensor
@@ -32,14 +32,14 @@ class Drawn:
 
 
 @torch.no_grad()
-def draw(
+def sample_captions(
     decoder: Decoder,
     grid: torch.Tensor,
     config: DecodingConfig,
     captions: int,
     never: Collection[int],
     generator: torch.Generator | None = None,
-) -> Drawn:
+) -> Samples:
     """`captions` captions of each image of `grid` (B, P, C), each word drawn from the decoder's distribution.
 
     With `config.top_p` below 1 from its nucleus (Holtzman et al., 2020); `config.temperature` flattens the
@@ -66,7 +66,7 @@ def draw(
             word = torch.full_like(going, END, dtype=torch.long)
         else:
             chances = _nucleus(allowed.softmax(dim=-1), config.top_p).flatten(0, 1)  # (N, V)
-            word = chosen(chances, generator).view(going.shape)
+            word = sample_words(chances, generator).view(going.shape)
         total[left] += torch.where(going, logs.gather(2, word.unsqueeze(2)).squeeze(2), 0.0)
         words[left, :, length + 1] = torch.where(going, word, PAD)
         going = going & (word != END)
@@ -77,23 +77,23 @@ def draw(
             left, going, memory = left[unfinished], going[unfinished], memory.select(unfinished)
             places = torch.arange(captions, device=grid.device)
             state = state.select((unfinished[:, None] * captions + places).flatten())
-    return Drawn(words[:, :, : length + 2], total)
+    return Samples(words[:, :, : length + 2], total)
 
 
-def sample(
+def nucleus_sampling(
     decoder: Decoder, grid: torch.Tensor, config: DecodingConfig, never: Collection[int], keep: int = 1
-) -> list[list[Found]]:
+) -> list[list[Candidate]]:
     """`keep` captions of each image by nucleus sampling, likeliest first; the same for the same seed and batch."""
     generator = torch.Generator(grid.device).manual_seed(config.seed)
-    drawn = draw(decoder, grid, config, keep, never, generator)
+    drawn = sample_captions(decoder, grid, config, keep, never, generator)
     found = [
-        [Found(tokens, log / (len(tokens) + 1)) for tokens, log in zip(captions, logs, strict=True)]
+        [Candidate(tokens, log / (len(tokens) + 1)) for tokens, log in zip(captions, logs, strict=True)]
         for captions, logs in zip(drawn.tokens(), drawn.log_probabilities.tolist(), strict=True)
     ]
     return [sorted(captions, key=lambda one: -one.mean_log_probability) for captions in found]
 
 
-def chosen(chances: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+def sample_words(chances: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """A word (N,) for each row of `chances` (N, V), which are not below zero.
 
     One random number a row, where `torch.multinomial` draws one for each word, which takes as long as a layer does.

@@ -56,19 +56,19 @@ def evaluate(
     rows: Sequence[Row],
     *,
     model: str,
-    voting_set: str,
+    evaluation_set: str,
     decoding: DecodingConfig | None = None,
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> gate.Evaluation:
     """The captioner's captions of the rows, with all that makes two evaluations comparable.
 
-    `model` names the captioner and `voting_set` the rows; `decoding` defaults to the captioner's own.
+    `model` names the captioner and `evaluation_set` the rows; `decoding` defaults to the captioner's own.
     """
     told = hypotheses(captioner, rows, decoding, cache_dir, progress)
     return gate.Evaluation(
         model=model,
-        voting_set=voting_set,
+        evaluation_set=evaluation_set,
         set_hash=set_hash(rows),
         decoding=(decoding or captioner.decoding).signature(),
         hypotheses=tuple(item.text for item in told),

@@ -40,7 +40,7 @@ class Evaluation:
     """
 
     model: str
-    voting_set: str
+    evaluation_set: str
     set_hash: str
     decoding: str
     hypotheses: tuple[str, ...]
@@ -49,30 +49,30 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class VotingSet:
+class EvaluationSet:
     """Both models on one voting set. `champion` None: there is none yet.
 
-    `looks` is how many verdicts have been given on this set before, whoever the candidates were. `times[i]`, in any
-    unit, says when pair i was corrected, so that the oldest can be watched; empty where nobody knows.
+    `interim_looks` counts the earlier verdicts on this set, whoever the candidates were. `times[i]`, in any unit, says
+    when pair i was corrected, so that the oldest can be watched; it is empty where that is unknown.
     """
 
     role: Role
     candidate: Evaluation
     champion: Evaluation | None = None
-    looks: int = 0
+    interim_looks: int = 0
     times: tuple[float, ...] = ()
 
 
-def check(voting: VotingSet) -> None:
+def check(voting: EvaluationSet) -> None:
     """Raise TrainingError unless the two evaluations are of the same images, references and decoding settings."""
     candidate, champion = voting.candidate, voting.champion
     pairs = len(candidate.hypotheses)
     for what, count in (("ids", len(candidate.ids)), ("times", len(voting.times))):
         if count not in (0, pairs):
-            raise TrainingError(f"{candidate.voting_set} has {pairs} pairs but {count} {what}; give all or none.")
+            raise TrainingError(f"{candidate.evaluation_set} has {pairs} pairs but {count} {what}; give all or none.")
     if champion is None:
         return
-    for what in ("voting_set", "set_hash", "decoding", "references", "ids"):
+    for what in ("evaluation_set", "set_hash", "decoding", "references", "ids"):
         ours, theirs = getattr(candidate, what), getattr(champion, what)
         if ours != theirs:
             shown = f" ({theirs[:40]} and {ours[:40]})" if isinstance(ours, str) else ""
@@ -81,7 +81,7 @@ def check(voting: VotingSet) -> None:
             )
 
 
-def pool(sets: Sequence[VotingSet]) -> VotingSet:
+def pool(sets: Sequence[EvaluationSet]) -> EvaluationSet:
     """One voting set of all the pairs. It has been looked at as often as the part that was looked at most.
 
     Raises TrainingError when the parts are of other models or decoding settings.
@@ -93,11 +93,11 @@ def pool(sets: Sequence[VotingSet]) -> VotingSet:
     if len(champions) not in (0, len(sets)):
         raise TrainingError("Some voting sets have a champion and some have none; evaluate it on all of them.")
     timed = all(each.times for each in sets)
-    return VotingSet(
+    return EvaluationSet(
         role=POOLED,
         candidate=_joined([each.candidate for each in sets]),
         champion=_joined(champions) if champions else None,
-        looks=max(each.looks for each in sets),
+        interim_looks=max(each.interim_looks for each in sets),
         times=sum((each.times for each in sets), ()) if timed else (),
     )
 
@@ -108,12 +108,12 @@ def _joined(parts: Sequence[Evaluation]) -> Evaluation:
         for what in ("model", "decoding"):
             if getattr(other, what) != getattr(first, what):
                 raise TrainingError(
-                    f"{first.voting_set} and {other.voting_set} cannot be pooled: they differ in {what}."
+                    f"{first.evaluation_set} and {other.evaluation_set} cannot be pooled: they differ in {what}."
                 )
     named = all(each.ids for each in parts)
     return replace(
         first,
-        voting_set=" and ".join(each.voting_set for each in parts),
+        evaluation_set=" and ".join(each.evaluation_set for each in parts),
         set_hash="+".join(each.set_hash for each in parts),
         hypotheses=sum((each.hypotheses for each in parts), ()),
         references=sum((each.references for each in parts), ()),
@@ -132,16 +132,16 @@ class Side:
             self.scores = Scores(bleu(said, expected), rouge_l(said, expected), mean_score(self.scores_each, expected))
         except TrainingError as error:
             raise TrainingError(
-                f"The evaluation of {evaluation.model} on {evaluation.voting_set} is wrong: {error}"
+                f"The evaluation of {evaluation.model} on {evaluation.evaluation_set} is wrong: {error}"
             ) from error
 
 
 class Measured:
     """A voting set with what both models score on it, and how sure their difference is."""
 
-    def __init__(self, voting: VotingSet, resamples: int = bootstrap.RESAMPLES) -> None:
-        self.voting, self.name, self.pairs = voting, voting.candidate.voting_set, len(voting.candidate.hypotheses)
-        self.level = level_of(voting.looks)
+    def __init__(self, voting: EvaluationSet, resamples: int = bootstrap.RESAMPLES) -> None:
+        self.voting, self.name, self.pairs = voting, voting.candidate.evaluation_set, len(voting.candidate.hypotheses)
+        self.level = level_of(voting.interim_looks)
         self.candidate = Side(voting.candidate)
         self.champion = Side(voting.champion) if voting.champion is not None else None
         self.difference: Difference | None = None
@@ -155,7 +155,7 @@ class Measured:
             role=self.voting.role,
             pairs=self.pairs,
             set_hash=self.voting.candidate.set_hash,
-            looks=self.voting.looks,
+            interim_looks=self.voting.interim_looks,
             level=self.level,
             champion=self.champion.scores if self.champion else None,
             candidate=self.candidate.scores,

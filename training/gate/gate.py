@@ -7,7 +7,7 @@ from typing import get_args
 
 from training.errors import TrainingError
 from training.gate import bootstrap
-from training.gate.evaluation_sets import BASE, BLIND, CORRECTIONS, Evaluation, Measured, VotingSet, check, pool
+from training.gate.evaluation_sets import BASE, BLIND, CORRECTIONS, Evaluation, EvaluationSet, Measured, check, pool
 from training.gate.rule import HOLD, IMPROVEMENT, MARGIN, PROMOTE, REJECT, Decision, Policy, Vote, decide
 from training.gate.verdict import Change, Verdict
 from training.metrics import Score
@@ -23,8 +23,8 @@ __all__ = [
     "PROMOTE",
     "REJECT",
     "Evaluation",
+    "EvaluationSet",
     "Verdict",
-    "VotingSet",
     "judge",
 ]
 
@@ -33,13 +33,13 @@ FIRM_PAIRS = 100
 
 
 def judge(
-    sets: Sequence[VotingSet],
+    sets: Sequence[EvaluationSet],
     *,
     policy: Policy = MARGIN,
     margin: float = 1.0,
     floor: float = 5.0,
     resamples: int = bootstrap.RESAMPLES,
-    doubt: str | None = None,
+    mismatch: str | None = None,
 ) -> Verdict:
     """Promote, reject or hold a candidate by nltk's BLEU-4; `training.gate.rule.decide` has the rule.
 
@@ -47,7 +47,7 @@ def judge(
     first two are pooled until each has FIRM_PAIRS pairs. While they have fewer together the verdict is provisional:
     judge again at FIRM_PAIRS. Without a champion the candidate must reach `floor` points on the corrections; below
     that it is held, since a first model that is too weak needs more of them. Without corrections it is held too. A
-    `doubt` about what it has learnt rejects it, whatever its scores.
+    `mismatch`, the reason to believe that its new captions belong to other images, rejects it, whatever its scores.
 
     Raises TrainingError when evaluations cannot be compared: other voting set, references or decoding settings.
     """
@@ -66,8 +66,8 @@ def judge(
         decision = Decision(HOLD, "no held-out corrections to judge by yet")
     elif together.difference is None:
         decision = _first(together.candidate.scores.bleu_4, floor)
-    elif doubt:
-        decision = Decision(REJECT, doubt)
+    elif mismatch:
+        decision = Decision(REJECT, mismatch)
     else:
         votes = [Vote(each.name, each.pairs, each.difference) for each in voting + base if each.difference]
         decision = decide(votes, together.difference.value, policy=policy, margin=margin, missing=missing)
@@ -102,7 +102,7 @@ def _forgetting(corrections: Measured | None, base: Sequence[Measured]) -> tuple
     return tuple(change for change in changes if change is not None)
 
 
-def _check(sets: Sequence[VotingSet], policy: str, margin: float) -> None:
+def _check(sets: Sequence[EvaluationSet], policy: str, margin: float) -> None:
     if policy not in get_args(Policy):
         raise TrainingError(f"There is no policy {policy!r} of the gate; there are {' and '.join(get_args(Policy))}.")
     if not margin >= 0:

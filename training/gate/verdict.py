@@ -39,14 +39,14 @@ class SetVerdict:
     """What one voting set says. Without a champion, `champion` and `difference` are None.
 
     `role` is `corrections`, `blind`, `base`, or `pooled` for the first two together; a pool's `set_hash` is theirs
-    joined by `+`. `looks` counts the verdicts before this one, and `level` follows from it.
+    joined by `+`. `interim_looks` counts the verdicts before this one, and `level` follows from it.
     """
 
     name: str
     role: str
     pairs: int
     set_hash: str
-    looks: int
+    interim_looks: int
     level: float
     champion: Scores | None
     candidate: Scores
@@ -117,6 +117,10 @@ class Verdict:
             raise TrainingError(f"This is not a verdict: {value!r}.") from error
 
 
+_RENAMED = {"looks": "interim_looks"}
+"""Names in the verdicts of earlier releases."""
+
+
 def _set(value: dict[str, Any]) -> SetVerdict:
     champion, difference = value["champion"], value["difference"]
     made = {
@@ -125,7 +129,8 @@ def _set(value: dict[str, Any]) -> SetVerdict:
         "difference": Difference(**difference) if difference else None,
         "worst": tuple(Example(**{**each, "references": tuple(each["references"])}) for each in value["worst"]),
     }
-    return SetVerdict(**{**value, **made})
+    renamed = {_RENAMED.get(name, name): part for name, part in value.items()}
+    return SetVerdict(**{**renamed, **made})
 
 
 def _scores(value: dict[str, Any]) -> Scores:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from training.config import TrainingConfig
-from training.decoding.sampling import chosen
+from training.decoding.sampling import sample_words
 from training.networks.decoder import Decoder, Memory
 from training.runtime.device import autocast
 from training.vocabulary import PAD, START, UNKNOWN
@@ -94,7 +94,7 @@ def _partly_own(decoder: Decoder, memory: Memory, words: torch.Tensor, share: fl
         states = decoder.follow(memory, words).states  # (B, K, T, E)
         chances = decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
     chances[..., [PAD, START, UNKNOWN]] = 0.0  # no words
-    following = chosen(chances.flatten(0, 2)).view(words.shape)  # the word after each
+    following = sample_words(chances.flatten(0, 2)).view(words.shape)  # the word after each
     own = torch.cat([words[:, :, :1], following[:, :, :-1]], dim=2)
     replaced = torch.rand(words.shape, device=words.device) < share
     replaced[:, :, 0] = False

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from training.data.manifest import Row
-from training.decoding.sampling import Drawn
+from training.decoding.sampling import Samples
 from training.metrics import CiderD
 from training.vocabulary import Vocabulary, tokenize
 
@@ -25,7 +25,7 @@ class Rewards:
         references = [[(*tokenize(text), END_OF_CAPTION) for text in row.references] for row in rows]
         self._cider = CiderD(references)
 
-    def of(self, hashes: Sequence[str], drawn: Drawn) -> torch.Tensor:
+    def of(self, hashes: Sequence[str], drawn: Samples) -> torch.Tensor:
         """The rewards (B, K) of captions drawn for the images of these hashes; CIDEr-D is about 1 for a human's."""
         words = self._vocabulary.words
         captions = [

@@ -16,7 +16,7 @@ from training.captioner.captioner import BATCH, Captioner
 from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
-from training.decoding.retrieval import MOST, Neighbours
+from training.decoding.retrieval import MOST, RetrievalMemory
 from training.errors import DataError
 from training.features.features import Inputs
 from training.learning import distributed
@@ -110,8 +110,8 @@ def train(
             TensorBoardLog(tensorboard if group.leads else None) as diary,
         ):
             history = loop.run(tell, diary, resume)
-            if captioner.neighbours:
-                captioner.neighbours = captioner.neighbours.without(forgotten)
+            if captioner.retrieval:
+                captioner.retrieval = captioner.retrieval.without(forgotten)
             if captioner.decoding.neighbours and group.leads:
                 learned = rows if remembered is None else remembered
                 _index(captioner, learned, config, cache_dir, partial(tell, "index", 0, config.epochs))
@@ -176,5 +176,5 @@ def _index(
             grids = out_of_memory.halved(inputs.grid, views[begin : begin + BATCH])  # of (B, P, C)
             seen += [part.float().mean(dim=1).half().cpu() for part in grids]
     longest = captioner.decoding.max_length
-    latest = Neighbours.of(inputs.rows, torch.cat(seen), captioner.vocabulary, longest)
-    captioner.neighbours = captioner.neighbours.and_then(latest) if captioner.neighbours else latest
+    latest = RetrievalMemory.build(inputs.rows, torch.cat(seen), captioner.vocabulary, longest)
+    captioner.retrieval = captioner.retrieval.updated(latest) if captioner.retrieval else latest

@@ -16,7 +16,7 @@ from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
 from training.data.agreement import agreed
 from training.data.manifest import Row
-from training.decoding.sampling import draw
+from training.decoding.sampling import sample_captions
 from training.features.batches import Batch, batches
 from training.features.features import Inputs
 from training.learning.distillation import Teacher
@@ -189,7 +189,9 @@ class Trainer:
         members = captioner.decoder.members
         number = math.ceil(config.samples / len(members))
         with autocast(captioner.device):  # with dropout, as what is drawn is learned
-            drawn = [draw(member, stored.float(), decoding, number, never, self._chance) for member in members]
+            drawn = [
+                sample_captions(member, stored.float(), decoding, number, never, self._chance) for member in members
+            ]
         earned = torch.cat([rewards.of(batch.hashes, one) for one in drawn], dim=1)  # (B, members x K)
         self._earned.append(earned.mean().item())
         worth = advantages(earned) * batch.weights[:, None]

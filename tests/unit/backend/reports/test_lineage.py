@@ -17,7 +17,7 @@ from backend.store.store import Store
 from training.data import manifest
 from training.data.manifest import DEV, HELD_OUT, TRAIN, Row
 from training.gate import gate
-from training.gate.gate import Evaluation, VotingSet
+from training.gate.gate import Evaluation, EvaluationSet
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def registry(tmp_path: Path) -> Registry:
         Evaluation(name, "held-out corrections", "hash", "beam:3", said, references, ("photo.jpg",) * 120)
         for name, said in (("p1-v1", bad), ("starter", good))
     )
-    verdict = gate.judge([VotingSet(gate.CORRECTIONS, ours, theirs)]).to_json()
+    verdict = gate.judge([EvaluationSet(gate.CORRECTIONS, ours, theirs)]).to_json()
     registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, "starter", listed, "1-7", verdict, state=REJECTED))
     return registry
 

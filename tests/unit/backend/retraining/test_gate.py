@@ -89,12 +89,12 @@ def test_a_set_that_has_judged_before_asks_for_more_evidence(tmp_path: Path, con
     for _ in range(3):
         past.append(project_gate(tmp_path, rows(HELD_OUT, 150), past=past).verdict(*contenders))
         levels.append(past[-1].sets[0].level)
-    assert [found.sets[0].looks for found in past] == [0, 1, 2]
+    assert [found.sets[0].interim_looks for found in past] == [0, 1, 2]
     assert levels == sorted(levels, reverse=True)
     grown = project_gate(tmp_path, rows(HELD_OUT, 300), past=past).verdict(*contenders)
-    assert grown.sets[0].looks == 0, "half of its pairs have never judged"
+    assert grown.sets[0].interim_looks == 0, "half of its pairs have never judged"
     few = project_gate(tmp_path, rows(HELD_OUT, 60)).verdict(*contenders)
-    assert project_gate(tmp_path, rows(HELD_OUT, 60), past=[few]).verdict(*contenders).sets[0].looks == 0
+    assert project_gate(tmp_path, rows(HELD_OUT, 60), past=[few]).verdict(*contenders).sets[0].interim_looks == 0
     assert few.provisional
 
 

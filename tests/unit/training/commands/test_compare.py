@@ -10,7 +10,7 @@ from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
 from training.commands import compare as module
 from training.data.manifest import Row
-from training.decoding.retrieval import Neighbours
+from training.decoding.retrieval import RetrievalMemory
 
 
 def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(
@@ -47,7 +47,7 @@ def test_all_are_decoded_as_the_first(succeed: Run, saved: Path, blind: Path, li
 def test_it_is_told_whose_captions_nobody_votes_on(
     succeed: Run, tiny: Captioner, blind: Path, coloured_rows: list[Row], listed: Path, tmp_path: Path
 ) -> None:
-    tiny.neighbours = Neighbours.of(coloured_rows[:2], torch.randn(2, tiny.encoder.channels), tiny.vocabulary, 9)
+    tiny.retrieval = RetrievalMemory.build(coloured_rows[:2], torch.randn(2, tiny.encoder.channels), tiny.vocabulary, 9)
     tiny.decoding = replace(tiny.decoding, neighbours=2)
     remembering = checkpoint.save(tmp_path / "remembering", tiny)
     told = succeed("compare", remembering, blind, "--manifest", listed, "--split", "dev").output

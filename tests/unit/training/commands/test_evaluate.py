@@ -12,7 +12,7 @@ from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
 from training.data import manifest
 from training.data.manifest import Row
-from training.decoding.retrieval import Neighbours
+from training.decoding.retrieval import RetrievalMemory
 from training.evaluation.outcome import SCORES
 from training.metrics import MetricUnavailableError, Score, report
 
@@ -107,7 +107,7 @@ def test_neighbours_vote_as_asked(
     listed: Path,
     tmp_path: Path,
 ) -> None:
-    tiny.neighbours = Neighbours.of(coloured_rows[:2], torch.randn(2, tiny.encoder.channels), tiny.vocabulary, 9)
+    tiny.retrieval = RetrievalMemory.build(coloured_rows[:2], torch.randn(2, tiny.encoder.channels), tiny.vocabulary, 9)
     tiny.decoding = replace(tiny.decoding, neighbours=2)
     remembering, written = checkpoint.save(tmp_path / "remembering", tiny), tmp_path / "scores.json"
     succeed("evaluate", remembering, "--manifest", listed, "--split", "dev", "--json", written, *options)

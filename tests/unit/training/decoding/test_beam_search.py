@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training.config import FORMS, DecoderConfig, DecodingConfig
-from training.decoding.beam_search import Found, beam_search
+from training.decoding.beam_search import Candidate, beam_search
 from training.networks.decoder import Decoder, build
 from training.vocabulary import END, PAD, START, UNKNOWN
 
@@ -22,12 +22,12 @@ def decoder(seed: int = 0, words: int = 8, form: str = "between") -> Decoder:
     return network
 
 
-def search_several(network: Decoder, grid: torch.Tensor, keep: int, **settings: float) -> list[list[Found]]:
+def search_several(network: Decoder, grid: torch.Tensor, keep: int, **settings: float) -> list[list[Candidate]]:
     config = DecodingConfig(**settings)  # type: ignore[arg-type]
     return beam_search(network, grid, config, start=START, end=END, never=NEVER, keep=keep)
 
 
-def search(network: Decoder, grid: torch.Tensor, **settings: float) -> list[Found]:
+def search(network: Decoder, grid: torch.Tensor, **settings: float) -> list[Candidate]:
     return [captions[0] for captions in search_several(network, grid, 1, **settings)]
 
 

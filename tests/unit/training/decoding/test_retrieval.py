@@ -19,9 +19,9 @@ from training.config import DecodingConfig, TrainingConfig
 from training.continual.incremental import RetrainingData, retrain
 from training.data.manifest import Row
 from training.decoding import retrieval
-from training.decoding.beam_search import Found
+from training.decoding.beam_search import Candidate
 from training.decoding.rerank import TRUST
-from training.decoding.retrieval import Neighbours
+from training.decoding.retrieval import RetrievalMemory
 from training.errors import CheckpointError, ConfigError
 from training.learning.train import Progress, train
 from training.metrics import CiderD
@@ -53,19 +53,19 @@ def grids(count: int = len(CAPTIONS)) -> torch.Tensor:
     return torch.randn(count, 9, 16, generator=torch.Generator().manual_seed(1))  # (N, P, C)
 
 
-def remembered(rows: Sequence[Row], grid: torch.Tensor, vocabulary: Vocabulary = VOCABULARY) -> Neighbours:
-    return Neighbours.of(rows, grid.mean(dim=1), vocabulary, 9)
+def remembered(rows: Sequence[Row], grid: torch.Tensor, vocabulary: Vocabulary = VOCABULARY) -> RetrievalMemory:
+    return RetrievalMemory.build(rows, grid.mean(dim=1), vocabulary, 9)
 
 
-def known(captions: Sequence[tuple[str, ...]] = CAPTIONS) -> Neighbours:
+def known(captions: Sequence[tuple[str, ...]] = CAPTIONS) -> RetrievalMemory:
     return remembered(rows(captions), grids(len(captions)))
 
 
-def found(*captions: str, log: float = -0.5) -> list[Found]:
-    return [Found(tuple(VOCABULARY.encode(caption)[1:-1]), log) for caption in captions]
+def found(*captions: str, log: float = -0.5) -> list[Candidate]:
+    return [Candidate(tuple(VOCABULARY.encode(caption)[1:-1]), log) for caption in captions]
 
 
-def said(several: Sequence[Found]) -> list[str]:
+def said(several: Sequence[Candidate]) -> list[str]:
     return [VOCABULARY.decode(one.tokens) for one in several]
 
 
@@ -103,10 +103,10 @@ def test_likeness_is_of_channels_that_count_alike() -> None:
     images[:, :, 0] *= 1000  # a channel of large numbers must not decide alone
     many = [CAPTIONS[number % 4] for number in range(40)]
     forty = remembered(rows(many), images)
-    seen = forty.seen.double()
+    seen = forty.features.double()
     standard = (seen - seen.mean(dim=0)) / seen.std(dim=0, correction=0)
     cosines = torch.nn.functional.cosine_similarity(standard[:, None], standard[None], dim=2)
-    asked = forty.seen.float()[:, None]  # grids of one cell
+    asked = forty.features.float()[:, None]  # grids of one cell
     likeness = forty._likeness(asked) / standard.norm(dim=1)[:, None].float()
     assert likeness == pytest.approx(cosines.float(), abs=1e-3)
 
@@ -120,7 +120,7 @@ def test_images_are_gone_through_in_parts_alike(monkeypatch: pytest.MonkeyPatch)
 def test_a_later_caption_takes_the_place_of_an_earlier_one() -> None:
     again = replace(rows()[1], references=("a log", "a log", "log", "a dog on a log"))
     later = remembered([again], grids()[1:2])
-    both = known().and_then(later)
+    both = known().updated(later)
     assert [bytes(one).hex() for one in both.hashes.numpy()] == [sha256(number) for number in (0, 2, 3, 1)]
     assert both.captions.shape == (4, 4, 6)
     assert [VOCABULARY.decode(tokens) for tokens in both.captions[3].tolist()] == [
@@ -130,19 +130,19 @@ def test_a_later_caption_takes_the_place_of_an_earlier_one() -> None:
         "a dog on a log",
     ]
     assert torch.equal(both.captions[0, :2], known().captions[0, :2])
-    assert torch.equal(both.seen, known().seen[[0, 2, 3, 1]])
+    assert torch.equal(both.features, known().features[[0, 2, 3, 1]])
 
 
 def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "MOST", 3)
     assert [bytes(one).hex() for one in known().hashes.numpy()] == [sha256(number) for number in (1, 2, 3)]
     later = remembered([replace(rows()[0], sha256=sha256(9))], grids()[:1])
-    assert [bytes(one).hex() for one in known().and_then(later).hashes.numpy()] == [sha256(2), sha256(3), sha256(9)]
+    assert [bytes(one).hex() for one in known().updated(later).hashes.numpy()] == [sha256(2), sha256(3), sha256(9)]
 
 
 def test_one_image_and_empty_captions_can_be_asked() -> None:
     single = remembered([replace(rows()[0], references=("?!", "a dog runs"))], grids()[:1])
-    proposed = [*found("a dog runs"), Found((), -0.1)]
+    proposed = [*found("a dog runs"), Candidate((), -0.1)]
     assert len(single.ranked(grids()[:2], [proposed, proposed], 5, 0.9)) == 2
 
 
@@ -151,7 +151,7 @@ def remembering(tiny: Captioner) -> Captioner:
     torch.manual_seed(3)
     seen = torch.randn(6, tiny.encoder.cells(32), tiny.encoder.channels)
     captions = [("a blue picture",), ("a red picture", "red")] * 3
-    tiny.neighbours = remembered(rows(captions), seen, tiny.vocabulary)
+    tiny.retrieval = remembered(rows(captions), seen, tiny.vocabulary)
     return tiny
 
 
@@ -160,38 +160,38 @@ def test_a_captioner_ranks_its_beam_by_them(remembering: Captioner) -> None:
     plain = DecodingConfig(beam=8, max_length=6)
     voted = replace(plain, neighbours=2)
     proposed = [
-        [Found(one.tokens, float(np.log(one.score))) for one in several]
+        [Candidate(one.tokens, float(np.log(one.score))) for one in several]
         for several in remembering.tell_several(grid, 8, plain)
     ]
-    assert remembering.neighbours is not None
-    expected = remembering.neighbours.ranked(grid, proposed, 2, 0.9)
+    assert remembering.retrieval is not None
+    expected = remembering.retrieval.ranked(grid, proposed, 2, 0.9)
     told = remembering.tell_several(grid, 3, voted)
     assert [[one.tokens for one in several] for several in told] == [
         [one.tokens for one in several[:3]] for several in expected
     ]
     assert plain.signature() != voted.signature()
-    remembering.neighbours = None
+    remembering.retrieval = None
     assert remembering.tell(grid, voted) == remembering.tell(grid, plain)
 
 
 def test_they_are_kept_in_the_checkpoint(remembering: Captioner, tmp_path: Path) -> None:
-    assert remembering.neighbours is not None
+    assert remembering.retrieval is not None
     loaded = checkpoint.load(checkpoint.save(tmp_path / "kept", remembering), "cpu")
-    assert loaded.neighbours is not None
-    for name, value in remembering.neighbours.tensors().items():
-        assert torch.equal(loaded.neighbours.tensors()[name], value), name
-    remembering.neighbours = None
-    assert checkpoint.load(checkpoint.save(tmp_path / "none", remembering), "cpu").neighbours is None
+    assert loaded.retrieval is not None
+    for name, value in remembering.retrieval.tensors().items():
+        assert torch.equal(loaded.retrieval.tensors()[name], value), name
+    remembering.retrieval = None
+    assert checkpoint.load(checkpoint.save(tmp_path / "none", remembering), "cpu").retrieval is None
 
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("seen", lambda value: None, "is incomplete"),
-        ("seen", lambda value: value.float(), "is incomplete"),
-        ("seen", lambda value: value[:, :5].contiguous(), "is of another captioner"),
-        ("seen", lambda value: value[:2], "is of another captioner"),
-        ("seen", lambda value: value * float("nan"), "Not all of its numbers are finite"),
+        ("features", lambda value: None, "is incomplete"),
+        ("features", lambda value: value.float(), "is incomplete"),
+        ("features", lambda value: value[:, :5].contiguous(), "is of another captioner"),
+        ("features", lambda value: value[:2], "is of another captioner"),
+        ("features", lambda value: value * float("nan"), "Not all of its numbers are finite"),
         ("captions", lambda value: value + 1000, "is of another captioner"),
         ("captions", lambda value: value - 1, "is of another captioner"),
         ("captions", lambda value: value[:, :, :0], "is of another captioner"),
@@ -208,9 +208,9 @@ def test_damaged_ones_are_refused(
 ) -> None:
     folder = checkpoint.save(tmp_path / "checkpoint", remembering)
     weights = load_file(folder / "model.safetensors")
-    changed = change(weights.pop(f"neighbours.{name}"))
+    changed = change(weights.pop(f"retrieval.{name}"))
     if changed is not None:
-        weights[f"neighbours.{name}"] = changed
+        weights[f"retrieval.{name}"] = changed
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(folder, "cpu")
@@ -224,8 +224,8 @@ def frozen_config(tiny_config: TrainingConfig) -> TrainingConfig:
 
 
 def captions_of(captioner: Captioner) -> dict[str, set[str]]:
-    assert captioner.neighbours is not None
-    kept = captioner.neighbours
+    assert captioner.retrieval is not None
+    kept = captioner.retrieval
     return {
         bytes(own).hex(): {captioner.vocabulary.decode(filter(None, tokens)) for tokens in several if any(tokens)}
         for own, several in zip(kept.hashes.numpy(), kept.captions.tolist(), strict=True)
@@ -270,7 +270,7 @@ def test_drafts_that_were_let_stand_captions_without_words_and_unreadable_images
     )
     assert set(captions_of(checkpoint.load(out, "cpu"))) == {row.sha256 for row in coloured_rows[2:4]}
     nothing = train(less[:1], tmp_path / "nothing", frozen_config, cache_dir=tmp_path / "cache", device="cpu")
-    assert checkpoint.load(nothing, "cpu").neighbours is None
+    assert checkpoint.load(nothing, "cpu").retrieval is None
 
 
 def test_a_retrain_forgets_what_it_is_told_to(

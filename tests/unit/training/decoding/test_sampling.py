@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.config import FORMS, DecoderConfig, DecodingConfig
-from training.decoding.sampling import Drawn, chosen, draw, sample
+from training.decoding.sampling import Samples, nucleus_sampling, sample_captions, sample_words
 from training.networks.decoder import Decoder, build
 from training.vocabulary import END, PAD, START, UNKNOWN
 
@@ -18,9 +18,9 @@ def decoder(form: str = "between", words: int = 9, members: int = 1) -> Decoder:
     return build(config, words, channels=5, cells=4).eval()
 
 
-def drawn(network: Decoder, grid: torch.Tensor, captions: int = 4, seed: int = 1, **settings: float) -> Drawn:
+def drawn(network: Decoder, grid: torch.Tensor, captions: int = 4, seed: int = 1, **settings: float) -> Samples:
     config = DecodingConfig(**settings)  # type: ignore[arg-type]
-    return draw(network, grid, config, captions, NEVER, torch.Generator().manual_seed(seed))
+    return sample_captions(network, grid, config, captions, NEVER, torch.Generator().manual_seed(seed))
 
 
 def test_the_same_seed_draws_the_same_captions() -> None:
@@ -108,14 +108,14 @@ def test_what_has_no_chance_is_not_chosen_whatever_is_drawn(monkeypatch: pytest.
     chances = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0], [0.0, 0.0, 1e-30, 0.0, 0.0]])
     for drawn, expected in ((0.0, [1, 2]), (0.24, [1, 2]), (0.26, [3, 2]), (1.0, [3, 2])):
         monkeypatch.setattr(torch, "rand", lambda shape, drawn=drawn, **_: torch.full(shape, drawn))
-        assert chosen(chances, None).tolist() == expected
+        assert sample_words(chances, None).tolist() == expected
 
 
 def test_the_smallest_nucleus_is_greedy_search() -> None:
     network, grids = decoder(), torch.randn(12, 4, 5)
     with torch.no_grad():
         network.bias[END] = 0.25
-    said = sample(network, grids, DecodingConfig(top_p=1e-6, max_length=7), NEVER)
+    said = nucleus_sampling(network, grids, DecodingConfig(top_p=1e-6, max_length=7), NEVER)
     expected = [greedy(network, grid.unsqueeze(0), 7) for grid in grids]
     assert [found[0].tokens for found in said] == expected
     assert len({len(tokens) for tokens in expected}) > 1
@@ -141,7 +141,7 @@ def test_a_nucleus_leaves_unlikely_words_out() -> None:
 def test_the_likeliest_sample_comes_first_and_the_seed_decides() -> None:
     network, grid = decoder(), torch.randn(3, 4, 5)
     first, again, other = (
-        sample(network, grid, DecodingConfig(top_p=0.95, seed=seed), NEVER, keep=5) for seed in (1, 1, 2)
+        nucleus_sampling(network, grid, DecodingConfig(top_p=0.95, seed=seed), NEVER, keep=5) for seed in (1, 1, 2)
     )
     assert first == again != other
     for found in first:

@@ -23,13 +23,13 @@ def test_aligned_with_the_rows(
 
 
 def test_an_evaluation_the_gate_can_judge(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
-    common = {"voting_set": "held out", "cache_dir": tmp_path / "cache"}
+    common = {"evaluation_set": "held out", "cache_dir": tmp_path / "cache"}
     found = evaluate.evaluate(tiny, coloured_rows, model="v1", **common)  # type: ignore[arg-type]
     assert found.decoding == tiny.decoding.signature()
     assert found.references[2] == coloured_rows[2].references
     assert len(found.hypotheses) == len(coloured_rows)
     again = evaluate.evaluate(tiny, coloured_rows, model="v2", **common)  # type: ignore[arg-type]
-    assert gate.judge([gate.VotingSet(gate.CORRECTIONS, again, found)]).pairs == len(coloured_rows)
+    assert gate.judge([gate.EvaluationSet(gate.CORRECTIONS, again, found)]).pairs == len(coloured_rows)
     other = evaluate.evaluate(tiny, coloured_rows[1:], model="v1", decoding=DecodingConfig(beam=1), **common)  # type: ignore[arg-type]
     assert other.set_hash != found.set_hash
     assert other.decoding != found.decoding

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from training.errors import TrainingError
-from training.gate.gate import BASE, BLIND, CORRECTIONS, Evaluation, Verdict, VotingSet, judge
+from training.gate.gate import BASE, BLIND, CORRECTIONS, Evaluation, EvaluationSet, Verdict, judge
 from training.metrics import bleu, cider_d, rouge_l
 from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4
 
@@ -23,7 +23,7 @@ def evaluation(model: str, pairs: int, wrong: int = 0, name: str = "held-out cor
     marred = tuple(text.replace("runs over", "sits near") for text in truths)
     return Evaluation(
         model=model,
-        voting_set=name,
+        evaluation_set=name,
         set_hash=f"hash of {name}",
         decoding="beam:5",
         hypotheses=truths[: pairs - wrong] + marred[pairs - wrong :],
@@ -33,16 +33,16 @@ def evaluation(model: str, pairs: int, wrong: int = 0, name: str = "held-out cor
 
 def voting(
     role: Any, pairs: int, champion_wrong: int = 0, candidate_wrong: int = 0, name: str = "", **more: Any
-) -> VotingSet:
+) -> EvaluationSet:
     names = {CORRECTIONS: "held-out corrections", BLIND: "blind tasks", BASE: "base data"}
     champion, candidate = (
         evaluation(model, pairs, wrong, name or names[role])
         for model, wrong in (("p1-v1", champion_wrong), ("p1-v2", candidate_wrong))
     )
-    return VotingSet(role, candidate, champion, **more)
+    return EvaluationSet(role, candidate, champion, **more)
 
 
-def with_ids(each: VotingSet) -> VotingSet:
+def with_ids(each: EvaluationSet) -> EvaluationSet:
     assert each.champion is not None
     ids = tuple(f"photo {number}" for number in range(len(each.candidate.hypotheses)))
     return replace(each, candidate=replace(each.candidate, ids=ids), champion=replace(each.champion, ids=ids))
@@ -64,19 +64,19 @@ def test_against_a_champion(champion_wrong: int, candidate_wrong: int, decision:
 
 def test_a_doubt_about_what_was_learnt_rejects_whatever_the_scores() -> None:
     better = voting(CORRECTIONS, 200, 100, 20)
-    verdict = judge([better], doubt="the captions are those of other images")
+    verdict = judge([better], mismatch="the captions are those of other images")
     assert (verdict.decision, verdict.reason) == ("reject", "the captions are those of other images")
     assert verdict.sets[0].difference, "the scores are kept"
-    assert judge([replace(better, champion=None)], doubt="doubtful").promotes, "a first model has nobody to doubt it"
+    assert judge([replace(better, champion=None)], mismatch="doubtful").promotes, "a first model has nobody to doubt it"
 
 
 def test_what_a_verdict_keeps_of_a_set() -> None:
-    both = voting(CORRECTIONS, 200, 20, 100, looks=2)
+    both = voting(CORRECTIONS, 200, 20, 100, interim_looks=2)
     assert both.champion is not None
     verdict = judge([both])
     [found] = verdict.sets
     assert (found.name, found.role, found.pairs) == ("held-out corrections", CORRECTIONS, 200)
-    assert (found.set_hash, found.looks) == ("hash of held-out corrections", 2)
+    assert (found.set_hash, found.interim_looks) == ("hash of held-out corrections", 2)
     assert found.level == pytest.approx(0.0125 / 6)
     assert found.champion is not None
     assert found.difference is not None
@@ -91,7 +91,9 @@ def test_what_a_verdict_keeps_of_a_set() -> None:
 
 
 def test_looking_again_needs_more() -> None:
-    first, fifth = (judge([voting(CORRECTIONS, 200, 60, 50, looks=looks)]).sets[0].difference for looks in (0, 4))
+    first, fifth = (
+        judge([voting(CORRECTIONS, 200, 60, 50, interim_looks=looks)]).sets[0].difference for looks in (0, 4)
+    )
     assert first is not None
     assert fifth is not None
     assert fifth.value == first.value
@@ -105,7 +107,10 @@ def test_the_same_evaluations_get_the_same_verdict() -> None:
 
 @pytest.mark.parametrize(("blind", "roles"), [(99, ["pooled"]), (100, [CORRECTIONS, BLIND]), (0, [CORRECTIONS])])
 def test_corrections_and_blind_tasks_pool_until_each_has_100(blind: int, roles: list[str]) -> None:
-    sets = [voting(CORRECTIONS, 120, 40, 20, looks=1), voting(BLIND, blind, blind // 2, blind // 3, looks=3)]
+    sets = [
+        voting(CORRECTIONS, 120, 40, 20, interim_looks=1),
+        voting(BLIND, blind, blind // 2, blind // 3, interim_looks=3),
+    ]
     verdict = judge(sets)
     assert [found.role for found in verdict.sets] == roles
     assert verdict.pairs == 120 + blind
@@ -114,7 +119,7 @@ def test_corrections_and_blind_tasks_pool_until_each_has_100(blind: int, roles: 
     assert verdict.candidate_score.value == pytest.approx(bleu(*texts).value)
     if roles == ["pooled"]:
         [pooled] = verdict.sets
-        assert pooled.looks == 3
+        assert pooled.interim_looks == 3
         assert pooled.set_hash == "hash of held-out corrections+hash of blind tasks"
         assert pooled.name == "held-out corrections and blind tasks"
         assert verdict.set_hashes == {"hash of held-out corrections", "hash of blind tasks"}
@@ -153,12 +158,12 @@ def test_policy_improvement_asks_for_a_gain_beyond_chance() -> None:
 
 
 def test_without_a_champion_the_floor_decides() -> None:
-    good = VotingSet(CORRECTIONS, evaluation("p1-v1", 5, 4))
+    good = EvaluationSet(CORRECTIONS, evaluation("p1-v1", 5, 4))
     verdict = judge([good], floor=5.0)
     assert (verdict.decision, verdict.champion_score) == ("promote", None)
     assert "floor of 5" in verdict.reason
     assert verdict.sets[0].difference is None
-    poor = VotingSet(CORRECTIONS, replace(evaluation("p1-v1", 5), hypotheses=("zebra",) * 5))
+    poor = EvaluationSet(CORRECTIONS, replace(evaluation("p1-v1", 5), hypotheses=("zebra",) * 5))
     verdict = judge([poor], floor=5.0)
     assert (verdict.decision, verdict.more_pairs) == ("hold", None)
     assert "below the floor of 5" in verdict.reason
@@ -166,9 +171,10 @@ def test_without_a_champion_the_floor_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    "sets", [[], [voting(CORRECTIONS, 0)], [VotingSet(CORRECTIONS, evaluation("v1", 0))], [voting(BASE, 150, 90, 10)]]
+    "sets",
+    [[], [voting(CORRECTIONS, 0)], [EvaluationSet(CORRECTIONS, evaluation("v1", 0))], [voting(BASE, 150, 90, 10)]],
 )
-def test_nothing_held_out_promotes_nothing(sets: list[VotingSet]) -> None:
+def test_nothing_held_out_promotes_nothing(sets: list[EvaluationSet]) -> None:
     verdict = judge(sets, floor=0.0)
     assert verdict.decision == "hold"
     assert verdict.provisional
@@ -226,7 +232,7 @@ def test_the_worst_examples_show_both_captions() -> None:
     [
         {"set_hash": "other"},
         {"decoding": "beam:1"},
-        {"voting_set": "cold"},
+        {"evaluation_set": "cold"},
         {"references": (("a dog",),) * 5},
         {"hypotheses": ("a dog",) * 4},
         {"ids": tuple("abcde")},
@@ -244,12 +250,12 @@ def test_refuses_to_compare_unlike_things(change: dict[str, Any]) -> None:
         ([voting(CORRECTIONS, 5), voting(CORRECTIONS, 5)], "one voting set of each role"),
         ([replace(voting(CORRECTIONS, 5), role="pooled")], "one voting set of each role"),
         ([voting(CORRECTIONS, 5, times=(1.0,))], "5 pairs but 1 times"),
-        ([voting(CORRECTIONS, 5, looks=-1)], "-1 times before"),
-        ([voting(CORRECTIONS, 5), VotingSet(BASE, evaluation("p1-v2", 5))], "different models"),
-        ([voting(CORRECTIONS, 5), VotingSet(BASE, evaluation("b", 5), evaluation("p1-v1", 5))], "different models"),
+        ([voting(CORRECTIONS, 5, interim_looks=-1)], "-1 times before"),
+        ([voting(CORRECTIONS, 5), EvaluationSet(BASE, evaluation("p1-v2", 5))], "different models"),
+        ([voting(CORRECTIONS, 5), EvaluationSet(BASE, evaluation("b", 5), evaluation("p1-v1", 5))], "different models"),
     ],
 )
-def test_refuses_sets_that_do_not_belong_together(sets: list[VotingSet], said: str) -> None:
+def test_refuses_sets_that_do_not_belong_together(sets: list[EvaluationSet], said: str) -> None:
     with pytest.raises(TrainingError, match=said):
         judge(sets)
 
@@ -274,11 +280,11 @@ def test_parts_of_a_pool_are_decoded_alike() -> None:
     "sets",
     [
         [],
-        [VotingSet(CORRECTIONS, evaluation("a", 3, 2))],
+        [EvaluationSet(CORRECTIONS, evaluation("a", 3, 2))],
         [with_ids(voting(CORRECTIONS, 30, 3, 12, times=tuple(map(float, range(30))))), voting(BASE, 20, 2, 3)],
     ],
 )
-def test_verdict_survives_json(sets: list[VotingSet]) -> None:
+def test_verdict_survives_json(sets: list[EvaluationSet]) -> None:
     verdict = judge(sets)
     text = json.dumps(verdict.to_json(), allow_nan=False)
     assert Verdict.from_json(json.loads(text)) == verdict

@@ -45,3 +45,21 @@ def test_a_verdict_of_an_earlier_release_is_read() -> None:
 def test_other_objects_are_refused(value: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="not a verdict"):
         Verdict.from_json(value)
+
+
+def test_a_verdict_that_counts_looks_is_read() -> None:
+    found = {
+        "name": "held-out corrections",
+        "role": "corrections",
+        "pairs": 7,
+        "set_hash": "hash",
+        "looks": 3,
+        "level": 0.025,
+        "champion": None,
+        "candidate": {"bleu_4": SCORE, "rouge_l": SCORE, "cider_d": SCORE},
+        "difference": None,
+        "worst": [],
+    }
+    verdict = Verdict.from_json(OF_OLD | {"sets": [found]})
+    assert verdict.sets[0].interim_looks == 3
+    assert Verdict.from_json(verdict.to_json()) == verdict

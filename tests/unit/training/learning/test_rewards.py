@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.data.manifest import Row
-from training.decoding.sampling import Drawn
+from training.decoding.sampling import Samples
 from training.learning.rewards import Rewards, advantages
 from training.vocabulary import END, PAD, START, Vocabulary
 
@@ -19,11 +19,11 @@ def test_advantages_add_up_to_nothing(samples: int) -> None:
     torch.testing.assert_close(advantages(torch.rand(3, samples)).sum(dim=1), torch.zeros(3))
 
 
-def drawn(vocabulary: Vocabulary, captions: list[list[str]]) -> Drawn:
+def drawn(vocabulary: Vocabulary, captions: list[list[str]]) -> Samples:
     ids = [[[START, *vocabulary.encode(text)[1:-1], END] for text in several] for several in captions]
     longest = max(len(one) for several in ids for one in several)
     words = torch.tensor([[one + [PAD] * (longest - len(one)) for one in several] for several in ids])
-    return Drawn(words, torch.zeros(words.shape[:2]))
+    return Samples(words, torch.zeros(words.shape[:2]))
 
 
 @pytest.fixture

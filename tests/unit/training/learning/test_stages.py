@@ -16,7 +16,7 @@ from training.config import EncoderConfig, SelfCriticalConfig, TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
 from training.decoding.beam_search import Hypothesis
-from training.decoding.sampling import Drawn
+from training.decoding.sampling import Samples
 from training.features.features import FAR, NEAR, Inputs
 from training.learning import losses, trainer
 from training.learning.losses import Loss
@@ -218,9 +218,9 @@ def test_members_share_the_captions_to_draw_and_each_learns_from_its_own(
 ) -> None:
     drew: list[Decoder] = []
     learned: list[torch.Tensor] = []
-    draw, regret = trainer.draw, losses.policy_gradient
+    draw, regret = trainer.sample_captions, losses.policy_gradient
 
-    def follow_draw(decoder: Decoder, grid: torch.Tensor, config: object, captions: int, *rest: object) -> Drawn:
+    def follow_draw(decoder: Decoder, grid: torch.Tensor, config: object, captions: int, *rest: object) -> Samples:
         assert captions == each
         drew.append(decoder)
         return draw(decoder, grid, config, captions, *rest)  # type: ignore[arg-type]
@@ -231,7 +231,7 @@ def test_members_share_the_captions_to_draw_and_each_learns_from_its_own(
         learned.append(worth)
         return regret(decoder, memory, words, worth, *rest)
 
-    monkeypatch.setattr(trainer, "draw", follow_draw)
+    monkeypatch.setattr(trainer, "sample_captions", follow_draw)
     monkeypatch.setattr(losses, "policy_gradient", follow_regret)
     decoder, critical = replace(tiny_config.decoder, members=members), SelfCriticalConfig(epochs=1, samples=5)
     train(replace(tiny_config, decoder=decoder, epochs=1, batch_size=6, self_critical=critical))
@@ -245,7 +245,7 @@ def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: py
     worth: list[float] = []
     of = Rewards.of
 
-    def follow(self: Rewards, hashes: list[str], drawn: Drawn) -> torch.Tensor:
+    def follow(self: Rewards, hashes: list[str], drawn: Samples) -> torch.Tensor:
         found = of(self, hashes, drawn)
         worth.append(found.mean().item())
         return found
