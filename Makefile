@@ -16,10 +16,10 @@ READY := $(VENV)/.ready
 # An installed uv serves; otherwise one goes into .tools, touching nothing outside this folder.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
-.PHONY: help setup up demo test lint lock clean
+.PHONY: help setup up demo check test bench-smoke lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 .tools/bin/uv:
 	@echo "Fetching uv into .tools"
@@ -50,9 +50,21 @@ demo: $(READY)  ## the whole loop with a simulated annotator in a real Label Stu
 	@rm -rf "$(DATA)/demo-$(SEED)"
 	@$(BIN)/python -m demo --seed $(SEED) --data-dir "$(DATA)/demo-$(SEED)"
 
-test: $(READY)  ## every test, linters included
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+define LINT
+$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+endef
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(READY)  ## linters, types and the unit tests but the slow ones, in two minutes; ARGS=
+	@$(LINT)
+	@$(PYTEST) -m "not slow and not smoke" tests/unit tests/test_*.py $(ARGS)
+
+test: $(READY)  ## linters, types and every test; ARGS=
+	@$(LINT)
+	@$(PYTEST) $(ARGS)
+
+bench-smoke: $(READY)  ## every benchmark once in small, without figures to quote; ARGS=
+	@$(PYTEST) -m smoke tests/smoke $(ARGS)
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
 	@$(UV) pip compile --quiet --universal --generate-hashes --all-extras --no-header --no-annotate --upgrade \

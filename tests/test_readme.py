@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = sorted(
     set(re.findall(r"captioner (?:up|serve|worker|connect|train|evaluate|compare|caption|promote)[^\n`#]*", README))
 )
+TARGETS = {"setup", "up", "demo", "check", "test", "bench-smoke", "lock", "clean"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -33,10 +34,16 @@ def test_every_command_line_parses(line: str) -> None:
         pytest.fail(f"{line}: an argument is missing")
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make (\w+)", README)) | {"setup", "up", "demo", "test"}))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([\w-]+)", README)) | TARGETS))
 def test_every_make_target_is_there(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_list_of_make_targets_is_complete() -> None:
+    argv = ["make", "--no-print-directory", "help"]
+    printed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[0] for line in printed.splitlines()} == TARGETS | {"help"}
 
 
 def test_every_make_variable_reaches_the_command() -> None:

@@ -1,74 +1,64 @@
-"""The processes of `captioner up` but for a captioner: a real Label Studio, Redis, the ML backend and a worker."""
+"""The processes of `captioner up` beside a Label Studio that runs already: Redis, the ML backend and a worker."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import requests
+from click.testing import CliRunner
 
-from backend.label_studio.client import LabelStudio
-from backend.settings import Settings, loopback_without_proxy
+from backend.cli.main import main
+from backend.settings import Settings
 from backend.store.store import Store
 from backend.system import redis_server
 from backend.system.ports import free_port
 from backend.system.processes import Child
-from backend.up import label_studio_server
-
-START_SECONDS = 300.0
+from tests.e2e.studio import START_SECONDS, Studio
 
 
 class Bare:
     """Nothing is drafted or trained, so that what dies is back at once. Whatever dies is started again."""
 
-    def __init__(self, data_dir: Path, **environ: str) -> None:
-        loopback_without_proxy()
+    def __init__(self, data_dir: Path, studio: Studio, **environ: str) -> None:
         self._ended = threading.Event()
         self.data_dir = data_dir
-        account = label_studio_server.login(data_dir)
-        port = free_port()
-        if not label_studio_server.is_installed():
-            label_studio_server.install(data_dir / "logs" / "install.log")
-        studio = label_studio_server.child(data_dir, port, account)
         redis = redis_server.child(data_dir)
         self.settings = Settings.from_env(
             {
                 "CAPTIONER_DATA_DIR": str(data_dir),
                 "CAPTIONER_PORT": str(free_port()),
-                "LABEL_STUDIO_URL": f"http://127.0.0.1:{port}",
-                "LABEL_STUDIO_API_KEY": account.token,
+                "LABEL_STUDIO_URL": studio.url,
+                "LABEL_STUDIO_API_KEY": studio.token,
                 "REDIS_URL": str(redis_server.url(data_dir)),
                 **environ,
             }
         )
-        self.client = LabelStudio(f"http://127.0.0.1:{port}", account.token)
+        self.client = studio.client
         self.store = Store(self.settings.database_url)
         self.store.migrate()
-        self._mortal = {"redis": redis, "backend": self._command("serve"), "worker": self._command("worker")}
-        self._children = [studio, *self._mortal.values()]
+        self._children = {"redis": redis, "backend": self._command("serve"), "worker": self._command("worker")}
 
     def start(self) -> None:
-        for child in self._children:
+        for child in self._children.values():
             child.start()
-        self._children[0].await_ready(lambda: label_studio_server.is_healthy(self.client.url), START_SECONDS)
-        self._children[2].await_ready(self.is_up, START_SECONDS)
+        self._children["backend"].await_ready(self.is_up, START_SECONDS)
         threading.Thread(target=self._revive, daemon=True).start()
 
     def stop(self) -> None:
         self._ended.set()
-        for child in reversed(self._children):
+        for child in reversed(self._children.values()):
             child.stop()
         self.store.close()
 
     def kill(self, name: str) -> bool:
         """SIGKILL it; whether it lived. The kernel ends its children."""
-        child = self._mortal[name]
+        child = self._children[name]
         if not child.alive or child.pid is None:
             return False
         os.kill(child.pid, signal.SIGKILL)
@@ -81,11 +71,10 @@ class Bare:
             return False
 
     def captioner(self, *arguments: str) -> str:
-        """Output of a `captioner` command with the same settings."""
-        argv = [sys.executable, "-P", "-m", "backend.cli", *arguments]
-        done = subprocess.run(argv, env=self._environ(), capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        """Output of a `captioner` command with the same settings, run in this process."""
+        done = CliRunner(env=self.settings.to_env()).invoke(main, list(arguments))
+        assert done.exit_code == 0, done.output
+        return done.output
 
     def project_status(self, project: int) -> dict[str, Any]:
         found = json.loads(self.captioner("status", "--json"))
@@ -100,6 +89,6 @@ class Bare:
 
     def _revive(self) -> None:
         while not self._ended.wait(0.2):
-            for child in self._mortal.values():
+            for child in self._children.values():
                 if not child.alive and not self._ended.is_set():
                     child.start()

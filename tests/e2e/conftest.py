@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import studio
 from tests.e2e.stack import Stack
+from tests.e2e.studio import Studio
 from tests.system import need
 
 RETRAIN_EVERY = 8
@@ -13,14 +15,24 @@ RETRAIN_EVERY = 8
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole loop, started once: Label Studio is installed if it is not yet, the starter captioner is trained."""
-    flags = ["--scenes", "24", "--retrain-every", str(RETRAIN_EVERY), "--device", "cpu"]
-    made = Stack(tmp_path_factory.mktemp("up"), *flags)
+    """`captioner up`, started once over a prepared Label Studio; the starter captioner is trained."""
+    data_dir = tmp_path_factory.mktemp("up")
+    studio.prepare(data_dir)
+    made = Stack(data_dir, "--scenes", "24", "--retrain-every", str(RETRAIN_EVERY), "--device", "cpu")
     try:
         made.start()
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """One Label Studio for all tests that leave it running; each has projects of its own."""
+    data_dir = tmp_path_factory.mktemp("label-studio")
+    studio.prepare(data_dir)
+    with studio.running(data_dir) as made:
+        yield made
 
 
 @pytest.fixture

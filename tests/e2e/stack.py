@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.label_studio.client import LabelStudio
+from backend.reports.status import report
+from backend.settings import Settings
 from backend.system.ports import free_port
 from backend.up.launch import Launch
 
@@ -49,7 +50,8 @@ class Stack(Launch):
         return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
 
     def status(self) -> dict[str, Any]:
-        return dict(json.loads(self.captioner("status", "--json")))
+        """What `captioner status --json` says, without the second that a new process takes."""
+        return report(Settings.from_env(self.state["settings"]))
 
     def project_status(self) -> dict[str, Any]:
         return next(each for each in self.status()["projects"] if each["id"] == self.project)

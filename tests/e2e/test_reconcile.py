@@ -12,19 +12,20 @@ from backend.label_studio.client import LabelStudio
 from tests.e2e.annotators import COUNTS, Annotators
 from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
+from tests.e2e.studio import Studio
 from tests.e2e.unreliable import Unreliable
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("reconcile")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("label-studio")]
 
 KILLS = ("backend", "worker", "redis") * 3
 NOTHING = "nothing had been missed"
 
 
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
+def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio) -> Iterator[Bare]:
     """It neither trains nor compares by itself, so that what is tested is all that repairs."""
     never = {"CAPTIONER_RETRAIN_EVERY": "1000000", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
-    made = Bare(tmp_path_factory.mktemp("reconcile"), **never)
+    made = Bare(tmp_path_factory.mktemp("reconcile"), label_studio, **never)
     try:
         made.start()
         yield made

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +19,10 @@ from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, Refre
 from backend.store.registry import ModelVersion, Registry
 from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
-from training.data import manifest, scenes
+from tests.e2e.studio import Studio
+from tests.pictures import Pictures
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("refresh")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("label-studio")]
 
 CONFIG = labeling_config.shipped("caption")
 TAGS = labeling_config.parse(CONFIG)
@@ -83,26 +83,14 @@ class Waiting:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
-    """Generated scenes, and a small captioner that has learnt them a little."""
-    from training.config import TrainingConfig
-    from training.learning.train import train
-
-    folder = tmp_path_factory.mktemp("pictures")
-    rows = manifest.load(scenes.write(folder / "scenes", 40, seed=5, dev_share=0))
-    out = train(rows, folder / "captioner", TrainingConfig.starter(epochs=3), cache_dir=folder, device="cpu")
-    return [row.image for row in rows], out
-
-
-@pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory, pictures: tuple[list[Path], Path]) -> Iterator[Bare]:
+def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio, pictures: Pictures) -> Iterator[Bare]:
     """It neither trains nor compares by itself, so that only drafts are made."""
     never = {"CAPTIONER_RETRAIN_EVERY": "1000000", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
     given = {"CAPTIONER_DEVICE": "cpu", "CAPTIONER_BLIND_SHARE": "0.2", "CAPTIONER_REFRESH_PER_MINUTE": str(PER_MINUTE)}
-    made = Bare(tmp_path_factory.mktemp("refresh"), **never, **given)
+    made = Bare(tmp_path_factory.mktemp("refresh"), label_studio, **never, **given)
     registry = Registry(made.store)
     for name in (ONE, TWO, THREE):
-        registry.register(ModelVersion(name, pictures[1]))
+        registry.register(ModelVersion(name, pictures.captioner))
     try:
         made.start()
         yield made
@@ -111,12 +99,12 @@ def loop(tmp_path_factory: pytest.TempPathFactory, pictures: tuple[list[Path], P
 
 
 @pytest.fixture
-def make(loop: Bare, pictures: tuple[list[Path], Path]) -> Callable[[int], Waiting]:
+def make(loop: Bare, pictures: Pictures) -> Callable[[int], Waiting]:
     """Projects of so many tasks, drafted live by the first version."""
 
     def make(count: int) -> Waiting:
         project = int(loop.client.create_project(f"{count} tasks that wait", CONFIG)["id"])
-        loop.client.upload_images(project, pictures[0][:count])
+        loop.client.upload_images(project, [row.image for row in pictures.rows[:count]])
         tasks = sorted(task["id"] for task in loop.client.tasks(project))
         made = Waiting(loop, Registry(loop.store), project, tasks)
         made.promote(ONE)
@@ -163,7 +151,7 @@ def test_live_drafts_of_another_version_are_made_anew(loop: Bare, make: Callable
 
 
 def test_stored_the_switch_comes_last_and_the_least_sure_is_served_first(
-    loop: Bare, make: Callable[[int], Waiting], pictures: tuple[list[Path], Path]
+    loop: Bare, make: Callable[[int], Waiting], pictures: Pictures
 ) -> None:
     project = make(6)
     loop.client.update_project(project.id, sampling="Uncertainty sampling")
@@ -183,7 +171,7 @@ def test_stored_the_switch_comes_last_and_the_least_sure_is_served_first(
     project.promote(TWO)
     await_true(lambda: loop.client.project(project.id)["model_version"] == TWO, SECONDS, "the switch")
     assert len(project.predictions(TWO)) == 4, "every unlabelled task had its draft by then"
-    [late] = loop.client.upload_images(project.id, pictures[0][6:7])
+    [late] = loop.client.upload_images(project.id, [pictures.rows[6].image])
     project.tasks.append(late)
     await_true(lambda: len(project.predictions(TWO)) == 5, SECONDS, "the draft of a task that came later")
     project.let_time_pass()

@@ -33,9 +33,9 @@ from backend.store.tables import retrains
 from backend.web.watcher import Watcher
 from tests import factories
 from tests.fakes import Answer, Host, host
+from tests.pictures import Pictures
 from tests.system import need
-from training.config import TrainingConfig
-from training.data import manifest, scenes
+from training.data import manifest
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 120.0
@@ -122,33 +122,6 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     engine.dispose()
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Generated scenes, and a small captioner that has learnt the first half of them."""
-
-    folder: Path
-    rows: list[manifest.Row]
-    known: int
-    captioner: Path
-
-    def new(self, held_out: bool) -> list[manifest.Row]:
-        """Scenes the captioner has not seen that are, or are not, held out by their content."""
-        rows = self.rows[self.known :]
-        return [row for row in rows if (manifest.split_position(row.sha256) < 0.15) == held_out]
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    from training.learning.train import train
-
-    folder = tmp_path_factory.mktemp("pictures")
-    rows = manifest.load(scenes.write(folder / "scenes", 120, seed=5, dev_share=0))
-    known = 60
-    manifest.save(rows[:known], folder / "manifest.jsonl")
-    out = train(rows[:known], folder / "captioner", TrainingConfig.starter(epochs=3), cache_dir=folder, device="cpu")
-    return Pictures(folder, rows, known, out)
-
-
 @dataclass
 class Loop:
     """The services of a backend whose Label Studio serves pictures, and workers as processes of their own."""
@@ -169,8 +142,7 @@ class Loop:
 
     def serve_starter(self) -> None:
         """Register the small captioner as the default champion."""
-        base = self.pictures.folder / "manifest.jsonl"
-        self.registry.register(ModelVersion("starter", self.pictures.captioner, manifest=base))
+        self.registry.register(ModelVersion("starter", self.pictures.captioner, manifest=self.pictures.manifest))
         self.registry.set_default("starter")
 
     def correct(self, rows: list[manifest.Row], first: int = 1, **fields: object) -> Event:

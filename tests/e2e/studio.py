@@ -1,0 +1,68 @@
+"""A real Label Studio for tests: its database is migrated once per version, each server begins with a copy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+
+from backend.label_studio.client import LabelStudio
+from backend.settings import loopback_without_proxy
+from backend.system.ports import free_port
+from backend.up import label_studio_server
+
+START_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A Label Studio that runs, and the token of its only user."""
+
+    url: str
+    token: str
+
+    @property
+    def client(self) -> LabelStudio:
+        return LabelStudio(self.url, self.token)
+
+
+@contextmanager
+def running(data_dir: Path) -> Iterator[Studio]:
+    """Label Studio over the folder for the time of the block."""
+    loopback_without_proxy()
+    account = label_studio_server.login(data_dir)
+    port = free_port()
+    server = label_studio_server.child(data_dir, port, account)
+    studio = Studio(f"http://127.0.0.1:{port}", account.token)
+    server.start()
+    try:
+        server.await_ready(lambda: label_studio_server.is_healthy(studio.url), START_SECONDS)
+        yield studio
+    finally:
+        server.stop()
+
+
+def prepare(data_dir: Path) -> None:
+    """Leave in the folder what a first start leaves, which takes half a minute of migrations: database and account.
+
+    The copy it is taken from lies in Label Studio's environment and is made by a real first start.
+    """
+    if not label_studio_server.is_installed():
+        label_studio_server.install(data_dir / "logs" / "install.log")
+    template = label_studio_server.environment() / "migrated" / label_studio_server.VERSION
+    template.parent.mkdir(exist_ok=True)
+    with FileLock(f"{template}.lock"):
+        if not template.exists():
+            with TemporaryDirectory(prefix="captioner-label-studio-") as folder:
+                with running(Path(folder)):
+                    pass
+                unfinished = template.with_suffix(".unfinished")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                shutil.copytree(Path(folder) / "label-studio", unfinished)
+                unfinished.rename(template)
+    shutil.copytree(template, data_dir / "label-studio")
