@@ -7,8 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from backend.images.addresses import AddressGuard, Origin
 from backend.images.download import Downloader, StatusError, shown
 from backend.label_studio.token import Token
 from backend.settings import Settings
+from training.runtime.files import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -214,13 +213,6 @@ def is_whole(path: Path, sha256: str) -> bool:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write beside and rename, so that nobody reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    """Write a file that only its owner may read, whole or not at all."""
+    with atomic_file(path, private=True) as unfinished:
+        unfinished.write_bytes(content)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from backend.images.cache import is_whole
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.store import Store, StoredCorrection
+from training.runtime.files import atomic_file
 
 CURRENT, SKIPPED, PAST, DELETED = "current", "skipped", "past", "deleted"
 UNKNOWN = ""
@@ -125,32 +125,24 @@ def with_copies(settings: Settings, found: Sequence[Pair], folder: Path) -> list
         copies[sha256] = path and folder / path.name
         if path is None or sha256 is None or is_whole(folder / path.name, sha256):
             continue
-        unfinished = folder / f".{path.name}.{os.getpid()}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, unfinished)
-            unfinished.replace(folder / path.name)
+            with atomic_file(folder / path.name) as unfinished:
+                shutil.copyfile(path, unfinished)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise ExportError(f"The image {path.name} cannot be copied to {folder}: {error.strerror}.") from error
     return [replace(pair, image=copies[pair.correction.image_sha256]) for pair in found]
 
 
 def save(chunks: Iterable[str], out: Path) -> None:
-    """Write beside `out` and rename, so that nobody reads half a file. Raises ExportError when it cannot be written."""
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    """Write the file `out`, whole or not at all. Raises ExportError when it cannot be written."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        with (
+            atomic_file(out) as unfinished,
+            unfinished.open("w", encoding="utf-8", errors="replace", newline="") as file,
+        ):
             file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(out)
     except OSError as error:
         raise ExportError(f"{out} cannot be written: {error.strerror}.") from error
-    finally:
-        if unfinished.exists():  # it was interrupted
-            unfinished.unlink()
 
 
 def as_jsonl(found: Sequence[Pair], folder: Path | None) -> Iterator[str]:

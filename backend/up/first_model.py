@@ -15,6 +15,7 @@ from backend.domain.errors import CaptionerError
 from backend.store.registry import ModelVersion, Registry
 from backend.system.processes import end_with_parent
 from backend.up.steps import say, step
+from training.runtime.files import atomic_folder
 
 STARTER = "starter-v1"
 _BY = "up"
@@ -32,16 +33,10 @@ def adopt(registry: Registry, checkpoint: Path, data_dir: Path) -> str:
     name = f"{re.sub(r'[^a-z0-9]+', '-', checkpoint.name.lower()).strip('-') or 'own'}-{digest[:6]}"
     folder = data_dir / "models" / name
     if not folder.exists():
-        unfinished = folder.with_name(f".{name}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(checkpoint, unfinished)
-        try:
+        with atomic_folder(folder) as unfinished:
+            shutil.copytree(checkpoint, unfinished, dirs_exist_ok=True)
             with step(f"Trying the checkpoint {checkpoint}", f"The checkpoint {checkpoint} captions"):
                 _try(unfinished, checkpoint)
-        except CaptionerError:
-            shutil.rmtree(unfinished)
-            raise
-        unfinished.rename(folder)
     _register(registry, ModelVersion(name, folder))
     return name
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from backend.domain.errors import CaptionerError
 from backend.system.processes import Child, end_with_parent
+from training.runtime.files import atomic_file
 
 _HERE = Path(__file__).parent
 VERSION = (_HERE / "label_studio_version.txt").read_text().strip()
@@ -55,11 +56,8 @@ def login(data_dir: Path) -> Login:
             ) from error
         return replace(known, token=_token(path.parent / "label_studio.sqlite3", known.email) or known.token)
     made = Login("annotator@example.com", secrets.token_urlsafe(9), secrets.token_hex(20))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".new")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(asdict(made), file)
-    unfinished.replace(path)
+    with atomic_file(path, private=True) as unfinished:
+        unfinished.write_text(json.dumps(asdict(made)))
     return made
 
 

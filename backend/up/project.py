@@ -20,6 +20,7 @@ from backend.label_studio.connect import connect
 from backend.settings import Settings
 from backend.store.store import Store
 from backend.up.steps import say, step
+from training.runtime.files import atomic_file
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 SCENES_SEED = 2026
@@ -150,6 +151,5 @@ class _Known:
 
     def add(self, key: str, project_id: int) -> None:
         self._ids[key] = project_id
-        unfinished = self._path.with_suffix(".new")
-        unfinished.write_text(json.dumps(self._ids))
-        unfinished.replace(self._path)
+        with atomic_file(self._path) as unfinished:
+            unfinished.write_text(json.dumps(self._ids))

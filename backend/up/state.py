@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from training.runtime.files import atomic_file
+
 
 def save(data_dir: Path, state: dict[str, Any]) -> None:
     """Say that `up` is ready. The file holds passwords, so only its owner may read it."""
-    path = _path(data_dir)
-    unfinished = path.with_suffix(".new")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(state, file)
-    unfinished.replace(path)
+    with atomic_file(_path(data_dir), private=True) as unfinished:
+        unfinished.write_text(json.dumps(state))
 
 
 def running(data_dir: Path) -> dict[str, Any] | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.captioner import legacy
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.errors import CheckpointError, TrainingError
+from training.runtime.files import atomic_folder
 from training.vocabulary import Style, Vocabulary
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ RETRIEVAL = "retrieval."
 def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None) -> Path:
     """Write the captioner to `folder` (replacing what is there); `extra` is free JSON kept in config.json.
 
-    It is written beside the folder and renamed, so that a folder of that name is always whole.
+    A folder of that name is always whole. Raises CheckpointError where it cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -39,31 +38,16 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
         "style": {"capitalise": captioner.style.capitalise, "full_stop": captioner.style.full_stop},
         "extra": extra or {},
     }
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-    replaced = folder.with_name(f"{unfinished.name}.replaced")
+    weights = {name: value.detach().cpu().contiguous() for name, value in captioner.state_dict().items()}
+    if captioner.retrieval:
+        weights |= {f"{RETRIEVAL}{name}": value for name, value in captioner.retrieval.tensors().items()}
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        _write(unfinished / CONFIG, config)
-        _write(unfinished / VOCABULARY, captioner.vocabulary.to_json())
-        weights = {name: value.detach().cpu().contiguous() for name, value in captioner.state_dict().items()}
-        if captioner.retrieval:
-            weights |= {f"{RETRIEVAL}{name}": value for name, value in captioner.retrieval.tensors().items()}
-        save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
-        _settle(unfinished / WEIGHTS)
-        if folder.exists():
-            folder.rename(replaced)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(folder)
-            raise
+        with atomic_folder(folder) as unfinished:
+            _write(unfinished / CONFIG, config)
+            _write(unfinished / VOCABULARY, captioner.vocabulary.to_json())
+            save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
     except OSError as error:
         raise CheckpointError(f"The checkpoint {folder} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
     return folder
 
 
@@ -152,10 +136,3 @@ def _renamed(start: re.Match[str]) -> str:
 
 def _write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    _settle(path)
-
-
-def _settle(path: Path) -> None:
-    """Have the bytes on the disk before the folder gets its name."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

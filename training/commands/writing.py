@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from training.errors import TrainingError
+from training.runtime.files import atomic_file
 
 
 class Output(click.Path):
@@ -30,17 +31,12 @@ class Output(click.Path):
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Inside, a name beside `path` to write to, which becomes `path` at the end. Raises TrainingError."""
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    """`atomic_file`, whose OSError becomes a TrainingError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        unfinished.replace(path)
+        with atomic_file(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

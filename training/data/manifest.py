@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.errors import DataError
+from training.runtime.files import atomic_file
 
 TRAIN, DEV, HELD_OUT, BLIND = "train", "dev", "held_out", "blind"
 
@@ -74,15 +74,10 @@ def load(path: Path, hashes: bool = True) -> list[Row]:
 
 
 def save(rows: Iterable[Row], path: Path) -> Path:
-    """Write the rows beside `path` and rename, so that no reader sees half a manifest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as file:
+    """Write a manifest, whole or not at all; returns `path`."""
+    with atomic_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(_line(row, path.parent), ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
     return path
 
 

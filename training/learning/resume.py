@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from training.runtime.files import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +79,8 @@ class Resume:
         """Keep it, unless it was kept a moment ago."""
         if not self._writes or time.monotonic() - self._saved < self._every_seconds:
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._file.with_suffix(f".{os.getpid()}")
-        torch.save({"identity": self._identity, **vars(standing)}, unfinished)
-        unfinished.replace(self._file)
+        with atomic_file(self._file) as unfinished:
+            torch.save({"identity": self._identity, **vars(standing)}, unfinished)
         self._saved = time.monotonic()
 
     def finish(self) -> None:

@@ -1,0 +1,64 @@
+"""Files and folders that appear whole or not at all: written beside their place, then renamed to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+
+@contextmanager
+def atomic_file(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Inside, an empty file beside `path` to write to, with the same suffix; at the end it is renamed to `path`.
+
+    Its bytes are on the disk before it gets the name. After an error `path` is as it was. Folders above it are made;
+    only its owner may read a `private` file. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _beside(path)
+    try:
+        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
+        yield unfinished
+        _flush(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Inside, an empty folder beside `path` to write to; at the end it replaces the folder `path`, if there is one.
+
+    Guarantees and errors are those of `atomic_file`.
+    """
+    unfinished, replaced = _beside(path), _beside(path)
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        for file in unfinished.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if path.exists():
+            path.rename(replaced)
+        try:
+            unfinished.rename(path)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(path)
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new hidden name in the same folder; cut short because a file name has at most 255 bytes."""
+    return path.with_name(f".{path.stem[:40]}.{uuid4().hex[:12]}{path.suffix}")
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
