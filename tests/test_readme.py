@@ -1,4 +1,4 @@
-"""What the README says is there, is there."""
+"""What the README and the pages below docs/ say is there, is there."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ import pytest
 from backend.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(
-    set(re.findall(r"captioner (?:up|serve|worker|connect|train|evaluate|compare|caption|promote)[^\n`#]*", README))
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page: page.read_text() for page in PAGES}
+README = TEXTS[ROOT / "README.md"]
+EXAMPLES = "\n".join(block for text in TEXTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.S))
+COMMANDS = sorted({line.strip() for line in re.findall(r"^(?:CAPTIONER_\S+ )?(captioner [^\n#`]+)", EXAMPLES, re.M)})
 TARGETS = {"setup", "up", "demo", "check", "test", "bench-smoke", "lock", "clean"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_line_parses(line: str) -> None:
-    name, *arguments = shlex.split(line)[1:]
-    command = main.commands[name.rstrip(",")]
-    if not arguments or "and" in arguments:
-        return
-    context = click.Context(command)
+def test_every_example_parses(line: str) -> None:
+    group: click.Command = main
+    arguments = shlex.split(line)[1:]
+    while isinstance(group, click.Group) and arguments and arguments[0] in group.commands:
+        group = group.commands[arguments.pop(0)]
+    assert group is not main, f"there is no command {line}"
+    context = click.Context(group, info_name=line)
     try:
-        command.parse_args(context, arguments)
-    except click.MissingParameter:
-        pytest.fail(f"{line}: an argument is missing")
+        group.parse_args(context, arguments)
+    except click.MissingParameter as error:
+        pytest.fail(f"{line}: {error.format_message()}")
+
+
+def test_every_command_has_a_line_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert [name for name in main.commands if f"`captioner {name}" not in page] == []
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([\w-]+)", README)) | TARGETS))
@@ -81,14 +88,21 @@ def test_what_was_left_half_done_does_not_stand_in_the_way() -> None:
 
 
 def test_the_tree_names_only_what_is_there() -> None:
-    tree = re.search(r"```\n(labeling_config/.*?)```", README, re.S)
-    assert tree
-    names = re.findall(r"(?<!\S)[\w/]+(?:\.py|\.md|/)(?!\S)", tree[1])
-    assert len(names) > 30
-    for name in names:
-        assert list(ROOT.glob(name)) + list(ROOT.glob(f"*/{name}")), name
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    trees = re.findall(r"```\n(backend|training)/\n(.*?)```", page, re.S)
+    assert len(trees) == 2
+    for package, tree in trees:
+        entries = re.findall(r"^  ((?:[\w/]+(?:\.py|/) ?)+)", tree, re.M)
+        names = {name.rstrip("/") for entry in entries for name in entry.split()}
+        there = {path.name for path in (ROOT / package).iterdir()} - {"__init__.py", "__pycache__"}
+        assert names == there
 
 
-def test_every_link_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXTS[page]):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_stays_short() -> None:
+    assert README.count("\n") <= 150

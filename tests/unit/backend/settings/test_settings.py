@@ -91,7 +91,7 @@ def test_no_proxy_for_anything_stays_so(monkeypatch: pytest.MonkeyPatch) -> None
     assert os.environ["no_proxy"] == "*"
 
 
-def test_the_readme_lists_every_setting() -> None:
-    readme = (Path(__file__).parents[4] / "README.md").read_text()
-    missing = [row.variable for row in SETTINGS.values() if f"`{row.variable}`" not in readme]
+def test_the_documentation_lists_every_setting() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "settings.md").read_text()
+    missing = [row.variable for row in SETTINGS.values() if f"`{row.variable}`" not in page]
     assert not missing
