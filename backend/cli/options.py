@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from backend.settings import SETTINGS, Settings
+from backend.settings import Settings
 
 
 def setting(name: str) -> Any:
     """A flag for one setting; the environment variable and default stand in its help."""
-    row = SETTINGS[name]
+    field = Settings.model_fields[name]
     flag = "--api-key" if name == "label_studio_api_key" else "--" + name.replace("_", "-")
-    text = f"{row.meaning} [{row.variable}{f'; default {row.default}' if row.default else ''}]"
+    text = f"{field.description} [{field.alias}{f'; default {field.default}' if field.default else ''}]"
     return click.option(flag, name, default=None, metavar="TEXT", help=text)
 
 
@@ -22,7 +22,7 @@ def settings_of(command: str) -> Any:
     """A flag for every setting the command, or what it starts, makes use of."""
 
     def flags(function: Any) -> Any:
-        for name in reversed(SETTINGS):
+        for name in reversed(Settings.model_fields):
             if name not in _UNUSED.get(command, ()):
                 function = setting(name)(function)
         return function

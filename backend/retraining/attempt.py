@@ -193,7 +193,7 @@ class Retraining:
                 lessons,
                 out,
                 replay=self._settings.replay,
-                own_words=self._settings.rehearsal == "own",
+                own_words=False,
                 seed=self._retrain.snapshot,
                 rehearsing=lambda done, total: self._heartbeat.report("replay", step=done, steps=total),
                 blending=lambda done, total: self._heartbeat.report("interpolate", step=done, steps=total),

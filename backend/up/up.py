@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -141,7 +140,7 @@ class Up:
                     raise
                 say(f"{error} It starts again without what it held, now in {moved[0]}; nothing is lost by that.")
                 self._add_redis()
-        self._settings = replace(self._settings, redis_url=redis_server.url(self._data_dir))
+        self._settings = self._settings.model_copy(update={"redis_url": redis_server.url(self._data_dir)})
 
     def _add_redis(self) -> None:
         server = redis_server.child(self._data_dir)
@@ -161,8 +160,8 @@ class Up:
         server = label_studio_server.child(self._data_dir, port, account)
         server.start()
         self._children.append(server)
-        self._settings = replace(
-            self._settings, label_studio_url=self._label_studio_url, label_studio_api_key=account.token
+        self._settings = self._settings.model_copy(
+            update={"label_studio_url": self._label_studio_url, "label_studio_api_key": account.token}
         )
         return server
 

@@ -107,7 +107,6 @@ def test_a_champion_learns_on_from_what_is_new(
             tmp_path / "data",
             LABEL_STUDIO_URL=studio.url,
             CAPTIONER_REPLAY="2",
-            CAPTIONER_REHEARSAL="human",
             CAPTIONER_BLIND_SHARE="0.05",
         )
         retraining = _retrain(configured, captions, studio)

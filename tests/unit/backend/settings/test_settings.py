@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from backend.domain.errors import SettingsError
-from backend.settings import SETTINGS, Settings, loopback_without_proxy
+from backend.settings import Settings, loopback_without_proxy
 
 
 def test_defaults_need_no_environment() -> None:
@@ -61,9 +61,43 @@ def test_an_image_host_that_nobody_could_be_is_refused_at_once(hosts: str) -> No
 
 @pytest.mark.parametrize("key", ["ключ", "a b", "a\nb"])
 def test_a_key_that_no_header_takes_is_refused_without_being_shown(key: str) -> None:
-    with pytest.raises(SettingsError, match="LABEL_STUDIO_API_KEY must be plain ASCII") as caught:
+    with pytest.raises(SettingsError, match="LABEL_STUDIO_API_KEY: plain ASCII without blanks is needed") as caught:
         Settings.from_env({"LABEL_STUDIO_API_KEY": key})
     assert key not in str(caught.value)
+
+
+def test_no_message_and_no_log_shows_a_secret() -> None:
+    secrets = {
+        "LABEL_STUDIO_API_KEY": "secret key",
+        "BASIC_AUTH_PASS": "sécret",
+        "REDIS_URL": "http://:secret@redis",
+        "DATABASE_URL": "secret@host",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({**secrets, "BASIC_AUTH_USER": "ann"})
+    assert [name for name in secrets if name not in str(caught.value)] == []
+    assert "cret" not in str(caught.value)
+    assert "cret" not in repr(
+        Settings.from_env({"LABEL_STUDIO_API_KEY": "secret", "REDIS_URL": "redis://:secret@host"})
+    )
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "9e3", "-1", "nan"])
+def test_a_number_out_of_its_range_is_refused_with_its_value(port: str) -> None:
+    with pytest.raises(SettingsError, match=f"CAPTIONER_PORT='{port}': "):
+        Settings.from_env({"CAPTIONER_PORT": port})
+
+
+def test_a_variable_that_left_or_is_mistyped_is_refused() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"CAPTIONER_REHEARSAL": "own", "CAPTIONER_PROT": "9090", "CAPTIONER_TEST_DATA": "/data"})
+    assert "CAPTIONER_REHEARSAL: it left, because a retrain replays human captions only" in str(caught.value)
+    assert "CAPTIONER_PROT: there is no such setting; did you mean CAPTIONER_PORT?" in str(caught.value)
+    assert "CAPTIONER_TEST_DATA" not in str(caught.value)
+
+
+def test_an_empty_variable_is_the_default() -> None:
+    assert Settings.from_env({"CAPTIONER_PORT": " ", "LABEL_STUDIO_URL": ""}) == Settings.from_env({})
 
 
 @pytest.mark.parametrize(
@@ -93,5 +127,5 @@ def test_no_proxy_for_anything_stays_so(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_documentation_lists_every_setting() -> None:
     page = (Path(__file__).parents[4] / "docs" / "settings.md").read_text()
-    missing = [row.variable for row in SETTINGS.values() if f"`{row.variable}`" not in page]
+    missing = [field.alias for field in Settings.model_fields.values() if f"`{field.alias}`" not in page]
     assert not missing
