@@ -1,7 +1,7 @@
 """Designs of captioners side by side: equal small budgets on Flickr8k, from cached features.
 
     python -m benchmarks.captioners --data flickr8k --weights resnet50.pth --mobilenet-weights mobilenet_v2.pth \\
-        --out DIR [--epochs 4] [--images 6000] [--only between-lstm-dot …] [--quick]
+        --out DIR [--epochs 4] [--images 6000] [--only two-layer-lstm …] [--quick]
 
 Each design differs from the first in one choice. All see the same images, captions and epochs; the self-critical one
 spends the last of its epochs on rewards. Scores are on the development images, by beam search.
@@ -30,15 +30,12 @@ from training.data.manifest import Row
 from training.errors import TrainingError
 
 DESIGNS: dict[str, DecoderConfig] = {
-    "between-lstm-dot": DecoderConfig(),
-    "between-gru-dot": DecoderConfig(cell="gru"),
-    "between-lstm-additive": DecoderConfig(attention="additive"),
-    "show-attend-tell-additive": DecoderConfig(form="show_attend_tell", attention="additive"),
-    "show-attend-tell-dot": DecoderConfig(form="show_attend_tell"),
-    "top-down-additive": DecoderConfig(form="top_down", attention="additive"),
-    "initial-state": DecoderConfig(form="initial_state"),
-    "first-input": DecoderConfig(form="first_input"),
-    "every-step": DecoderConfig(form="every_step"),
+    "two-layer-lstm": DecoderConfig(),
+    "two-layer-gru": DecoderConfig(cell="gru"),
+    "show-attend-tell": DecoderConfig(architecture="show_attend_tell"),
+    "initial-state": DecoderConfig(architecture="initial_state"),
+    "first-input": DecoderConfig(architecture="first_input"),
+    "every-step": DecoderConfig(architecture="every_step"),
 }
 """Decoders on ResNet-50; the first also on MobileNetV2, and with rewards."""
 SMALL = {
@@ -78,7 +75,7 @@ def main(
     quick: bool,
 ) -> None:
     if quick:
-        epochs, images, only = 2, 16, ("between-lstm-dot", "top-down-additive", REWARDED)
+        epochs, images, only = 2, 16, ("two-layer-lstm", "show-attend-tell", REWARDED)
     try:
         rows = datasets.read("flickr8k", data, limit=images)
         designs = _designs(weights, mobilenet_weights, epochs)

@@ -3,8 +3,8 @@
     python -m benchmarks.layers [--quick]
 
   encoding   grids of images: batch normalisation folded into the convolutions, and as layers of its own
-  teaching   forward and backward pass of the form that goes word by word (top-down): each step of a recurrent layer by
-             a cell, and by the kernel for sequences
+  teaching   forward and backward pass of the decoder that goes word by word (Show, Attend and Tell): each step
+             of its recurrent layer by a cell, and by the kernel for sequences
   drafting   beam search over one image by the default decoder, the same two ways
   drawing    captions drawn by the default decoder: each word by one random number, and by one for each word there is
 Weights, images and captions are random: speed does not depend on them. On CUDA all steps are the kernel's.
@@ -59,7 +59,7 @@ def _measure(quick: bool) -> dict[str, float]:
     images, side, turns = (1, 64, 1) if quick else (8, 320, 7)
     network = Encoder(EncoderConfig("resnet50", "none", levels=2)).to(device).eval()
     pixels = torch.randn(images, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    taught = _decoder(DecoderConfig(form="top_down", attention="additive"), device).train()
+    taught = _decoder(DecoderConfig(architecture="show_attend_tell"), device).train()
     grids = torch.randn(32, CELLS, CHANNELS, device=device)
     words = torch.randint(PAD + 10, WORDS, (32, 2, 20), device=device)
     drafter = _decoder(DecoderConfig(), device).eval()

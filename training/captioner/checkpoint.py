@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +73,6 @@ def load(folder: Path, device: str = "auto") -> Captioner:
             Style(**info["style"]),
         )
         weights = load_file(folder / WEIGHTS)
-        if info["format"] == 1:
-            weights = {_NAMES_SINCE_1.sub(_renamed, name): value for name, value in weights.items()}
         weights = {legacy.weight(name): value for name, value in weights.items()}
         remembered = {name: weights.pop(name) for name in list(weights) if name.startswith(RETRIEVAL)}
         captioner.load_state_dict(weights, strict=True)
@@ -102,8 +99,8 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"There is no checkpoint folder {folder}.")
     info = _read(folder / CONFIG)
     found = info.get("format") if isinstance(info, dict) else None
-    if not isinstance(info, dict) or found not in (1, FORMAT):
-        raise CheckpointError(f"The checkpoint {folder} has format {found!r}; this version reads 1 and {FORMAT}.")
+    if not isinstance(info, dict) or found != FORMAT:
+        raise CheckpointError(f"The checkpoint {folder} has format {found!r}; this version reads {FORMAT}.")
     missing = [name for name in ("encoder", "decoder", "transform", "decoding", "style") if name not in info]
     if missing:
         raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG} has no {', '.join(missing)}.")
@@ -122,16 +119,6 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"The checkpoint {path.parent} is incomplete: {path.name}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"The checkpoint {path.parent} is damaged: {path.name} is no JSON ({error}).") from error
-
-
-_NAMES_SINCE_1 = re.compile(r"^encoder\.body\.(layers\.)?(?=\d)|^decoder\.(?=keys_values|query)")
-
-
-def _renamed(start: re.Match[str]) -> str:
-    """How a name of format 1 begins now: torchvision's own names, and attention in a module of its own."""
-    if start[0].startswith("decoder"):
-        return "decoder.attention."
-    return "encoder.body.convolutions." if start[1] else "encoder.body.features."
 
 
 def _write(path: Path, value: Any) -> None:

@@ -22,7 +22,7 @@ from training.commands.options import (
 )
 from training.commands.progress import TrainingBar, leader_speaks
 from training.commands.writing import Output
-from training.config import ENCODERS, FORMS, DecoderConfig, EncoderConfig
+from training.config import ARCHITECTURES, ENCODERS, DecoderConfig, EncoderConfig
 
 STARTER_SCENES = 1800
 STARTER_SEED = 1
@@ -60,9 +60,8 @@ def _choices(config: type, name: str) -> click.Choice[str]:
     help="How much of the CNN learns too [none; with --encoder-weights none all].",
 )
 @click.option("--frozen-epochs", type=int, help="Epochs of the decoder alone, before the CNN learns too [0].")
-@click.option("--form", type=click.Choice(FORMS), help="How the decoder is given the image [between].")
+@click.option("--architecture", type=click.Choice(ARCHITECTURES), help="The decoder [two_layer_attention].")
 @click.option("--cell", type=_choices(DecoderConfig, "cell"), help="The decoder's recurrent cells [lstm].")
-@click.option("--attention", type=_choices(DecoderConfig, "attention"), help="How places are compared [dot].")
 @click.option("--epochs", type=int)
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--learning-rate", type=float)
@@ -141,9 +140,8 @@ _PATHS = {
     "encoder": "encoder.name",
     "encoder_weights": "encoder.weights",
     "encoder_trained": "encoder.trained",
-    "form": "decoder.form",
+    "architecture": "decoder.architecture",
     "cell": "decoder.cell",
-    "attention": "decoder.attention",
     "self_critical_epochs": "self_critical.epochs",
 }
 """Where the value of an option stands in the configuration, if not under its own name."""

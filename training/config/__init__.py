@@ -2,8 +2,8 @@
 
 from training.config.base import Config
 from training.config.captioner import (
+    ARCHITECTURES,
     ENCODERS,
-    FORMS,
     IMAGENET_MEAN,
     IMAGENET_STD,
     SIDES,
@@ -15,9 +15,9 @@ from training.config.captioner import (
 from training.config.training import FINE_TUNING, SelfCriticalConfig, TrainingConfig
 
 __all__ = [
+    "ARCHITECTURES",
     "ENCODERS",
     "FINE_TUNING",
-    "FORMS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "SIDES",

@@ -25,7 +25,7 @@ ENCODERS = (
 )
 SIDES = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}
 """Pixels of the side of the images an encoder was made for, where it is not 224."""
-FORMS = ("between", "show_attend_tell", "top_down", "initial_state", "first_input", "every_step")
+ARCHITECTURES = ("two_layer_attention", "show_attend_tell", "initial_state", "first_input", "every_step")
 QUICK_BEAM = 5
 LARGEST_SCALE = 4
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -102,24 +102,17 @@ class TransformConfig(Config):
 class DecoderConfig(Config):
     """The recurrent decoder: its sizes, its cells, and how it is given the image.
 
-    `form` is how the image comes in: through attention ("between" two layers, "show_attend_tell" with one layer,
-    "top_down" with two and feedback) or as one vector ("initial_state", "first_input", "every_step"). `attention` and
-    `heads`, a divisor of `hidden`, count only with attention, `layers` only without. `tied`: words are scored by their
-    input vectors. `standardised`: every channel of the grid is brought to mean 0 and spread 1, as measured on the
-    images that are learned from first; else those with large numbers are learned first, whatever they tell. Of more
-    `members` than one each learns apart, and a word is of the mean of their probabilities.
+    The image enters through attention ("two_layer_attention", "show_attend_tell") or as one vector ("initial_state",
+    "first_input", "every_step"). `heads` divides `hidden` and matters only with attention. An `ensemble` of more than
+    one are decoders that are trained independently, their word probabilities averaged.
     """
 
     embedding: int = number(384, least=1)
     hidden: int = number(512, least=1)
     heads: int = number(4, least=1)
-    form: str = choice(*FORMS)
+    architecture: str = choice(*ARCHITECTURES)
     cell: Literal["lstm", "gru"] = choice("lstm", "gru")
-    attention: Literal["dot", "additive"] = choice("dot", "additive")
-    layers: int = number(2, least=1)
-    tied: bool = True
-    standardised: bool = False
-    members: int = number(1, least=1, most=8)
+    ensemble: int = number(1, least=1, most=8)
 
     def mistakes(self) -> list[str]:
         if self.heads > 0 and self.hidden % self.heads:

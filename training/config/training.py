@@ -126,7 +126,7 @@ class TrainingConfig(Config):
                 encoder=dataclasses.replace(
                     config.encoder, levels=2, mirror_mean=True, alternate=True, scales=(1.4, 0.8)
                 ),
-                decoder=DecoderConfig(standardised=True, members=2),
+                decoder=DecoderConfig(ensemble=2),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=10, length_penalty=0.7, neighbours=20),
                 epochs=7,

@@ -71,8 +71,8 @@ def beam_search(
     image does not depend on its batch.
     """
     batch, beam, device = len(grid), config.beam, grid.device
-    memory = decoder.look(grid)
-    state = decoder.start(memory, beam)
+    encoded = decoder.prepare(grid)
+    state = decoder.initial_state(encoded, beam)
     vocabulary = decoder.vocabulary_size
     ban = torch.zeros(vocabulary, device=device)
     ban[list(never)] = IMPOSSIBLE
@@ -85,9 +85,9 @@ def beam_search(
     first = torch.arange(batch, device=device).unsqueeze(1) * beam  # (B, 1)
 
     for length in range(config.max_length + 1):  # words said so far
-        reading = decoder.read(memory, words, state)
-        state = reading.state
-        log_probabilities = decoder.logits(reading.states[:, :, -1]).float().log_softmax(dim=-1) + ban  # (B, K, V)
+        output = decoder.decode(encoded, words, state)
+        state = output.state
+        log_probabilities = decoder.logits(output.states[:, :, -1]).float().log_softmax(dim=-1) + ban  # (B, K, V)
         if length >= config.min_length:
             log = live + log_probabilities[:, :, end]  # (B, K)
             if beam == 1:  # greedy: it ends where the end is likeliest, and only there

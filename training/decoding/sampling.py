@@ -45,8 +45,8 @@ def sample_captions(
     With `config.top_p` below 1 from its nucleus (Holtzman et al., 2020); `config.temperature` flattens the
     distribution. What is not finished after `config.max_length` words ends there. `never` are ids that are not said.
     """
-    memory = decoder.look(grid)
-    state = decoder.start(memory, captions)
+    encoded = decoder.prepare(grid)
+    state = decoder.initial_state(encoded, captions)
     ban = torch.zeros(decoder.vocabulary_size, device=grid.device)
     ban[list(never)] = IMPOSSIBLE
     words = torch.full((len(grid), captions, config.max_length + 2), PAD, device=grid.device)
@@ -55,9 +55,9 @@ def sample_captions(
     left = torch.arange(len(grid), device=grid.device)  # (B,), the images some of whose captions go on
     going = torch.ones_like(total, dtype=torch.bool)  # (B, K)
     for length in range(config.max_length + 1):
-        reading = decoder.read(memory, words[left, :, length].unsqueeze(2), state)
-        state = reading.state
-        logits = decoder.logits(reading.states[:, :, -1]).float()  # (B, K, V)
+        output = decoder.decode(encoded, words[left, :, length].unsqueeze(2), state)
+        state = output.state
+        logits = decoder.logits(output.states[:, :, -1]).float()  # (B, K, V)
         logs = logits.log_softmax(dim=-1)
         allowed = logits / config.temperature + ban
         if length < config.min_length:
@@ -74,7 +74,7 @@ def sample_captions(
         if len(unfinished) == 0:
             break
         if len(unfinished) <= WORTH_LEAVING * len(left):
-            left, going, memory = left[unfinished], going[unfinished], memory.select(unfinished)
+            left, going, encoded = left[unfinished], going[unfinished], encoded.select(unfinished)
             places = torch.arange(captions, device=grid.device)
             state = state.select((unfinished[:, None] * captions + places).flatten())
     return Samples(words[:, :, : length + 2], total)

@@ -27,10 +27,8 @@ HEAT = np.array([(38, 20, 90), (135, 32, 120), (215, 64, 82), (250, 142, 40), (2
 def check(captioner: Captioner) -> None:
     """Raise TrainingError where there are no places that the captioner could look at."""
     if not captioner.decoder.attends:
-        form = captioner.decoder.config.form
-        raise TrainingError(
-            f"There is nothing to show: a decoder of the form {form} is given the image at once and has no attention."
-        )
+        architecture = captioner.decoder.config.architecture
+        raise TrainingError(f"There is nothing to show: the decoder {architecture} has no attention.")
     if captioner.encoder.config.pooled:
         raise TrainingError("There is nothing to show: this encoder makes one vector of an image, without places.")
 

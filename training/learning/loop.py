@@ -117,15 +117,18 @@ class Loop:
             captioner.load_state_dict(standing.best, strict=False)
 
     def _measure(self, inputs: Inputs, rows: Sequence[Row]) -> None:
-        """Let a decoder that is to know how large its encoder's numbers are see a sample of them, once and for all."""
-        first, *others = [member.standardisation for member in self._captioner.decoder.members]
-        if first is None or first.measured:
+        """Measure the channels of a sample of the images, before the first training; see `Standardisation`."""
+        first, *others = [decoder.standardisation for decoder in self._captioner.decoder.decoders]
+        if first.measured:
+            return
+        if self._captioner.encoder.from_nothing:  # its features are still to be learned
+            for each in (first, *others):
+                each.measured.fill_(True)
             return
         views = [row.sha256 for row in rows[:: math.ceil(len(rows) / MEASURED)]]
         self._captioner.eval()
         first.measure(inputs.grid(views[begin : begin + BATCH]) for begin in range(0, len(views), BATCH))
         for other in others:
-            assert other is not None
             other.load_state_dict(first.state_dict())
 
     def _weights(self) -> Weights:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from training.config import TrainingConfig
 from training.decoding.sampling import sample_words
-from training.networks.decoder import Decoder, Memory
+from training.networks.decoder import Decoder, EncoderOutput
 from training.runtime.device import autocast
 from training.vocabulary import PAD, START, UNKNOWN
 
@@ -18,7 +18,7 @@ LEAST = 1e-6  # stands for a sum of weights of nothing, where only unknown words
 
 def cross_entropy(
     decoder: Decoder,
-    memory: Memory,
+    encoded: EncoderOutput,
     words: torch.Tensor,
     weights: torch.Tensor,
     config: TrainingConfig,
@@ -36,17 +36,17 @@ def cross_entropy(
     learned = counted(words)
     weight = weights[:, None, None].expand(after.shape)[learned]  # (M,)
     if own_words:
-        before = _partly_own(decoder, memory, before, own_words)
+        before = _partly_own(decoder, encoded, before, own_words)
     with autocast(words.device):
-        reading = decoder.follow(memory, before)
-        logits = decoder.logits(reading.states[learned])  # (M, V)
+        output = decoder.teacher_force(encoded, before)
+        logits = decoder.logits(output.states[learned])  # (M, V)
     smoothing = config.label_smoothing if decoder.training else 0.0
     losses = F.cross_entropy(logits.float(), after[learned], reduction="none", label_smoothing=smoothing)  # (M,)
     if expected is not None:
         losses = torch.lerp(losses, F.cross_entropy(logits.float(), expected, reduction="none"), config.distillation)
     total = (losses * weight).sum()
-    if decoder.training and config.attention_penalty and reading.attention is not None:
-        total = total + config.attention_penalty * _unevenness(reading.attention, after != PAD, weights)
+    if decoder.training and config.attention_penalty and output.attention is not None:
+        total = total + config.attention_penalty * _unevenness(output.attention, after != PAD, weights)
     return total, weight.sum()
 
 
@@ -68,7 +68,7 @@ def drawn_weight(words: torch.Tensor) -> torch.Tensor:
 
 def policy_gradient(
     decoder: Decoder,
-    memory: Memory,
+    encoded: EncoderOutput,
     words: torch.Tensor,
     advantages: torch.Tensor,
     temperature: float = 1.0,
@@ -78,20 +78,20 @@ def policy_gradient(
     before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
     said = after != PAD
     with autocast(words.device):
-        logits = decoder.logits(decoder.follow(memory, before).states[said])  # (M, V)
+        logits = decoder.logits(decoder.teacher_force(encoded, before).states[said])  # (M, V)
     losses = F.cross_entropy(logits.float() / temperature, after[said], reduction="none")  # (M,)
     advantage = advantages[:, :, None].expand(after.shape)[said]  # (M,)
     return (losses * advantage).sum(), said.sum()
 
 
 @torch.no_grad()
-def _partly_own(decoder: Decoder, memory: Memory, words: torch.Tensor, share: float) -> torch.Tensor:
+def _partly_own(decoder: Decoder, encoded: EncoderOutput, words: torch.Tensor, share: float) -> torch.Tensor:
     """`words` (B, K, T) with a `share` of them, never the first, replaced by what the decoder would have said.
 
     Its choices follow the human words, all at once (Mihaylova & Martins, 2019), so that no form needs a loop.
     """
     with autocast(words.device):
-        states = decoder.follow(memory, words).states  # (B, K, T, E)
+        states = decoder.teacher_force(encoded, words).states  # (B, K, T, E)
         chances = decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
     chances[..., [PAD, START, UNKNOWN]] = 0.0  # no words
     following = sample_words(chances.flatten(0, 2)).view(words.shape)  # the word after each

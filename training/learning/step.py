@@ -63,18 +63,20 @@ class TrainingStep(nn.Module):
             expected = self._teacher.expectation(stored, lesson.words)
         human: list[Loss] = []
         drawn: list[Loss] = []
-        for number, member in enumerate(self.captioner.decoder.members):
+        for number, member in enumerate(self.captioner.decoder.decoders):
             with autocast(grid.device):
-                memory = member.look(grid.float())  # once for both losses
+                encoded = member.prepare(grid.float())  # once for both losses
             if lesson.words is not None and lesson.weights is not None:
                 own_words = lesson.own_words
                 human.append(
-                    losses.cross_entropy(member, memory, lesson.words, lesson.weights, self.config, own_words, expected)
+                    losses.cross_entropy(
+                        member, encoded, lesson.words, lesson.weights, self.config, own_words, expected
+                    )
                 )
             if lesson.drawn:
                 own = lesson.drawn[number]
                 temperature = self.config.self_critical.temperature
-                drawn.append(losses.policy_gradient(member, memory, own.words, own.advantages, temperature))
+                drawn.append(losses.policy_gradient(member, encoded, own.words, own.advantages, temperature))
         return _mean(human), _mean(drawn)
 
 

@@ -126,7 +126,7 @@ class Trainer:
         while told is None:
             told = self._gradients(batch, own_words)
         # of the mean of the members' losses each member's gradient is a share
-        most = self._config.clip / math.sqrt(len(self._captioner.decoder.members))
+        most = self._config.clip / math.sqrt(len(self._captioner.decoder.decoders))
         nn.utils.clip_grad_norm_(self._captioner.parameters(), most)
         self._descent.step()
         self._schedule.step()
@@ -186,7 +186,7 @@ class Trainer:
         captioner, config = self._captioner, self._config.self_critical
         decoding = replace(captioner.decoding, top_p=0.0, temperature=config.temperature, min_length=config.min_length)
         never = (PAD, START, UNKNOWN)
-        members = captioner.decoder.members
+        members = captioner.decoder.decoders
         number = math.ceil(config.samples / len(members))
         with autocast(captioner.device):  # with dropout, as what is drawn is learned
             drawn = [

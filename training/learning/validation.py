@@ -58,9 +58,9 @@ class Validator:
         for batch in batches(self._rows, self._config, self._captioner):
             grid = self._inputs.grid(batch.hashes)
             with autocast(self._captioner.device):
-                memory = self._captioner.decoder.look(grid.float())
+                encoded = self._captioner.decoder.prepare(grid.float())
             loss, weight = losses.cross_entropy(
-                self._captioner.decoder, memory, batch.words, batch.weights, self._config
+                self._captioner.decoder, encoded, batch.words, batch.weights, self._config
             )
             total, words = total + loss.item(), words + weight.item()
         return total / max(words, LEAST)

@@ -1,8 +1,8 @@
 import pytest
 
 from training.config import (
+    ARCHITECTURES,
     ENCODERS,
-    FORMS,
     Config,
     DecoderConfig,
     DecodingConfig,
@@ -126,10 +126,8 @@ WRONG: dict[type[Config], dict[str, list[object]]] = {
         "embedding": [0],
         "hidden": [0, 30],  # no multiple of the heads
         "heads": [0, 3],
-        "layers": [0],
-        "form": ["sideways"],
+        "architecture": ["sideways"],
         "cell": ["rnn"],
-        "attention": ["hard"],
     },
     DecodingConfig: {
         "beam": [0, 65],
@@ -200,7 +198,7 @@ def test_all_mistakes_are_named_in_one_message(kind: type[Config]) -> None:
 def test_the_mistakes_of_all_parts_are_told_together() -> None:
     config = TrainingConfig(
         encoder=EncoderConfig(last_blocks=0),
-        decoder=DecoderConfig(form="sideways"),
+        decoder=DecoderConfig(architecture="sideways"),
         transform=TransformConfig(side=1),
         decoding=DecodingConfig(top_p=2),
         self_critical=SelfCriticalConfig(samples=1),
@@ -208,10 +206,10 @@ def test_the_mistakes_of_all_parts_are_told_together() -> None:
     )
     with pytest.raises(ConfigError) as error:
         config.validate()
-    parts = ("encoder.last_blocks", "decoder.form", "transform.side", "decoding.top_p", "self_critical.samples")
+    parts = ("encoder.last_blocks", "decoder.architecture", "transform.side", "decoding.top_p", "self_critical.samples")
     for part in (*parts, "epochs is 0"):
         assert part in str(error.value)
-    assert all(name in str(error.value) for name in FORMS)
+    assert all(name in str(error.value) for name in ARCHITECTURES)
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "IMAGENET1K_V1"])
@@ -238,7 +236,7 @@ def test_sampling_and_its_seed_are_in_the_signature() -> None:
 
 def test_values_of_older_configs_are_read() -> None:
     config = TrainingConfig.from_json({"epochs": 3, "decoder": {"embedding": 8, "hidden": 16, "heads": 2}})
-    assert config.decoder == DecoderConfig(8, 16, 2, "between", "lstm", "dot", tied=True)
+    assert config.decoder == DecoderConfig(8, 16, 2, "two_layer_attention", "lstm")
     assert config.self_critical.epochs == 0
 
 

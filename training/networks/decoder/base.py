@@ -1,4 +1,4 @@
-"""What every decoder can do, and what passes between the calls."""
+"""The interface of all decoders, and what passes between its calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.config import DecoderConfig
-from training.networks.decoder.attention import ATTENTIONS, Attended, Attention
+from training.networks.decoder.attention import Attention, KeysValues
 from training.networks.decoder.dropout import CaptionDropout, Dropout
 from training.networks.decoder.recurrence import PARTS, State
 from training.networks.decoder.standardisation import Standardisation
@@ -19,26 +19,26 @@ from training.vocabulary import PAD
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What a decoder keeps of an image: a summary (B, 2H) and, for attention, what is attended to.
+class EncoderOutput:
+    """A grid as a decoder uses it: a pooled feature (B, 2H) and, with attention, keys and values.
 
-    Here and in `Reading`, what several members keep stands side by side (see `Committee`).
+    Here and in `DecoderOutput` the tensors of an ensemble's decoders stand side by side (see `Ensemble`).
     """
 
-    summary: torch.Tensor
-    attended: Attended | None = None
+    pooled: torch.Tensor
+    attended: KeysValues | None = None
 
-    def select(self, images: torch.Tensor) -> Memory:
-        """What is kept of the images numbered `images` (B,), in that order."""
-        attended = None if self.attended is None else tuple(kept[images] for kept in self.attended)
-        return Memory(self.summary[images], attended)
+    def select(self, images: torch.Tensor) -> EncoderOutput:
+        """The images numbered `images` (B,), in that order."""
+        attended = None if self.attended is None else tuple(tensor[images] for tensor in self.attended)
+        return EncoderOutput(self.pooled[images], attended)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What comes of reading words: the states (B, K, T, E) after each, and the `State` to read on from.
+class DecoderOutput:
+    """The hidden vectors (B, K, T, E) after each word, and the `State` to continue from.
 
-    `weights` (B, heads, K x T, P) say where each word looked; None without attention.
+    `weights` (B, heads, K x T, P) are the attention of each word; None without attention.
     """
 
     states: torch.Tensor
@@ -47,7 +47,7 @@ class Reading:
 
     @property
     def attention(self) -> torch.Tensor | None:
-        """How much each word looked at each cell, (B, K, T, P), the mean of all heads."""
+        """The attention of each word over the cells, (B, K, T, P), the mean of all heads."""
         if self.weights is None:
             return None
         batch, captions, length, _ = self.states.shape
@@ -55,9 +55,9 @@ class Reading:
 
 
 class Decoder(nn.Module, ABC):
-    """Grids (B, P, C) and words (B, K, T) to states from which `logits` gives the next word of each caption.
+    """Grids (B, P, C) and words (B, K, T) to hidden vectors from which `logits` scores the next word of each caption.
 
-    The grid is looked at once an image, for all its captions in training and all its beams in decoding.
+    A grid is prepared once an image, for all its captions in training and all its beams in decoding.
     """
 
     attends = False
@@ -65,51 +65,56 @@ class Decoder(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def members(self) -> Sequence[RecurrentDecoder]:
-        """The decoders that learn apart from one another; one alone is its own only member."""
+    def decoders(self) -> Sequence[RecurrentDecoder]:
+        """The decoders of an ensemble; a single decoder is the only one of its own."""
 
     @property
     @abstractmethod
     def vocabulary_size(self) -> int: ...
 
-    def forward(self, grid: torch.Tensor, words: torch.Tensor) -> Reading:
-        """Teacher forcing: look at the grids and `follow` the words."""
-        return self.follow(self.look(grid), words)
+    def forward(self, grid: torch.Tensor, words: torch.Tensor) -> DecoderOutput:
+        """Prepare the grids and `teacher_force` the words."""
+        return self.teacher_force(self.prepare(grid), words)
 
-    def follow(self, memory: Memory, words: torch.Tensor) -> Reading:
-        """The states after each word of each caption of each image; after PAD they mean nothing."""
-        places = torch.arange(1, words.shape[2] + 1, device=words.device)
-        lengths = ((words != PAD) * places).amax(dim=2).clamp(min=1).flatten()  # (N,)
-        return self.read(memory, words, self.start(memory, words.shape[1]), lengths)
-
-    @abstractmethod
-    def look(self, grid: torch.Tensor) -> Memory:
-        """What is kept of a grid (B, P, C), for all captions of its image."""
+    def teacher_force(self, encoded: EncoderOutput, words: torch.Tensor) -> DecoderOutput:
+        """The output after each word of each caption of each image; after PAD it is meaningless."""
+        positions = torch.arange(1, words.shape[2] + 1, device=words.device)
+        lengths = ((words != PAD) * positions).amax(dim=2).clamp(min=1).flatten()  # (N,)
+        return self.decode(encoded, words, self.initial_state(encoded, words.shape[1]), lengths)
 
     @abstractmethod
-    def start(self, memory: Memory, captions: int) -> State:
+    def prepare(self, grid: torch.Tensor) -> EncoderOutput:
+        """Project a grid (B, P, C), once for all captions of its image."""
+
+    @abstractmethod
+    def initial_state(self, encoded: EncoderOutput, captions: int) -> State:
         """The state before the first word, for `captions` captions of each image."""
 
     @abstractmethod
-    def read(self, memory: Memory, words: torch.Tensor, state: State, lengths: torch.Tensor | None = None) -> Reading:
-        """Read words (B, K, T) on from `state`; of a caption only the first of its `lengths` (N,) need be read."""
+    def decode(
+        self, encoded: EncoderOutput, words: torch.Tensor, state: State, lengths: torch.Tensor | None = None
+    ) -> DecoderOutput:
+        """Read words (B, K, T), continuing from `state`; of a caption only the first of its `lengths` (N,) count."""
 
     @abstractmethod
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """States (..., E) to scores of every word (..., V)."""
+        """Hidden vectors (..., E) to scores of every word (..., V)."""
 
     @abstractmethod
     def grow(self, vocabulary_size: int) -> None:
-        """Make room for new words at the end; what was learned of the old ones stays."""
+        """Add new words at the end of the vocabulary; the weights of the old ones stay."""
 
     def set_dropout(self, words: float, grid: float) -> None:
-        """How much is forgotten of words and what follows from them, and of what is seen, while learning."""
-        for member in self.members:
-            member.dropout.p, member.grid_dropout.p = words, grid
+        """Set the dropout rates of word vectors and hidden vectors, and of the grid."""
+        for decoder in self.decoders:
+            decoder.dropout.p, decoder.grid_dropout.p = words, grid
 
 
 class RecurrentDecoder(Decoder):
-    """One decoder; what its subclasses differ in is where the image comes in."""
+    """A single decoder: grid projection, word embedding and output layer. Its subclasses differ in where the image
+    enters. The output layer shares its weights with the embedding (Press & Wolf, 2017)."""
+
+    attention_type: type[Attention] | None = None
 
     def __init__(
         self, config: DecoderConfig, vocabulary_size: int, channels: int, cells: int, dropout: float = 0.0
@@ -119,60 +124,47 @@ class RecurrentDecoder(Decoder):
         hidden = config.hidden
         self.embedding = nn.Embedding(vocabulary_size, config.embedding)
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
-        self.output = None if config.tied else nn.Parameter(torch.empty(vocabulary_size, config.embedding))
-        self.standardisation = Standardisation(channels) if config.standardised else None
+        self.standardisation = Standardisation(channels)
         self.grid = nn.Sequential(nn.Linear(channels, hidden), nn.LayerNorm(hidden))
-        self.places = nn.Parameter(torch.randn(cells, hidden) * 0.1)
-        self.attention: Attention | None = None
-        if self.attends:
-            self.attention = ATTENTIONS[config.attention](hidden, config.heads)
+        self.positional_embedding = nn.Parameter(torch.randn(cells, hidden) * 0.1)
+        self.attention = self.attention_type(hidden, config.heads) if self.attention_type else None
         self.dropout = CaptionDropout(dropout)
         self.grid_dropout = Dropout()
         self._make_layers(config)
-        for weight in (self.embedding.weight, self.output):
-            if weight is not None:
-                nn.init.normal_(weight, std=config.embedding**-0.5)
+        nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
 
     @abstractmethod
     def _make_layers(self, config: DecoderConfig) -> None:
-        """The layers that only this kind of decoder has."""
+        """The layers that only this architecture has."""
 
     @property
-    def members(self) -> Sequence[RecurrentDecoder]:
+    def decoders(self) -> Sequence[RecurrentDecoder]:
         return (self,)
 
     @property
     def vocabulary_size(self) -> int:
         return self.embedding.num_embeddings
 
-    def look(self, grid: torch.Tensor) -> Memory:
-        """Project a grid (B, P, C)."""
-        if self.standardisation is not None:
-            grid = self.standardisation(grid)
-        places = self.grid_dropout(torch.relu(self.grid(grid) + self.places))  # (B, P, H)
-        summary = torch.cat([places.mean(dim=1), places.amax(dim=1)], dim=-1)  # (B, 2H)
-        return Memory(summary, self.attention.keep(places) if self.attention is not None else None)
+    def prepare(self, grid: torch.Tensor) -> EncoderOutput:
+        projected = self.grid(self.standardisation(grid)) + self.positional_embedding
+        cells = self.grid_dropout(torch.relu(projected))  # (B, P, H)
+        pooled = torch.cat([cells.mean(dim=1), cells.amax(dim=1)], dim=-1)  # (B, 2H)
+        return EncoderOutput(pooled, self.attention.keys_values(cells) if self.attention is not None else None)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """States (..., E) to scores of every word (..., V); tied: by the input's word vectors (Press & Wolf, 2017)."""
-        return F.linear(states, self.embedding.weight if self.output is None else self.output, self.bias)
+        return F.linear(states, self.embedding.weight, self.bias)
 
     def grow(self, vocabulary_size: int) -> None:
-        """As `Decoder.grow`: a new word starts as an average word that is as unlikely as the rarest known ones."""
+        """As `Decoder.grow`: a new word starts near the mean word vector, as unlikely as the rarest tenth of words."""
         new = vocabulary_size - self.vocabulary_size
         if new <= 0:
             return
-        self.embedding = nn.Embedding.from_pretrained(_grown(self.embedding.weight.detach(), new), freeze=False)
-        if self.output is not None:
-            self.output = nn.Parameter(_grown(self.output.detach(), new))
-        self.bias = nn.Parameter(torch.cat([self.bias.detach(), self.bias.detach().quantile(0.1).expand(new)]))
+        vectors, bias = self.embedding.weight.detach(), self.bias.detach()
+        noise = torch.randn(new, vectors.shape[1]).to(vectors) * vectors.std() * 0.3
+        grown = torch.cat([vectors, vectors.mean(dim=0) + noise])
+        self.embedding = nn.Embedding.from_pretrained(grown, freeze=False)
+        self.bias = nn.Parameter(torch.cat([bias, bias.quantile(0.1).expand(new)]))
 
-    def _nothing_said(self, memory: Memory, captions: int) -> tuple[torch.Tensor, ...]:
-        """Parts of zeros, of one layer."""
-        shape = (1, len(memory.summary) * captions, self.config.hidden)
-        return tuple(memory.summary.new_zeros(shape) for _ in range(PARTS[self.config.cell]))
-
-
-def _grown(vectors: torch.Tensor, new: int) -> torch.Tensor:
-    spread = torch.randn(new, vectors.shape[1]).to(vectors) * vectors.std() * 0.3
-    return torch.cat([vectors, vectors.mean(dim=0) + spread])
+    def _zero_state(self, encoded: EncoderOutput, captions: int, layers: int = 1) -> State:
+        shape = (layers, len(encoded.pooled) * captions, self.config.hidden)
+        return State(tuple(encoded.pooled.new_zeros(shape) for _ in range(PARTS[self.config.cell])))

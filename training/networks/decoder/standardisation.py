@@ -1,4 +1,4 @@
-"""Grids whose channels all count alike, however large the numbers are that an encoder gives for each."""
+"""Standardises the channels of a grid, whatever the range of the encoder's features."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 LEAST_SPREAD = 0.1
-"""Of a channel, in shares of all channels' mean: one that hardly ever says anything is not to shout when it does."""
+"""Smallest standard deviation of a channel, as a share of the mean over all channels, so that a channel that is almost
+constant is not amplified without limit."""
 
 
 class Standardisation(nn.Module):
-    """Grids (B, P, C) with each channel's mean taken off and its spread made 1, as both were `measure`d.
+    """Brings each channel of grids (B, P, C) to mean 0 and standard deviation 1, once these have been `measure`d.
 
-    The measures stay what they were when the captioner began to learn, so that what it learned keeps its meaning; until
-    then nothing is changed.
+    They are measured before the first training and then stay, so that learned weights keep their meaning. Until then
+    the grid passes unchanged.
     """
 
     mean: torch.Tensor
@@ -43,5 +44,5 @@ class Standardisation(nn.Module):
         self.measured.fill_(True)
 
     def forward(self, grid: torch.Tensor) -> torch.Tensor:
-        # (grid - mean) / spread, read and written once: it is as long as a layer
+        # (grid - mean) / spread in one pass: reading and writing the grid takes as long as a layer
         return torch.addcmul(-self.mean / self.spread, grid, 1 / self.spread)

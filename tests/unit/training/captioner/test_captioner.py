@@ -52,7 +52,7 @@ def test_asked_decoding_replaces_its_own(tiny: Captioner, picture: Callable[...,
 
 
 def test_captioning_leaves_training_mode(tiny: Captioner, picture: Callable[..., Path]) -> None:
-    tiny.decoder.members[0].dropout.p = 0.9
+    tiny.decoder.decoders[0].dropout.p = 0.9
     tiny.train()
     path = picture("green")
     assert tiny.caption([path]) == tiny.caption([path])
@@ -62,7 +62,7 @@ def test_new_words_can_be_said(tiny: Captioner, picture: Callable[..., Path]) ->
     tiny.learn_words(tiny.vocabulary.extended(["zebra"]))
     assert isinstance(tiny.vocabulary, Vocabulary)
     with torch.no_grad():
-        tiny.decoder.members[0].bias[-1] = 100.0
+        tiny.decoder.decoders[0].bias[-1] = 100.0
     found = tiny.caption([picture("red")])[0]
     assert isinstance(found, Hypothesis)
     assert "zebra" in found.text.lower()

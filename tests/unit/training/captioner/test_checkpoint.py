@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
-from training.config import FORMS, DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.config import ARCHITECTURES, DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.errors import CheckpointError
 from training.vocabulary import Style, Vocabulary
 
@@ -44,12 +43,12 @@ def test_a_failed_save_keeps_the_old_one(tiny: Captioner, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_decoder_comes_back(form: str, picture: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_comes_back(architecture: str, picture: Callable[..., Path], tmp_path: Path) -> None:
     torch.manual_seed(0)
     captioner = Captioner(
         EncoderConfig("small_cnn", "none", pooled=True),
-        DecoderConfig(8, 16, 2, form, "gru", "additive", layers=1, tied=False),
+        DecoderConfig(8, 16, 2, architecture, "gru"),
         TransformConfig(side=32),
         DecodingConfig(beam=2, max_length=5, no_repeat=2),
         Vocabulary.build(["a red picture"]),
@@ -58,38 +57,6 @@ def test_every_form_of_decoder_comes_back(form: str, picture: Callable[..., Path
     again = checkpoint.load(checkpoint.save(tmp_path / "saved", captioner), "cpu")
     assert again.decoder.config == captioner.decoder.config
     assert again.caption([picture("red"), picture("blue")]) == captioner.caption([picture("red"), picture("blue")])
-
-
-@pytest.mark.parametrize("encoder", ["small_cnn", "mobilenet_v2", "resnet18"])
-def test_checkpoints_of_format_1_are_still_read(encoder: str, picture: Callable[..., Path], tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    captioner = Captioner(
-        EncoderConfig(encoder, "none"),
-        DecoderConfig(8, 16, 2),
-        TransformConfig(side=64),
-        DecodingConfig(beam=2, max_length=5),
-        Vocabulary.build(["a red picture"]),
-        Style(),
-    ).eval()
-    folder = checkpoint.save(tmp_path / "saved", captioner)
-    weights = {
-        name.replace("encoder.body.features.", "encoder.body.").replace("decoder.attention.", "decoder."): value
-        for name, value in load_file(folder / "model.safetensors").items()
-    }
-    assert {"decoder.query.weight", "decoder.keys_values.bias"} <= set(weights)
-    assert ("encoder.body.18.0.weight" in weights) == (encoder == "mobilenet_v2")
-    save_file(weights, folder / "model.safetensors")
-    _edit(
-        folder,
-        format=1,
-        encoder={"name": encoder, "weights": "none", "trained": "none"},
-        decoder={"embedding": 8, "hidden": 16, "heads": 2},
-        decoding={"beam": 2, "length_penalty": 0.9, "max_length": 5},
-    )
-    again = checkpoint.load(folder, "cpu")
-    images = [picture("red"), picture("blue")]
-    assert again.caption(images) == captioner.caption(images)
-    assert checkpoint.read_info(checkpoint.save(tmp_path / "next", again))["format"] == 2
 
 
 def _absent(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_transform_that_cannot_be_computed(tmp_path: Path, captioner: Captione
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(tmp_path: Path, captioner: Captioner, value: float) -> None:
     with torch.no_grad():
-        captioner.decoder.members[0].bias[3] = value
+        captioner.decoder.decoders[0].bias[3] = value
     folder = checkpoint.save(tmp_path / "nan", captioner)
     with pytest.raises(CheckpointError, match=r"is damaged: Not all of its numbers are finite\."):
         checkpoint.load(folder, "cpu")

@@ -74,7 +74,7 @@ def saved(tiny: Captioner, tmp_path: Path) -> Path:
 @pytest.fixture
 def blind(tiny: Captioner, tmp_path: Path) -> Path:
     """A checkpoint without attention."""
-    config = DecoderConfig(embedding=16, hidden=32, heads=2, form="initial_state", layers=1)
+    config = DecoderConfig(embedding=16, hidden=32, heads=2, architecture="initial_state")
     words = Vocabulary.build(["a red picture", "nothing"])
     captioner = Captioner(tiny.encoder.config, config, tiny.transform, tiny.decoding, words, Style())
     return checkpoint.save(tmp_path / "blind", captioner)

@@ -107,7 +107,7 @@ def test_where_each_word_looked_is_drawn(
         (("SAVED", "x.png", "--top-p", "0.5", "--length-penalty", "1"), "leave out --length-penalty"),
         (("SAVED", "x.png", "--device", "tpu"), "no device called 'tpu'"),
         (("SAVED", "x.png", "--explain", "x.png/looks", "--device", "cpu"), "could not be captioned"),
-        (("BLIND", "x.png", "--explain", "looks", "--device", "cpu"), "of the form initial_state"),
+        (("BLIND", "x.png", "--explain", "looks", "--device", "cpu"), "the decoder initial_state"),
     ],
 )
 def test_wrong_input_is_one_line(

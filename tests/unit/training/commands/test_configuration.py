@@ -14,7 +14,7 @@ from training.errors import ConfigError, TrainingError
     [
         ("epochs=3", {"epochs": 3}),
         ("decoder.hidden=1024", {"decoder": {"hidden": 1024}}),
-        ("decoder.tied=false", {"decoder": {"tied": False}}),
+        ("mirrored=false", {"mirrored": False}),
         ("decoder.cell=gru", {"decoder": {"cell": "gru"}}),
         ('decoder.cell="gru"', {"decoder": {"cell": "gru"}}),
         ("encoder.weights=folder/a=b.pth", {"encoder": {"weights": "folder/a=b.pth"}}),
@@ -39,7 +39,7 @@ def test_a_setting_is_json_or_a_text(text: str, values: dict[str, Any]) -> None:
         ("decoder.hidden=big", "decoder.hidden is 'big', not a whole number."),
         ("decoder.hidden=1.5", "decoder.hidden is 1.5, not a whole number."),
         ("decoder.hidden.more=1", "decoder.hidden is {'more': 1}, not a whole number."),
-        ("decoder.tied=no", "decoder.tied is 'no', not true or false."),
+        ("mirrored=no", "mirrored is 'no', not true or false."),
         ("decoder.cell=rnn", "decoder.cell is 'rnn', not one of lstm, gru."),
         ("decoder.cell=[]", "decoder.cell is [], not one of lstm, gru."),
         ("decoder=5", "decoder is 5, not an object with embedding, hidden,"),

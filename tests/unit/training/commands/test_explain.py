@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from training.captioner.captioner import Captioner
-from training.config import FORMS, DecoderConfig
+from training.config import ARCHITECTURES, DecoderConfig
 from training.data.thumbnails import thumbnail
 from training.errors import DataError, TrainingError
 from training.evaluation import explain
@@ -22,19 +22,19 @@ def test_a_word_has_the_map_of_the_step_that_chose_it(tiny: Captioner) -> None:
     assert maps.shape == (3, 4, 4)
     assert maps.sum(axis=(1, 2)) == pytest.approx(1.0)
     with torch.inference_mode():
-        memory = tiny.decoder.look(grid[None])
-        state = tiny.decoder.start(memory, 1)
+        encoded = tiny.decoder.prepare(grid[None])
+        state = tiny.decoder.initial_state(encoded, 1)
         for word, expected in zip((START, *tokens), maps, strict=False):
-            reading = tiny.decoder.read(memory, torch.tensor([[[word]]]), state)
-            state = reading.state
-            assert reading.attention is not None
-            assert reading.attention.flatten().numpy() == pytest.approx(expected.ravel(), abs=1e-6)
+            output = tiny.decoder.decode(encoded, torch.tensor([[[word]]]), state)
+            state = output.state
+            assert output.attention is not None
+            assert output.attention.flatten().numpy() == pytest.approx(expected.ravel(), abs=1e-6)
     assert explain.attention_maps(tiny, grid, ()).shape == (0, 4, 4)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_only_decoders_with_attention_are_explained(form: str, tiny: Captioner) -> None:
-    decoder = DecoderConfig(embedding=16, hidden=32, heads=2, form=form)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_only_decoders_with_attention_are_explained(architecture: str, tiny: Captioner) -> None:
+    decoder = DecoderConfig(embedding=16, hidden=32, heads=2, architecture=architecture)
     captioner = Captioner(
         tiny.encoder.config, decoder, tiny.transform, tiny.decoding, tiny.vocabulary, tiny.style
     ).eval()
@@ -43,7 +43,7 @@ def test_only_decoders_with_attention_are_explained(form: str, tiny: Captioner) 
         grid = torch.randn(captioner.encoder.cells(32), captioner.encoder.channels)
         assert explain.attention_maps(captioner, grid, (4, 5)).shape == (2, 4, 4)
     else:
-        with pytest.raises(TrainingError, match=f"of the form {form} .* has no attention"):
+        with pytest.raises(TrainingError, match=f"the decoder {architecture} .* has no attention"):
             explain.check(captioner)
 
 

@@ -30,9 +30,8 @@ def test_every_option_reaches_the_training(succeed: Run, listed: Path, tmp_path:
         "--encoder-weights": "none",
         "--encoder-trained": "last",
         "--frozen-epochs": 1,
-        "--form": "top_down",
+        "--architecture": "show_attend_tell",
         "--cell": "gru",
-        "--attention": "additive",
         "--epochs": 2,
         "--batch-size": 6,
         "--learning-rate": 0.01,
@@ -46,10 +45,9 @@ def test_every_option_reaches_the_training(succeed: Run, listed: Path, tmp_path:
     assert f"The checkpoint is in {out}: 12 images" in told
     config = learnt(out)
     assert (config["encoder"]["name"], config["encoder"]["trained"]) == ("small_cnn", "last")
-    assert [config["decoder"][name] for name in ("form", "cell", "attention", "hidden")] == [
-        "top_down",
+    assert [config["decoder"][name] for name in ("architecture", "cell", "hidden")] == [
+        "show_attend_tell",
         "gru",
-        "additive",
         32,
     ]
     assert [config[name] for name in ("frozen_epochs", "epochs", "batch_size", "learning_rate", "seed")] == [
@@ -120,9 +118,8 @@ def test_scenes_are_drawn_and_learned(run: Run, tmp_path: Path) -> None:
         (("--dataset", "csv", "--data-dir", "absent"), "which is not there"),
         (("--manifest", "absent.jsonl"), "absent.jsonl"),
         (("--manifest", "LISTED", "--encoder", "vgg"), "'vgg' is not one of"),
-        (("--manifest", "LISTED", "--form", "sideways"), "'sideways' is not one of"),
+        (("--manifest", "LISTED", "--architecture", "sideways"), "'sideways' is not one of"),
         (("--manifest", "LISTED", "--cell", "rnn"), "'rnn' is not one of 'lstm', 'gru'"),
-        (("--manifest", "LISTED", "--attention", "full"), "'full' is not one of 'dot', 'additive'"),
         (("--manifest", "LISTED", "--encoder-trained", "some"), "'some' is not one of 'none', 'last', 'all'"),
         (("--manifest", "LISTED", "--encoder-weights", "absent.pth"), "There is no file absent.pth"),
         (("--manifest", "LISTED", "--encoder", "small_cnn", "--encoder-weights", "imagenet"), "small_cnn has none of"),
@@ -135,7 +132,10 @@ def test_scenes_are_drawn_and_learned(run: Run, tmp_path: Path) -> None:
         (("--manifest", "LISTED", "--set", "decoder.size=1"), "decoder has no value 'size'; it has embedding"),
         (("--manifest", "LISTED", "--set", "decoder.hidden=511"), "not a multiple of heads"),
         (("--manifest", "LISTED", "--start-from", "absent"), "no checkpoint folder absent"),
-        (("--manifest", "LISTED", "--start-from", "SAVED", "--form", "top_down"), "keeps the checkpoint's own decoder"),
+        (
+            ("--manifest", "LISTED", "--start-from", "SAVED", "--architecture", "show_attend_tell"),
+            "keeps the checkpoint's own decoder",
+        ),
         (("--manifest", "LISTED", "--start-from", "SAVED", "--set", "encoder.pooled=true"), "own encoder"),
         (("--manifest", "LISTED", "--device", "tpu"), "no device called 'tpu'"),
         (("--manifest", "LISTED", "--tensorboard", "LISTED/board"), "cannot be written"),

@@ -39,9 +39,9 @@ def test_the_ends_are_the_two_captioners(pair: tuple[Captioner, Captioner]) -> N
 def test_halfway_is_the_mean_and_new_words_stay_as_they_were_learnt(pair: tuple[Captioner, Captioner]) -> None:
     before, after = pair
     half = interpolation.interpolate(before, after, 0.5)
-    old, new = before.decoder.members[0].embedding.weight, after.decoder.members[0].embedding.weight
-    torch.testing.assert_close(half.decoder.members[0].embedding.weight[: len(old)], (old + new[: len(old)]) / 2)
-    torch.testing.assert_close(half.decoder.members[0].embedding.weight[len(old) :], new[len(old) :])
+    old, new = before.decoder.decoders[0].embedding.weight, after.decoder.decoders[0].embedding.weight
+    torch.testing.assert_close(half.decoder.decoders[0].embedding.weight[: len(old)], (old + new[: len(old)]) / 2)
+    torch.testing.assert_close(half.decoder.decoders[0].embedding.weight[len(old) :], new[len(old) :])
     assert half.vocabulary == after.vocabulary
 
 

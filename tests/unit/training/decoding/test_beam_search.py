@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from training.config import FORMS, DecoderConfig, DecodingConfig
+from training.config import ARCHITECTURES, DecoderConfig, DecodingConfig
 from training.decoding.beam_search import Candidate, beam_search
 from training.networks.decoder import Decoder, build
 from training.vocabulary import END, PAD, START, UNKNOWN
@@ -14,9 +14,11 @@ NEVER = (PAD, START, UNKNOWN)
 Tokens = tuple[int, ...]
 
 
-def decoder(seed: int = 0, words: int = 8, form: str = "between") -> Decoder:
+def decoder(seed: int = 0, words: int = 8, architecture: str = "two_layer_attention") -> Decoder:
     torch.manual_seed(seed)
-    network = build(DecoderConfig(embedding=8, hidden=16, heads=2, form=form), words, channels=5, cells=4).eval()
+    network = build(
+        DecoderConfig(embedding=8, hidden=16, heads=2, architecture=architecture), words, channels=5, cells=4
+    ).eval()
     with torch.no_grad():
         network.embedding.weight.mul_(6)  # decided opinions
     return network
@@ -70,9 +72,9 @@ def test_a_wide_beam_finds_the_best_captions_of_all(seed: int, penalty: float) -
     assert found[0].score == pytest.approx(math.exp(expected[0][1]), abs=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_searched_alike(form: str) -> None:
-    network, grid = decoder(9, words=6, form=form), torch.randn(1, 4, 5)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_searched_alike(architecture: str) -> None:
+    network, grid = decoder(9, words=6, architecture=architecture), torch.randn(1, 4, 5)
     expected = ranking(network, grid, (1, 2, 3), 0.9)[:3]
     found = search_several(network, grid, 3, beam=8, max_length=3)[0]
     assert [one.tokens for one in found] == [tokens for tokens, _ in expected]

@@ -4,7 +4,7 @@ from itertools import chain
 import pytest
 import torch
 
-from training.config import FORMS, DecoderConfig, DecodingConfig
+from training.config import ARCHITECTURES, DecoderConfig, DecodingConfig
 from training.decoding.sampling import Samples, nucleus_sampling, sample_captions, sample_words
 from training.networks.decoder import Decoder, build
 from training.vocabulary import END, PAD, START, UNKNOWN
@@ -12,9 +12,9 @@ from training.vocabulary import END, PAD, START, UNKNOWN
 NEVER = (PAD, START, UNKNOWN)
 
 
-def decoder(form: str = "between", words: int = 9, members: int = 1) -> Decoder:
+def decoder(architecture: str = "two_layer_attention", words: int = 9, ensemble: int = 1) -> Decoder:
     torch.manual_seed(0)
-    config = DecoderConfig(embedding=8, hidden=16, heads=2, form=form, members=members)
+    config = DecoderConfig(embedding=8, hidden=16, heads=2, architecture=architecture, ensemble=ensemble)
     return build(config, words, channels=5, cells=4).eval()
 
 
@@ -31,10 +31,12 @@ def test_the_same_seed_draws_the_same_captions() -> None:
     assert first.tokens() != other.tokens()
 
 
-@pytest.mark.parametrize("members", [1, 2])
-@pytest.mark.parametrize("form", FORMS)
-def test_log_probabilities_are_those_of_teacher_forcing_whenever_other_images_end(form: str, members: int) -> None:
-    network, grid = decoder(form, members=members), torch.randn(24, 4, 5)
+@pytest.mark.parametrize("ensemble", [1, 2])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_log_probabilities_are_those_of_teacher_forcing_whenever_other_images_end(
+    architecture: str, ensemble: int
+) -> None:
+    network, grid = decoder(architecture, ensemble=ensemble), torch.randn(24, 4, 5)
     found = drawn(network, grid, captions=2)
     ends = {max(len(tokens) for tokens in captions) for captions in found.tokens()}
     assert len(ends) > 5  # so that many are left out on the way
@@ -82,9 +84,9 @@ def test_specials_are_never_drawn() -> None:
 
 def test_words_come_as_often_as_they_are_likely() -> None:
     network, grid = decoder(), torch.randn(1, 4, 5)
-    memory = network.look(grid)
-    reading = network.read(memory, torch.tensor([[[START]]]), network.start(memory, 1))
-    allowed = network.logits(reading.states)[0, 0, 0]
+    encoded = network.prepare(grid)
+    output = network.decode(encoded, torch.tensor([[[START]]]), network.initial_state(encoded, 1))
+    allowed = network.logits(output.states)[0, 0, 0]
     allowed[[*NEVER, END]] = float("-inf")  # a caption has at least one word
     found = drawn(network, grid, captions=4000, max_length=1)
     counts = Counter(tokens[0] for tokens in found.tokens()[0])

@@ -31,7 +31,7 @@ def test_it_stays_as_it_was(tiny: Captioner, grid: torch.Tensor) -> None:
     teacher = Teacher(tiny)
     before = teacher.expectation(grid, WORDS)
     with torch.no_grad():
-        tiny.decoder.members[0].bias.add_(torch.randn_like(tiny.decoder.members[0].bias))
+        tiny.decoder.decoders[0].bias.add_(torch.randn_like(tiny.decoder.decoders[0].bias))
     torch.testing.assert_close(teacher.expectation(grid, WORDS), before)
 
 
@@ -42,16 +42,16 @@ def test_a_share_of_the_loss_is_what_it_expects(
 
     def loss(share: float) -> float:
         config = replace(tiny_config, distillation=share)
-        return losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), WORDS, WEIGHTS, config, expected=expected)[
-            0
-        ].item()
+        return losses.cross_entropy(
+            tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, config, expected=expected
+        )[0].item()
 
     logs = tiny.decoder.logits(tiny.decoder(grid, WORDS[:, :, :-1]).states).log_softmax(dim=-1)
     weight = WEIGHTS[:, None, None].expand(2, 2, 4)[losses.counted(WORDS)]
     surprise = -(expected * logs[losses.counted(WORDS)]).sum(dim=-1)
     assert loss(1.0) == pytest.approx((surprise * weight).sum().item(), rel=1e-5)
     assert loss(0.0) == pytest.approx(
-        losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), WORDS, WEIGHTS, tiny_config)[0].item()
+        losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, tiny_config)[0].item()
     )
     assert loss(0.25) == pytest.approx(0.75 * loss(0.0) + 0.25 * loss(1.0), rel=1e-5)
 
@@ -61,7 +61,9 @@ def test_who_says_what_it_expects_has_nothing_to_learn_from_it(
 ) -> None:
     expected = Teacher(tiny).expectation(grid, WORDS)
     config = replace(tiny_config, distillation=1.0)
-    losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), WORDS, WEIGHTS, config, expected=expected)[0].backward()
+    losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, config, expected=expected)[
+        0
+    ].backward()
     steepest = max(value.grad.abs().max().item() for value in tiny.decoder.parameters() if value.grad is not None)
     assert steepest < 1e-5
 

@@ -39,7 +39,7 @@ def test_two_processes_learn_what_one_would(
     config = replace(
         tiny_config,
         encoder=EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "all"),
-        decoder=replace(tiny_config.decoder, standardised=True, members=2),
+        decoder=replace(tiny_config.decoder, ensemble=2),
         frozen_epochs=1,
         epochs=3,
         batch_size=6,

@@ -25,7 +25,7 @@ def value(*arguments: object) -> float:
 def test_it_is_the_mean_surprise_at_every_word(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
-    total, weight = losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), words, ONES, tiny_config)
+    total, weight = losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config)
     logs = tiny.decoder.logits(tiny.decoder(grid, words[:, :, :-1]).states).log_softmax(dim=-1)
     after = words[:, :, 1:]
     each = -logs.gather(3, after.unsqueeze(3)).squeeze(3)[after != PAD]
@@ -39,7 +39,7 @@ def test_weights_scale_the_loss_of_their_image(tiny: Captioner, tiny_config: Tra
 
     def loss(first: float, second: float) -> tuple[float, float]:
         total, weight = losses.cross_entropy(
-            tiny.decoder, tiny.decoder.look(grid), words, torch.tensor([first, second]), tiny_config
+            tiny.decoder, tiny.decoder.prepare(grid), words, torch.tensor([first, second]), tiny_config
         )
         return total.item(), weight.item()
 
@@ -52,7 +52,7 @@ def test_unknown_words_are_not_learned(tiny: Captioner, tiny_config: TrainingCon
     grid = torch.randn(1, tiny.encoder.cells(32), 128)
     words = torch.tensor([[[START, UNKNOWN, UNKNOWN, END]]])
     assert (
-        losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), words, torch.ones(1), tiny_config)[1].item() == 1
+        losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), words, torch.ones(1), tiny_config)[1].item() == 1
     )  # only the end
 
 
@@ -60,7 +60,7 @@ def test_nothing_but_unknown_words_is_no_loss_and_no_error(tiny: Captioner, tiny
     grid = torch.randn(1, tiny.encoder.cells(32), 128)
     total, weight = losses.cross_entropy(
         tiny.decoder,
-        tiny.decoder.look(grid),
+        tiny.decoder.prepare(grid),
         torch.tensor([[[START, UNKNOWN, PAD]]]),
         torch.ones(1),
         replace(tiny_config, label_smoothing=0.1),
@@ -73,19 +73,19 @@ def test_labels_are_smoothed_only_while_training(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
     smoothed = replace(tiny_config, label_smoothing=0.5)
-    plain = value(tiny.eval().decoder, tiny.decoder.look(grid), words, ONES, tiny_config)
-    assert value(tiny.eval().decoder, tiny.decoder.look(grid), words, ONES, smoothed) == plain
-    assert value(tiny.train().decoder, tiny.decoder.look(grid), words, ONES, smoothed) != plain
-    assert value(tiny.train().decoder, tiny.decoder.look(grid), words, ONES, tiny_config) == pytest.approx(plain)
+    plain = value(tiny.eval().decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config)
+    assert value(tiny.eval().decoder, tiny.decoder.prepare(grid), words, ONES, smoothed) == plain
+    assert value(tiny.train().decoder, tiny.decoder.prepare(grid), words, ONES, smoothed) != plain
+    assert value(tiny.train().decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config) == pytest.approx(plain)
 
 
 def test_own_words_replace_read_ones_but_neither_the_first_nor_padding(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor
 ) -> None:
     with torch.no_grad():
-        tiny.decoder.members[0].bias[8] = 100.0  # what it always says
-    assert torch.equal(losses._partly_own(tiny.decoder, tiny.decoder.look(grid), words, 0.0), words)
-    read = losses._partly_own(tiny.decoder, tiny.decoder.look(grid), words, 1.0)
+        tiny.decoder.decoders[0].bias[8] = 100.0  # what it always says
+    assert torch.equal(losses._partly_own(tiny.decoder, tiny.decoder.prepare(grid), words, 0.0), words)
+    read = losses._partly_own(tiny.decoder, tiny.decoder.prepare(grid), words, 1.0)
     assert torch.equal(read[:, :, 0], words[:, :, 0])
     assert torch.equal(read == PAD, words == PAD)
     assert set(read[:, :, 1:].flatten().tolist()) == {8, PAD}
@@ -94,9 +94,11 @@ def test_own_words_replace_read_ones_but_neither_the_first_nor_padding(
 def test_as_many_words_are_its_own_as_asked_for(tiny: Captioner) -> None:
     torch.manual_seed(0)
     with torch.no_grad():
-        tiny.decoder.members[0].bias[8] = 100.0
+        tiny.decoder.decoders[0].bias[8] = 100.0
     words = torch.full((2, 40, 12), 5)
-    read = losses._partly_own(tiny.decoder, tiny.decoder.look(torch.randn(2, tiny.encoder.cells(32), 128)), words, 0.25)
+    read = losses._partly_own(
+        tiny.decoder, tiny.decoder.prepare(torch.randn(2, tiny.encoder.cells(32), 128)), words, 0.25
+    )
     assert (read[:, :, 1:] == 8).float().mean().item() == pytest.approx(0.25, abs=0.05)
 
 
@@ -104,8 +106,8 @@ def test_own_words_are_read_but_human_ones_are_learned(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
     with torch.no_grad():
-        tiny.decoder.members[0].bias[8] = 100.0
-    own = losses.cross_entropy(tiny.decoder, tiny.decoder.look(grid), words, ONES, tiny_config, 1.0)
+        tiny.decoder.decoders[0].bias[8] = 100.0
+    own = losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config, 1.0)
     read = torch.where((words != PAD) & (torch.arange(5) > 0), 8, words)
     logs = tiny.decoder.logits(tiny.decoder(grid, read[:, :, :-1]).states).log_softmax(dim=-1)
     after = words[:, :, 1:]
@@ -136,9 +138,9 @@ def test_uneven_attention_costs_only_while_training(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
     penalised = replace(tiny_config, attention_penalty=1.0)
-    plain = value(tiny.eval().decoder, tiny.decoder.look(grid), words, ONES, tiny_config)
-    assert value(tiny.eval().decoder, tiny.decoder.look(grid), words, ONES, penalised) == plain
-    assert value(tiny.train().decoder, tiny.decoder.look(grid), words, ONES, penalised) > plain
+    plain = value(tiny.eval().decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config)
+    assert value(tiny.eval().decoder, tiny.decoder.prepare(grid), words, ONES, penalised) == plain
+    assert value(tiny.train().decoder, tiny.decoder.prepare(grid), words, ONES, penalised) > plain
 
 
 def test_regret_makes_good_captions_likelier_and_bad_ones_less(tiny: Captioner, grid: torch.Tensor) -> None:
@@ -151,7 +153,7 @@ def test_regret_makes_good_captions_likelier_and_bad_ones_less(tiny: Captioner, 
         return (said.gather(3, after.unsqueeze(3)).squeeze(3) * (after != PAD)).sum(dim=2).detach()
 
     before = logs()
-    total, weight = losses.policy_gradient(tiny.decoder, tiny.decoder.look(grid), words, advantages)
+    total, weight = losses.policy_gradient(tiny.decoder, tiny.decoder.prepare(grid), words, advantages)
     assert weight.item() == 14
     torch.testing.assert_close(total.detach(), -(advantages * before).sum())
     (total / weight).backward()
@@ -161,7 +163,7 @@ def test_regret_makes_good_captions_likelier_and_bad_ones_less(tiny: Captioner, 
 
 def test_captions_as_good_as_the_others_teach_nothing(tiny: Captioner, grid: torch.Tensor) -> None:
     total, _ = losses.policy_gradient(
-        tiny.decoder, tiny.decoder.look(grid), torch.tensor([[[START, 4, END]] * 2] * 2), torch.zeros(2, 2)
+        tiny.decoder, tiny.decoder.prepare(grid), torch.tensor([[[START, 4, END]] * 2] * 2), torch.zeros(2, 2)
     )
     total.backward()
     assert not any(value.grad.any() for value in tiny.decoder.parameters() if value.grad is not None)
@@ -171,8 +173,8 @@ def test_regret_is_of_the_distribution_that_was_drawn_from(tiny: Captioner, grid
     words, advantages = torch.tensor([[[START, 4, END]]] * 2), torch.ones(2, 1)
     logits = tiny.decoder.logits(tiny.decoder(grid, words[:, :, :-1]).states)
     logs = (logits / 0.5).log_softmax(dim=-1).gather(3, words[:, :, 1:, None])
-    total, _ = losses.policy_gradient(tiny.decoder, tiny.decoder.look(grid), words, advantages, temperature=0.5)
+    total, _ = losses.policy_gradient(tiny.decoder, tiny.decoder.prepare(grid), words, advantages, temperature=0.5)
     torch.testing.assert_close(total, -logs.sum())
     assert total.item() != pytest.approx(
-        losses.policy_gradient(tiny.decoder, tiny.decoder.look(grid), words, advantages)[0].item()
+        losses.policy_gradient(tiny.decoder, tiny.decoder.prepare(grid), words, advantages)[0].item()
     )

@@ -61,7 +61,7 @@ def test_what_is_frozen_is_not_optimised(tiny: Captioner, tiny_config: TrainingC
 
 def _to(captioner: Captioner, value: float) -> None:
     with torch.no_grad():
-        captioner.decoder.members[0].bias.fill_(value)
+        captioner.decoder.decoders[0].bias.fill_(value)
 
 
 def test_swapping_twice_changes_nothing(tiny: Captioner) -> None:
@@ -70,7 +70,7 @@ def test_swapping_twice_changes_nothing(tiny: Captioner) -> None:
     average.update(tiny)
     before = {name: value.clone() for name, value in tiny.state_dict().items()}
     average.swap(tiny)
-    assert not torch.equal(tiny.decoder.members[0].bias, before["decoder.bias"])
+    assert not torch.equal(tiny.decoder.decoders[0].bias, before["decoder.bias"])
     average.swap(tiny)
     assert all(torch.equal(value, before[name]) for name, value in tiny.state_dict().items())
 

@@ -36,7 +36,6 @@ def config(tiny_config: TrainingConfig) -> TrainingConfig:
     """Everything that one epoch could leave to the next."""
     return replace(
         tiny_config,
-        decoder=replace(tiny_config.decoder, standardised=True),
         frozen_epochs=1,
         epochs=3,
         self_critical=SelfCriticalConfig(epochs=2, samples=3, likelihood_share=0.2, learning_rate=1e-3),

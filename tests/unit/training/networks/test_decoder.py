@@ -1,31 +1,29 @@
-"""Every kind of decoder: with each place of the image, each cell, each attention, with tied and untied words, and
-committees of each."""
+"""Every architecture, with either cell, alone and as an ensemble."""
 
 import pytest
 import torch
 
-from training.config import FORMS, DecoderConfig
+from training.config import ARCHITECTURES, DecoderConfig
 from training.networks.decoder import DECODERS, Decoder, RecurrentDecoder, build
 from training.networks.decoder.dropout import CaptionDropout, Dropout
 from training.vocabulary import PAD
 
 ATTENDING = [name for name, kind in DECODERS.items() if kind.attends]
+SINGLE = [DecoderConfig(8, 16, 4, architecture, cell) for architecture in ARCHITECTURES for cell in ("lstm", "gru")]  # type: ignore[arg-type]
 EVERY = [
-    DecoderConfig(8, 16, 4, form, cell, attention, tied=tied)
-    for form in FORMS
-    for cell in ("lstm", "gru")
-    for attention in (("dot", "additive") if form in ATTENDING else ("dot",))
-    for tied in (True, False)
-] + [DecoderConfig(8, 16, 4, form, members=2) for form in FORMS]
+    *SINGLE,
+    DecoderConfig(8, 16, 4, "two_layer_attention", "gru", ensemble=2),
+    DecoderConfig(8, 16, 4, "show_attend_tell", ensemble=2),
+    DecoderConfig(8, 16, 4, "initial_state", ensemble=2),
+]
 
 
 def _name(config: DecoderConfig) -> str:
-    words = "tied" if config.tied else "untied"
-    return f"{config.form}-{config.cell}-{config.attention}-{words}-{config.members}"
+    return f"{config.architecture}-{config.cell}-{config.ensemble}"
 
 
 every = pytest.mark.parametrize("config", EVERY, ids=_name)
-attending = pytest.mark.parametrize("config", [one for one in EVERY if one.form in ATTENDING], ids=_name)
+attending = pytest.mark.parametrize("config", [one for one in EVERY if one.architecture in ATTENDING], ids=_name)
 
 
 def decoder(config: DecoderConfig, words: int = 11) -> Decoder:
@@ -33,18 +31,18 @@ def decoder(config: DecoderConfig, words: int = 11) -> Decoder:
     return build(config, words, channels=6, cells=9).eval()
 
 
-def test_every_form_has_its_decoder() -> None:
-    assert set(DECODERS) == set(FORMS)
-    assert ATTENDING == ["between", "show_attend_tell", "top_down"]
+def test_every_architecture_has_its_decoder() -> None:
+    assert set(DECODERS) == set(ARCHITECTURES)
+    assert ATTENDING == ["two_layer_attention", "show_attend_tell"]
 
 
 @every
 def test_shapes(config: DecoderConfig) -> None:
     network = decoder(config)
-    reading = network(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5)))
-    assert reading.states.shape == (2, 3, 5, 8 * config.members)
-    assert network.logits(reading.states).shape == (2, 3, 5, 11)
-    assert (reading.attention is None) == (config.form not in ATTENDING)
+    output = network(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5)))
+    assert output.states.shape == (2, 3, 5, 8 * config.ensemble)
+    assert network.logits(output.states).shape == (2, 3, 5, 11)
+    assert (output.attention is None) == (config.architecture not in ATTENDING)
 
 
 @every
@@ -73,17 +71,17 @@ def test_no_word_sees_a_later_one(config: DecoderConfig) -> None:
 def test_word_by_word_is_the_same_as_all_at_once(config: DecoderConfig) -> None:
     network, grid = decoder(config), torch.randn(2, 9, 6)
     words = torch.randint(1, 11, (2, 3, 5))
-    memory = network.look(grid)
-    state, steps, looks = network.start(memory, 3), [], []
+    encoded = network.prepare(grid)
+    state, steps, attention = network.initial_state(encoded, 3), [], []
     for word in words.split(1, dim=-1):
-        reading = network.read(memory, word, state)
-        state = reading.state
-        steps.append(reading.states)
-        looks.append(reading.attention)
+        output = network.decode(encoded, word, state)
+        state = output.state
+        steps.append(output.states)
+        attention.append(output.attention)
     whole = network(grid, words)
     torch.testing.assert_close(torch.cat(steps, dim=2), whole.states, rtol=1e-4, atol=1e-5)
     if whole.attention is not None:
-        torch.testing.assert_close(torch.cat([look for look in looks if look is not None], dim=2), whole.attention)
+        torch.testing.assert_close(torch.cat([each for each in attention if each is not None], dim=2), whole.attention)
 
 
 @every
@@ -108,9 +106,9 @@ def test_padding_changes_nothing_of_what_comes_before_it(config: DecoderConfig) 
 def test_selected_captions_go_on_from_where_they_were(config: DecoderConfig) -> None:
     network, grid = decoder(config), torch.randn(2, 9, 6)
     words = torch.randint(1, 11, (2, 2, 4))
-    memory = network.look(grid)
-    state = network.read(memory, words[:, :, :3], network.start(memory, 2)).state
-    swapped = network.read(memory, words[:, [1, 0], 3:], state.select(torch.tensor([1, 0, 3, 2]))).states
+    encoded = network.prepare(grid)
+    state = network.decode(encoded, words[:, :, :3], network.initial_state(encoded, 2)).state
+    swapped = network.decode(encoded, words[:, [1, 0], 3:], state.select(torch.tensor([1, 0, 3, 2]))).states
     expected = network(grid, words).states[:, [1, 0], 3:]
     torch.testing.assert_close(swapped, expected, rtol=1e-4, atol=1e-5)
 
@@ -130,7 +128,7 @@ def test_where_things_are_matters(config: DecoderConfig) -> None:
 
 
 @attending
-def test_every_word_shares_one_look_out_among_the_cells(config: DecoderConfig) -> None:
+def test_the_attention_of_every_word_adds_up_to_one(config: DecoderConfig) -> None:
     attention = decoder(config)(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5))).attention
     assert attention is not None
     assert attention.shape == (2, 3, 5, 9)
@@ -141,8 +139,8 @@ def test_every_word_shares_one_look_out_among_the_cells(config: DecoderConfig) -
 @every
 def test_gradients_reach_everything(config: DecoderConfig) -> None:
     network = decoder(config)
-    for member in network.members:
-        torch.nn.init.normal_(member.bias)
+    for one in network.decoders:
+        torch.nn.init.normal_(one.bias)
     states = network(torch.randn(2, 9, 6), torch.randint(1, 11, (2, 3, 5))).states
     network.logits(states).log_softmax(dim=-1)[..., 0].sum().backward()
     # a shift of all keys alike changes no attention, so only weights, not biases, are certain to move
@@ -155,91 +153,84 @@ def test_grow_keeps_what_was_learned(config: DecoderConfig) -> None:
     network, grid = decoder(config), torch.randn(2, 9, 6)
     words = torch.randint(1, 11, (2, 1, 4))
     with torch.no_grad():
-        for member in network.members:
-            member.bias.copy_(torch.arange(11.0))
-    before = [member.logits(member(grid, words).states) for member in network.members]
+        for one in network.decoders:
+            one.bias.copy_(torch.arange(11.0))
+    before = [one.logits(one(grid, words).states) for one in network.decoders]
     network.grow(14)
     assert network.vocabulary_size == 14
     assert network.logits(network(grid, words).states).shape[-1] == 14
-    for member, old in zip(network.members, before, strict=True):
-        torch.testing.assert_close(member.logits(member(grid, words).states)[..., :11], old)
-        assert member.bias[11:].tolist() == [1.0, 1.0, 1.0]  # as unlikely as the rarest tenth
-        assert len({tuple(row) for row in member.embedding.weight[11:].tolist()}) == 3
+    for one, old in zip(network.decoders, before, strict=True):
+        torch.testing.assert_close(one.logits(one(grid, words).states)[..., :11], old)
+        assert one.bias[11:].tolist() == [1.0, 1.0, 1.0]  # as unlikely as the rarest tenth
+        assert len({tuple(row) for row in one.embedding.weight[11:].tolist()}) == 3
     assert all(value.requires_grad for value in network.parameters())
 
 
 def test_grow_by_nothing_changes_nothing() -> None:
-    (network,) = decoder(DecoderConfig(8, 16, 4)).members
+    (network,) = decoder(DecoderConfig(8, 16, 4)).decoders
     weight = network.embedding.weight
     network.grow(11)
     assert network.embedding.weight is weight
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_committee_says_the_mean_of_what_its_members_expect(form: str) -> None:
-    network, grid = decoder(DecoderConfig(8, 16, 4, form, members=3)), torch.randn(2, 9, 6)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_ensemble_averages_the_probabilities_of_its_decoders(architecture: str) -> None:
+    network, grid = decoder(DecoderConfig(8, 16, 4, architecture, ensemble=3)), torch.randn(2, 9, 6)
     words = torch.randint(1, 11, (2, 3, 5))
-    each = [member.logits(member(grid, words).states).softmax(dim=-1) for member in network.members]
+    each = [one.logits(one(grid, words).states).softmax(dim=-1) for one in network.decoders]
     assert not torch.allclose(each[0], each[1], atol=1e-3)  # they do not begin alike
     together = network.logits(network(grid, words).states).exp()
     torch.testing.assert_close(together, torch.stack(each).mean(dim=0))
 
 
-def test_where_a_committee_looks_is_the_mean_of_where_its_members_do() -> None:
-    network, grid = decoder(DecoderConfig(8, 16, 4, members=3)), torch.randn(2, 9, 6)
+def test_the_attention_of_an_ensemble_is_the_mean_of_its_decoders() -> None:
+    network, grid = decoder(DecoderConfig(8, 16, 4, ensemble=3)), torch.randn(2, 9, 6)
     words = torch.randint(1, 11, (2, 3, 5))
-    each = [member(grid, words).attention for member in network.members]
+    each = [one(grid, words).attention for one in network.decoders]
     torch.testing.assert_close(network(grid, words).attention, sum(each) / 3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("form", ["initial_state", "first_input", "every_step"])
-def test_layers_are_those_asked_for(form: str) -> None:
-    network = decoder(DecoderConfig(8, 16, 4, form, layers=3))
-    state = network.start(network.look(torch.randn(2, 9, 6)), 2)
-    assert [part.shape for part in state.parts] == [(3, 4, 16)] * 2
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_dropout_only_while_training(form: str) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_dropout_only_while_training(architecture: str) -> None:
     torch.manual_seed(0)
-    network = build(DecoderConfig(8, 16, 4, form), 11, channels=6, cells=9, dropout=0.5)
+    network = build(DecoderConfig(8, 16, 4, architecture), 11, channels=6, cells=9, dropout=0.5)
     grid, words = torch.randn(1, 9, 6), torch.randint(1, 11, (1, 2, 5))
     assert not torch.equal(network(grid, words).states, network(grid, words).states)
     network.eval()
     assert torch.equal(network(grid, words).states, network(grid, words).states)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_images_do_not_share_what_is_dropped(form: str) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_images_do_not_share_what_is_dropped(architecture: str) -> None:
     torch.manual_seed(0)
-    network = build(DecoderConfig(8, 16, 4, form), 11, channels=6, cells=9, dropout=0.5)
+    network = build(DecoderConfig(8, 16, 4, architecture), 11, channels=6, cells=9, dropout=0.5)
     grid, words = torch.randn(1, 9, 6).expand(2, -1, -1), torch.randint(1, 11, (1, 1, 5)).expand(2, -1, -1)
     one, other = network(grid, words).states
     assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
-def test_as_many_values_are_forgotten_as_asked_for_each_by_chance(share: float) -> None:
+def test_the_share_of_dropped_values_is_p_each_independently(share: float) -> None:
     torch.manual_seed(0)
     values = Dropout(share)(torch.ones(7, 11, 13_001))
-    forgotten, near = (values == 0).flatten().float(), 4 / values.numel() ** 0.5
-    assert forgotten.mean().item() == pytest.approx(share, abs=near)
+    dropped, near = (values == 0).flatten().float(), 4 / values.numel() ** 0.5
+    assert dropped.mean().item() == pytest.approx(share, abs=near)
     assert values.mean().item() == pytest.approx(1.0, abs=2 * near)
     assert values.max().item() == pytest.approx(1 / (1 - share), rel=1e-4)
     for apart in (1, 2, 3, 4, 13_001):  # the first three may be of the same random number
-        both = (forgotten[apart:] * forgotten[:-apart]).mean().item()
+        both = (dropped[apart:] * dropped[:-apart]).mean().item()
         assert both == pytest.approx(share**2, abs=near)
 
 
-@pytest.mark.parametrize("members", [1, 2])
-def test_words_and_what_is_seen_are_each_forgotten_where_that_is_set(members: int) -> None:
+@pytest.mark.parametrize("ensemble", [1, 2])
+def test_words_and_grid_have_dropout_rates_of_their_own(ensemble: int) -> None:
     torch.manual_seed(0)
-    network = build(DecoderConfig(8, 16, 4, members=members), 11, channels=6, cells=9)
+    network = build(DecoderConfig(8, 16, 4, ensemble=ensemble), 11, channels=6, cells=9)
     grid, words = torch.randn(1, 9, 6), torch.randint(1, 11, (1, 1, 5))
-    for of_words, of_grid, looks_alike, states_alike in ((0.0, 0.5, False, False), (0.5, 0.0, True, False)):
+    for of_words, of_grid, same_grid, same_states in ((0.0, 0.5, False, False), (0.5, 0.0, True, False)):
         network.set_dropout(of_words, of_grid)
-        assert torch.equal(network.look(grid).summary, network.look(grid).summary) is looks_alike
-        assert torch.equal(network(grid, words).states, network(grid, words).states) is states_alike
+        assert torch.equal(network.prepare(grid).pooled, network.prepare(grid).pooled) is same_grid
+        assert torch.equal(network(grid, words).states, network(grid, words).states) is same_states
 
 
 def test_dropout_is_the_same_for_the_same_seed_and_nothing_where_it_is_not_to_be() -> None:
@@ -263,14 +254,13 @@ def test_a_caption_has_one_mask_for_all_its_words() -> None:
     assert not torch.equal(kept[0, 0], kept[0, 1])
 
 
-def standardised(form: str = "between") -> RecurrentDecoder:
-    (network,) = decoder(DecoderConfig(8, 16, 4, form, standardised=True)).members
+def standardised(architecture: str = "two_layer_attention") -> RecurrentDecoder:
+    (network,) = decoder(DecoderConfig(8, 16, 4, architecture)).decoders
     return network
 
 
 def test_every_channel_counts_alike_once_it_is_measured() -> None:
     standardisation = standardised().standardisation
-    assert standardisation is not None
     grids = torch.randn(40, 9, 6) * torch.tensor([0.1, 1.0, 2.0, 3.0, 4.0, 5.0]) + torch.arange(6.0)
     torch.testing.assert_close(standardisation(grids), grids)  # nothing is known yet
     standardisation.measure(grids.split(7))
@@ -283,18 +273,16 @@ def test_every_channel_counts_alike_once_it_is_measured() -> None:
 
 def test_a_grid_in_which_nothing_changes_stays_finite() -> None:
     standardisation = standardised().standardisation
-    assert standardisation is not None
     standardisation.measure([torch.full((2, 9, 6), 3.0)])
     torch.testing.assert_close(standardisation(torch.full((1, 9, 6), 4.0)), torch.ones(1, 9, 6))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_how_large_a_channels_numbers_are_does_not_matter_when_standardised(form: str) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_how_large_a_channels_numbers_are_does_not_matter_when_standardised(architecture: str) -> None:
     grid, words = torch.randn(4, 9, 6), torch.randint(1, 11, (4, 1, 3))
     states = []
     for scale in (torch.ones(6), torch.tensor([0.01, 0.1, 1.0, 10.0, 100.0, 1000.0])):
-        network = standardised(form)
-        assert network.standardisation is not None
+        network = standardised(architecture)
         # of so different channels the smallest would be held back
         network.standardisation.measure([grid * scale])
         network.standardisation.spread.copy_((grid * scale).flatten(0, 1).std(dim=0, correction=0))
