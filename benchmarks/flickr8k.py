@@ -79,7 +79,7 @@ def run(
                 config,
                 start_from=before,
                 cache_dir=out / "features",
-                progress=bar.show,
+                progress=bar.update,
                 device=device,
             )
         figures[f"{name}_seconds"] = time.monotonic() - started

@@ -27,7 +27,6 @@ from typing import Any
 
 import click
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.report import report
 from training.data import manifest
@@ -36,6 +35,7 @@ from training.gate import bootstrap
 from training.gate.bootstrap import Difference
 from training.gate.rule import IMPROVEMENT, MARGIN, PROMOTE, Policy, Vote, decide, level_of
 from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4
+from training.runtime.console import tracked
 
 POLICIES: tuple[Policy, ...] = (MARGIN, IMPROVEMENT)
 POINTS = 1.0
@@ -213,7 +213,7 @@ def promotions(
         return decide(votes, difference.value, policy=policy, margin=POINTS).word == PROMOTE
 
     promoted = {policy: np.zeros((draws, looks), dtype=bool) for policy in policies}
-    for draw in tqdm(range(draws), desc=title, leave=False):
+    for draw in tracked(range(draws), title):
         images = chance.integers(len(population.champion), size=size)
         champion = population.champion[images]
         for look in range(looks):

@@ -22,7 +22,7 @@ from backend.system.ports import free_port
 from backend.up.launch import Launch
 from benchmarks.report import report
 from demo.project import Project
-from demo.report import table
+from demo.report import version_table
 from training.data import datasets, manifest
 from training.errors import TrainingError
 from training.metrics import word_edits
@@ -88,7 +88,7 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
         submissions = project.caption(paths, correct, "Correcting", tasks)
         project.await_retrain(1)
         versions, retrain = project.versions(), project.retrains()[0]
-        print("\n" + table(versions, submissions))
+        print("\n" + version_table(versions, submissions))
     verdict = next(version["verdict"] for version in versions if version["name"] == retrain["version"])
     figures = {
         "train_seconds": train_seconds,

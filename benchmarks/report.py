@@ -8,6 +8,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from training.runtime.console import table
+
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
@@ -25,10 +27,8 @@ def machine() -> dict[str, Any]:
 
 def report(benchmark: str, figures: Mapping[str, float], meanings: Mapping[str, str]) -> None:
     """Print each figure with its meaning, then the JSON object as the last line."""
-    width = max(len(key) for key in figures)
     print(f"\n{benchmark}")
-    for key, value in figures.items():
-        print(f"  {key.ljust(width)}  {value:>10.4g}  {meanings.get(key, '')}")
+    print(table([(f"  {key}", f"{value:.4g}", meanings.get(key, "")) for key, value in figures.items()], "<><"))
     rounded = {key: float(f"{value:.5g}") for key, value in figures.items()}
     print(json.dumps({"benchmark": benchmark, "machine": machine(), "figures": rounded}), flush=True)
 

@@ -14,7 +14,7 @@ from backend.up.launch import Launch
 from backend.up.steps import say
 from demo.annotator import Submission
 from demo.project import Project
-from demo.report import failures_of, table
+from demo.report import failures_of, version_table
 from training.data.scenes import closest, is_true, load_scenes, write
 
 
@@ -38,7 +38,7 @@ def main(seed: int, rounds: int, tasks: int, data_dir: Path) -> None:
             versions, retrains = project.versions(), project.retrains()
     except CaptionerError as error:
         raise click.ClickException(str(error)) from error
-    say("\n" + table(versions, submissions))
+    say("\n" + version_table(versions, submissions))
     say(f"\nSeed {seed}, {time.monotonic() - begun:.0f} s.")
     failures = failures_of(versions, submissions, retrains)
     for failure in failures:

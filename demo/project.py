@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from backend.domain.errors import CaptionerError
 from backend.label_studio.client import LabelStudio
 from backend.up.steps import say
 from demo.annotator import Submission, caption_task
+from training.runtime.console import tracked
 
 RETRAIN_SECONDS = 600.0
 LOOK_SECONDS = 2.0
@@ -37,7 +36,7 @@ class Project:
         self.client.retrieve_predictions(self.id, tasks)
         return [
             caption_task(self.client, self.id, task_id, lambda draft, image=image: correct(image, draft))  # type: ignore[misc]
-            for task_id, image in tqdm(list(zip(tasks, images, strict=True)), desc=title, unit="task")
+            for task_id, image in tracked(list(zip(tasks, images, strict=True)), title)
         ]
 
     def status(self) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from statistics import mean
 from typing import Any
 
 from demo.annotator import Submission
+from training.runtime.console import table
 
 HEADINGS = ("version", "tasks", "drafts kept", "mean word edits", "BLEU-4 held out", "champion's", "pairs", "verdict")
 
 
-def table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission]) -> str:
+def version_table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission]) -> str:
     """One row a version, in the order they were made."""
     rows = [HEADINGS]
     for version in versions:
@@ -29,9 +30,7 @@ def table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submissio
                 _decision(version),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return table(rows, "<" * len(HEADINGS))
 
 
 def failures_of(

@@ -61,6 +61,7 @@ LIGHT = (
     "training.cli",
     "training.data.scenes",
     "training.data.manifest",
+    "training.runtime.console",
     "training.runtime.files",
     "training.vocabulary",
 )

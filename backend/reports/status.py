@@ -18,6 +18,7 @@ from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, Refre
 from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
+from training.runtime.console import table
 
 UNTRAINED = "none yet"
 
@@ -238,8 +239,7 @@ def _table(versions: Sequence[Mapping[str, Any]]) -> str:
                 ", ".join(serves) or "-",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return table(rows, "<<<>>><<")
 
 
 def _score(score: Mapping[str, Any] | None) -> str:

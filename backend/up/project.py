@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from tqdm import tqdm
-
 import labeling_config
 from backend.corrections.reconcile import reconcile
 from backend.domain.errors import CaptionerError, LabelStudioError
@@ -20,6 +18,7 @@ from backend.label_studio.connect import connect
 from backend.settings import Settings
 from backend.store.store import Store
 from backend.up.steps import say, step
+from training.runtime.console import ProgressBar
 from training.runtime.files import atomic_file
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
@@ -104,12 +103,12 @@ def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path
     _note(done_file, arrived)
     if not (missing := [path for path in missing if path not in set(arrived)]):
         return
-    with tqdm(total=len(missing), desc="Importing images", unit="image", leave=False) as bar:
+    with ProgressBar("Importing images") as bar:
         for begin in range(0, len(missing), UPLOAD_AT_ONCE):
             batch = missing[begin : begin + UPLOAD_AT_ONCE]
             client.upload_images(project_id, batch)
             _note(done_file, batch)
-            bar.update(len(batch))
+            bar.show(begin + len(batch), len(missing))
     say(f"✓ {len(missing)} images imported")
 
 

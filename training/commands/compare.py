@@ -24,9 +24,8 @@ from training.commands.options import (
     source_options,
     split_option,
 )
-from training.commands.progress import captioning_bar
-from training.commands.tables import table
 from training.commands.writing import Output, write_json
+from training.runtime.console import ProgressBar, table
 
 if TYPE_CHECKING:
     from training.captioner.captioner import Captioner
@@ -130,8 +129,8 @@ def _entry(
 
     if decoding.neighbours and captioner.retrieval is None:
         click.echo(f"{checkpoint} remembers no images that it has learned from: nobody votes on its captions.")
-    with captioning_bar(str(checkpoint)) as show:
-        told = hypotheses(captioner, rows, decoding, cache_dir, show)
+    with ProgressBar(str(checkpoint)) as bar:
+        told = hypotheses(captioner, rows, decoding, cache_dir, bar.show)
     outcome = judge(str(checkpoint), decoding.signature(), rows, [one.text for one in told])
     assert outcome.report is not None
     images = [row.image for row in rows[:TIMED]]

@@ -21,10 +21,9 @@ from training.commands.options import (
     source_options,
     split_option,
 )
-from training.commands.progress import captioning_bar
-from training.commands.tables import table
 from training.commands.writing import Output, write_json, writing
 from training.data.datasets import coco_format
+from training.runtime.console import ProgressBar, table
 
 if TYPE_CHECKING:
     from training.evaluation.outcome import Outcome
@@ -77,8 +76,8 @@ def evaluate(
         raise click.UsageError(f"Nobody captioned these {bare} images: --html has no scores to show.")
     if bare:
         click.echo(f"{bare} of {len(rows)} images have no human caption: they are captioned, not scored.")
-    with captioning_bar("Captioning") as show:
-        told = hypotheses(captioner, rows, decoding, cache_dir or CACHE, show)
+    with ProgressBar("Captioning") as bar:
+        told = hypotheses(captioner, rows, decoding, cache_dir or CACHE, bar.show)
     outcome = judge(checkpoint.resolve().name, decoding.signature(), rows, [one.text for one in told])
 
     if outcome.report:

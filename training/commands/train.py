@@ -20,7 +20,7 @@ from training.commands.options import (
     example,
     source_options,
 )
-from training.commands.progress import TrainingBar, leader_speaks
+from training.commands.progress import TrainingBar, only_first_process_prints
 from training.commands.writing import Output
 from training.config import ARCHITECTURES, ENCODERS, DecoderConfig, EncoderConfig
 
@@ -115,7 +115,7 @@ def train(
     from training.runtime.device import choose
 
     choose(device)
-    with leader_speaks():
+    with only_first_process_prints():
         if scenes:
             folder = source.data_dir or out.with_name(f"{out.name}-scenes")
             source = Source(None, None, _drawn(folder, source.limit or STARTER_SCENES), None)
@@ -128,7 +128,7 @@ def train(
                 config,
                 start_from=start_from,
                 cache_dir=cache_dir or CACHE,
-                progress=bar.show,
+                progress=bar.update,
                 device=device,
                 tensorboard=tensorboard,
             )

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from training.data.datasets.report import warn
 from training.errors import DataError
+from training.runtime.console import ProgressBar
 from training.data.manifest import Row
 
 THREADS = 4  # decoding and hashing leave Python's lock, and a slow disk is waited for together
@@ -27,10 +27,10 @@ def look(rows: Sequence[Row], data_dir: Path) -> list[Row]:
     """
     good: list[Row] = []
     faults: dict[str, list[str]] = defaultdict(list)
-    with ThreadPoolExecutor(THREADS) as threads:
-        looks = threads.map(_look_at, [row.image for row in rows])
-        bar = tqdm(looks, total=len(rows), desc="Reading images", unit="image", leave=False)
-        for row, (sha256, fault) in zip(rows, bar, strict=True):
+    with ThreadPoolExecutor(THREADS) as threads, ProgressBar("Reading images") as bar:
+        results = threads.map(_look_at, [row.image for row in rows])
+        for done, (row, (sha256, fault)) in enumerate(zip(rows, results, strict=True), start=1):
+            bar.show(done, len(rows))
             if fault:
                 faults[fault].append(f"{row.image.name} {fault}")
             else:

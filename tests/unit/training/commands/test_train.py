@@ -9,7 +9,7 @@ from torch import distributed
 from tests.unit.training.commands.conftest import Run
 from training.captioner import checkpoint
 from training.commands import train as module
-from training.commands.progress import leader_speaks
+from training.commands.progress import only_first_process_prints
 from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
@@ -188,12 +188,12 @@ def test_tensorboard_that_is_not_installed_is_one_line(
 
 
 @pytest.mark.parametrize(("rank", "heard"), [(0, "told"), (1, "")])
-def test_under_torchrun_only_the_leader_speaks(
+def test_under_torchrun_only_the_first_process_prints(
     rank: int, heard: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
     monkeypatch.setattr(distributed, "get_node_local_rank", lambda: rank)
-    with leader_speaks():
+    with only_first_process_prints():
         click.echo("told", nl=False)
         click.echo("told", nl=False, err=True)
     click.echo("after", nl=False)

@@ -243,7 +243,7 @@ def test_a_training_remembers_what_it_learned_from_and_no_image_it_is_judged_by(
     assert kept[coloured_rows[0].sha256] == {"a red picture", "this is a picture in red"}
     assert (told[-1].phase, told[-1].steps) == ("index", 12)
     with TrainingBar() as bar:
-        bar.show(told[-1])
+        bar.update(told[-1])
 
 
 def test_a_retrain_remembers_more_and_only_what_people_said(
