@@ -19,7 +19,7 @@ from backend.domain.errors import (
     RequestError,
 )
 from backend.settings import Settings
-from backend.web.routes import OPEN, routes
+from backend.web.routes import WITHOUT_PASSWORD, routes
 from backend.web.services import Services
 from labeling_config import LabelingConfigError
 
@@ -36,18 +36,18 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (QueueError, 503),
     (CaptionerError, 500),
 )
-"""HTTP status by error, the first that fits."""
+"""HTTP status of an error: that of the first class it is an instance of."""
 
 
 def create_app(services: Services) -> Flask:
-    """The ML backend as a WSGI application. Every error is JSON: `{"error": "one sentence"}`."""
+    """The ML backend as a WSGI application. Every error is answered as JSON: `{"error": "one sentence"}`."""
     app = Flask("captioner", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 256 * 2**20  # "Create annotations from predictions" sends 5000 tasks at once
     app.register_blueprint(routes(services))
 
     @app.before_request
     def authenticate() -> Response | None:
-        if request.endpoint in OPEN or _authenticated(services.settings):
+        if request.endpoint in WITHOUT_PASSWORD or _authenticated(services.settings):
             return None
         answer = _error("The user name or password is missing or wrong: BASIC_AUTH_USER and BASIC_AUTH_PASS.", 401)
         answer.headers["WWW-Authenticate"] = 'Basic realm="captioner"'

@@ -1,9 +1,9 @@
-"""The endpoints Label Studio calls: decode, call a room, encode."""
+"""The endpoints that Label Studio calls. Each decodes the request, calls a service and encodes the answer."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Blueprint, request
 
@@ -14,19 +14,18 @@ from backend.label_studio import wire
 from backend.reports import progress
 from backend.retraining import cancel
 from backend.serving.champions import Champions
-
-if TYPE_CHECKING:
-    from backend.web.services import Services
+from backend.web.services import Services
 
 UNTRAINED = "untrained"
-"""The version of a project that nothing serves yet: Label Studio fails on a missing or empty one."""
+"""The version named for a project without a model: Label Studio fails on a missing or empty one."""
 
-OPEN = frozenset({"captioner.health"})
-"""Endpoints that ask for no password."""
+WITHOUT_PASSWORD = frozenset({"captioner.health"})
+"""Endpoints that need no password."""
 
 SETUP_WAIT_SECONDS = 2.0
-"""For champions still being loaded after a start: Label Studio gives /setup 3 s, and /predict 100 s."""
+"""How long /setup waits for champions that are loading after a start; Label Studio waits 3 s for the answer."""
 PREDICT_WAIT_SECONDS = 20.0
+"""The same for /predict, for which Label Studio waits 100 s."""
 
 
 def routes(services: Services) -> Blueprint:
@@ -39,16 +38,16 @@ def routes(services: Services) -> Blueprint:
 
     @blueprint.get("/")
     def front() -> dict[str, Any]:
-        """The same for a person who opens the address; it asks for the password, unlike /health."""
+        """The answer of /health for a person who opens the address; unlike /health it needs the password."""
         return health()
 
     @blueprint.post("/setup")
     def setup() -> dict[str, Any]:
-        asked = wire.setup_request(_json())
-        services.store.save_project(asked.project_id, asked.label_config, asked.hostname, asked.access_token)
-        labeling_config.parse(asked.label_config)  # refused here, where Label Studio shows the sentence to a person
+        body = wire.setup_request(_json())
+        services.store.save_project(body.project_id, body.label_config, body.hostname, body.access_token)
+        labeling_config.parse(body.label_config)  # an error is shown to the person who connects the project
         services.await_champions(SETUP_WAIT_SECONDS)
-        return {"model_version": version_of(services.champions, asked.project_id)}
+        return {"model_version": version_of(services.champions, body.project_id)}
 
     @blueprint.post("/predict")
     def predict() -> dict[str, Any]:
@@ -66,12 +65,12 @@ def routes(services: Services) -> Blueprint:
 
     @blueprint.get("/serving")
     def serving() -> dict[str, Any]:
-        """For `captioner status`: what is really in memory, by project; 0 stands for projects without their own."""
+        """For `captioner status`: the loaded version by project; 0 stands for projects without a champion."""
         return {"serving": services.champions.assigned(), "refused": services.champions.refused()}
 
     @blueprint.get("/train-status")
     def train_status() -> dict[str, Any]:
-        """How far the retrain of the project `?project=N` is, of every project without one named."""
+        """How far the retrain of `?project=N` is; without a number, of every project."""
         return progress.report(services.store, wire.project_of(request.args))
 
     @blueprint.post("/cancel-training")
@@ -80,27 +79,27 @@ def routes(services: Services) -> Blueprint:
         if project_id is None:
             raise RequestError('The request names no project to cancel the retrain of: send {"project": <number>}.')
         retrain = cancel.cancel(services.store, services.queue, project_id)
-        told = cancel.sentence(project_id, retrain)
-        return {"cancelled": retrain and f"retrain-{retrain.snapshot}", "message": told}
+        message = cancel.sentence(project_id, retrain)
+        return {"cancelled": retrain and f"retrain-{retrain.snapshot}", "message": message}
 
     return blueprint
 
 
 def version_of(champions: Champions, project_id: int) -> str:
-    """The version Label Studio is told: never null or empty, and only what really serves."""
+    """The version that Label Studio is told: the loaded one, never null or empty."""
     return champions.serving(project_id) or UNTRAINED
 
 
-def predictions(services: Services, asked: wire.PredictRequest) -> list[Any]:
-    """`results` for /predict, aligned with the tasks: `[]` where there is no draft, one version in all others.
+def predictions(services: Services, body: wire.PredictRequest) -> list[Any]:
+    """`results` for /predict, in the order of the tasks: `[]` where there is no draft, one version in all others.
 
-    Waits for champions that are still being loaded after a start.
+    Waits for champions that are loading after a start.
     """
-    came = time.monotonic()
+    arrived = time.monotonic()
     services.await_champions(PREDICT_WAIT_SECONDS)
-    with services.champions.in_use(asked.project_id) as version:
-        drafted = services.drafting.draft(asked.project_id, asked.tasks, version, came)
-    return [wire.prediction(draft, asked.tags) if isinstance(draft, Draft) else [] for draft in drafted]
+    with services.champions.in_use(body.project_id) as version:
+        drafted = services.drafting.draft(body.project_id, body.tasks, version, arrived)
+    return [wire.prediction(draft, body.tags) if isinstance(draft, Draft) else [] for draft in drafted]
 
 
 def _json() -> Any:

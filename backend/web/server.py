@@ -1,4 +1,4 @@
-"""The ML backend under gunicorn: one process with threads, so that /health answers while captions are computed."""
+"""The ML backend under gunicorn. Its threads let /health answer while captions are computed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from backend.settings import Settings
 from backend.system.processes import end_with_parent
 
 THREADS = 64
-"""Label Studio opens a new connection for each call; most threads wait for images or for the captioner, and /health
-must find one that is free."""
+"""Label Studio opens a new connection for each call. Most threads wait for images or for the captioner, and /health
+needs a free one."""
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread may compute before another one gets its turn. A webhook gives the interpreter away at each of its
-SQL statements, and would wait Python's usual 5 ms for the captioning thread at every one."""
+"""How long a thread may compute before another gets its turn. A webhook releases the interpreter at each SQL statement
+and would wait for the captioning thread each time, 5 ms with Python's default."""
 
 
 class _Server(BaseApplication):
@@ -42,19 +42,19 @@ class _Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        end_with_parent()  # left alone it would keep the port until its last request is answered
-        if os.getppid() != self._arbiter:  # it died before the kernel was told
+        end_with_parent()  # an orphan would keep the port until its last request is answered
+        if os.getppid() != self._arbiter:  # the parent died before end_with_parent was called
             os._exit(1)
         sys.setswitchinterval(SWITCH_SECONDS)
         # In the worker process: threads, connections and CUDA do not survive a fork.
         from backend.web.app import create_app
         from backend.web.services import build
 
-        backend = build(self._settings)
-        backend.start()
-        return create_app(backend)
+        services = build(self._settings)
+        services.start()
+        return create_app(services)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops it."""
     _Server(settings).run()

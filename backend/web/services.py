@@ -1,4 +1,4 @@
-"""The composition root: the services of one process, over one data folder."""
+"""The services of one process over one data folder, built in one place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Services:
-    """The services of one process. Nothing runs and no model is in memory until `start`."""
+    """The services of one process. No thread runs and no model is loaded until `start`."""
 
     settings: Settings
     store: Store
@@ -32,42 +32,45 @@ class Services:
     images: Images
     champions: Champions
     drafting: Drafting
-    _looked: threading.Event = field(default_factory=threading.Event)
+    _champions_loaded: threading.Event = field(default_factory=threading.Event)
     _watcher: Watcher | None = None
     _starting: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
-        """Load the champions in the background and keep watching for new ones; a second call changes nothing."""
+        """Load the champions in the background, then watch for new ones. A second call changes nothing."""
         with self._starting:
             if self._watcher is not None:
                 return
             self._watcher = Watcher(self)
-            threading.Thread(target=self._first_look, args=(self._watcher,), name="first look", daemon=True).start()
+            threading.Thread(target=self._load_champions, args=(self._watcher,), name="champions", daemon=True).start()
 
     def await_champions(self, timeout_seconds: float) -> bool:
-        """Wait for the champions of before the start to be loaded, so that nobody is told meanwhile there is none."""
-        return self._watcher is None or self._looked.wait(timeout_seconds)
+        """Wait until the champions that served before the start are loaded; returns whether they are.
+
+        Without the wait a request right after a start would be answered as if the project had no model.
+        """
+        return self._watcher is None or self._champions_loaded.wait(timeout_seconds)
 
     def stop(self) -> None:
-        """End the watching; for tests and short-lived processes."""
+        """Stop the watcher; for tests and short-lived processes."""
         if self._watcher is not None:
-            self._looked.wait()
+            self._champions_loaded.wait()
             self._watcher.stop()
 
-    def _first_look(self, watcher: Watcher) -> None:
+    def _load_champions(self, watcher: Watcher) -> None:
         try:
-            watcher.look()
-        except Exception:  # the watcher looks again in a second, and reports what goes on failing
+            watcher.load_champions()
+        except Exception:  # the watcher tries again in a second, and logs what keeps failing
             log.exception("The champions could not be loaded at the start.")
         finally:
             watcher.start()
-            self._looked.set()
+            self._champions_loaded.set()
 
 
 def build(settings: Settings, load: Loader | None = None) -> Services:
-    """The services over one data folder; brings the database's schema up to date.
+    """Build the services over one data folder, and migrate its database.
 
-    `load` turns a checkpoint folder into a captioner (default: training's).
+    `load` turns a checkpoint folder into a captioner (default: that of `training`).
     """
     store = Store(settings.database_url)
     store.migrate()

@@ -1,11 +1,11 @@
-"""The captioner as a label-studio-ml model, for people who run label-studio-ml's own server.
+"""The captioner as a model of label-studio-ml, for people who run the server of that package.
 
     from label_studio_ml.api import init_app
     from backend.model import CaptionerModel
     app = init_app(model_class=CaptionerModel)
 
-The same services draft and learn as behind `captioner serve`, with the same settings from the environment; a
-`captioner worker` retrains. It fits both contracts of label-studio-ml, told apart by who names the project:
+It uses the services of `captioner serve` with the settings of the environment; a `captioner worker` retrains. It fits
+both contracts of label-studio-ml, which differ in who names the project:
 
 - 1.0.9 builds `Model(label_config=…, train_output=…, hostname=…, access_token=…)` on /setup, then calls
   `predict(tasks, …)` and, in a process of its own, `fit((), event=…, data=…, job_id=…)`.
@@ -39,7 +39,7 @@ _BASE_NAMES_PROJECT = "project_id" in inspect.signature(LabelStudioMLBase.__init
 
 @cache
 def process_services() -> Services:
-    """This process's services, made from the environment when first needed."""
+    """The services of this process, built from the environment when first needed."""
     return build(Settings.from_env())
 
 
@@ -68,17 +68,17 @@ class CaptionerModel(LabelStudioMLBase):
             super().__init__(label_config=label_config, **kwargs)
 
     def setup(self) -> None:
-        """2.x calls this on each construction; whatever it needs is made when asked for."""
+        """2.x calls this on each construction; nothing is built until it is needed."""
 
     @property
     def model_version(self) -> str:
-        """The version that serves the project of this model."""
+        """The version that serves the project."""
         services = _started()
         services.await_champions(SETUP_WAIT_SECONDS)
         return version_of(services.champions, self._project_id or 0)
 
     def get(self, key: str) -> Any:
-        """2.x answers /setup with `get("model_version")`; everything else stays with its own cache."""
+        """2.x answers /setup with `get("model_version")`; other keys are read from the cache of its base class."""
         if key == "model_version":
             return self.model_version
         inherited = getattr(super(), "get", None)
@@ -87,20 +87,20 @@ class CaptionerModel(LabelStudioMLBase):
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> list[Any]:
-        """`results` for these tasks, aligned: one prediction each, `[]` where there is none.
+        """`results` in the order of the tasks: a prediction each, `[]` where there is none.
 
         Raises RequestError when tasks or labelling config are malformed.
         """
         if not tasks:
             return []
         project = tasks[0].get("project") if self._project_id is None else self._project_id
-        asked = wire.predict_request({"tasks": list(tasks), "project": project, "label_config": self._config})
+        request = wire.predict_request({"tasks": list(tasks), "project": project, "label_config": self._config})
         services = _started()
-        self._remember(services, asked.project_id)
-        results = predictions(services, asked)
+        self._save_project(services, request.project_id)
+        results = predictions(services, request)
         if self._project_id is None:
-            # 1.0.9 answers /setup with a version of its own making. Label Studio files a prediction that names none
-            # under that one; any other name would make it ask for, and store, every draft again and again.
+            # 1.0.9 answers /setup with a version that it makes up. Label Studio stores a prediction without a version
+            # under that name; with any other name it would request and store every draft again.
             for prediction in results:
                 if prediction:
                     del prediction["model_version"]
@@ -109,22 +109,22 @@ class CaptionerModel(LabelStudioMLBase):
     def fit(
         self, *args: Any, event: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> dict[str, Any] | None:
-        """Take in one webhook event, committed on return; the queue's worker retrains when it is due.
+        """Commit one webhook event; the worker retrains when a retrain is due.
 
         Raises RequestError when the event is malformed.
         """
         if event is None and len(args) >= 2 and isinstance(args[0], str):
             event, data = args[:2]
         if event is None or data is None:
-            raise RequestError("Only webhook events are learnt from: an event and its data are needed.")
+            raise RequestError("An event and its data are needed: `fit` learns from webhook events only.")
         receipt = process_services().inbox.receive(
             wire.event({**data, "action": event}, process_services().store.label_config)
         )
-        # 1.0.9 would take anything returned for a trained model, and report the job's number as a model version.
+        # 1.0.9 takes any returned value for a trained model and would report the job's number as a model version.
         return None if self._project_id is None else {"job": receipt.job}
 
-    def _remember(self, services: Services, project_id: int) -> None:
-        """Keep what is known of the project for the images and the worker, as /setup does behind `captioner serve`."""
+    def _save_project(self, services: Services, project_id: int) -> None:
+        """Save what images and the worker need to know of the project, as /setup does under `captioner serve`."""
         known = services.store.get_project(project_id)
         services.store.save_project(
             project_id,
@@ -135,7 +135,7 @@ class CaptionerModel(LabelStudioMLBase):
 
 
 def _started() -> Services:
-    """The services, with the champions being loaded; a process that only takes in events never gets here."""
+    """The services, started so that champions load; a process that only takes in events never calls this."""
     services = process_services()
     services.start()
     return services

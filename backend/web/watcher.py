@@ -1,10 +1,11 @@
-"""A thread of each web process: it lets promoted champions serve, and recomputes from SQL what Redis should hold."""
+"""A thread of each web process: it loads promoted champions, and queues in Redis what SQL says is pending."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -20,14 +21,14 @@ from backend.store.store import Store
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
-SWEEP_SECONDS = 5.0
+POLL_SECONDS = 1.0
+PENDING_SECONDS = 5.0
 SCHEDULE_SECONDS = 15.0
 RETRY_LOAD_SECONDS = 30.0
 
 
 class WatchedServices(Protocol):
-    """What the watcher needs of the backend."""
+    """The services that the watcher uses."""
 
     settings: Settings
     store: Store
@@ -38,14 +39,14 @@ class WatchedServices(Protocol):
 
 
 class Watcher:
-    """Looks every second for moved champions, and every few for retrains that nobody works on."""
+    """Checks for promoted champions every second, and for pending jobs every few seconds."""
 
     def __init__(self, services: WatchedServices) -> None:
-        self._rooms = services
+        self._services = services
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failed: dict[tuple[int, str], float] = {}
-        self._troubles: dict[str, str] = {}
+        self._errors: dict[str, str] = {}
 
     def start(self) -> None:
         """Start the thread, once."""
@@ -58,81 +59,81 @@ class Watcher:
         if self._thread is not None:
             self._thread.join()
 
-    def look(self) -> None:
-        """Let each project be served by its champion; loading takes place here, requests go on meanwhile."""
-        wanted, assigned = self._rooms.registry.champions(), self._rooms.champions.assigned()
+    def load_champions(self) -> None:
+        """Load the champion of each project and let it serve. Requests are answered by the old one meanwhile."""
+        wanted, assigned = self._services.registry.champions(), self._services.champions.assigned()
         for project_id, version in wanted.items():
             if assigned.get(project_id) == version:
                 continue
             if time.monotonic() - self._failed.get((project_id, version), float("-inf")) < RETRY_LOAD_SECONDS:
                 continue
-            checkpoint = self._rooms.registry.get(version).checkpoint
+            checkpoint = self._services.registry.get(version).checkpoint
             try:
-                self._rooms.champions.serve(project_id, version, checkpoint)
+                self._services.champions.serve(project_id, version, checkpoint)
                 self._failed.pop((project_id, version), None)
             except ModelUnavailableError as error:
                 self._failed[project_id, version] = time.monotonic()
                 log.error("%s", error)
         for project_id in assigned.keys() - wanted.keys():
-            self._rooms.champions.withdraw(project_id)
+            self._services.champions.withdraw(project_id)
 
-    def sweep(self, stale_after_seconds: float = LEASE_SECONDS) -> None:
-        """Queue what SQL knows to be pending: due, queued but lost from Redis, or begun by a process that died."""
-        store, queue = self._rooms.store, self._rooms.queue
+    def queue_retrains(self, stale_after_seconds: float = LEASE_SECONDS) -> None:
+        """Queue the retrains that are due, that Redis has lost, or whose process died."""
+        store, queue = self._services.store, self._services.queue
         for project in store.projects():
-            self._rooms.inbox.queue_due(project.id)
+            self._services.inbox.queue_due(project.id)
         for retrain in [*store.queued_retrains(), *store.stale_retrains(stale_after_seconds)]:
             queue.enqueue_retrain(retrain)
 
-    def schedule(self) -> None:
-        """Have every project compared with Label Studio when its time comes, where an API key is configured.
+    def schedule_comparisons(self) -> None:
+        """Schedule the next comparison of every project with Label Studio, where an API key is configured.
 
-        When that is, SQL says, so that a Redis that was emptied or is new holds it again at the next look.
+        The time comes from SQL, so an emptied or new Redis gets the schedule again at the next poll.
         """
-        settings, store = self._rooms.settings, self._rooms.store
+        settings, store = self._services.settings, self._services.store
         if not settings.label_studio_url or not settings.label_studio_api_key:
             return
         for project in store.projects():
             state = store.reconciliation_state(project.id)
             tried = max((at for at in (state.compared_at, state.failed_at) if at), default=None)
             due = tried + timedelta(seconds=settings.reconcile_seconds) if tried else now()
-            self._rooms.queue.schedule_reconcile(project.id, due)
+            self._services.queue.schedule_reconcile(project.id, due)
 
-    def refresh(self) -> None:
-        """Have drafts made anew where another version has come to serve, and gone on with where they are not done."""
-        settings, store = self._rooms.settings, self._rooms.store
+    def queue_refreshes(self) -> None:
+        """Queue a refresh of the drafts where the champion has changed or a refresh is not finished."""
+        settings, store = self._services.settings, self._services.store
         if not settings.label_studio_url or not settings.label_studio_api_key:
             return
         for project in store.projects():
-            champion, state = self._rooms.registry.champion(project.id), store.refresh_state(project.id)
+            champion, state = self._services.registry.champion(project.id), store.refresh_state(project.id)
             if state.is_due(champion.name if champion else None, store.newest_task(project.id)):
-                self._rooms.queue.enqueue_refresh(project.id, state.lease + 1)
+                self._services.queue.enqueue_refresh(project.id, state.lease + 1)
 
     def _run(self) -> None:
-        swept = scheduled = float("-inf")
-        while not self._stopping.wait(LOOK_SECONDS):
-            self._try("look for champions", self.look)
-            if time.monotonic() - swept >= SWEEP_SECONDS:
-                self._try("queue pending work", self.sweep)
-                self._try("have drafts made anew", self.refresh)
-                swept = time.monotonic()
+        queued = scheduled = float("-inf")
+        while not self._stopping.wait(POLL_SECONDS):
+            self._try("load the champions", self.load_champions)
+            if time.monotonic() - queued >= PENDING_SECONDS:
+                self._try("queue pending retrains", self.queue_retrains)
+                self._try("queue refreshes of drafts", self.queue_refreshes)
+                queued = time.monotonic()
             if time.monotonic() - scheduled >= SCHEDULE_SECONDS:
-                self._try("schedule comparisons with Label Studio", self.schedule)
+                self._try("schedule comparisons with Label Studio", self.schedule_comparisons)
                 scheduled = time.monotonic()
 
-    def _try(self, what: str, step: object) -> None:
-        """Whatever goes wrong, the thread lives on; the same trouble is logged once until it is over."""
-        trouble = ""
+    def _try(self, what: str, step: Callable[[], None]) -> None:
+        """Run one step. The thread survives any error; the same error is logged once until it is over."""
+        message = ""
         try:
-            step()  # type: ignore[operator]
+            step()
         except QueueError as error:
-            trouble = str(error)
+            message = str(error)
         except CaptionerError as error:
-            trouble = f"Could not {what}: {error}"
+            message = f"Could not {what}: {error}"
         except Exception as error:
-            trouble = f"Could not {what}: {error!r}."
-            if self._troubles.get(what) != trouble:
-                log.exception("The watcher goes on.")
-        if trouble and self._troubles.get(what) != trouble:
-            log.warning("%s", trouble)
-        self._troubles[what] = trouble
+            message = f"Could not {what}: {error!r}."
+            if self._errors.get(what) != message:
+                log.exception("The watcher continues.")
+        if message and self._errors.get(what) != message:
+            log.warning("%s", message)
+        self._errors[what] = message

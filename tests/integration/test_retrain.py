@@ -76,7 +76,7 @@ def test_from_corrections_to_a_served_champion(make_loop: MakeLoop) -> None:
     learnt = sum(split == "train" for split in splits.values())
     assert learnt < record["images"] <= learnt + LEAST_REHEARSED, "the corrections and some of the starter's"
 
-    loop.watcher.look()
+    loop.watcher.load_champions()
     assert loop.champions.serving(1) == "p1-v1"
     [hypothesis] = loop.champions.caption("p1-v1", [trained[0].image])
     assert hypothesis.text
@@ -95,10 +95,10 @@ def test_a_killed_work_horse_is_followed_by_another_on_the_same_pairs(make_loop:
     assert not loop.registry.versions(1)[:-1], "nothing but the starter has been registered"
 
     loop.correct(loop.pictures.new(held_out=False)[20:23], first=100)
-    loop.watcher.sweep()
+    loop.watcher.queue_retrains()
     assert loop.queue.waiting() == 0, "it is not known to be dead yet"
     loop.age_heartbeat(interrupted)
-    loop.watcher.sweep()
+    loop.watcher.queue_retrains()
     assert loop.queue.waiting() == 1
     assert loop.work().wait() == 0
     [retrain] = loop.store.retrains(1)
@@ -131,7 +131,7 @@ def test_a_worker_told_to_stop_gives_its_retrain_back(make_loop: MakeLoop) -> No
     worker.wait()
     [retrain] = loop.store.retrains(1)
     assert (retrain.state, retrain.attempt, retrain.deaths) == (QUEUED, 1, 0)
-    loop.watcher.sweep()
+    loop.watcher.queue_retrains()
     assert loop.work().wait() == 0, "the next one need not wait for it to be given up"
     [retrain] = loop.store.retrains(1)
     assert (retrain.state, retrain.attempt, retrain.deaths) == (DONE, 2, 0)
@@ -156,7 +156,7 @@ def test_a_cancelled_retrain_ends_within_seconds_and_leaves_nothing(make_loop: M
     assert [version.name for version in loop.registry.versions()] == ["starter"]
     assert loop.registry.champions() == {DEFAULT: "starter"}
 
-    loop.watcher.sweep()
+    loop.watcher.queue_retrains()
     assert (len(loop.store.retrains(1)), loop.queue.waiting()) == (1, 0), "it does not begin again by itself"
     assert loop.store.counts(1).new == 14
     loop.correct(loop.pictures.new(held_out=False)[12:13], first=100)
@@ -261,7 +261,7 @@ def test_an_emptied_redis_loses_no_retrain(make_loop: MakeLoop, redis_url: str) 
     redis.Redis.from_url(redis_url).flushall()
     assert loop.work().wait() == 0
     assert loop.store.retrains(1)[0].state == QUEUED
-    loop.watcher.sweep()
+    loop.watcher.queue_retrains()
     assert loop.work().wait() == 0
     assert loop.store.retrains(1)[0].state == DONE
 

@@ -79,10 +79,10 @@ def test_a_promoted_champion_comes_to_serve(services: WatchedServices) -> None:
     promote(services, "starter", DEFAULT).mkdir()
     promote(services, "p1-v1", 1).mkdir()
     watcher = Watcher(services)
-    watcher.look()
+    watcher.load_champions()
     assert [services.champions.serving(project) for project in (1, 2)] == ["p1-v1", "starter"]
     services.registry.rollback(1)
-    watcher.look()
+    watcher.load_champions()
     assert services.champions.serving(1) == "starter"
     assert services.champions.loaded() == {"starter"}
 
@@ -92,46 +92,46 @@ def test_the_old_champion_stays_while_the_new_one_cannot_be_loaded(
 ) -> None:
     promote(services, "p1-v1", 1).mkdir()
     watcher = Watcher(services)
-    watcher.look()
+    watcher.load_champions()
     checkpoint = promote(services, "p1-v2", 1)
     for _ in range(2):
-        watcher.look()
+        watcher.load_champions()
         assert services.champions.serving(1) == "p1-v1"
     assert "There is no checkpoint" in services.champions.refused()[1]
     checkpoint.mkdir()
-    watcher.look()
+    watcher.load_champions()
     assert services.champions.serving(1) == "p1-v1", "loading is not tried again every second"
     monkeypatch.setattr(module, "RETRY_LOAD_SECONDS", 0)
-    watcher.look()
+    watcher.load_champions()
     assert services.champions.serving(1) == "p1-v2"
 
 
 def test_pending_retrains_are_queued_from_sql(services: WatchedServices) -> None:
     watcher = Watcher(services)
     services.store.record(saved(correction(1), correction(2)))  # the process died before it could queue anything
-    watcher.sweep()
+    watcher.queue_retrains()
     [retrain] = services.store.queued_retrains()
     job = f"retrain-{retrain.snapshot}"
     assert services.queue.jobs.keys() == {f"{job}-1"}
     services.queue.jobs.clear()  # Redis was emptied
-    watcher.sweep()
+    watcher.queue_retrains()
     assert services.queue.jobs.keys() == {f"{job}-1"}
     assert services.store.claim_retrain(retrain.id)
     services.queue.jobs.clear()
-    watcher.sweep()
+    watcher.queue_retrains()
     assert not services.queue.jobs, "somebody is at it"
-    watcher.sweep(stale_after_seconds=0)
+    watcher.queue_retrains(stale_after_seconds=0)
     assert services.queue.jobs.keys() == {f"{job}-2"}
 
 
 def test_comparing_needs_an_api_key(services: WatchedServices) -> None:
     services.store.save_project(4, "<View/>")
-    Watcher(services).schedule()
+    Watcher(services).schedule_comparisons()
     assert not services.queue.jobs
     services.settings = settings(
         services.settings.data_dir, LABEL_STUDIO_URL="http://x.example:8080", LABEL_STUDIO_API_KEY="k"
     )
-    Watcher(services).schedule()
+    Watcher(services).schedule_comparisons()
     assert services.queue.jobs.keys() == {"reconcile-4"}
 
 
@@ -139,15 +139,15 @@ def test_when_a_project_is_compared_again_is_known_from_sql(services: WatchedSer
     given = {"LABEL_STUDIO_URL": "http://x.example:8080", "LABEL_STUDIO_API_KEY": "k"}
     services.settings = settings(services.settings.data_dir, CAPTIONER_RECONCILE_SECONDS="60", **given)
     services.store.save_project(4, "<View/>")
-    Watcher(services).schedule()
+    Watcher(services).schedule_comparisons()
     assert services.queue.jobs["reconcile-4"] <= now(), "it never has been"
     compared_at = now() - timedelta(seconds=20)
     services.store.save_reconciliation(ReconciliationState(4, compared_at=compared_at))
     services.queue.jobs.clear()  # Redis was emptied
-    Watcher(services).schedule()
+    Watcher(services).schedule_comparisons()
     assert services.queue.jobs == {"reconcile-4": compared_at + timedelta(seconds=60)}
     services.store.save_failure(4, "Label Studio cannot be reached.")
-    Watcher(services).schedule()
+    Watcher(services).schedule_comparisons()
     assert services.queue.jobs["reconcile-4"] > now() + timedelta(seconds=50), "it is not asked over and over"
 
 
@@ -155,29 +155,29 @@ def test_drafts_are_made_anew_when_another_version_has_come_to_serve(services: W
     services.store.save_project(1, "<View/>")
     services.store.save_project(2, "<View/>")
     promote(services, "p1-v1", 1)
-    Watcher(services).refresh()
+    Watcher(services).queue_refreshes()
     assert not services.queue.jobs, "without an API key nobody can be asked"
     given = {"LABEL_STUDIO_URL": "http://x.example:8080", "LABEL_STUDIO_API_KEY": "k"}
     services.settings = settings(services.settings.data_dir, **given)
-    Watcher(services).refresh()
+    Watcher(services).queue_refreshes()
     assert services.queue.jobs.keys() == {"refresh-1-1"}
     claimed = services.store.claim_refresh(1)
     assert claimed
     services.queue.jobs.clear()  # Redis was emptied
-    Watcher(services).refresh()
+    Watcher(services).queue_refreshes()
     assert not services.queue.jobs, "somebody is at it"
     services.store.save_refresh(replace(claimed, version="p1-v1", heartbeat_at=None))
-    Watcher(services).refresh()
+    Watcher(services).queue_refreshes()
     assert not services.queue.jobs
     promote(services, "starter", DEFAULT)
     services.registry.rollback(1)
-    Watcher(services).refresh()
+    Watcher(services).queue_refreshes()
     assert services.queue.jobs.keys() == {"refresh-1-2", "refresh-2-1"}, "the default champion serves both"
 
 
 def test_the_thread_lives_on_whatever_happens(services: WatchedServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.0)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "PENDING_SECONDS", 0.0)
     services.store.record(saved(correction(1), correction(2)))
     services.queue.down = True
     looks, queued = threading.Event(), threading.Event()
