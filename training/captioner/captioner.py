@@ -120,11 +120,11 @@ class Captioner(nn.Module):
         def search(part: torch.Tensor) -> list[list[Candidate]]:
             if decoding.top_p:
                 return nucleus_sampling(self.decoder, part, decoding, never, number)
-            voters = self.retrieval if decoding.neighbours else None
-            keep = max(number, decoding.beam) if voters else number
+            retrieval = self.retrieval if decoding.neighbours else None
+            keep = max(number, decoding.beam) if retrieval else number
             found = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
-            if voters:
-                found = voters.ranked(part, found, decoding.neighbours, decoding.length_penalty)
+            if retrieval:
+                found = retrieval.rerank(part, found, decoding.neighbours, decoding.length_penalty)
             return [several[:number] for several in found]
 
         found = [several for part in out_of_memory.halved(search, grid) for several in part]

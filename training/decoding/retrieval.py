@@ -1,8 +1,7 @@
-"""The images a captioner has learned from: what people said of those most like an image votes on its caption.
+"""Retrieval: a beam is reranked by similarity to the captions of the most similar training images.
 
-A decoder foretells captions from what it has made of all images; what was said of the few nearest ones it does not look
-up. Of the captions that its beam proposes the one is said that is likely, and near to those by CIDEr-D (Devlin et al.,
-2015, "Exploring nearest neighbor approaches for image captioning"; of a captioner's own beam Mao et al., 2015).
+Devlin et al. (2015, "Exploring nearest neighbor approaches for image captioning") give an image a caption of similar
+ones; Mao et al. (2015) rerank a captioner's beam that way. The similarity of two captions is CIDEr-D.
 """
 
 from __future__ import annotations
@@ -16,17 +15,20 @@ import torch
 
 from training.data.manifest import Row
 from training.decoding.beam_search import Candidate
-from training.decoding.rerank import by_votes, nearness, ngrams, padded
+from training.decoding.rerank import rerank
 from training.errors import CheckpointError
+from training.metrics.cider_score import NgramWeights, References
+from training.metrics.ngrams import Ngrams, occurrences
 from training.vocabulary import Vocabulary
 
-MOST = 20_000
-"""Images remembered, the latest ones: more take more memory than they are worth."""
-MOST_CAPTIONS = 10
-"""Captions remembered of an image, the first ones."""
-ONE_OF = 20
-"""Of so many images one votes at most: of few even the most alike have little in common."""
-AT_ONCE = 4096  # images that are brought to full precision at once
+MAX_IMAGES = 20_000
+"""Images kept, the latest ones: more take more memory than they are worth."""
+MAX_CAPTIONS = 10
+"""Captions kept of an image, the first ones."""
+IMAGES_PER_NEIGHBOUR = 20
+"""Images there must be for each neighbour: among few images even the most similar ones have little in common."""
+CHUNK = 4096
+"""Images whose features are converted to full precision at once."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,27 @@ class RetrievalMemory:
 
     @classmethod
     def build(
-        cls, rows: Sequence[Row], features: torch.Tensor, vocabulary: Vocabulary, longest: int
+        cls, rows: Sequence[Row], features: torch.Tensor, vocabulary: Vocabulary, max_length: int
     ) -> RetrievalMemory:
-        """The images of these rows, with `features` (N, C) of each; of its captions the first `longest` words."""
-        said = [[vocabulary.encode(text)[1:-1][:longest] for text in row.references[:MOST_CAPTIONS]] for row in rows]
-        most = max(map(len, said))
-        flat = padded([tokens for several in said for tokens in (*several, *[[]] * (most - len(several)))])
+        """The images of these rows, with `features` (N, C); captions are cut after `max_length` words."""
+        encoded = [
+            [vocabulary.encode(text)[1:-1][:max_length] for text in row.references[:MAX_CAPTIONS]] for row in rows
+        ]
+        longest = max(len(words) for several in encoded for words in several)
+        captions = np.zeros((len(rows), max(map(len, encoded)), longest), dtype=np.int32)
+        for place, several in zip(captions, encoded, strict=True):
+            for number, words in enumerate(several):
+                place[number, : len(words)] = words
         hashes = torch.tensor([list(bytes.fromhex(row.sha256)) for row in rows], dtype=torch.uint8)
-        return cls(hashes, features.half().cpu(), torch.from_numpy(flat).view(len(rows), most, -1))._latest()
+        return cls(hashes, features.half().cpu(), torch.from_numpy(captions))._latest()
 
     def without(self, hashes: Collection[str]) -> RetrievalMemory:
-        """These but for the images of such contents."""
+        """All images but those whose contents have these hashes."""
         kept = torch.tensor([bytes(one).hex() not in hashes for one in self.hashes.numpy()], dtype=torch.bool)
         return RetrievalMemory(self.hashes[kept], self.features[kept], self.captions[kept])
 
     def updated(self, later: RetrievalMemory) -> RetrievalMemory:
-        """These and later ones, which take the place of the same images' earlier ones."""
+        """These images and later ones, which replace earlier entries of the same images."""
         earlier = self.without({bytes(one).hex() for one in later.hashes.numpy()})
         sizes = [max(each) for each in zip(earlier.captions.shape[1:], later.captions.shape[1:], strict=True)]
         captions = torch.zeros(len(earlier) + len(later), *sizes, dtype=torch.int32)
@@ -70,19 +77,21 @@ class RetrievalMemory:
         hashes, features = torch.cat([earlier.hashes, later.hashes]), torch.cat([earlier.features, later.features])
         return RetrievalMemory(hashes, features, captions)._latest()
 
-    def ranked(
-        self, grid: torch.Tensor, found: Sequence[Sequence[Candidate]], number: int, length_penalty: float
+    def rerank(
+        self, grid: torch.Tensor, candidates: Sequence[Sequence[Candidate]], neighbours: int, length_penalty: float
     ) -> list[list[Candidate]]:
-        """The captions found for each image of `grid` (B, P, C), best first, after the votes of the `number` images
-        most like it, fewer where few are known; each has as much of a say, however many its captions are."""
-        number = min(number, len(self) // ONE_OF)
-        if not number:
-            return [list(several) for several in found]
-        nearest = self._likeness(grid).topk(number, dim=1).indices.numpy()  # (B, number)
-        captions = self.captions.numpy()
+        """The candidates of each image of `grid` (B, P, C), best first, reranked by its `neighbours` nearest images.
+
+        There are fewer neighbours where the memory is small. Each counts alike, however many captions it has.
+        """
+        neighbours = min(neighbours, len(self) // IMAGES_PER_NEIGHBOUR)
+        if not neighbours:
+            return [list(several) for several in candidates]
+        nearest = self._image_similarity(grid).topk(neighbours, dim=1).indices  # (B, neighbours)
+        similarities = self._caption_similarity(candidates, self.captions[nearest].numpy())
         return [
-            by_votes(several, self._votes(several, captions[places]), length_penalty)
-            for several, places in zip(found, nearest, strict=True)
+            rerank(several, similarity, length_penalty)
+            for several, similarity in zip(candidates, similarities, strict=True)
         ]
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -95,58 +104,58 @@ class RetrievalMemory:
         wanted = {"hashes": (2, torch.uint8), "features": (2, torch.float16), "captions": (3, torch.int32)}
         if {name: (value.dim(), value.dtype) for name, value in tensors.items()} != wanted:
             raise CheckpointError("What it keeps of the images it has learned from is incomplete.")
-        found = cls(**tensors)
+        memory = cls(**tensors)
         sizes = {len(value) for value in tensors.values()}
-        whole = (
-            len(sizes) == 1 and 0 not in sizes and found.hashes.shape[1] == 32 and found.features.shape[1] == channels
-        )
-        if not whole or not found.captions.any() or not 0 <= found.captions.min() <= found.captions.max() < words:
+        shapes = len(sizes) == 1 and 0 not in sizes and (memory.hashes.shape[1], memory.features.shape[1])
+        captions = memory.captions
+        if shapes != (32, channels) or not captions.any() or not 0 <= captions.min() <= captions.max() < words:
             raise CheckpointError("What it keeps of the images it has learned from is of another captioner.")
-        found._weights, found._channels  # noqa: B018 made now, so that nobody waits for them with the first caption
-        return found
+        memory._weights, memory._channels  # noqa: B018 computed now, so that the first caption does not wait for them
+        return memory
 
     def __deepcopy__(self, memo: object) -> RetrievalMemory:
-        return self  # nothing of it ever changes
+        return self  # it never changes
 
     def _latest(self) -> RetrievalMemory:
-        return RetrievalMemory(self.hashes[-MOST:], self.features[-MOST:], self.captions[-MOST:])
+        return RetrievalMemory(self.hashes[-MAX_IMAGES:], self.features[-MAX_IMAGES:], self.captions[-MAX_IMAGES:])
 
-    def _votes(self, found: Sequence[Candidate], captions: np.ndarray) -> np.ndarray:
-        """How near each of K captions is to those (N, A, L) of images, on average, from 0 to 1: (K,)."""
-        near = nearness(padded([one.tokens for one in found]), captions.reshape(-1, captions.shape[2]), self._weigh)
-        given = captions.any(axis=2)  # (N, A)
-        means = near.reshape(len(found), *given.shape).sum(axis=2) / given.sum(axis=1).clip(min=1)  # (K, N)
-        return np.asarray(means.mean(axis=1))
+    def _caption_similarity(self, candidates: Sequence[Sequence[Candidate]], captions: np.ndarray) -> list[np.ndarray]:
+        """How similar each image's candidates are to its neighbours' captions (B, N, A, L), from 0 to 1: (K,) each."""
+        counts = [len(several) for several in candidates]
+        tokens = [one.tokens for several in candidates for one in several]
+        proposed = Ngrams.count(
+            np.array([word for caption in tokens for word in caption], dtype=np.int64),
+            np.array([len(caption) for caption in tokens], dtype=np.int64),
+            np.repeat(np.arange(len(counts)), counts),
+        )
+        given = np.any(captions, axis=3)  # (B, N, A)
+        share = given / given.sum(axis=2, keepdims=True).clip(min=1) / captions.shape[1]
+        image = np.arange(len(counts)).repeat(given[0].size)
+        references = References(Ngrams.count(*_flat(captions), image), share.ravel(), self._weights)
+        return np.split(references.similarity(proposed), np.cumsum(counts)[:-1])
 
-    def _likeness(self, grid: torch.Tensor) -> torch.Tensor:
-        """Cosines (B, N) of what is features of images and of these, every channel brought to mean 0 and spread 1."""
+    def _image_similarity(self, grid: torch.Tensor) -> torch.Tensor:
+        """Cosines (B, N) of the pooled grids with the features, after each channel was standardised."""
         mean, spread, lengths = self._channels
-        asked = (grid.float().mean(dim=1).cpu() - mean) / spread.square()  # (B, C), in place of both being divided
-        products = torch.cat([asked @ part.float().T for part in self.features.split(AT_ONCE)], dim=1)  # (B, N)
-        return (products - (asked @ mean)[:, None]) / lengths
+        pooled = (grid.float().mean(dim=1).cpu() - mean) / spread.square()  # (B, C), in place of dividing both sides
+        products = torch.cat([pooled @ part.float().T for part in self.features.split(CHUNK)], dim=1)  # (B, N)
+        return (products - (pooled @ mean)[:, None]) / lengths
 
     @cached_property
     def _channels(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of each channel (C,) the mean and the spread over these images, and each image's length (N,) by them."""
+        """Mean and standard deviation of each channel (C,), and the length (N,) of each standardised feature."""
         features = self.features.float()  # a copy
         spread, mean = torch.std_mean(features, dim=0, correction=0)
         spread.clamp_(min=1e-6)
         return mean, spread, features.sub_(mean).div_(spread).norm(dim=1).clamp(min=1e-6)
 
-    def _weigh(self, numbers: np.ndarray) -> np.ndarray:
-        """Squares of the inverse document frequencies of n-grams, by their `ngrams`."""
-        known, weights = self._weights
-        places = np.searchsorted(known, numbers).clip(max=len(known) - 1)
-        return np.where(known[places] == numbers, weights[places], np.log(len(self)) ** 2)
-
     @cached_property
-    def _weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """The n-grams of all captions, in order, and what each weighs: the less, the more images it is said of."""
-        flat = self.captions.view(-1, self.captions.shape[2]).numpy()
-        once = []
-        for numbers in ngrams(flat):
-            of_image = np.sort(numbers.reshape(len(self), -1), axis=1)  # (N, A x L)
-            first = np.diff(of_image, axis=1, prepend=np.uint64(0)) > 0  # zeros, which are none, stand before them
-            once.append(of_image[first])
-        known, images = np.unique(np.concatenate(once), return_counts=True)
-        return known, np.log(len(self) / images) ** 2
+    def _weights(self) -> NgramWeights:
+        tokens, length = _flat(self.captions.numpy())
+        caption, _, number = occurrences(tokens, length)
+        return NgramWeights(number, caption // self.captions.shape[1], len(self))
+
+
+def _flat(captions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The words (T,) of captions (..., L), zeros after their last word, and the length of each caption."""
+    return captions[captions > 0], np.count_nonzero(captions, axis=-1).ravel()

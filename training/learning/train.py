@@ -16,7 +16,7 @@ from training.captioner.captioner import BATCH, Captioner
 from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
-from training.decoding.retrieval import MOST, RetrievalMemory
+from training.decoding.retrieval import MAX_IMAGES, RetrievalMemory
 from training.errors import DataError
 from training.features.features import Inputs
 from training.learning import distributed
@@ -163,7 +163,7 @@ def _index(
     """Let it keep the images to learn from, as they were shown, and what people said of them: what weighs less than a
     whole caption is a draft that somebody let stand. `progress` is told image, images and no loss."""
     said = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
-    said = [row for row in said if any(map(tokenize, row.references))][-MOST:]
+    said = [row for row in said if any(map(tokenize, row.references))][-MAX_IMAGES:]
     inputs = Inputs(captioner, said, cache_dir, brief=said, varied=config.varied_looks)
     if not inputs.rows:
         return

@@ -6,12 +6,11 @@ selection's rows give the value that nltk gives for its captions.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from training.metrics.ngrams import ORDERS, Ngram, count_ngrams
+from training.metrics.ngrams import ORDERS, TokenIds
 from training.metrics.texts import split
 
 EPSILON = 0.1
@@ -30,20 +29,18 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str
     for what cannot be scored.
     """
     words, expected = split(hypotheses, references)
-    rows = [_row(tokens, captions) for tokens, captions in zip(words, expected, strict=True)]
-    return np.array(rows, dtype=np.float32)
-
-
-def _row(words: list[str], captions: list[list[str]]) -> list[int]:
-    most: Counter[Ngram] = Counter()
-    for caption in captions:
-        most |= count_ngrams(caption)
-    matches = [0] * ORDERS
-    for ngram, times in count_ngrams(words).items():
-        matches[len(ngram) - 1] += min(times, most[ngram])
-    length = len(words)
-    closest = min((len(caption) for caption in captions), key=lambda other: (abs(other - length), other))
-    return [*matches, *(max(1, length - order) for order in range(ORDERS)), length, closest]
+    ids, images = TokenIds(), np.arange(len(words))
+    ours = ids.ngrams(words, images)
+    counts = [len(captions) for captions in expected]
+    theirs = ids.ngrams([caption for captions in expected for caption in captions], np.repeat(images, counts))
+    here, there = theirs.find(ours)
+    most = np.zeros(len(ours.number), dtype=np.int64)  # how often one of the references has the n-gram
+    np.maximum.at(most, here, theirs.times[there])
+    matches = ours.sums(np.minimum(ours.times, most))
+    ngrams = np.maximum(1, ours.length[:, None] - np.arange(ORDERS))
+    closest = np.lexsort((theirs.length, abs(theirs.length - ours.length[theirs.image]), theirs.image))
+    closest = closest[np.cumsum([0, *counts[:-1]])]  # the first of each image
+    return np.column_stack([matches, ngrams, ours.length, theirs.length[closest]]).astype(np.float32)
 
 
 def corpus_bleu_4(sums: np.ndarray) -> np.ndarray:

@@ -1,15 +1,16 @@
-"""CIDEr-D: n-grams a caption shares with its references, each weighed by how few images' references have it."""
+"""CIDEr-D: n-grams a caption shares with its references, each weighed by how few images' references have it.
+
+One implementation scores reports, rewards and the similarity that reranks a beam.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import exp, log, sqrt
 
 import numpy as np
 
-from training.metrics.ngrams import ORDERS, Ngram, Tokens, check_candidates, check_references, count_ngrams
+from training.errors import TrainingError
+from training.metrics.ngrams import ORDERS, Ngrams, TokenIds, Tokens, image_frequencies
 from training.metrics.score import Score
 from training.metrics.texts import corpus, split
 from training.vocabulary import TOKENIZER
@@ -18,21 +19,57 @@ SIGMA = 6.0
 """Tokens of difference in length at which the length penalty has its bend."""
 
 
-_Uses = tuple[tuple[int, int], ...]
-"""Who says an n-gram: (number of the reference, how many times)."""
+class NgramWeights:
+    """Squared inverse document frequencies: every product of two tf-idf values has the frequency twice.
+
+    Counted in a corpus of `images` images whose captions have the n-grams `number` (E,), each of image `image` (E,).
+    """
+
+    def __init__(self, number: np.ndarray, image: np.ndarray, images: int) -> None:
+        self._numbers, frequencies = image_frequencies(number, image)
+        self._weights = np.log(images / frequencies) ** 2
+        self._unseen = np.log(images) ** 2
+
+    def __call__(self, ngrams: Ngrams) -> np.ndarray:
+        """The weight of each n-gram (E,); one that the corpus lacks counts as one of a single image."""
+        if not len(self._numbers):
+            return np.full(len(ngrams.number), self._unseen)
+        places = np.searchsorted(self._numbers, ngrams.number).clip(max=len(self._numbers) - 1)
+        return np.where(self._numbers[places] == ngrams.number, self._weights[places], self._unseen)
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """The references of an image. `norms[order][number]` is the length of a reference's tf-idf vector."""
+class References:
+    """Captions that others are compared with. `share` (C,) is how much each counts in the mean of its image."""
 
-    uses: dict[Ngram, _Uses]
-    norms: list[list[float]]
-    lengths: list[int]
+    def __init__(self, captions: Ngrams, share: np.ndarray, weights: NgramWeights) -> None:
+        self._captions, self._share, self._weights = captions, share, weights
+        self._norms = _norms(captions, weights(captions))
+
+    def similarity(self, candidates: Ngrams) -> np.ndarray:
+        """A tenth of the CIDEr-D (Vedantam et al., 2015) of each candidate, from 0 to 1: (K,).
+
+        It is the mean over references and orders of the clipped cosine, less for another length.
+        """
+        weights, references = self._weights(candidates), self._captions
+        ours, theirs = references.find(candidates)
+        caption, reference, order = candidates.caption[ours], references.caption[theirs], candidates.order[ours]
+        times = references.times[theirs]
+        # Saying a word more often than the reference does must not pay.
+        products = weights[ours] * np.minimum(candidates.times[ours], times) * times
+        norms = _norms(candidates, weights)[caption, order] * self._norms[reference, order]
+        cosines = np.divide(products, norms, out=np.zeros_like(products), where=products > 0)
+        penalty = np.exp(-((candidates.length[caption] - references.length[reference]) ** 2) / (2 * SIGMA**2))
+        parts = cosines * penalty * self._share[reference]
+        return np.bincount(caption, parts, minlength=len(candidates.length)) / ORDERS
+
+
+def _norms(captions: Ngrams, weights: np.ndarray) -> np.ndarray:
+    """The lengths of the tf-idf vectors of captions, by order: (C, ORDERS)."""
+    return np.sqrt(captions.sums(weights * captions.times**2))
 
 
 class CiderD:
-    """CIDEr-D (Vedantam et al., 2015) of many candidates against the references of one corpus, prepared once.
+    """CIDEr-D of many candidates against the references of one corpus, prepared once.
 
     `references[i]` are the captions of image number i, as words or word numbers. In how many images an n-gram occurs
     is counted in these references. For rewards, end references and candidates alike with an end token: without it a
@@ -40,62 +77,21 @@ class CiderD:
     """
 
     def __init__(self, references: Sequence[Sequence[Tokens]]) -> None:
-        check_references(references)
-        counted = [[count_ngrams(tokens) for tokens in captions] for captions in references]
-        images = Counter(ngram for counts in counted for ngram in set().union(*counts))
-        # An n-gram's weight is its inverse document frequency squared, as every product of two tf-idf values has it.
-        weights = {seen: log(len(references) / seen) ** 2 for seen in {1, *images.values()}}
-        self._unseen = weights[1]
-        self._weights = {ngram: weights[seen] for ngram, seen in images.items()}
-        # Nearly every n-gram is said once by one reference, so that few different tuples serve a whole corpus.
-        shared: dict[_Uses, _Uses] = {}
-        self._images = [
-            _Image(_uses(counts, shared), self._norms(counts), [len(tokens) for tokens in captions])
-            for counts, captions in zip(counted, references, strict=True)
-        ]
+        _check_references(references)
+        self._ids, self._images = TokenIds(), len(references)
+        counts = np.array([len(captions) for captions in references])
+        flat = [tokens for captions in references for tokens in captions]
+        captions = self._ids.ngrams(flat, np.repeat(np.arange(self._images), counts))
+        weights = NgramWeights(captions.number, captions.image[captions.caption], self._images)
+        self._references = References(captions, np.repeat(1 / counts, counts), weights)
 
     def rewards(self, images: Sequence[int], candidates: Sequence[Tokens]) -> np.ndarray:
         """CIDEr-D of each candidate against the references of image number `images[k]`, from 0 to 10: (K,).
 
         Raises TrainingError when images and candidates are misaligned or there is no image of that number.
         """
-        check_candidates(images, candidates, len(self._images))
-        pairs = zip(images, candidates, strict=True)
-        return np.array([self._similarity(self._images[image], tokens) for image, tokens in pairs], dtype=np.float64)
-
-    def _norms(self, counts: Sequence[Counter[Ngram]]) -> list[list[float]]:
-        squares = [[0.0] * len(counts) for _ in range(ORDERS)]
-        for number, count in enumerate(counts):
-            for ngram, times in count.items():
-                squares[len(ngram) - 1][number] += self._weights[ngram] * times * times
-        return [[sqrt(square) for square in row] for row in squares]
-
-    def _similarity(self, image: _Image, tokens: Tokens) -> float:
-        """Ten times the mean over references and orders of the clipped cosine, less for another length."""
-        count = len(image.lengths)
-        products = [[0.0] * count for _ in range(ORDERS)]
-        squares = [0.0] * ORDERS
-        for ngram, times in count_ngrams(tokens).items():
-            weight = self._weights.get(ngram, self._unseen)
-            squares[len(ngram) - 1] += weight * times * times
-            for number, used in image.uses.get(ngram, ()):
-                # Saying a word more often than the reference does must not pay.
-                products[len(ngram) - 1][number] += weight * min(times, used) * used
-        nearness = [exp(-((len(tokens) - length) ** 2) / (2 * SIGMA**2)) for length in image.lengths]
-        total = 0.0
-        for square, row, norms in zip(squares, products, image.norms, strict=True):
-            for product, norm, near in zip(row, norms, nearness, strict=True):
-                if product:
-                    total += near * product / (sqrt(square) * norm)
-        return 10 * total / (ORDERS * count)
-
-
-def _uses(counts: Sequence[Counter[Ngram]], shared: dict[_Uses, _Uses]) -> dict[Ngram, _Uses]:
-    uses: dict[Ngram, _Uses] = {}
-    for number, count in enumerate(counts):
-        for ngram, times in count.items():
-            uses[ngram] = (*uses.get(ngram, ()), (number, times))
-    return {ngram: shared.setdefault(use, use) for ngram, use in uses.items()}
+        _check_candidates(images, candidates, self._images)
+        return 10 * self._references.similarity(self._ids.ngrams(candidates, np.array(images, dtype=np.int64)))
 
 
 def cider_d(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
@@ -112,9 +108,8 @@ def cider_d_each(hypotheses: Sequence[str], references: Sequence[Sequence[str]])
     An n-gram that the references of every image have weighs nothing. A single image therefore scores 0, and scores of
     few images say little. Raises TrainingError for anything that would be scored silently wrong.
     """
-    said, expected = split(hypotheses, references)
-    rewards = CiderD(expected).rewards(range(len(said)), said)
-    return [100 * float(reward) for reward in rewards]
+    words, expected = split(hypotheses, references)
+    return (100 * CiderD(expected).rewards(range(len(words)), words)).tolist()
 
 
 def mean_score(each: Sequence[float], references: Sequence[Sequence[str]]) -> Score:
@@ -125,3 +120,25 @@ def mean_score(each: Sequence[float], references: Sequence[Sequence[str]]) -> Sc
         signature=f"ciderD|n:{ORDERS}|sigma:{SIGMA:g}|df:references|tok:{TOKENIZER}",
         corpus=corpus(references),
     )
+
+
+def _check_references(references: Sequence[Sequence[Tokens]]) -> None:
+    """Raise TrainingError unless every image has references and each is a list of tokens."""
+    if not references:
+        raise TrainingError("There are no images to take references from.")
+    for number, captions in enumerate(references):
+        if not captions:
+            raise TrainingError(f"Image {number} has no reference.")
+        if any(isinstance(tokens, str) for tokens in (captions, *captions)):
+            raise TrainingError(f"The references of image {number} must be lists of tokens, not texts.")
+
+
+def _check_candidates(images: Sequence[int], candidates: Sequence[Tokens], count: int) -> None:
+    """Raise TrainingError unless candidate k is a list of tokens and `images[k]` one of `count` images."""
+    if len(images) != len(candidates):
+        raise TrainingError(f"{len(candidates)} candidates were given but {len(images)} image numbers.")
+    if any(isinstance(tokens, str) for tokens in (candidates, *candidates)):
+        raise TrainingError("Candidates must be lists of tokens, not texts.")
+    # A negative number would silently mean an image counted from the end.
+    if len(images) and not 0 <= min(images) <= max(images) < count:
+        raise TrainingError(f"Image numbers must be from 0 to {count - 1}, the number of images less one.")

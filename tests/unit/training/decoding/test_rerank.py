@@ -1,30 +1,33 @@
-"""Of several captions the one nearest to the others: the rule and its measure."""
-
 from __future__ import annotations
 
-from math import exp
-
 import numpy as np
-import pytest
 
-from training.decoding.rerank import nearness, padded
-from training.metrics import CiderD
-
-
-def test_nearness_by_hand() -> None:
-    captions = padded([tuple(map(ord, text)) for text in ("abc", "abd", "abc", "")])
-    near = nearness(captions, captions)
-    assert near[0, 2] == pytest.approx(3 / 4)  # no four words: that order has nothing in common
-    assert near[0, 1] == pytest.approx((2 / 3 + 1 / 2) / 4)
-    assert near[0, 3] == 0.0
-    short, long = padded([(97, 98)]), padded([tuple(map(ord, "abxxxxxx"))])
-    assert nearness(short, long)[0, 0] == pytest.approx(
-        (2 / (2**0.5 * 38**0.5) + 1 / (1 * 27**0.5)) / 4 * exp(-36 / 72)
-    )
+from training.decoding.beam_search import Candidate
+from training.decoding.rerank import SIMILARITY_WEIGHT, rerank
 
 
-def test_nearness_is_cider_d_without_its_weights() -> None:
-    captions = [tuple(np.random.default_rng(seed).integers(1, 5, size=5 + seed).tolist()) for seed in range(6)]
-    references = [[captions[0]], [(90, 91, 92, 93)]]
-    expected = CiderD(references).rewards([0] * 6, captions) / 10  # every n-gram is one image's: all weigh the same
-    assert nearness(padded(captions), padded(captions[:1]))[:, 0] == pytest.approx(expected)
+def candidates(*logs: float) -> list[Candidate]:
+    return [Candidate((number,) * 3, log) for number, log in enumerate(logs)]
+
+
+def order(several: list[Candidate]) -> list[int]:
+    return [one.tokens[0] for one in several]
+
+
+def test_the_most_similar_caption_comes_first_among_equally_likely_ones() -> None:
+    assert order(rerank(candidates(-0.5, -0.5, -0.5), np.array([0.1, 0.0, 0.3]), 0.7)) == [2, 0, 1]
+
+
+def test_the_likelier_caption_comes_first_among_equally_similar_ones() -> None:
+    assert order(rerank(candidates(-0.5, -0.2, -0.5), np.array([0.1, 0.1, 0.1]), 0.7)) == [1, 0, 2]
+
+
+def test_similarity_counts_beside_the_score_of_the_search() -> None:
+    gap = 0.4 * 4**0.3  # of two captions of three words and an end, by the search
+    for more, first in ((1.01, 1), (0.99, 0)):
+        similarity = np.array([0.0, more * gap / SIMILARITY_WEIGHT])
+        assert order(rerank(candidates(-0.1, -0.5), similarity, 0.7))[0] == first
+
+
+def test_nothing_to_rerank_stays_nothing() -> None:
+    assert rerank([], np.zeros(0), 0.7) == []

@@ -20,7 +20,7 @@ from training.continual.incremental import RetrainingData, retrain
 from training.data.manifest import Row
 from training.decoding import retrieval
 from training.decoding.beam_search import Candidate
-from training.decoding.rerank import TRUST
+from training.decoding.rerank import SIMILARITY_WEIGHT
 from training.decoding.retrieval import RetrievalMemory
 from training.errors import CheckpointError, ConfigError
 from training.learning.train import Progress, train
@@ -46,7 +46,7 @@ def sha256(number: int) -> str:
 
 @pytest.fixture(autouse=True)
 def all_may_vote(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "ONE_OF", 1)
+    monkeypatch.setattr(retrieval, "IMAGES_PER_NEIGHBOUR", 1)
 
 
 def grids(count: int = len(CAPTIONS)) -> torch.Tensor:
@@ -72,7 +72,7 @@ def said(several: Sequence[Candidate]) -> list[str]:
 def test_what_was_said_of_the_image_most_like_it_decides() -> None:
     proposed = found("a child in a red coat", "men on a bench", "a dog runs")
     for number, caption in ((0, "a dog runs"), (2, "men on a bench"), (3, "a child in a red coat")):
-        (ranked,) = known().ranked(grids()[number : number + 1], [proposed], 1, 0.7)
+        (ranked,) = known().rerank(grids()[number : number + 1], [proposed], 1, 0.7)
         assert said(ranked)[0] == caption
         assert sorted(said(ranked)) == sorted(said(proposed))
 
@@ -81,7 +81,7 @@ def test_a_far_likelier_caption_outvotes_them() -> None:
     proposed = found("a child in a red coat", "a dog runs on the grass")
     likely = replace(proposed[0], mean_log_probability=-0.1)
     unlikely = replace(proposed[1], mean_log_probability=-9.0)
-    assert said(known().ranked(grids()[:1], [[unlikely, likely]], 1, 0.7)[0])[0] == "a child in a red coat"
+    assert said(known().rerank(grids()[:1], [[unlikely, likely]], 1, 0.7)[0])[0] == "a child in a red coat"
 
 
 def test_a_vote_is_cider_d_against_each_images_captions() -> None:
@@ -92,9 +92,9 @@ def test_a_vote_is_cider_d_against_each_images_captions() -> None:
     tokens = [one.tokens for one in proposed]
     expected = np.mean([cider.rewards([image] * 4, tokens) for image in range(4)], axis=0) / 10  # each image alike
     captions = known().captions.numpy()
-    assert known()._votes(proposed, captions) == pytest.approx(expected)
-    (ranked,) = known().ranked(grids()[:1], [proposed], 99, 0.7)  # more than there are: all
-    worth = TRUST * expected + [-0.5 * (len(one) + 1) ** 0.3 for one in tokens]
+    assert known()._caption_similarity([proposed], captions[None])[0] == pytest.approx(expected)
+    (ranked,) = known().rerank(grids()[:1], [proposed], 99, 0.7)  # more than there are: all
+    worth = SIMILARITY_WEIGHT * expected + [-0.5 * (len(one) + 1) ** 0.3 for one in tokens]
     assert said(ranked) == [texts[place] for place in np.argsort(-worth, kind="stable")]
 
 
@@ -107,14 +107,14 @@ def test_likeness_is_of_channels_that_count_alike() -> None:
     standard = (seen - seen.mean(dim=0)) / seen.std(dim=0, correction=0)
     cosines = torch.nn.functional.cosine_similarity(standard[:, None], standard[None], dim=2)
     asked = forty.features.float()[:, None]  # grids of one cell
-    likeness = forty._likeness(asked) / standard.norm(dim=1)[:, None].float()
+    likeness = forty._image_similarity(asked) / standard.norm(dim=1)[:, None].float()
     assert likeness == pytest.approx(cosines.float(), abs=1e-3)
 
 
 def test_images_are_gone_through_in_parts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = known()._likeness(grids())
-    monkeypatch.setattr(retrieval, "AT_ONCE", 3)
-    assert known()._likeness(grids()) == pytest.approx(whole, abs=1e-5)
+    whole = known()._image_similarity(grids())
+    monkeypatch.setattr(retrieval, "CHUNK", 3)
+    assert known()._image_similarity(grids()) == pytest.approx(whole, abs=1e-5)
 
 
 def test_a_later_caption_takes_the_place_of_an_earlier_one() -> None:
@@ -134,7 +134,7 @@ def test_a_later_caption_takes_the_place_of_an_earlier_one() -> None:
 
 
 def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "MOST", 3)
+    monkeypatch.setattr(retrieval, "MAX_IMAGES", 3)
     assert [bytes(one).hex() for one in known().hashes.numpy()] == [sha256(number) for number in (1, 2, 3)]
     later = remembered([replace(rows()[0], sha256=sha256(9))], grids()[:1])
     assert [bytes(one).hex() for one in known().updated(later).hashes.numpy()] == [sha256(2), sha256(3), sha256(9)]
@@ -143,7 +143,7 @@ def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_image_and_empty_captions_can_be_asked() -> None:
     single = remembered([replace(rows()[0], references=("?!", "a dog runs"))], grids()[:1])
     proposed = [*found("a dog runs"), Candidate((), -0.1)]
-    assert len(single.ranked(grids()[:2], [proposed, proposed], 5, 0.9)) == 2
+    assert len(single.rerank(grids()[:2], [proposed, proposed], 5, 0.9)) == 2
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_captioner_ranks_its_beam_by_them(remembering: Captioner) -> None:
         for several in remembering.tell_several(grid, 8, plain)
     ]
     assert remembering.retrieval is not None
-    expected = remembering.retrieval.ranked(grid, proposed, 2, 0.9)
+    expected = remembering.retrieval.rerank(grid, proposed, 2, 0.9)
     told = remembering.tell_several(grid, 3, voted)
     assert [[one.tokens for one in several] for several in told] == [
         [one.tokens for one in several[:3]] for several in expected
@@ -292,12 +292,12 @@ def test_only_an_encoder_that_sees_alike_can_remember(tiny_config: TrainingConfi
 
 def test_of_few_images_few_vote_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     proposed = found("a child in a red coat", "men on a bench", "a dog runs")
-    monkeypatch.setattr(retrieval, "ONE_OF", 2)
-    assert known().ranked(grids()[:1], [proposed], 9, 0.7) == known().ranked(grids()[:1], [proposed], 2, 0.7)
-    monkeypatch.setattr(retrieval, "ONE_OF", 5)
-    assert known().ranked(grids()[:1], [proposed], 9, 0.7) == [proposed]
+    monkeypatch.setattr(retrieval, "IMAGES_PER_NEIGHBOUR", 2)
+    assert known().rerank(grids()[:1], [proposed], 9, 0.7) == known().rerank(grids()[:1], [proposed], 2, 0.7)
+    monkeypatch.setattr(retrieval, "IMAGES_PER_NEIGHBOUR", 5)
+    assert known().rerank(grids()[:1], [proposed], 9, 0.7) == [proposed]
 
 
 def test_endless_captions_are_cut_and_only_some_of_an_image_kept() -> None:
     many = replace(rows()[0], references=("a dog " * 5000, *("a log",) * 30))
-    assert remembered([many], grids()[:1]).captions.shape == (1, retrieval.MOST_CAPTIONS, 9)
+    assert remembered([many], grids()[:1]).captions.shape == (1, retrieval.MAX_CAPTIONS, 9)

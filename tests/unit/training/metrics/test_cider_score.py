@@ -26,8 +26,8 @@ def test_cider_d_agrees_with_pycocoevalcap_on_generated_corpora(images: int) -> 
     for seed in range(5):
         hypotheses, references = generate(seed, images)
         value, each = scorer.Cider().compute_score(*numbered(hypotheses, references))
-        assert cider_d(hypotheses, references).value == pytest.approx(100 * value, abs=1e-4)
-        assert cider_d_each(hypotheses, references) == pytest.approx(list(100 * each), abs=1e-4)
+        assert cider_d(hypotheses, references).value == pytest.approx(100 * value, abs=1e-9)
+        assert cider_d_each(hypotheses, references) == pytest.approx(list(100 * each), abs=1e-9)
 
 
 def test_cider_d_by_hand() -> None:
@@ -92,3 +92,19 @@ def test_rewards_are_fast_enough_for_training() -> None:
     cider.rewards(images, candidates)
     # A tenth of a second or two here; thirty thousand candidates must not take a minute on any machine.
     assert time.process_time() - started < 5
+
+
+def test_a_very_long_caption_costs_no_more_than_its_words() -> None:
+    long = ["a", "dog", "runs"] * 20_000
+    cider = CiderD([[long, ["a", "dog"]], [["a", "cat"]]])
+    started = time.process_time()
+    rewards = cider.rewards([0, 0], [long, ["a", "dog"]])
+    assert rewards[0] == pytest.approx(5, abs=1e-9)  # one of two references, word for word; the other is far shorter
+    assert 0 < rewards[1] <= 5
+    assert time.process_time() - started < 5
+
+
+def test_repeated_and_unknown_words_are_told_apart() -> None:
+    cider = CiderD([[["a", "dog"]], [["cat"]]])
+    twice, different = cider.rewards([0, 0], [["a", "new", "new"], ["a", "new", "word"]])
+    assert 0 < twice < different  # a word said twice makes a longer vector than two words said once
