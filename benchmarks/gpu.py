@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -39,10 +39,14 @@ def main() -> None:
     for device in devices:
         small = quick or device == "cpu"  # the ratio needs no more of the slow side
         figures |= {f"{device}_{name}": value for name, value in _measure(device, small, quick).items()}
-    if "cuda" in devices:
-        for name in [key.removeprefix("cuda_") for key in figures if key.startswith("cuda_")]:
-            figures[f"cuda_over_cpu_{name}"] = figures[f"cuda_{name}"] / figures[f"cpu_{name}"]
+    figures |= _ratios(figures)
     report("gpu", figures, {name: _meaning(name) for name in figures})
+
+
+def _ratios(figures: Mapping[str, float]) -> dict[str, float]:
+    """CUDA over CPU, of what was measured on both."""
+    names = [key.removeprefix("cuda_") for key in figures if key.startswith("cuda_")]
+    return {f"cuda_over_cpu_{name}": figures[f"cuda_{name}"] / figures[f"cpu_{name}"] for name in names}
 
 
 def _measure(device: str, small: bool, quick: bool) -> dict[str, float]:

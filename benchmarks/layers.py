@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from unittest.mock import patch
@@ -74,16 +74,23 @@ def _measure(quick: bool) -> dict[str, float]:
         "drafting": (partial(_draft, drafter, grids[:1]), sequence, 1),
         "drawing": (partial(_draw, learner, grids), multinomial, 1),
     }
-    figures = {}
+    figures: dict[str, float] = {}
     for name, (work, other, number) in compared.items():
         ours, theirs = [], []
         for _ in range(turns + 1):  # the first turn warms up
             ours.append(_seconds(work))
             with other:
                 theirs.append(_seconds(work))
-        figures[f"{name}_ms"] = 1000 * statistics.median(ours[1:]) / number
-        figures[f"{name}_speedup"] = statistics.median(b / a for a, b in zip(ours[1:], theirs[1:], strict=True))
+        figures |= _figures(name, ours[1:], theirs[1:], number)
     return figures
+
+
+def _figures(name: str, ours: Sequence[float], theirs: Sequence[float], number: int) -> dict[str, float]:
+    """From seconds of both, measured in turn: milliseconds of one of `number`, and times as fast pair by pair."""
+    return {
+        f"{name}_ms": 1000 * statistics.median(ours) / number,
+        f"{name}_speedup": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
+    }
 
 
 def _decoder(config: DecoderConfig, device: torch.device) -> Decoder:

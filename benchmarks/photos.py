@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
@@ -90,19 +92,22 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
         versions, retrain = project.versions(), project.retrains()[0]
         print("\n" + version_table(versions, submissions))
     verdict = next(version["verdict"] for version in versions if version["name"] == retrain["version"])
+    trained = {"train_seconds": train_seconds, "train_images": images, "retrain_seconds": retrain["seconds"]}
+    report("photos", trained | _figures([each.edits for each in submissions], verdict), MEANINGS)
+
+
+def _figures(edits: Sequence[int], verdict: Mapping[str, Any]) -> dict[str, float]:
+    """Word edits of each correction, and what the gate said of the retrain."""
     figures = {
-        "train_seconds": train_seconds,
-        "train_images": images,
-        "photos": len(submissions),
-        "mean_edits": sum(s.edits for s in submissions) / len(submissions),
-        "retrain_seconds": retrain["seconds"],
+        "photos": len(edits),
+        "mean_edits": sum(edits) / len(edits),
         "pairs": verdict["pairs"],
         "promoted": float(verdict["decision"] == "promote"),
     }
     for role in ("champion", "candidate"):  # without scores where by chance no photo was held out
         if verdict[f"{role}_score"]:
             figures[f"{role}_bleu4"] = verdict[f"{role}_score"]["value"]
-    report("photos", figures, MEANINGS)
+    return figures
 
 
 if __name__ == "__main__":

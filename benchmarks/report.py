@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from training.runtime.console import table
@@ -23,6 +23,11 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of them lies: one that was measured, nothing between two."""
+    return sorted(values)[int(share * (len(values) - 1))]
 
 
 def report(benchmark: str, figures: Mapping[str, float], meanings: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,18 +118,26 @@ def run(
     begun = time.monotonic()
     for folder in (champions[sizes[1]][0], out / f"retrained-{sizes[1]}"):
         hypotheses(checkpoint.load(folder), held_out, None, cache)
-    small, large = (statistics.median(seconds[images]) for images in sizes)
+    small, large = (seconds[images] for images in sizes)
     return {
-        "base_size_ratio": large / small,
-        "full_over_incremental": full_seconds / large,
-        "retrain_small_seconds": small,
-        "retrain_large_seconds": large,
-        "full_seconds": full_seconds,
+        **_ratios(small, large, full_seconds),
         "full_epochs_measured": epochs,
         "gate_seconds": time.monotonic() - begun,
         "corrections": len(new),
         "small_pairs": sum(len(row.references) for row in base[: sizes[0]]),
         "large_pairs": sum(len(row.references) for row in base[: sizes[1]]),
+    }
+
+
+def _ratios(small: Sequence[float], large: Sequence[float], full_seconds: float) -> dict[str, float]:
+    """Of the seconds of retrains on either base, by their medians."""
+    on_small, on_large = statistics.median(small), statistics.median(large)
+    return {
+        "base_size_ratio": on_large / on_small,
+        "full_over_incremental": full_seconds / on_large,
+        "retrain_small_seconds": on_small,
+        "retrain_large_seconds": on_large,
+        "full_seconds": full_seconds,
     }
 
 

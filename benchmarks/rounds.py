@@ -16,6 +16,7 @@ Run again with the same DIR it takes the base, and what was trained anew, from t
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -180,17 +181,24 @@ def run(
     anew = trained([*known, *clean], out / "anew", config, cache)
     final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
     print(f"{'anew'.ljust(10)}{'':8}{fresh:9.1f}{'':16}{seconds(anew):9.0f}")
-    honest = [each for each in done if each.name != "poisoned"]
     return {
         "final_over_anew": final / max(fresh, 1e-9),
         "final_cider_d": final,
         "anew_cider_d": fresh,
         "base_cider_d": first[1],
+        "anew_seconds": seconds(anew),
+        **_promotions(done),
+    }
+
+
+def _promotions(done: Sequence[Round]) -> dict[str, float]:
+    """What the gate made of clean rounds and of the poisoned one, and the longest retrain."""
+    honest = [each for each in done if each.name != "poisoned"]
+    return {
         "promoted": sum(each.verdict.promotes for each in honest),
         "poisoned_promoted": sum(each.verdict.promotes for each in done if each.name == "poisoned"),
         "clean_after_poison_promoted": float(honest[POISONED_AFTER].verdict.promotes),
         "retrain_seconds": max(each.seconds for each in done),
-        "anew_seconds": seconds(anew),
     }
 
 

@@ -27,7 +27,7 @@ from backend.store.store import Store
 from backend.system.ports import free_port
 from backend.up.launch import Launch
 from benchmarks.loop import PROJECT, _await, _captioner, _images
-from benchmarks.report import report
+from benchmarks.report import percentile, report
 from benchmarks.webhook import _Load
 from training.data import manifest
 from training.data.scenes import write
@@ -110,7 +110,7 @@ class _Measurement:
         figures = {}
         for name, found in (("idle", self.undisturbed), ("training", self.disturbed)):
             figures[f"predict_{name}_p50_ms"] = statistics.median(found)
-            figures[f"predict_{name}_p95_ms"] = sorted(found)[int(0.95 * (len(found) - 1))]
+            figures[f"predict_{name}_p95_ms"] = percentile(found, 0.95)
         return figures | {
             "predict_slowdown": figures["predict_training_p50_ms"] / figures["predict_idle_p50_ms"],
             "predict_slowdown_p95": figures["predict_training_p95_ms"] / figures["predict_idle_p95_ms"],

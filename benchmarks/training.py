@@ -16,7 +16,7 @@ import argparse
 import hashlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -122,6 +122,11 @@ def _measure(folder: Path, quick: bool) -> dict[str, float]:
                 torch.cuda.synchronize()
             if turn or quick:  # the first round warms up
                 rates[name].append(captions / (time.perf_counter() - begun))
+    return _figures(rates)
+
+
+def _figures(rates: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Medians of captions a second; the first two sides, which are close, are compared pair by pair."""
     figures = {name: statistics.median(values) for name, values in rates.items()}
     pairs = zip(rates["training"], rates["bare"], strict=True)
     figures["over_bare_step"] = statistics.median(training / bare for training, bare in pairs)

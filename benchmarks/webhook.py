@@ -33,7 +33,7 @@ from backend.store.store import Store
 from backend.system.ports import free_port
 from backend.up.launch import Launch
 from benchmarks.loop import PROJECT, _await, _captioner, _created, _images
-from benchmarks.report import report
+from benchmarks.report import percentile, report
 from training.data import manifest
 from training.data.scenes import write
 
@@ -141,11 +141,10 @@ def _measure(load: _Load, data_dir: Path, wanted: int, every: int) -> dict[str, 
     if not counted:
         raise click.ClickException("No retrain ran while webhooks were sent; look at the worker's log.")
     beside = sum(_ran(ran, at) for at in load.drafted)
-    counted.sort()
     return {
         "ack_p50_ms": statistics.median(counted),
-        "ack_p99_ms": counted[int(0.99 * (len(counted) - 1))],
-        "ack_max_ms": counted[-1],
+        "ack_p99_ms": percentile(counted, 0.99),
+        "ack_max_ms": max(counted),
         "label_studio_limit_ms": LIMIT_MS,
         "acks": len(counted),
         "acks_idle_p50_ms": statistics.median(idle),

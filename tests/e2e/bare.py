@@ -73,7 +73,7 @@ class Bare:
     def captioner(self, *arguments: str) -> str:
         """Output of a `captioner` command with the same settings, run in this process."""
         done = CliRunner(env=self.settings.to_env()).invoke(main, list(arguments))
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == 0, f"{done.output}{done.exception!r}"
         return done.output
 
     def project_status(self, project: int) -> dict[str, Any]:
