@@ -19,7 +19,7 @@ commands: list[click.Command] = [train, evaluate, compare, caption]
 
 
 class _Plain(click.Group):
-    """Our own errors in one line."""
+    """A group whose TrainingErrors end the command with one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -30,7 +30,7 @@ class _Plain(click.Group):
 
 @click.group(cls=_Plain, commands=commands, context_settings={"max_content_width": 110})
 def main() -> None:
-    """A captioner from images and captions, without Label Studio."""
+    """Train, evaluate and use captioners without Label Studio."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
 

@@ -1,8 +1,8 @@
-"""Errors of the captioning side; each message is one sentence a user can act on."""
+"""Errors of `training`. Each message is one sentence that a user can act on."""
 
 
 class TrainingError(Exception):
-    """Base of every error of `training` whose message may be shown to a user as it is."""
+    """Base class of all errors whose message may be shown to a user."""
 
 
 class ConfigError(TrainingError):
@@ -14,8 +14,8 @@ class DataError(TrainingError):
 
 
 class WeightsError(TrainingError):
-    """Encoder weights could not be had or do not fit."""
+    """Encoder weights cannot be downloaded or read, or do not fit the network."""
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint folder is missing, incomplete or of another format."""
+    """A checkpoint folder is missing, incomplete, damaged or of another format."""

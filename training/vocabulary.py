@@ -1,4 +1,4 @@
-"""Words and their numbers, and how annotators like a caption written. Standard library only."""
+"""Tokenisation, the vocabulary, and the spelling style of captions. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from training.errors import DataError
 
 TOKENIZER = "captioner-1"
-"""Name of the rules of `tokenize`, part of every score's signature: rename it when they change."""
+"""Names the rules of `tokenize` in every score's signature; rename it when the rules change."""
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 
 
 class _Separators(dict[int, int]):
-    """Code point -> itself where it may stand in a word, else a blank; filled as characters are met."""
+    """Maps a code point to itself if it may be part of a word, else to a space; filled on demand."""
 
     def __missing__(self, point: int) -> int:
         character = chr(point)
-        # Marks are kept because many scripts write their vowels with them.
+        # Combining marks (category M) are kept because many scripts write vowels with them.
         inside = character.isalnum() or character in "'-" or unicodedata.category(character).startswith("M")
         self[point] = point if inside else ord(" ")
         return self[point]
@@ -32,14 +32,14 @@ _SEPARATORS = _Separators({ord("’"): ord("'"), ord("‐"): ord("-"), ord("‑"
 
 
 def tokenize(text: str) -> list[str]:
-    """Lower-case words of any script; apostrophes and hyphens inside a word stay, other punctuation is dropped."""
+    """Lower-case words of any script; apostrophes and hyphens inside a word are kept, other punctuation is dropped."""
     composed = unicodedata.normalize("NFC", text.lower()).translate(_SEPARATORS).replace("--", " ")
     return [word for part in composed.split() if (word := part.strip("'-"))]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words a captioner can say. A word's id is its place in `words`; the first four are `SPECIALS`."""
+    """The words a captioner can generate. A word's id is its index in `words`; the first four are `SPECIALS`."""
 
     words: tuple[str, ...]
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -53,11 +53,11 @@ class Vocabulary:
 
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int = 1, max_size: int | None = None) -> Vocabulary:
-        """Words seen at least `min_count` times, most frequent first; at most `max_size` entries with the specials."""
+        """Words that occur at least `min_count` times, most frequent first; at most `max_size` with the specials."""
         return cls((SPECIALS + _frequent(captions, min_count))[:max_size])
 
     def extended(self, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
-        """The same words with the same ids, and after them the new words of the captions."""
+        """This vocabulary with the new words of the captions appended; known words keep their ids."""
         new = (word for word in _frequent(captions, min_count) if word not in self._ids)
         return Vocabulary(self.words + tuple(new))
 
@@ -68,11 +68,11 @@ class Vocabulary:
         return word in self._ids
 
     def encode(self, text: str) -> list[int]:
-        """Ids from START to END; words it does not know become UNKNOWN."""
+        """The ids of the text's words between START and END; unknown words become UNKNOWN."""
         return [START, *(self._ids.get(word, UNKNOWN) for word in tokenize(text)), END]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words up to the first END, without specials."""
+        """The words before the first END, without specials."""
         words = []
         for number in ids:
             if number == END:
@@ -82,12 +82,12 @@ class Vocabulary:
         return " ".join(words)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with the tokenizer's name and the words."""
+        """A JSON object with the name of the tokenizer and the words."""
         return {"tokenizer": TOKENIZER, "words": list(self.words)}
 
     @classmethod
     def from_json(cls, value: Any) -> Vocabulary:
-        """The inverse of `to_json`. Raises DataError when it is not such an object or of another tokenizer."""
+        """The inverse of `to_json`. Raises DataError for another kind of value or another tokenizer."""
         words = value.get("words") if isinstance(value, dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError("The vocabulary is not an object with a list of words.")
@@ -98,14 +98,14 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Style:
-    """How annotators write: with a capital first letter, with a full stop."""
+    """How annotators write captions: whether with a capital first letter, whether with a full stop."""
 
     capitalise: bool = False
     full_stop: bool = False
 
     @classmethod
     def of(cls, captions: Sequence[str]) -> Style:
-        """What more than half of the captions do; captions in scripts without capitals do not vote on capitals."""
+        """The style of more than half of the captions; scripts without capitals are ignored for `capitalise`."""
         texts = [text.strip() for text in captions if text.strip()]
         cased = [text[0] for text in texts if text[0].lower() != text[0].upper()]
         capitals = sum(letter.isupper() for letter in cased)
@@ -113,7 +113,7 @@ class Style:
         return cls(capitalise=2 * capitals > len(cased), full_stop=2 * stops > len(texts))
 
     def apply(self, text: str) -> str:
-        """The text written so; an empty text stays empty, an ending there is kept."""
+        """The text in this style. An empty text stays empty, and other closing punctuation is kept."""
         text = text.strip()
         if self.capitalise:
             text = text[:1].upper() + text[1:]

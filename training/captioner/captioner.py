@@ -97,7 +97,7 @@ class Captioner(nn.Module):
         while batch := list(islice(loaded, BATCH)):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
             with torch.inference_mode():
-                grid = torch.cat(out_of_memory.halved(self.encode, np.stack(readable))) if readable else None
+                grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(readable))) if readable else None
             told: Iterator[Hypothesis] = iter(self.tell(grid, decoding) if grid is not None else ())
             captions += [next(told) if isinstance(item, np.ndarray) else item for item in batch]
         return captions
@@ -127,7 +127,7 @@ class Captioner(nn.Module):
                 found = retrieval.rerank(part, found, decoding.neighbours, decoding.length_penalty)
             return [several[:number] for several in found]
 
-        found = [several for part in out_of_memory.halved(search, grid) for several in part]
+        found = [several for part in out_of_memory.micro_batched(search, grid) for several in part]
         return [
             [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
             for several in found

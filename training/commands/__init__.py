@@ -1,4 +1,4 @@
-"""The captioner from the command line, one module a command.
+"""The commands of a captioner, one module each.
 
 torch is imported inside the commands, never with these modules: help must not take seconds.
 """

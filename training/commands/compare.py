@@ -14,11 +14,11 @@ from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
-    Asked,
+    Overrides,
     Source,
     cache_option,
-    chosen,
     decoding_options,
+    decoding_with,
     device_option,
     example,
     source_options,
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from training.data.manifest import Row
     from training.metrics import Report
 
-TIMED = 64  # images captioned once more, for the time it takes
+TIMED = 64  # images captioned again to measure the speed
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A checkpoint in the comparison: its scores by name, and what else is told of it."""
+    """A row of the comparison: a checkpoint, its scores, and further statistics of its captions."""
 
     checkpoint: str
     report: Report
@@ -47,7 +47,7 @@ class _Entry:
     captions_a_second: float
 
     def value(self, column: str) -> float | None:
-        """What stands in a column."""
+        """The value in a column of `_COLUMNS`; None for a score that is not available."""
         if column in self.report.scores:
             score = self.report.scores[column]
             return score.value if score else None
@@ -80,21 +80,21 @@ def compare(
     source: Source,
     split: str | None,
     json_file: Path | None,
-    asked: Asked,
+    overrides: Overrides,
     cache_dir: Path | None,
     device: str,
 ) -> None:
-    """Score several checkpoints on the same images, decoded as the first of them does or as the options say.
+    """Score several checkpoints on the same images with the same decoding: the first checkpoint's, or the options'.
 
-    Captions a second are measured from image files on. The best of each column has a star; of words a caption it is the
-    one nearest to what people write.
+    The speed includes reading the image files. A star marks the best value of each column; for words a caption that is
+    the value closest to the human captions'.
     """
     if len(checkpoints) < 2:
         raise click.UsageError("Give at least two checkpoints to compare.")
     for checkpoint in checkpoints:
         read_info(checkpoint)
-    decoding = chosen(load(checkpoints[0], device), asked)
-    captioned, human_length = _captioned(source.rows_to_judge(split))
+    decoding = decoding_with(load(checkpoints[0], device), overrides)
+    captioned, human_length = _captioned(source.rows_to_score(split))
     entries = [
         _entry(checkpoint, load(checkpoint, device), captioned, decoding, cache_dir or CACHE)
         for checkpoint in checkpoints
@@ -105,19 +105,19 @@ def compare(
     for name in _COLUMNS:
         if score := report.scores.get(name):
             click.echo(f"{score.name}: {score.signature}|{score.corpus}")
-    click.echo(f"People: {human_length:.1f} words a caption. Decoding: {decoding.signature()}")
+    click.echo(f"Human captions: {human_length:.1f} words a caption. Decoding: {decoding.signature()}")
     if json_file:
         write_json(json_file, _to_json(entries, best, decoding, human_length))
 
 
 def _captioned(rows: Sequence[Row]) -> tuple[list[Row], float]:
-    """The rows that people captioned, and how many words they used on average."""
-    from training.evaluation.outcome import is_captioned
+    """The rows with human captions, and the mean number of words of these captions."""
+    from training.evaluation.outcome import has_references
     from training.metrics import mean_length
 
-    captioned = [row for row in rows if is_captioned(row)]
+    captioned = [row for row in rows if has_references(row)]
     if not captioned:
-        raise click.UsageError(f"Nobody captioned these {len(rows)} images: there is nothing to compare by.")
+        raise click.UsageError(f"None of the {len(rows)} images has a human caption: there is nothing to score by.")
     return captioned, mean_length([text for row in captioned for text in row.references])
 
 
@@ -125,16 +125,16 @@ def _entry(
     checkpoint: Path, captioner: Captioner, rows: Sequence[Row], decoding: DecodingConfig, cache_dir: Path
 ) -> _Entry:
     from training.evaluation.evaluate import hypotheses
-    from training.evaluation.outcome import judge
+    from training.evaluation.outcome import score
 
     if decoding.neighbours and captioner.retrieval is None:
-        click.echo(f"{checkpoint} remembers no images that it has learned from: nobody votes on its captions.")
+        click.echo(f"{checkpoint} has no index of training images: its captions are not reranked.")
     with ProgressBar(str(checkpoint)) as bar:
-        told = hypotheses(captioner, rows, decoding, cache_dir, bar.show)
-    outcome = judge(str(checkpoint), decoding.signature(), rows, [one.text for one in told])
+        captions = hypotheses(captioner, rows, decoding, cache_dir, bar.show)
+    outcome = score(str(checkpoint), decoding.signature(), rows, [each.text for each in captions])
     assert outcome.report is not None
     images = [row.image for row in rows[:TIMED]]
-    captioner.caption(images[:1], decoding)  # the first call pays for what is made once
+    captioner.caption(images[:1], decoding)  # warms up
     began = time.perf_counter()
     captioner.caption(images, decoding)
     speed = len(images) / (time.perf_counter() - began)
@@ -142,7 +142,7 @@ def _entry(
 
 
 def _best(entries: Sequence[_Entry], human_length: float) -> dict[str, list[int]]:
-    """The numbers of the best entries of each column that has values."""
+    """The indices of the best entries, by column; columns without values are left out."""
     best = {}
     for column in _COLUMNS:
         values = {number: value for number, entry in enumerate(entries) if (value := entry.value(column)) is not None}
@@ -154,17 +154,17 @@ def _best(entries: Sequence[_Entry], human_length: float) -> dict[str, list[int]
 
 
 def _table(entries: Sequence[_Entry], best: dict[str, list[int]]) -> str:
-    heads = ["", *(f"{_COLUMNS[column]}  " for column in best)]
-    lines = []
+    header = ["", *(f"{_COLUMNS[column]}  " for column in best)]
+    rows = []
     for number, entry in enumerate(entries):
         cells = [entry.checkpoint]
         for column, winners in best.items():
             value = entry.value(column)
             digits = 0 if column == "distinct_words" else 1
-            told = "-" if value is None else f"{value:.{digits}f}"
-            cells.append(f"{told} {'*' if number in winners else ' '}")
-        lines.append(cells)
-    return table([heads, *lines], "<" + ">" * len(best))
+            shown = "-" if value is None else f"{value:.{digits}f}"
+            cells.append(f"{shown} {'*' if number in winners else ' '}")
+        rows.append(cells)
+    return table([header, *rows], "<" + ">" * len(best))
 
 
 def _to_json(

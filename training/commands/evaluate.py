@@ -11,11 +11,11 @@ from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
-    Asked,
+    Overrides,
     Source,
     cache_option,
-    chosen,
     decoding_options,
+    decoding_with,
     device_option,
     example,
     source_options,
@@ -39,9 +39,16 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", type=CHECKPOINT)
 @source_options
 @split_option
-@click.option("--json", "json_file", type=Output(), help="Write scores and a row an image here.")
-@click.option("--html", "html_file", type=Output(), help="Write a page with scores, best and worst captions here.")
-@click.option("--coco", "coco_file", type=Output(), help="Write the captions here as COCO's results: nocaps' as well.")
+@click.option("--json", "json_file", type=Output(), help="Write the scores, and a row for each image, here.")
+@click.option(
+    "--html", "html_file", type=Output(), help="Write a page with the scores and the best and worst captions here."
+)
+@click.option(
+    "--coco",
+    "coco_file",
+    type=Output(),
+    help="Write the captions here in COCO's results format, which nocaps takes too.",
+)
 @decoding_options
 @cache_option
 @device_option
@@ -52,33 +59,35 @@ def evaluate(
     json_file: Path | None,
     html_file: Path | None,
     coco_file: Path | None,
-    asked: Asked,
+    overrides: Overrides,
     cache_dir: Path | None,
     device: str,
 ) -> None:
-    """Caption images and score the captions by what people said of the same images.
+    """Caption images and score the captions against the human captions of the same images.
 
-    Two scores may be compared when their signatures are the same. Images that nobody captioned, as nocaps publishes
-    them, are captioned for --coco and --json.
+    Two scores may be compared if their signatures are the same. Images without human captions, such as nocaps' test
+    split, are captioned for --coco and --json.
     """
     read_info(checkpoint)
     captioner = load(checkpoint, device)
-    decoding = chosen(captioner, asked)
-    rows = source.rows_to_judge(split)
+    decoding = decoding_with(captioner, overrides)
+    rows = source.rows_to_score(split)
 
     from training.evaluation.evaluate import hypotheses
-    from training.evaluation.outcome import is_captioned, judge
+    from training.evaluation.outcome import has_references, score
 
-    bare = sum(not is_captioned(row) for row in rows)
+    bare = sum(not has_references(row) for row in rows)
     if bare == len(rows) and not (coco_file or json_file):
-        raise click.UsageError(f"Nobody captioned these {bare} images: say where captions go with --coco or --json.")
+        raise click.UsageError(
+            f"None of the {bare} images has a human caption: give --coco or --json for the captions."
+        )
     if bare == len(rows) and html_file:
-        raise click.UsageError(f"Nobody captioned these {bare} images: --html has no scores to show.")
+        raise click.UsageError(f"None of the {bare} images has a human caption: --html has no scores to show.")
     if bare:
         click.echo(f"{bare} of {len(rows)} images have no human caption: they are captioned, not scored.")
     with ProgressBar("Captioning") as bar:
-        told = hypotheses(captioner, rows, decoding, cache_dir or CACHE, bar.show)
-    outcome = judge(checkpoint.resolve().name, decoding.signature(), rows, [one.text for one in told])
+        captions = hypotheses(captioner, rows, decoding, cache_dir or CACHE, bar.show)
+    outcome = score(checkpoint.resolve().name, decoding.signature(), rows, [each.text for each in captions])
 
     if outcome.report:
         click.echo(_scores(outcome.report))
@@ -100,7 +109,7 @@ def evaluate(
 
 
 def _scores(report: Report) -> str:
-    """A line a score with its signature, or with the reason why there is none."""
+    """A table of the scores with their signatures; a score that is not available has the reason."""
     return table(
         [
             (score.name, f"{score.value:.1f}", f"{score.signature}|{score.corpus}")
@@ -113,12 +122,12 @@ def _scores(report: Report) -> str:
 
 
 def _subsets(outcome: Outcome) -> str:
-    """A line a subset of the data set."""
-    heads = ["", "images"]
+    """A table of the scores of each subset of the data set."""
+    header = ["", "images"]
     lines = [[name, str(len(report.each))] for name, report in outcome.subsets.items()]
     for name, score in outcome.report.scores.items() if outcome.report else ():
         if score:
-            heads.append(score.name)
+            header.append(score.name)
             for line, report in zip(lines, outcome.subsets.values(), strict=True):
-                line.append(f"{found.value:.1f}" if (found := report.scores[name]) else "-")
-    return "\n" + table([heads, *lines], "<" + ">" * (len(heads) - 1)) + "\n"
+                line.append(f"{part.value:.1f}" if (part := report.scores[name]) else "-")
+    return "\n" + table([header, *lines], "<" + ">" * (len(header) - 1)) + "\n"

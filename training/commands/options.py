@@ -1,4 +1,4 @@
-"""Options of several commands: where the images are, how captions are found, where the arithmetic runs."""
+"""Options that several commands share: the data, the decoding, the device, the cache."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PATH = click.Path(path_type=Path)
 CACHE = Path("data") / "features"
 
 Command = Callable[..., None]
-Asked = dict[str, Any]
-"""Values of a DecodingConfig that were asked for."""
+Overrides = dict[str, Any]
+"""Values of a DecodingConfig given on the command line."""
 
 
 def example(*lines: str) -> str:
-    """The closing lines of a command's help."""
+    """The examples at the end of a command's help."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
@@ -43,20 +43,20 @@ class Source:
     limit: int | None
 
     def rows(self, split: str | None) -> list[Row]:
-        """The rows of the split, or of all splits. Raises DataError, and UsageError where no place is named."""
+        """The rows of the split, or of all splits. Raises DataError, and UsageError without a data set or manifest."""
         if self.manifest and not self.dataset:
             return datasets.read("jsonl", self.manifest, split, self.limit)
         if self.dataset and self.data_dir and not self.manifest:
             return datasets.read(self.dataset, self.data_dir, split, self.limit)
         raise click.UsageError("Give --dataset with --data-dir, or --manifest.")
 
-    def rows_to_judge(self, split: str | None) -> list[Row]:
-        """As `rows`, where no split is given the data set's dev images or the whole manifest."""
+    def rows_to_score(self, split: str | None) -> list[Row]:
+        """As `rows`; without a split the dev images of a data set, or the whole manifest."""
         return self.rows(split or ("dev" if self.dataset else None))
 
 
 def source_options(command: Command) -> Command:
-    """--dataset, --data-dir, --manifest and --limit, which the command gets as one `source`."""
+    """--dataset, --data-dir, --manifest and --limit, handed to the command as one `source`."""
 
     @wraps(command)
     def gathered(
@@ -65,9 +65,9 @@ def source_options(command: Command) -> Command:
         command(source=Source(dataset, data_dir, manifest_file, limit), **others)
 
     for option in (
-        click.option("--limit", type=click.IntRange(1), help="Only the first so many images of each split."),
+        click.option("--limit", type=click.IntRange(1), help="Use only this many images of each split."),
         click.option("--manifest", "manifest_file", type=FILE, help="A manifest (JSON lines) in place of a data set."),
-        click.option("--data-dir", type=PATH, help="The data set's folder; its file, where it is only one."),
+        click.option("--data-dir", type=PATH, help="Folder of the data set, or its file if it is a single one."),
         click.option("--dataset", type=click.Choice(datasets.NAMES), help="A data set in its original files."),
     ):
         gathered = option(gathered)
@@ -80,12 +80,12 @@ def split_option(command: Command) -> Command:
 
 
 def decoding_options(command: Command) -> Command:
-    """How captions are found; the command gets what was given as one `asked`, for `chosen`."""
+    """The options of decoding, handed to the command as one `overrides`, for `decoding_with`."""
 
     @wraps(command)
     def gathered(**values: Any) -> None:
         given = {name: values.pop(name) for name in _DECODING}
-        command(asked={name: value for name, value in given.items() if value is not None}, **values)
+        command(overrides={name: value for name, value in given.items() if value is not None}, **values)
 
     for name, (kind, meaning) in reversed(_DECODING.items()):
         gathered = click.option(_flag(name), type=kind, default=None, help=meaning)(gathered)
@@ -93,36 +93,39 @@ def decoding_options(command: Command) -> Command:
 
 
 _DECODING: dict[str, tuple[type, str]] = {
-    "beam": (int, "Width of the beam search; 1 is greedy [the checkpoint's own, as all of these]."),
-    "length_penalty": (float, "The higher, the longer captions are."),
-    "min_length": (int, "Words a caption has at least."),
-    "max_length": (int, "Words a caption has at most."),
-    "no_repeat": (int, "No caption has so many words in the same order twice; 0: any may."),
+    "beam": (int, "Beam width; 1 is greedy search [the checkpoint's own, like all decoding options]."),
+    "length_penalty": (float, "Exponent of the length normalisation: higher values give longer captions."),
+    "min_length": (int, "Fewest words of a caption."),
+    "max_length": (int, "Most words of a caption."),
+    "no_repeat": (int, "No n-gram of this length occurs twice in a caption; 0: any may."),
     "neighbours": (
         int,
         "Rerank the beam by similarity to the captions of this many most similar training images; 0: do not.",
     ),
-    "top_p": (float, "Draw words from the likeliest that together have this probability, in place of a search."),
-    "temperature": (float, "With --top-p: above 1 more daring, below 1 less."),
-    "seed": (int, "With --top-p: another seed draws others."),
+    "top_p": (
+        float,
+        "Nucleus sampling instead of beam search: sample from the likeliest words with this total probability.",
+    ),
+    "temperature": (float, "With --top-p: above 1 samples are more diverse, below 1 less."),
+    "seed": (int, "Seed of --top-p."),
 }
-_OF_SEARCH, _OF_DRAWING = ("beam", "length_penalty", "no_repeat", "neighbours"), ("temperature", "seed")
+_OF_SEARCH, _OF_SAMPLING = ("beam", "length_penalty", "no_repeat", "neighbours"), ("temperature", "seed")
 
 
-def chosen(captioner: Captioner, asked: Asked) -> DecodingConfig:
-    """A checkpoint's own decoding with what was asked for. Raises ConfigError; UsageError for what has no effect."""
+def decoding_with(captioner: Captioner, overrides: Overrides) -> DecodingConfig:
+    """The captioner's decoding with the overrides. Raises ConfigError, and UsageError for options without effect."""
     own = captioner.decoding
-    search = [_flag(name) for name in _OF_SEARCH if name in asked]
-    if search and asked.get("top_p"):
-        raise click.UsageError(f"--top-p draws captions in place of a search: leave out {' and '.join(search)}.")
+    search = [_flag(name) for name in _OF_SEARCH if name in overrides]
+    if search and overrides.get("top_p"):
+        raise click.UsageError(f"--top-p samples instead of searching: leave out {' and '.join(search)}.")
     if search:
         own = replace(own, top_p=0.0)
-    if asked.get("neighbours") and captioner.retrieval is None:
-        raise click.UsageError("The checkpoint remembers no images that it has learned from: leave out --neighbours.")
-    decoding = replace(own, **asked).validate()
-    drawing = [_flag(name) for name in _OF_DRAWING if name in asked]
-    if drawing and not decoding.top_p:
-        raise click.UsageError(f"Nothing is drawn at random without --top-p: give it, or leave out {drawing[0]}.")
+    if overrides.get("neighbours") and captioner.retrieval is None:
+        raise click.UsageError("The checkpoint has no index of training images: leave out --neighbours.")
+    decoding = replace(own, **overrides).validate()
+    sampling = [_flag(name) for name in _OF_SAMPLING if name in overrides]
+    if sampling and not decoding.top_p:
+        raise click.UsageError(f"Nothing is sampled without --top-p: give it, or leave out {sampling[0]}.")
     return decoding
 
 
@@ -131,7 +134,7 @@ def _flag(name: str) -> str:
 
 
 def cache_option(command: Command) -> Command:
-    text = f"Encoder outputs are kept here and computed once [{CACHE}]."
+    text = f"Cache of encoder features, which are computed once [{CACHE}]."
     return click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help=text)(command)
 
 

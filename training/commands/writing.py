@@ -1,4 +1,4 @@
-"""Files that commands write: whole or not at all, and known to be possible before hours of work."""
+"""Files that commands write: checked to be writable before the work begins, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.runtime.files import atomic_file
 
 
 class Output(click.Path):
-    """A file, or a folder, to be written; one that cannot be is refused with the other arguments."""
+    """An argument that names a file or folder to write; refused when it cannot be written."""
 
     def __init__(self, *, folder: bool = False) -> None:
         super().__init__(path_type=Path, file_okay=not folder, dir_okay=folder, writable=True)
@@ -40,6 +40,6 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """A file with the value, for people and programs. Raises TrainingError."""
+    """Write the value as indented JSON. Raises TrainingError."""
     with writing(path) as unfinished:
         unfinished.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Captions of a data set scored against its references, as tables, pages and pictures."""
+"""Scores of generated captions against references, a report page, and pictures of attention maps."""

@@ -1,4 +1,4 @@
-"""What a captioner says of images whose human captions are known, ready to be judged."""
+"""Captions for the images of a data set, and what the gate needs to compare two captioners' captions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.features.features import Inputs
 from training.gate import gate
 from training.runtime import out_of_memory
 
-NOTHING = Hypothesis("", 1e-12, ())
+EMPTY = Hypothesis("", 1e-12, ())
 
 
 def hypotheses(
@@ -28,10 +28,10 @@ def hypotheses(
     progress: Callable[[int, int], None] | None = None,
     brief: bool = False,
 ) -> list[Hypothesis]:
-    """A caption for each row, in order; an empty one for an image that cannot be read, so that all stay aligned.
+    """A caption for each row, in order; an empty one for an image that cannot be read.
 
-    `progress` is told how many images of how many are captioned, also while they are only being read. `brief`: what is
-    said is what they are learned from, which a training has in the cache anyway.
+    `progress` gets the number of images captioned so far and of all; it is also called, with 0, while features are
+    computed. With `brief` the features are those that a training on the same rows uses and has in the cache.
     """
 
     def reading(done: int, missing: int) -> None:
@@ -40,15 +40,15 @@ def hypotheses(
 
     inputs = Inputs(captioner, rows, cache_dir, reading, brief=rows if brief else ())
     hashes = list(dict.fromkeys(row.sha256 for row in inputs.rows))
-    told: dict[str, Hypothesis] = {}
+    captions: dict[str, Hypothesis] = {}
     for first in range(0, len(hashes), BATCH):
         batch = hashes[first : first + BATCH]
         with torch.inference_mode():
-            grid = torch.cat(out_of_memory.halved(inputs.grid, batch))
-        told.update(zip(batch, captioner.tell(grid, decoding), strict=True))
+            grid = torch.cat(out_of_memory.micro_batched(inputs.grid, batch))
+        captions.update(zip(batch, captioner.tell(grid, decoding), strict=True))
         if progress:
             progress(min(first + BATCH, len(hashes)), len(hashes))
-    return [told.get(row.sha256, NOTHING) for row in rows]
+    return [captions.get(row.sha256, EMPTY) for row in rows]
 
 
 def evaluate(
@@ -61,24 +61,24 @@ def evaluate(
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> gate.Evaluation:
-    """The captioner's captions of the rows, with all that makes two evaluations comparable.
+    """The captions of the rows, and what identifies captioner, rows and decoding, so that the gate can compare two.
 
     `model` names the captioner and `evaluation_set` the rows; `decoding` defaults to the captioner's own.
     """
-    told = hypotheses(captioner, rows, decoding, cache_dir, progress)
+    captions = hypotheses(captioner, rows, decoding, cache_dir, progress)
     return gate.Evaluation(
         model=model,
         evaluation_set=evaluation_set,
         set_hash=set_hash(rows),
         decoding=(decoding or captioner.decoding).signature(),
-        hypotheses=tuple(item.text for item in told),
+        hypotheses=tuple(each.text for each in captions),
         references=tuple(row.references for row in rows),
         ids=tuple(row.image_id or row.sha256 for row in rows),
     )
 
 
 def set_hash(rows: Sequence[Row]) -> str:
-    """SHA-256 of what is judged on: image contents and references, in order."""
+    """SHA-256 of the contents and references of the rows' images, in order."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps([row.sha256, row.references]).encode())

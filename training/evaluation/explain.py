@@ -1,4 +1,4 @@
-"""Where a captioner looked for each word of a caption, and a picture of it."""
+"""Attention maps: how much weight each word of a caption gave to each region of the image, and a picture of them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from training.data.thumbnails import thumbnail
 from training.errors import TrainingError
 from training.vocabulary import START
 
-TILE = 260  # pixels of the longer side of the image in each tile
-NARROWEST = 130  # or no word would fit under a tall image
+TILE = 260  # pixels of the image's longer side in each tile
+NARROWEST = 130  # pixels of a tile's width at least, so that a word fits under a tall image
 GAP = 18
-LABEL = 36  # under each tile
+LABEL = 36  # pixels of height for the word under each tile
 PAPER, INK, FAINT = (19, 21, 26), (240, 240, 236), (150, 153, 160)
 HEAT = np.array([(38, 20, 90), (135, 32, 120), (215, 64, 82), (250, 142, 40), (252, 236, 150)], dtype=np.float32)
-"""Colours from where hardly anything was looked at to where most was."""
+"""Colour scale (RGB) from the lowest to the highest attention."""
 
 
 def check(captioner: Captioner) -> None:
-    """Raise TrainingError where there are no places that the captioner could look at."""
+    """Raise TrainingError if the captioner has no attention maps."""
     if not captioner.decoder.attends:
         architecture = captioner.decoder.config.architecture
         raise TrainingError(f"There is nothing to show: the decoder {architecture} has no attention.")
@@ -34,22 +34,23 @@ def check(captioner: Captioner) -> None:
 
 
 def attention_maps(captioner: Captioner, grid: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:
-    """How much each of the T words looked at each place of an image's `grid` (P, C), rows of places: (T, H, W)."""
+    """The attention weights (T, H, W) of T words over an image's `grid` of features (P, C) with P = H * W."""
     side = math.isqrt(len(grid))
     if not tokens:
         return np.zeros((0, side, side), dtype=np.float32)
-    read = torch.tensor([START, *tokens[:-1]], device=captioner.device)  # what is looked at on reading one is said next
+    inputs = torch.tensor([START, *tokens[:-1]], device=captioner.device)  # input t predicts word t
     captioner.eval()
     with torch.inference_mode():
-        attention = captioner.decoder(grid[None].to(captioner.device, torch.float32), read[None, None]).attention
+        attention = captioner.decoder(grid[None].to(captioner.device, torch.float32), inputs[None, None]).attention
     assert attention is not None
     return attention.reshape(len(tokens), side, side).float().cpu().numpy()
 
 
 def draw(image: Path, caption: str, words: Sequence[str], maps: np.ndarray) -> Image.Image:
-    """The image, and once more for each word with what was looked at lit up; `maps` (T, H, W) as `attention_maps`.
+    """A page with the image, and for each word a copy of it with the regions lit that the word attended to.
 
-    The same light is the same attention in all tiles. Raises DataError when the image cannot be read.
+    `maps` are those of `attention_maps` (T, H, W), on one scale for all tiles. Raises DataError when the image cannot
+    be read.
     """
     photo = thumbnail(image, TILE)
     brightest = max(float(maps.max(initial=0.0)), 4 / max(1, maps[:1].size))
@@ -79,7 +80,7 @@ def draw(image: Path, caption: str, words: Sequence[str], maps: np.ndarray) -> I
 
 
 def _lit(photo: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The photo dark but for where the heat (H, W), from 0 to 1, lights and colours it."""
+    """The photo, darkened where the attention `heat` (H, W), from 0 to 1, is low, and tinted by the colour scale."""
     smooth = Image.fromarray(heat.astype(np.float32)).resize(photo.size, Image.Resampling.BICUBIC)
     strength = np.asarray(smooth).clip(0, 1)[..., None]
     dim = ImageEnhance.Brightness(ImageEnhance.Color(photo).enhance(0.3)).enhance(0.42)
@@ -94,17 +95,17 @@ def _colours(heat: np.ndarray) -> np.ndarray:
 
 
 def _legend(page: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None:
-    """From little to much, at the right edge."""
+    """Draw the colour scale at the right edge."""
     font, right = _font(15), page.width - GAP
-    pen.text((right, top), "looked at most", FAINT, font, anchor="ra")
-    right -= round(pen.textlength("looked at most", font)) + 10
+    pen.text((right, top), "most attention", FAINT, font, anchor="ra")
+    right -= round(pen.textlength("most attention", font)) + 10
     bar = _colours(np.linspace(0, 1, 90)[None].repeat(10, axis=0)).round().astype(np.uint8)
     page.paste(Image.fromarray(bar), (right - 90, top + 5))
     pen.text((right - 100, top), "least", FAINT, font, anchor="ra")
 
 
 def _lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
-    """The text in lines that fit."""
+    """The text wrapped to lines of at most this width in pixels."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -112,11 +113,11 @@ def _lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
             lines[-1] = longer
         else:
             lines.append(_fitted(word, font, width))
-    return lines or ["(nothing)"]
+    return lines or ["(empty)"]
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """The text, with its end left out where it is too wide."""
+    """The text, shortened with an ellipsis if it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:
@@ -125,7 +126,7 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """One that knows many scripts where it is installed, else Pillow's own."""
+    """DejaVu Sans, which has many scripts, where it is installed, else Pillow's own font."""
     try:
         return ImageFont.truetype("DejaVuSans.ttf", size)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a captioner said of a data set, and how well, where people captioned the images too."""
+"""The captions that a captioner generated for a data set, and their scores where the images have references."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SCORES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider_d", "meteor")
 
 @dataclass(frozen=True)
 class Outcome:
-    """`hypotheses[i]` is what `checkpoint` said of `rows[i]` with `decoding`, and `each[i]` its CIDEr-D.
+    """`hypotheses[i]` is the caption by `checkpoint` of `rows[i]` with `decoding`, and `each[i]` its CIDEr-D.
 
-    Rows without human captions are not scored: they are None in `each`. `report` is of all others, None where there are
-    none, and `subsets` of those of each subset of the data set.
+    Rows without references are not scored: their entry in `each` is None. `report` scores all others (None if there are
+    none), and `subsets` those of each subset of the data set.
     """
 
     checkpoint: str
@@ -33,7 +33,7 @@ class Outcome:
 
     @property
     def scored(self) -> int:
-        """How many of the rows are scored."""
+        """The number of rows with a score."""
         return sum(score is not None for score in self.each)
 
     @property
@@ -42,11 +42,11 @@ class Outcome:
 
     @property
     def mean_length(self) -> float:
-        """Words a caption."""
+        """The mean number of words of a caption."""
         return mean_length(self.hypotheses)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with all of it."""
+        """A JSON object with all scores, and an entry for each image."""
         return {
             "checkpoint": self.checkpoint,
             "decoding": self.decoding,
@@ -59,17 +59,17 @@ class Outcome:
                     "image": row.image.name,
                     "image_id": row.image_id,
                     "sha256": row.sha256,
-                    "hypothesis": told,
+                    "hypothesis": hypothesis,
                     "references": list(row.references),
                     "cider_d": score,
                 }
-                for row, told, score in zip(self.rows, self.hypotheses, self.each, strict=True)
+                for row, hypothesis, score in zip(self.rows, self.hypotheses, self.each, strict=True)
             ],
         }
 
 
 def scores_to_json(report: Report | None) -> dict[str, Any]:
-    """`scores` and `signatures` by name, and why those that are null are `unavailable`."""
+    """`scores` and `signatures` by name, and under `unavailable` the reason for each that is null."""
     if report is None:
         return {
             "scores": dict.fromkeys(SCORES),
@@ -83,14 +83,14 @@ def scores_to_json(report: Report | None) -> dict[str, Any]:
     }
 
 
-def is_captioned(row: Row) -> bool:
-    """Whether people said anything of the image that can be compared with."""
+def has_references(row: Row) -> bool:
+    """Whether at least one reference caption of the image has a word in it."""
     return any(tokenize(text) for text in row.references)
 
 
-def judge(checkpoint: str, decoding: str, rows: Sequence[Row], hypotheses: Sequence[str]) -> Outcome:
-    """Score what the captioner said of the rows. Raises TrainingError for what cannot be scored."""
-    captioned = [number for number, row in enumerate(rows) if is_captioned(row)]
+def score(checkpoint: str, decoding: str, rows: Sequence[Row], hypotheses: Sequence[str]) -> Outcome:
+    """Score the captions of the rows against their references. Raises TrainingError as the metrics do."""
+    captioned = [number for number, row in enumerate(rows) if has_references(row)]
     subsets: dict[str, list[int]] = defaultdict(list)
     for number in captioned:
         if rows[number].subset:
@@ -101,8 +101,8 @@ def judge(checkpoint: str, decoding: str, rows: Sequence[Row], hypotheses: Seque
 
     report = scored(captioned) if captioned else None
     each: list[float | None] = [None] * len(rows)
-    for number, score in zip(captioned, report.each if report else (), strict=True):
-        each[number] = score
+    for number, cider_d in zip(captioned, report.each if report else (), strict=True):
+        each[number] = cider_d
     return Outcome(
         checkpoint=checkpoint,
         decoding=decoding,

@@ -1,4 +1,4 @@
-"""An outcome as one page for people: scores, how they are spread, the best and the worst captions with their photos."""
+"""An HTML page of an outcome: scores, their distribution, and the best and worst captions with their photos."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from training.errors import DataError
 from training.evaluation.outcome import Outcome
 from training.metrics import Report, mean_length
 
-SHOWN = 12  # captions at each end
+SHOWN = 12  # best captions, and worst captions
 BINS = 20
-PHOTO = 320  # pixels of its longer side
+PHOTO = 320  # pixels of a photo's longer side
 
 
 @dataclass(frozen=True)
 class Example:
-    """A caption with its photo as a data URI, empty where it cannot be read any more."""
+    """A caption with its photo as a data URI, which is empty if the photo cannot be read any more."""
 
     name: str
     photo: str
@@ -33,7 +33,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Bin:
-    """How many captions have a CIDEr-D from `low` on; `share` is of the fullest bin."""
+    """The number of captions with a CIDEr-D between `low` and `high`; `share` is relative to the fullest bin."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Bin:
 
 
 def page(outcome: Outcome, report: Report) -> str:
-    """HTML in one piece, photos included, of an outcome and its scores."""
+    """The page as one HTML file with the photos embedded. `report` is the outcome's own, which is not None here."""
     ranked = sorted(
         (number for number, score in enumerate(outcome.each) if score is not None),
         key=lambda number: -(outcome.each[number] or 0.0),
@@ -61,8 +61,8 @@ def page(outcome: Outcome, report: Report) -> str:
 
 
 def histogram(values: tuple[float, ...]) -> list[Bin]:
-    """The values in bins of equal width from 0 to the highest."""
-    width = max(5.0, -(-max(values) // (5 * BINS)) * 5)  # a multiple of five reads well
+    """The values in BINS bins of equal width, starting at 0."""
+    width = max(5.0, -(-max(values) // (5 * BINS)) * 5)  # round the width up to a multiple of five
     counts = [0] * BINS
     for value in values:
         counts[min(BINS - 1, int(value / width))] += 1

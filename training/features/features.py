@@ -176,7 +176,7 @@ class Inputs:
             return captioner.trunk(part) if keeps == "maps" else captioner.encode(part, looks)
 
         with torch.inference_mode():
-            kept = torch.cat(out_of_memory.halved(encode, pixels))
+            kept = torch.cat(out_of_memory.micro_batched(encode, pixels))
         return kept.half().cpu().contiguous().numpy()
 
 

@@ -97,7 +97,7 @@ def train(
             seconds = time.monotonic() - began
             progress(Progress(phase, epoch, epochs, step, steps, loss, seconds, loop.portion.lowered))
 
-    with out_of_memory.told_of(), distributed.group(device) as (group, own_device):
+    with out_of_memory.explained(), distributed.group(device) as (group, own_device):
         torch.manual_seed(config.seed)
         captioner = _learner(captions, config, start_from).to(choose(own_device))
         captioner.style = style or Style.of(captions)
@@ -173,7 +173,7 @@ def _index(
     with torch.inference_mode():
         for begin in range(0, len(views), BATCH):
             progress(begin, len(views), None)
-            grids = out_of_memory.halved(inputs.grid, views[begin : begin + BATCH])  # of (B, P, C)
+            grids = out_of_memory.micro_batched(inputs.grid, views[begin : begin + BATCH])  # of (B, P, C)
             seen += [part.float().mean(dim=1).half().cpu() for part in grids]
     longest = captioner.decoding.max_length
     latest = RetrievalMemory.build(inputs.rows, torch.cat(seen), captioner.vocabulary, longest)

@@ -1,1 +1,1 @@
-"""Devices, and what to do when their memory runs out."""
+"""The machine: devices and their memory, files, terminals."""

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs, and in which precision."""
+"""The device that computes, its precision and its threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.errors import ConfigError
 
 
 def choose(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one. Raises ConfigError when it is not there."""
+    """The device called `name`; "auto" is CUDA if available, else the CPU. Raises ConfigError when there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -24,7 +24,7 @@ def choose(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the hardware computes in it, which is two to three times faster; plain float32 elsewhere."""
+    """Mixed precision in bfloat16 where the hardware supports it, two to three times faster; else float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))
 
 
@@ -39,10 +39,10 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def training_threads(small: bool, beside_others: bool) -> Iterator[None]:
-    """One CPU thread inside for a small network; half of them where other work runs on the machine.
+    """Inside, torch uses one CPU thread for a small network, and half of the threads beside other work.
 
-    A recurrent network is many small steps that each wait for the slowest thread: beside a busy web server all cores
-    are several times slower than half of them.
+    A recurrent network computes many small steps that each wait for the slowest thread: beside a busy web server, all
+    cores are several times slower than half of them.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1 if small else max(1, before // 2) if beside_others else before)

@@ -1,4 +1,4 @@
-"""What is done where a device's memory does not suffice: less at once, and in the end one clear sentence."""
+"""What happens when a device's memory runs out: the work is split into smaller batches, or fails with one sentence."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from training.errors import TrainingError
 log = logging.getLogger(__name__)
 
 FEWEST = 4
-"""Images at once below which a training does not go: a norm over fewer would say little of the others."""
+"""The smallest micro-batch of a training: batch normalisation over fewer images estimates its statistics too badly."""
 
 Result = TypeVar("Result")
 Items = TypeVar("Items", bound=Sequence[object] | np.ndarray | torch.Tensor)
 
 
 class MicroBatch:
-    """How many images of a batch a training works on at once: all of them, or fewer since memory ran out.
+    """How many images of a batch a training processes at once: all `whole` of them, or fewer since memory ran out.
 
-    The parts of a batch follow one another and make one step together, so that neither the learning rate nor the number
-    of steps has to follow.
+    The gradients of a batch's micro-batches are accumulated into one step, so that neither the learning rate nor the
+    number of steps changes.
     """
 
     def __init__(self, whole: int) -> None:
@@ -33,11 +33,11 @@ class MicroBatch:
 
     @property
     def lowered(self) -> int | None:
-        """Images at once, where memory did not suffice for whole batches."""
+        """Images in a micro-batch if memory ran out over a whole batch, else None."""
         return self.images if self.images < self.whole else None
 
     def halve(self) -> None:
-        """Raises TrainingError where that would be too few."""
+        """Process half as many images at once from now on. Raises TrainingError when these would be too few."""
         if self.images <= FEWEST:
             raise TrainingError(_sentence(f"for {self.images} images at once"))
         torch.cuda.empty_cache()
@@ -45,26 +45,26 @@ class MicroBatch:
         log.warning("Memory ran out over %d images at once: from here on it is %d.", before, self.images)
 
 
-def halved(work: Callable[[Items], Result], items: Items) -> list[Result]:
-    """What `work` makes of the items, all at once: one result, or several of parts of them where memory ran out.
+def micro_batched(work: Callable[[Items], Result], items: Items) -> list[Result]:
+    """`[work(items)]`, or the results of `work` on consecutive parts of the items where memory ran out over all.
 
-    Raises TrainingError when it does not suffice for one item.
+    Raises TrainingError when memory does not suffice for one item.
     """
     try:
         return [work(items)]
     except torch.OutOfMemoryError:
         if len(items) <= 1:
             raise TrainingError(_sentence("for one image")) from None
-    # Outside of the handler, whose error holds on to what the work had made.
+    # Outside of the handler, whose error keeps the tensors of `work` alive.
     torch.cuda.empty_cache()
     half = len(items) // 2
-    log.warning("Memory ran out over %d images at once; they are parted.", len(items))
-    return halved(work, items[:half]) + halved(work, items[half:])  # type: ignore[arg-type]
+    log.warning("Memory ran out over %d images at once; it is retried with half of them.", len(items))
+    return micro_batched(work, items[:half]) + micro_batched(work, items[half:])  # type: ignore[arg-type]
 
 
 @contextmanager
-def told_of() -> Iterator[None]:
-    """Within the block, memory that ran out is told in a TrainingError."""
+def explained() -> Iterator[None]:
+    """Inside, running out of memory raises a TrainingError that says what to do."""
     try:
         yield
     except torch.OutOfMemoryError as error:

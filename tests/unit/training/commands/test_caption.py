@@ -31,23 +31,23 @@ def test_several_captions_of_an_image_best_first(succeed: Run, saved: Path, colo
     assert best.split("\t") == lines[0]
 
 
-def test_drawn_captions_follow_their_seed(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
+def test_sampled_captions_follow_their_seed(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
     image = coloured_rows[0].image
-    told = [
+    printed = [
         succeed("caption", saved, image, "--n-best", 5, "--top-p", 1, "--temperature", 2, "--seed", seed).output
         for seed in (1, 1, 2)
     ]
-    assert told[0] == told[1] != told[2]
+    assert printed[0] == printed[1] != printed[2]
 
 
 def test_captions_are_written_as_json(succeed: Run, saved: Path, coloured_rows: list[Row], tmp_path: Path) -> None:
-    image, written = coloured_rows[0].image, tmp_path / "told.json"
-    told = succeed("caption", saved, image, "--n-best", 2, "--beam", 4, "--json", written).output
+    image, written = coloured_rows[0].image, tmp_path / "captions.json"
+    printed = succeed("caption", saved, image, "--n-best", 2, "--beam", 4, "--json", written).output
     result = json.loads(written.read_text())
     assert (result["checkpoint"], result["decoding"].split("|")[0]) == ("saved", "beam:4")
     [entry] = result["images"]
     assert entry["image"] == str(image)
-    assert [f"{image}\t{one['score']:.2f}\t{one['caption']}" for one in entry["captions"]] == told.splitlines()
+    assert [f"{image}\t{one['score']:.2f}\t{one['caption']}" for one in entry["captions"]] == printed.splitlines()
 
 
 def test_images_are_encoded_in_parts_where_memory_runs_out(
@@ -66,11 +66,11 @@ def test_images_are_encoded_in_parts_where_memory_runs_out(
     assert succeed("caption", saved, *images).output == whole
 
 
-def test_what_failed_is_told_and_the_others_are_captioned(
+def test_failures_are_reported_and_the_others_are_captioned(
     run: Run, saved: Path, tmp_path: Path, coloured_rows: list[Row]
 ) -> None:
-    image, written = coloured_rows[0].image, tmp_path / "told.json"
-    options = ("--json", written, "--explain", tmp_path / "looks", "--device", "cpu")
+    image, written = coloured_rows[0].image, tmp_path / "captions.json"
+    options = ("--json", written, "--explain", tmp_path / "maps", "--device", "cpu")
     result = run("caption", saved, tmp_path / "absent.png", image, *options)
     assert result.exit_code == 1
     assert f"{image}\t" in result.output
@@ -82,16 +82,16 @@ def test_what_failed_is_told_and_the_others_are_captioned(
     assert Path(good["explanation"]).exists()
 
 
-def test_where_each_word_looked_is_drawn(
+def test_attention_maps_are_drawn_for_the_best_caption(
     succeed: Run, saved: Path, picture: Callable[..., Path], tmp_path: Path
 ) -> None:
     wide, folder = picture("red", "wide.png", (300, 60)), tmp_path / "other"
     folder.mkdir()
     same = folder / "wide.jpg"
     Image.new("RGB", (60, 300), "blue").save(same)
-    succeed("caption", saved, wide, same, "--n-best", 2, "--explain", tmp_path / "looks")
-    assert sorted(path.name for path in (tmp_path / "looks").iterdir()) == ["wide-2.png", "wide.png"]
-    with Image.open(tmp_path / "looks" / "wide.png") as drawn:
+    succeed("caption", saved, wide, same, "--n-best", 2, "--explain", tmp_path / "maps")
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["wide-2.png", "wide.png"]
+    with Image.open(tmp_path / "maps" / "wide.png") as drawn:
         assert drawn.mode == "RGB"
         reddest = max(drawn.resize((200, 200), Image.Resampling.NEAREST).get_flattened_data())
     assert reddest[0] > 200
@@ -106,8 +106,8 @@ def test_where_each_word_looked_is_drawn(
         (("SAVED", "x.png", "--max-length", "0"), "max_length is 0"),
         (("SAVED", "x.png", "--top-p", "0.5", "--length-penalty", "1"), "leave out --length-penalty"),
         (("SAVED", "x.png", "--device", "tpu"), "no device called 'tpu'"),
-        (("SAVED", "x.png", "--explain", "x.png/looks", "--device", "cpu"), "could not be captioned"),
-        (("BLIND", "x.png", "--explain", "looks", "--device", "cpu"), "the decoder initial_state"),
+        (("SAVED", "x.png", "--explain", "x.png/maps", "--device", "cpu"), "could not be captioned"),
+        (("BLIND", "x.png", "--explain", "maps", "--device", "cpu"), "the decoder initial_state"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -122,9 +122,9 @@ def test_wrong_input_is_one_line(
     monkeypatch.chdir(tmp_path)
     stand_ins = {"SAVED": saved, "BLIND": blind}
     assert says in fail("caption", *(stand_ins.get(argument, argument) for argument in arguments))
-    assert not (tmp_path / "looks").exists()
+    assert not (tmp_path / "maps").exists()
 
 
 def test_no_picture_is_drawn_below_a_file(fail: Run, saved: Path, picture: Callable[..., Path]) -> None:
     image = picture("red")
-    assert "is no folder" in fail("caption", saved, image, "--explain", image / "looks")
+    assert "is no folder" in fail("caption", saved, image, "--explain", image / "maps")

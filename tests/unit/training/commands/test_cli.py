@@ -22,19 +22,19 @@ def test_help_shows_an_example_on_a_line_of_its_own(run: Run, command: str) -> N
 
 
 def test_the_help_of_train_says_how_to_go_on_and_how_to_use_several_processes(run: Run) -> None:
-    told = " ".join(run("train", "--help").output.split())
-    assert "goes on from its last epoch when the same command is run again" in told
-    assert "torchrun --nproc-per-node 4 -m training.cli train" in told
+    printed = " ".join(run("train", "--help").output.split())
+    assert "goes on from its last epoch when the same command is run again" in printed
+    assert "torchrun --nproc-per-node 4 -m training.cli train" in printed
 
 
 def test_importing_the_commands_imports_no_torch() -> None:
     code = "import sys, training.cli; print('torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "False"
 
 
 def test_the_module_is_a_command() -> None:
     argv = [sys.executable, "-m", "training.cli", "compare", "one"]
-    told = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert told.returncode == 2
-    assert told.stderr.splitlines()[-1] == "Error: Give at least two checkpoints to compare."
+    printed = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert printed.returncode == 2
+    assert printed.stderr.splitlines()[-1] == "Error: Give at least two checkpoints to compare."

@@ -17,14 +17,14 @@ def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(
     succeed: Run, saved: Path, blind: Path, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = tmp_path / "compared.json"
-    told = succeed("compare", saved, blind, "--manifest", listed, "--beam", 2, "--json", written).stdout
-    lines = told.splitlines()
+    printed = succeed("compare", saved, blind, "--manifest", listed, "--beam", 2, "--json", written).stdout
+    lines = printed.splitlines()
     for head in ("BLEU-4", "CIDEr-D", "ROUGE-L", "METEOR", "distinct words", "words a caption", "captions a second"):
         assert head in lines[0]
     assert [line.split()[0] for line in lines[1:3]] == [str(saved), str(blind)]
     assert lines[1].count("*") + lines[2].count("*") >= 7
     assert any(line.startswith("BLEU-4: bleu4|nltk:") and line.endswith("|refs:2|n:16") for line in lines)
-    assert lines[-1] == "People: 4.5 words a caption. Decoding: beam:2|penalty:0.9|max:6|min:1|no-repeat:0"
+    assert lines[-1] == "Human captions: 4.5 words a caption. Decoding: beam:2|penalty:0.9|max:6|min:1|no-repeat:0"
 
     result = json.loads(written.read_text())
     assert [entry["checkpoint"] for entry in result["checkpoints"]] == [str(saved), str(blind)]
@@ -38,22 +38,24 @@ def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(
 
 
 def test_all_are_decoded_as_the_first(succeed: Run, saved: Path, blind: Path, listed: Path) -> None:
-    told = succeed("compare", blind, saved, "--manifest", listed, "--split", "dev").output
-    assert "|refs:2|n:4" in told
-    assert told.rstrip().endswith("Decoding: beam:3|penalty:0.9|max:6|min:1|no-repeat:0")
+    printed = succeed("compare", blind, saved, "--manifest", listed, "--split", "dev").output
+    assert "|refs:2|n:4" in printed
+    assert printed.rstrip().endswith("Decoding: beam:3|penalty:0.9|max:6|min:1|no-repeat:0")
     assert module.TIMED >= 32
 
 
-def test_it_is_told_whose_captions_nobody_votes_on(
+def test_a_checkpoint_whose_captions_are_not_reranked_is_named(
     succeed: Run, tiny: Captioner, blind: Path, coloured_rows: list[Row], listed: Path, tmp_path: Path
 ) -> None:
     tiny.retrieval = RetrievalMemory.build(coloured_rows[:2], torch.randn(2, tiny.encoder.channels), tiny.vocabulary, 9)
     tiny.decoding = replace(tiny.decoding, neighbours=2)
     remembering = checkpoint.save(tmp_path / "remembering", tiny)
-    told = succeed("compare", remembering, blind, "--manifest", listed, "--split", "dev").output
-    assert told.count("nobody votes on its captions") == 1
-    assert f"{blind} remembers no images that it has learned from: nobody votes on its captions." in told
-    assert "nobody votes" not in succeed("compare", blind, remembering, "--manifest", listed, "--split", "dev").output
+    printed = succeed("compare", remembering, blind, "--manifest", listed, "--split", "dev").output
+    assert printed.count("are not reranked") == 1
+    assert f"{blind} has no index of training images: its captions are not reranked." in printed
+    assert (
+        "are not reranked" not in succeed("compare", blind, remembering, "--manifest", listed, "--split", "dev").output
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_it_is_told_whose_captions_nobody_votes_on(
         (("SAVED", "absent", "--manifest", "LISTED"), "no checkpoint folder absent"),
         (("SAVED", "SAVED"), "Give --dataset with --data-dir, or --manifest."),
         (("SAVED", "SAVED", "--manifest", "LISTED", "--beam", "99"), "beam is 99"),
-        (("SAVED", "SAVED", "--dataset", "nocaps", "--data-dir", "NOCAPS", "--split", "test"), "nothing to compare by"),
+        (("SAVED", "SAVED", "--dataset", "nocaps", "--data-dir", "NOCAPS", "--split", "test"), "nothing to score by"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -17,10 +17,12 @@ from training.evaluation.outcome import SCORES
 from training.metrics import MetricUnavailableError, Score, report
 
 
-def test_scores_are_told_with_signatures_and_written(succeed: Run, saved: Path, listed: Path, tmp_path: Path) -> None:
+def test_scores_are_printed_with_signatures_and_written(
+    succeed: Run, saved: Path, listed: Path, tmp_path: Path
+) -> None:
     written = tmp_path / "new" / "scores.json"
-    told = succeed("evaluate", saved, "--manifest", listed, "--split", "dev", "--json", written).stdout
-    lines = told.splitlines()
+    printed = succeed("evaluate", saved, "--manifest", listed, "--split", "dev", "--json", written).stdout
+    lines = printed.splitlines()
     names = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D", "METEOR"]
     assert [line.split()[0] for line in lines[:7]] == names
     assert lines[3].split()[2].startswith("bleu4|nltk:")
@@ -43,7 +45,7 @@ def test_scores_are_told_with_signatures_and_written(succeed: Run, saved: Path, 
     assert list(written.parent.iterdir()) == [written]
 
 
-def test_all_rows_of_a_manifest_are_judged_and_the_dev_rows_of_a_data_set(
+def test_all_rows_of_a_manifest_are_scored_and_the_dev_rows_of_a_data_set(
     succeed: Run, saved: Path, listed: Path
 ) -> None:
     assert "n:16" in succeed("evaluate", saved, "--manifest", listed).output
@@ -59,8 +61,8 @@ def test_a_score_that_cannot_be_had_has_its_reason(
 
     monkeypatch.setattr(report, "meteor", lacking)
     written, page = tmp_path / "scores.json", tmp_path / "page.html"
-    told = succeed("evaluate", saved, "--manifest", listed, "--json", written, "--html", page).output
-    [line] = [line for line in told.splitlines() if line.startswith("METEOR")]
+    printed = succeed("evaluate", saved, "--manifest", listed, "--json", written, "--html", page).output
+    [line] = [line for line in printed.splitlines() if line.startswith("METEOR")]
     assert line.split(maxsplit=2)[1:] == ["-", "METEOR needs Java."]
     result = json.loads(written.read_text())
     assert (result["scores"]["meteor"], result["signatures"]["meteor"]) == (None, None)
@@ -98,7 +100,7 @@ def test_captions_are_found_as_asked(
         (("--neighbours", 0), "|no-repeat:0"),
     ],
 )
-def test_neighbours_vote_as_asked(
+def test_reranking_follows_the_options(
     options: tuple[object, ...],
     ending: str,
     succeed: Run,
@@ -117,7 +119,7 @@ def test_neighbours_vote_as_asked(
 def test_neighbours_of_a_checkpoint_that_remembers_none_cannot_be_asked(
     succeed: Run, fail: Run, saved: Path, listed: Path, picture: Callable[..., Path]
 ) -> None:
-    remembers = "Error: The checkpoint remembers no images that it has learned from: leave out --neighbours."
+    remembers = "Error: The checkpoint has no index of training images: leave out --neighbours."
     assert fail("evaluate", saved, "--manifest", listed, "--neighbours", 5, "--device", "cpu") == remembers
     assert fail("caption", saved, picture("red"), "--neighbours", 5, "--device", "cpu") == remembers
     succeed("caption", saved, picture("red"), "--neighbours", 0)
@@ -126,8 +128,8 @@ def test_neighbours_of_a_checkpoint_that_remembers_none_cannot_be_asked(
 def test_domains_of_nocaps_are_scored_apart(succeed: Run, saved: Path, nocaps: Path, tmp_path: Path) -> None:
     written, exported, page = tmp_path / "scores.json", tmp_path / "coco.json", tmp_path / "page.html"
     files = ("--json", written, "--coco", exported, "--html", page)
-    told = succeed("evaluate", saved, "--dataset", "nocaps", "--data-dir", nocaps, "--split", "dev", *files).stdout
-    assert [line.split()[:2] for line in told.splitlines() if "-domain" in line] == [
+    printed = succeed("evaluate", saved, "--dataset", "nocaps", "--data-dir", nocaps, "--split", "dev", *files).stdout
+    assert [line.split()[:2] for line in printed.splitlines() if "-domain" in line] == [
         ["in-domain", "2"],
         ["out-domain", "2"],
     ]
@@ -142,14 +144,14 @@ def test_domains_of_nocaps_are_scored_apart(succeed: Run, saved: Path, nocaps: P
     assert "<td>out-domain</td><td>2</td>" in page.read_text()
 
 
-def test_images_that_nobody_captioned_are_captioned_for_a_submission(
+def test_images_without_references_are_captioned_for_a_submission(
     succeed: Run, fail: Run, saved: Path, nocaps: Path, tmp_path: Path
 ) -> None:
     exported, written = tmp_path / "coco.json", tmp_path / "scores.json"
     source = ("--dataset", "nocaps", "--data-dir", nocaps, "--split", "test")
-    told = succeed("evaluate", saved, *source, "--coco", exported, "--json", written).stdout
-    assert "4 of 4 images have no human caption: they are captioned, not scored." in told
-    assert "BLEU" not in told
+    printed = succeed("evaluate", saved, *source, "--coco", exported, "--json", written).stdout
+    assert "4 of 4 images have no human caption: they are captioned, not scored." in printed
+    assert "BLEU" not in printed
     assert [item["image_id"] for item in json.loads(exported.read_text())] == [101, 102, 103, 104]
     result = json.loads(written.read_text())
     assert result["scores"] == result["signatures"] == dict.fromkeys(SCORES)
@@ -157,7 +159,7 @@ def test_images_that_nobody_captioned_are_captioned_for_a_submission(
     assert [item["cider_d"] for item in result["images"]] == [None] * 4
 
     nothing = fail("evaluate", saved, *source, "--device", "cpu")
-    assert nothing == "Error: Nobody captioned these 4 images: say where captions go with --coco or --json."
+    assert nothing == "Error: None of the 4 images has a human caption: give --coco or --json for the captions."
     page = fail("evaluate", saved, *source, "--coco", exported, "--html", tmp_path / "page.html", "--device", "cpu")
     assert "--html has no scores to show" in page
 
@@ -167,9 +169,9 @@ def test_of_a_mixed_manifest_the_captioned_images_are_scored(
 ) -> None:
     rows = [replace(row, split="test", references=()) for row in coloured_rows[:3]] + coloured_rows[3:8]
     listing, written = manifest.save(rows, tmp_path / "mixed.jsonl"), tmp_path / "scores.json"
-    told = succeed("evaluate", saved, "--manifest", listing, "--json", written).stdout
-    assert "3 of 8 images have no human caption" in told
-    assert "n:5" in told
+    printed = succeed("evaluate", saved, "--manifest", listing, "--json", written).stdout
+    assert "3 of 8 images have no human caption" in printed
+    assert "n:5" in printed
     images: list[dict[str, Any]] = json.loads(written.read_text())["images"]
     assert [item["cider_d"] is None for item in images] == [True] * 3 + [False] * 5
 

@@ -43,7 +43,7 @@ def test_only_decoders_with_attention_are_explained(architecture: str, tiny: Cap
         grid = torch.randn(captioner.encoder.cells(32), captioner.encoder.channels)
         assert explain.attention_maps(captioner, grid, (4, 5)).shape == (2, 4, 4)
     else:
-        with pytest.raises(TrainingError, match=f"the decoder {architecture} .* has no attention"):
+        with pytest.raises(TrainingError, match=f"the decoder {architecture} has no attention"):
             explain.check(captioner)
 
 

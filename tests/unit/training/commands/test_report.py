@@ -8,11 +8,11 @@ import pytest
 
 from training.data.manifest import Row
 from training.evaluation import report
-from training.evaluation.outcome import Outcome, judge
+from training.evaluation.outcome import Outcome, score
 
 
 def outcome_of(rows: list[Row], hypotheses: list[str]) -> Outcome:
-    return judge("mine & <yours>", "beam:5", rows, hypotheses)
+    return score("mine & <yours>", "beam:5", rows, hypotheses)
 
 
 def page_of(outcome: Outcome) -> str:
@@ -39,7 +39,7 @@ def test_the_best_and_the_worst_stand_beside_their_photos(rows: list[Row]) -> No
     assert set(re.findall(r"<span>(id-\d)</span>", best)) == {"id-0", "id-3"}
     assert page.count('src="data:image/jpeg;base64,') == 4
     assert all(text in page for row in rows[1:] for text in row.references)
-    assert "half of them are above" in page
+    assert "the median is" in page
 
 
 def test_texts_are_escaped_and_nothing_is_fetched(rows: list[Row]) -> None:
@@ -67,7 +67,7 @@ def test_one_caption_is_not_shown_twice(rows: list[Row]) -> None:
 
 def test_rows_without_captions_are_not_shown(rows: list[Row]) -> None:
     page = page_of(outcome_of([replace(rows[0], references=()), *rows[1:]], ["said", "a cat", "birds", "a car"]))
-    assert "3 captions judged of 4 said" in page
+    assert "3 captions scored of 4" in page
     assert page.count("<figure>") == 3
 
 

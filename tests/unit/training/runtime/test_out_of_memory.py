@@ -26,7 +26,7 @@ from training.learning.train import Progress
 from training.learning.train import train as train_captioner
 from training.networks.encoder import Encoder
 from training.runtime import out_of_memory
-from training.runtime.out_of_memory import FEWEST, MicroBatch, halved
+from training.runtime.out_of_memory import FEWEST, MicroBatch, micro_batched
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_killed_training_goes_on_in_parts_of_the_same_size(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_items_are_parted_until_they_fit(caplog: pytest.LogCaptureFixture) -> None:
+def test_items_are_halved_until_they_fit(caplog: pytest.LogCaptureFixture) -> None:
     def work(items: Any) -> list[int]:
         if len(items) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -182,15 +182,15 @@ def test_items_are_parted_until_they_fit(caplog: pytest.LogCaptureFixture) -> No
 
     kinds: list[Any] = [np.arange(7), torch.arange(7), list(range(7))]
     for items in kinds:
-        assert [item for part in halved(work, items) for item in part] == list(range(7))
-    assert halved(work, [3]) == [[3]]
-    assert "over 7 images at once; they are parted" in caplog.text
+        assert [item for part in micro_batched(work, items) for item in part] == list(range(7))
+    assert micro_batched(work, [3]) == [[3]]
+    assert "over 7 images at once; it is retried with half of them" in caplog.text
 
     def never(items: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(TrainingError, match="does not suffice for one image"):
-        halved(never, [1, 2, 3])
+        micro_batched(never, [1, 2, 3])
 
 
 def test_captions_are_the_same_in_parts(
@@ -209,5 +209,5 @@ def test_captions_are_the_same_in_parts(
 
 
 def test_nothing_else_is_taken_for_scarce_memory() -> None:
-    with pytest.raises(ZeroDivisionError), out_of_memory.told_of():
-        halved(lambda items: [1 // 0], [1, 2])
+    with pytest.raises(ZeroDivisionError), out_of_memory.explained():
+        micro_batched(lambda items: [1 // 0], [1, 2])
