@@ -20,8 +20,8 @@ from training.data.datasets.karpathy import read_karpathy
 from training.data.datasets.label_studio import read_label_studio
 from training.data.datasets.splits import TEST, UNDECIDED, decided
 from training.data.datasets.tables import read_csv
-from training.errors import DataError
 from training.data.manifest import Row
+from training.errors import DataError
 
 __all__ = [
     "NAMES",

@@ -16,9 +16,7 @@ def export(rows: Sequence[Row], hypotheses: Iterable[str], path: Path) -> Path:
     A numeric id is written as a number, as in COCO; a row without an id gets its file's stem. Raises DataError when two
     rows have the same id.
     """
-    results = [
-        {"image_id": image_id, "caption": text} for image_id, text in zip(_ids(rows), hypotheses, strict=True)
-    ]
+    results = [{"image_id": image_id, "caption": text} for image_id, text in zip(_ids(rows), hypotheses, strict=True)]
     path.write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
     return path
 

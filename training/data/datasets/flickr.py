@@ -14,8 +14,8 @@ from training.data import manifest
 from training.data.datasets.files import find, need, need_photos, read_lines
 from training.data.datasets.splits import TEST, UNDECIDED
 from training.data.datasets.tables import captions_of
-from training.errors import DataError
 from training.data.manifest import Row
+from training.errors import DataError
 
 PHOTOS_8K = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")  # the authors' own archive says Flicker
 PHOTOS_30K = ("flickr30k-images", "flickr30k_images", "images", "Images")

@@ -13,9 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 from training.data.datasets.report import warn
+from training.data.manifest import Row
 from training.errors import DataError
 from training.runtime.console import ProgressBar
-from training.data.manifest import Row
 
 THREADS = 4  # decoding and hashing leave Python's lock, and a slow disk is waited for together
 

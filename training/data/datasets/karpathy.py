@@ -11,8 +11,8 @@ from typing import Any
 from training.data.datasets.files import find, layout, need, need_one, need_photos, read_json, text_of
 from training.data.datasets.flickr import PHOTOS_8K, PHOTOS_30K
 from training.data.datasets.splits import named
-from training.errors import DataError
 from training.data.manifest import Row
+from training.errors import DataError
 
 FILES = ("dataset_flickr8k.json", "dataset_flickr30k.json", "dataset_coco.json")
 

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from training.data.datasets.files import layout, need_one, read_json
 from training.data.datasets.report import warn
 from training.data.datasets.splits import UNDECIDED
-from training.errors import DataError
 from training.data.manifest import Row
+from training.errors import DataError
 
 CAPTION = "caption"
 """Of several text areas the one of this name holds the captions."""

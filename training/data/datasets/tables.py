@@ -10,8 +10,8 @@ from pathlib import Path
 
 from training.data.datasets.files import need_one
 from training.data.datasets.splits import UNDECIDED, named
-from training.errors import DataError
 from training.data.manifest import Row
+from training.errors import DataError
 
 IMAGE = ("image", "file_name", "filename", "image_path", "image_name")
 CAPTION = ("caption", "text", "comment")

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from training.data import manifest
-from training.errors import DataError
 from training.data.scenes.drawing import draw
 from training.data.scenes.grammar import captions
 from training.data.scenes.world import Scene, generate
+from training.errors import DataError
 
 
 def write(folder: Path, count: int, seed: int, world: str = "starter", dev_share: float = 0.1, side: int = 128) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from training.metrics import word_edits
 from training.data.scenes.world import Group, Scene
+from training.metrics import word_edits
 from training.vocabulary import tokenize
 
 # How likely people are to say it stands beside each phrase: they have habits, and a captioner picks them up.

@@ -1,0 +1,1 @@
+"""Images and captions: published data sets, manifests, generated scenes, pixels."""
