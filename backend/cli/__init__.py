@@ -1,1 +1,1 @@
-"""The commands of `captioner`, but for those of `training`."""
+"""The commands of `captioner`, except those of `training`."""

@@ -1,4 +1,4 @@
-"""`captioner export`: the corrections of a project as a file."""
+"""`captioner export`: writes the corrections of a project to a file."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ STDOUT = Path("-")
     required=True,
     help="The file; - is standard output.",
 )
-@click.option("--all", "everything", is_flag=True, help="Skipped and deleted ones and past revisions too, marked.")
+@click.option("--all", "everything", is_flag=True, help="Include skipped, deleted and past revisions, each marked.")
 @click.option(
     "--split",
     "splits",
     type=click.Choice(["train", "dev", "held_out", "blind"]),
     multiple=True,
-    help="Only those: learnt, choosing, judging, judging without a draft; may be repeated.",
+    help="Only this split: training, checkpoint selection, gate, gate without drafts. May be repeated.",
 )
 @click.option("--images", type=click.Path(path_type=Path, file_okay=False), help="Copy the images to this folder.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
@@ -50,32 +50,32 @@ def export(
     force: bool,
     **flags: Any,
 ) -> None:
-    """Write the corrected captions of a project, each beside the draft it was made from.
+    """Write the corrected captions of a project, each with the draft it was made from.
 
-    `captioner train` reads all three: --dataset jsonl, csv, or coco2017 where file and images have COCO's names.
+    `captioner train` reads all three formats: --dataset jsonl, csv, or coco2017 if file and images have COCO's names.
     """
     from backend.reports import export as exporting
 
     if out != STDOUT and out.exists() and not force:
-        raise click.UsageError(f"{out} is there already; give --force to overwrite it, or another --out.")
+        raise click.UsageError(f"{out} exists already: give --force to overwrite it, or another --out.")
     settings = settings_from(flags)
-    found = exporting.pairs(settings, store_of(settings), project, everything)
+    pairs = exporting.pairs(settings, store_of(settings), project, everything)
     if splits:
-        found = [pair for pair in found if pair.split in splits]
-        if not found:
+        pairs = [pair for pair in pairs if pair.split in splits]
+        if not pairs:
             raise exporting.ExportError(f"Project {project} has no corrections of the split {' or '.join(splits)}.")
     if images is not None:
-        found = exporting.with_copies(settings, found, images)
+        pairs = exporting.with_copies(settings, pairs, images)
     folder = images if form == "coco" else None if out == STDOUT else out.parent
-    chunks = exporting.FORMATS[form](found, folder)
+    chunks = exporting.FORMATS[form](pairs, folder)
     if out == STDOUT:
         for chunk in chunks:
             click.echo(chunk.encode("utf-8", errors="replace"), nl=False)
     else:
         exporting.save(chunks, out)
-    away = sum(pair.image is None for pair in found)
+    missing = sum(pair.image is None for pair in pairs)
     click.echo(
-        f"{len(found)} annotations of project {project} are exported"
-        + (f"; the images of {away} of them are not here, and `captioner train` leaves those out." if away else "."),
+        f"{len(pairs)} annotations of project {project} are exported"
+        + (f"; {missing} of them have no image here, and `captioner train` skips those." if missing else "."),
         err=True,
     )

@@ -1,4 +1,4 @@
-"""`captioner mode` and `refresh`: where a project's drafts come from, and making them anew."""
+"""`captioner mode` and `refresh`: where a project's drafts come from, and how to replace them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from backend.cli.options import example, label_studio_of, setting, settings_from
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.argument("chosen", metavar="[live|stored]", type=click.Choice(["live", "stored"]), required=False)
 def mode(project: int, chosen: str | None, **flags: Any) -> None:
-    """Tell or choose where drafts come from: live, Label Studio asks for each task it opens; stored, every unlabelled
-    task has one, as Uncertainty sampling needs."""
+    """Show or choose where drafts come from.
+
+    live: Label Studio asks for the draft of each task that it opens. stored: Label Studio keeps a draft of every
+    unlabelled task, which Uncertainty sampling needs.
+    """
     from backend.drafts import modes
 
     settings = settings_from(flags)
@@ -29,28 +32,30 @@ def mode(project: int, chosen: str | None, **flags: Any) -> None:
     elif chosen == "stored":
         modes.to_stored(client, store, project)
         click.echo(
-            f"A draft is being stored for every unlabelled task of project {project}; when all are there, Label Studio "
-            f"is switched to them. `captioner status` tells how far that is."
+            f"A draft is being stored for every unlabelled task of project {project}. Then Label Studio is switched to "
+            f"the stored drafts. `captioner status` shows the progress."
         )
     else:
         state = modes.ask(client, store, project)
-        waits = "; stored, once a draft is stored for every unlabelled task" if state.wanted else ""
-        click.echo(f"Project {project} is {state.mode}{waits}.")
+        change = ", and becomes stored once every unlabelled task has a stored draft" if state.wanted else ""
+        click.echo(f"Project {project} is {state.mode}{change}.")
 
 
 @click.command(epilog=example("captioner refresh --project 3", "captioner refresh --project 3 --stop"))
 @setting("data_dir")
 @setting("database_url")
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
-@click.option("--stop", is_flag=True, help="Make no more drafts until this command goes on with it.")
+@click.option("--stop", is_flag=True, help="Stop until this command is called again without --stop.")
 def refresh(project: int, stop: bool, **flags: Any) -> None:
-    """Have the drafts of unlabelled tasks made anew in the background; go on where that was stopped."""
+    """Replace the drafts of unlabelled tasks in the background; continue where a refresh was stopped."""
     store = store_of(settings_from(flags))
     if store.get_project(project) is None:
-        raise click.UsageError(f"No project {project} has been connected; `captioner status` lists those that have.")
+        raise click.UsageError(f"Project {project} is not connected; `captioner status` lists the connected projects.")
     if stop:
         store.stop_refresh(project)
-        click.echo(f"No more drafts are made for project {project} until `captioner refresh --project {project}`.")
+        click.echo(
+            f"The refresh of project {project} is stopped; `captioner refresh --project {project}` continues it."
+        )
     else:
         store.resume_refresh(project)
-        click.echo(f"The drafts of project {project} are being made anew; `captioner status` tells how far that is.")
+        click.echo(f"The drafts of project {project} are being replaced; `captioner status` shows the progress.")

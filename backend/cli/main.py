@@ -1,4 +1,4 @@
-"""The console command `captioner`. What a command does not need is not imported by it: torch takes seconds."""
+"""The console command `captioner`. Each command imports only what it needs, because torch takes seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMANDS: list[click.Command] = [
 
 
 class PlainErrors(click.Group):
-    """Shows our own errors as one line and a non-zero exit, never as a traceback."""
+    """Shows errors of this project as one line with a non-zero exit status, not as a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -45,5 +45,5 @@ class PlainErrors(click.Group):
 )
 @click.version_option(package_name="label-studio-captioner")
 def main() -> None:
-    """Draft image captions in Label Studio, learn from every correction, serve what the gate lets through."""
+    """Draft image captions in Label Studio, learn from every correction, and serve the models that pass the gate."""
     loopback_without_proxy()

@@ -1,4 +1,4 @@
-"""Options and openings that the commands share."""
+"""Options that commands share, and the store, registry and client that they open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backend.settings import Settings
 
 
 def setting(name: str) -> Any:
-    """A flag for one setting; the environment variable and default stand in its help."""
+    """A flag for one setting; its help names the environment variable and the default."""
     field = Settings.model_fields[name]
     flag = "--api-key" if name == "label_studio_api_key" else "--" + name.replace("_", "-")
     text = f"{field.description} [{field.alias}{f'; default {field.default}' if field.default else ''}]"
@@ -19,7 +19,7 @@ def setting(name: str) -> Any:
 
 
 def settings_of(command: str) -> Any:
-    """A flag for every setting the command, or what it starts, makes use of."""
+    """A flag for every setting that the command or a process it starts uses."""
 
     def flags(function: Any) -> Any:
         for name in reversed(Settings.model_fields):
@@ -38,12 +38,12 @@ _UNUSED = {
 
 
 def example(*lines: str) -> str:
-    """The closing lines of a command's help."""
+    """The last lines of a command's help."""
     return "Example:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
 def settings_from(flags: dict[str, Any]) -> Settings:
-    """Settings as given; what is not given is as the `captioner up` has it that runs over the same data folder."""
+    """Settings from flags and environment, else those of the `captioner up` that runs over the same data folder."""
     from backend.system import redis_server
     from backend.up.state import running
 

@@ -1,4 +1,4 @@
-"""`captioner connect`, `reconcile` and `status`: a Label Studio project and what is known of it."""
+"""`captioner connect`, `reconcile` and `status`: connect a Label Studio project, compare with it, report on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from backend.domain.errors import LabelStudioError
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.option("--backend-url", help="The ML backend's address as Label Studio reaches it [http://HOST:PORT].")
 def connect(project: int, backend_url: str | None, **flags: Any) -> None:
-    """Connect a Label Studio project to a running ML backend and take in the captions it already has."""
+    """Connect a Label Studio project to a running ML backend and read the captions it already has."""
     from backend.corrections.reconcile import reconcile as compare
     from backend.label_studio.connect import connect as connect_project
 
@@ -39,17 +39,18 @@ def connect(project: int, backend_url: str | None, **flags: Any) -> None:
 @setting("database_url")
 @setting("label_studio_url")
 @setting("label_studio_api_key")
-@click.option("--project", type=int, help="Only this project [every one that is connected].")
+@click.option("--project", type=int, help="Only this project [default: every connected project].")
 def reconcile(project: int | None, **flags: Any) -> None:
-    """Take in what Label Studio has and its webhooks did not tell of; every task is looked at."""
+    """Compare every task with Label Studio and record the changes that no webhook reported."""
     from backend.corrections.reconcile import reconcile as compare
+    from backend.reports.progress import NO_PROJECT
 
     settings = settings_from(flags)
     client = label_studio_of(settings)
     store = store_of(settings)
     projects = [each.id for each in store.projects()] if project is None else [project]
     if not projects:
-        click.echo("No project has been connected yet: `captioner up` or `captioner connect`.")
+        click.echo(NO_PROJECT)
     for each in projects:
         click.echo(str(compare(each, client, store)))
 
@@ -58,11 +59,11 @@ def reconcile(project: int | None, **flags: Any) -> None:
 @setting("data_dir")
 @setting("database_url")
 @setting("redis_url")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def status(as_json: bool, **flags: Any) -> None:
-    """What is served, what has been learnt, what is being trained, and what went wrong lately."""
+    """Show which model serves, what has been learnt, which retrain runs, and the latest failures."""
     from backend.reports.status import report, text
 
     settings = settings_from(flags)
-    found = report(settings)
-    click.echo(json.dumps(found, indent=2, default=str) if as_json else text(found))
+    status = report(settings)
+    click.echo(json.dumps(status, indent=2, default=str) if as_json else text(status))

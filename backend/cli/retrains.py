@@ -1,4 +1,4 @@
-"""`captioner train-status` and `train-cancel`: the retrain that is queued or runs."""
+"""`captioner train-status` and `train-cancel`: progress and end of the retrain that is queued or runs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from backend.cli.options import example, setting, settings_from, store_of
 @click.command("train-status", epilog=example("captioner train-status", "captioner train-status --project 3 --json"))
 @setting("data_dir")
 @setting("database_url")
-@click.option("--project", type=int, help="Only this project [every one that is connected].")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--project", type=int, help="Only this project [default: every connected project].")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def train_status(project: int | None, as_json: bool, **flags: Any) -> None:
-    """How far retrains are: phase, epoch, step, loss, time taken and left; and how the last one ended.
+    """Show the progress of retrains (phase, epoch, step, loss, time) and how the last one ended.
 
-    The time left is that of the present phase, reckoned from its steps so far.
+    The time left is an estimate for the current phase only, from its steps so far.
     """
     from backend.reports.progress import report, text
 
-    found = report(store_of(settings_from(flags)), project)
-    click.echo(json.dumps(found, indent=2) if as_json else text(found))
+    progress = report(store_of(settings_from(flags)), project)
+    click.echo(json.dumps(progress, indent=2) if as_json else text(progress))
 
 
 @click.command("train-cancel", epilog=example("captioner train-cancel --project 3"))
 @setting("data_dir")
 @setting("database_url")
 @setting("redis_url")
-@click.option("--project", type=int, required=True, help="Whose retrain is to end.")
+@click.option("--project", type=int, required=True, help="The project whose retrain is cancelled.")
 def train_cancel(project: int, **flags: Any) -> None:
-    """End the queued or running retrain of a project. No version comes of it, and the champion stays.
+    """Cancel the queued or running retrain of a project. It makes no version, and the champion stays.
 
-    Its corrections are learnt by the next retrain: with Start Training, or after as many newer corrections as usual.
+    The next retrain learns its corrections: after Start Training, or after the usual number of new corrections.
     """
     from backend.queue import Queue
     from backend.retraining.cancel import cancel, sentence

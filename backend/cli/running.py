@@ -1,4 +1,4 @@
-"""`captioner up`, `serve` and `worker`: what keeps running."""
+"""`captioner up`, `serve` and `worker`: the commands that keep running."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from backend.settings import Settings
 @click.command(epilog=example("captioner up --images ~/photos --label-studio-port 8081"))
 @settings_of("up")
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="Folder of photos to import (default: generated scenes)."
+    "--images", type=click.Path(path_type=Path), help="Folder of photos to import [default: generated scenes]."
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Serve this captioner of yours from the start.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Serve this captioner from the start.")
 @click.option("--label-studio-port", type=click.IntRange(1, 65535), default=8080, show_default=True)
-@click.option("--scenes", default=100, show_default=True, help="Generated scenes imported when there are no photos.")
+@click.option("--scenes", default=100, show_default=True, help="Number of generated scenes to import without --images.")
 @click.option("--no-label-studio", is_flag=True, help="Backend, worker and Redis only; then `captioner connect`.")
 def up(
     images: Path | None,
@@ -30,11 +30,11 @@ def up(
     no_label_studio: bool,
     **flags: Any,
 ) -> None:
-    """Run the whole loop on this machine: Redis, worker, ML backend and Label Studio. Ctrl-C stops everything."""
+    """Run Redis, the worker, the ML backend and Label Studio on this machine. Ctrl-C stops everything."""
     from backend.up.up import Up
 
     if no_label_studio and images:
-        raise click.UsageError("--images needs the Label Studio that --no-label-studio leaves out.")
+        raise click.UsageError("--images needs a Label Studio: leave out --no-label-studio.")
     up = Up(Settings.from_env(**flags), images, checkpoint, None if no_label_studio else label_studio_port, scenes)
     sys.exit(up.run())
 
@@ -52,11 +52,11 @@ def serve(**flags: Any) -> None:
 @settings_of("worker")
 @click.option("--burst", is_flag=True, help="Stop when the queue is empty.")
 def worker(burst: bool, **flags: Any) -> None:
-    """Run the RQ worker that retrains."""
+    """Run the RQ worker, which retrains models."""
     from backend.queue import Queue
 
     settings = settings_from(flags)
     queue = Queue(settings.redis_url)
-    queue.ping()  # or RQ's own words would stand where one clear line should
+    queue.ping()  # fails with one clear line, where RQ would print a traceback
     os.environ.update(settings.to_env())  # the work-horse reads its settings from the environment
     queue.work(burst=burst)

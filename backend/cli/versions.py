@@ -1,4 +1,4 @@
-"""`captioner versions`, `promote`, `rollback` and `quarantine`: what serves, and what has been learnt."""
+"""`captioner versions`, `promote`, `rollback` and `quarantine`: model versions, and which of them serve."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from backend.settings import Settings
 @click.group(invoke_without_command=True, epilog=example("captioner versions", "captioner versions show p1-v3"))
 @setting("data_dir")
 @setting("database_url")
-@click.option("--project", type=int, help="Only this project's.")
+@click.option("--project", type=int, help="Only versions of this project.")
 @click.pass_context
 def versions(context: click.Context, project: int | None, **flags: Any) -> None:
-    """List model versions: parent, verdict, who serves what."""
+    """List model versions with parent, verdict and the projects they serve."""
     from backend.reports.status import versions_text
 
     context.obj = settings_from(flags)
@@ -28,7 +28,7 @@ def versions(context: click.Context, project: int | None, **flags: Any) -> None:
 @click.argument("version")
 @click.pass_obj
 def show(settings: Settings, version: str) -> None:
-    """Where a version comes from: its pairs, its parents, its verdict."""
+    """Show where a version comes from: its training pairs, its parents, its verdict."""
     from backend.reports.lineage import shown
 
     click.echo(shown(registry_of(settings), version))
@@ -37,10 +37,10 @@ def show(settings: Settings, version: str) -> None:
 @click.group(invoke_without_command=True, epilog=example("captioner quarantine", "captioner quarantine release p1-v3"))
 @setting("data_dir")
 @setting("database_url")
-@click.option("--project", type=int, help="Only this project's.")
+@click.option("--project", type=int, help="Only versions of this project.")
 @click.pass_context
 def quarantine(context: click.Context, project: int | None, **flags: Any) -> None:
-    """List what rejected versions had learnt: it is trained on again only when released."""
+    """List the corrections that rejected versions had learnt; retrains leave them out until they are released."""
     from backend.reports.lineage import quarantine as listed
 
     context.obj = registry_of(settings_from(flags))
@@ -52,18 +52,18 @@ def quarantine(context: click.Context, project: int | None, **flags: Any) -> Non
 @click.argument("version")
 @click.pass_obj
 def release(registry: Any, version: str) -> None:
-    """Let the next retrain learn it again."""
+    """Let the next retrain learn these corrections again."""
     registry.decide(version, "released")
-    click.echo(f"What {version} had learnt is part of the next retrain.")
+    click.echo(f"The next retrain learns the corrections of {version} again.")
 
 
 @quarantine.command()
 @click.argument("version")
 @click.pass_obj
 def drop(registry: Any, version: str) -> None:
-    """Never learn it; a correction that is saved anew counts again."""
+    """Never learn these corrections; one that is saved again in Label Studio counts as new."""
     registry.decide(version, "dropped")
-    click.echo(f"What {version} had learnt is never trained on.")
+    click.echo(f"The corrections of {version} are never learnt.")
 
 
 @click.command(
@@ -72,18 +72,18 @@ def drop(registry: Any, version: str) -> None:
 @setting("data_dir")
 @setting("database_url")
 @click.argument("version")
-@click.option("--project", type=int, help="The project it shall serve [the one it was trained for].")
+@click.option("--project", type=int, help="The project to serve [default: the one it was trained for].")
 @click.option("--default", "as_default", is_flag=True, help="Serve every project that has no champion of its own.")
 @click.option("--reason", default="by an operator", show_default=True)
 def promote(version: str, project: int | None, as_default: bool, reason: str, **flags: Any) -> None:
-    """Make a model version the champion of a project, whatever the gate said."""
+    """Make a model version the champion of a project, whatever the gate decided."""
     registry = registry_of(settings_from(flags))
     target = 0 if as_default else registry.get(version).project_id if project is None else project
     if target is None:
         raise click.UsageError(f"{version} belongs to no project: give --project N or --default.")
     registry.promote(target, version, reason=reason, by="operator")
     click.echo(
-        f"{version} is now the champion of {'every project without its own' if not target else f'project {target}'}."
+        f"{version} is now the champion of {f'project {target}' if target else 'every project without one of its own'}."
     )
 
 
@@ -92,7 +92,7 @@ def promote(version: str, project: int | None, as_default: bool, reason: str, **
 @setting("database_url")
 @click.option("--project", type=int, required=True, help="0 for the default champion.")
 def rollback(project: int, **flags: Any) -> None:
-    """Serve the champion before this one again."""
+    """Serve the previous champion again."""
     champion = registry_of(settings_from(flags)).rollback(project)
     click.echo(
         f"{champion} is the champion of project {project} again."

@@ -1,1 +1,1 @@
-"""What is told to operators, read from the database only."""
+"""Reports for operators, from the database, the queue and the running ML backend; nothing is changed."""

@@ -1,7 +1,7 @@
-"""The corrected pairs of a project as a file: JSON lines, a table, or a listing as COCO's; the draft beside each.
+"""The corrections of a project as a file: JSON lines, CSV or COCO captions, each with the draft it was made from.
 
-What may be learnt stands where the readers of `captioner train` look for it (`references`, `caption`, `annotations`);
-what was skipped, deleted or put in other words since stands in `typed` only, so that nobody trains on it by mistake.
+Captions to train on have the keys that `captioner train` reads (`references`, `caption`, `annotations`). Skipped,
+deleted and superseded captions have the key `typed` only, so that nobody trains on them by mistake.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.runtime.files import atomic_file
 
 CURRENT, SKIPPED, PAST, DELETED = "current", "skipped", "past", "deleted"
 UNKNOWN = ""
-"""The split of a correction whose image has never been fetched: its content decides."""
+"""The split of a correction whose image was never fetched: the split depends on the image's content."""
 
 
 class ExportError(CaptionerError):
@@ -38,7 +38,7 @@ class ExportError(CaptionerError):
 
 @dataclass(frozen=True)
 class Pair:
-    """An annotation and its image: a local file, None where there is none. Only a CURRENT one may be learnt."""
+    """An annotation and its image file (None if it is not here). Only a CURRENT one is for training."""
 
     correction: StoredCorrection
     state: str
@@ -48,34 +48,37 @@ class Pair:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """What may be learnt."""
+        """The captions to train on."""
         return self.correction.texts if self.state == CURRENT else ()
 
     @property
     def typed(self) -> tuple[str, ...]:
         return self.correction.typed or self.correction.texts
 
-    def about(self) -> dict[str, Any]:
-        """What every format tells of it beside image and captions."""
-        found = self.correction
+    def metadata(self) -> dict[str, Any]:
+        """What every format has besides image and captions."""
+        correction = self.correction
         return {
-            "draft": found.draft_text,
-            "draft_version": found.draft_version,
-            "accepted": bool(found.texts) and found.accepted,
-            "origin": found.origin,
+            "draft": correction.draft_text,
+            "draft_version": correction.draft_version,
+            "accepted": bool(correction.texts) and correction.accepted,
+            "origin": correction.origin,
             "state": self.state,
-            "project": found.project_id,
-            "task": found.task_id,
-            "annotation": found.annotation_id,
-            "annotator": found.annotator,
-            "lead_time_seconds": found.lead_time_seconds,
-            "created_at": _iso(found.created_at),
-            "updated_at": _iso(found.updated_at),
-            "source": found.image,
+            "project": correction.project_id,
+            "task": correction.task_id,
+            "annotation": correction.annotation_id,
+            "annotator": correction.annotator,
+            "lead_time_seconds": correction.lead_time_seconds,
+            "created_at": _iso(correction.created_at),
+            "updated_at": _iso(correction.updated_at),
+            "source": correction.image,
         }
 
-    def place(self, folder: Path | None) -> str:
-        """The image for a file in `folder`: relative where it lies in it; where there is none, what the task names."""
+    def image_path(self, folder: Path | None) -> str:
+        """The image as named in a file in `folder`: a relative path if it is inside, else an absolute one.
+
+        Without an image file, the reference in the task.
+        """
         if self.image is None:
             return self.correction.image or "none"
         image = self.image.absolute()
@@ -90,21 +93,21 @@ def pairs(settings: Settings, store: Store, project_id: int, everything: bool = 
     """
     keeps = settings.deleted_tasks == "keep"
     usable = store.corrections(project_id, of_deleted_tasks=keeps)
-    found: list[tuple[StoredCorrection, str]] = [(each, CURRENT) for each in usable]
+    annotations: list[tuple[StoredCorrection, str]] = [(each, CURRENT) for each in usable]
     if everything:
         current = {each.annotation_id for each in usable}
-        found = [
+        annotations = [
             (each, _state(each.newest, each.deleted, each.annotation_id in current))
             for each in store.revisions(project_id)
         ]
-    if not found:
+    if not annotations:
         others = ", ".join(str(project.id) for project in store.projects() if project.id != project_id)
-        there = f"; other projects are {others}" if others else ""
-        raise ExportError(f"Project {project_id} has no corrections to export{there}.")
+        known = f"; other projects are {others}" if others else ""
+        raise ExportError(f"Project {project_id} has no corrections to export{known}.")
     images = ImageStore(settings)
-    hashes = {each.image: each.image_sha256 for each, _ in found if each.image_sha256}
+    hashes = {each.image: each.image_sha256 for each, _ in annotations if each.image_sha256}
     exported = []
-    for each, state in found:
+    for each, state in annotations:
         sha256 = each.image_sha256 or hashes.get(each.image)
         split = split_of(sha256, settings.blind_share) if sha256 else UNKNOWN
         weight = each.weight(settings.accepted_weight)
@@ -112,15 +115,15 @@ def pairs(settings: Settings, store: Store, project_id: int, everything: bool = 
     return exported
 
 
-def with_copies(settings: Settings, found: Sequence[Pair], folder: Path) -> list[Pair]:
-    """The pairs with their images copied into `folder`, each once and by the name of its content.
+def with_copies(settings: Settings, pairs: Sequence[Pair], folder: Path) -> list[Pair]:
+    """The pairs with their images copied into `folder`, each once, named by the hash of its content.
 
-    Those not here come from the image store. Raises ImageError when that cannot be reached, ExportError when the folder
-    cannot be written.
+    Images that are not here are fetched from the image archive. Raises ImageError when it cannot be reached,
+    ExportError when the folder cannot be written.
     """
     images = ImageStore(settings)
     copies: dict[str | None, Path | None] = {}
-    for sha256 in dict.fromkeys(pair.correction.image_sha256 for pair in found):
+    for sha256 in dict.fromkeys(pair.correction.image_sha256 for pair in pairs):
         path = images.find(sha256)
         copies[sha256] = path and folder / path.name
         if path is None or sha256 is None or is_whole(folder / path.name, sha256):
@@ -130,7 +133,7 @@ def with_copies(settings: Settings, found: Sequence[Pair], folder: Path) -> list
                 shutil.copyfile(path, unfinished)
         except OSError as error:
             raise ExportError(f"The image {path.name} cannot be copied to {folder}: {error.strerror}.") from error
-    return [replace(pair, image=copies[pair.correction.image_sha256]) for pair in found]
+    return [replace(pair, image=copies[pair.correction.image_sha256]) for pair in pairs]
 
 
 def save(chunks: Iterable[str], out: Path) -> None:
@@ -145,34 +148,34 @@ def save(chunks: Iterable[str], out: Path) -> None:
         raise ExportError(f"{out} cannot be written: {error.strerror}.") from error
 
 
-def as_jsonl(found: Sequence[Pair], folder: Path | None) -> Iterator[str]:
-    """A manifest with more keys, a line an annotation; images relative to `folder`."""
-    for pair in found:
+def as_jsonl(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
+    """A manifest with more keys, one line per annotation; images relative to `folder`."""
+    for pair in pairs:
         row = {
-            "image": pair.place(folder),
+            "image": pair.image_path(folder),
             "sha256": pair.correction.image_sha256,
             "references": list(pair.captions),
             "split": pair.split,
             "weight": pair.weight,
             "typed": list(pair.typed),
         }
-        yield _json({**row, **pair.about()}) + "\n"
+        yield _json({**row, **pair.metadata()}) + "\n"
 
 
-def as_csv(found: Sequence[Pair], folder: Path | None) -> Iterator[str]:
-    """A table with a line an annotation, or one for each caption of an annotation that has several."""
+def as_csv(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
+    """A table with one row per caption, or one for an annotation without captions."""
     header: list[str] | None = None
-    for pair in found:
-        about = {**pair.about(), "accepted": "true" if pair.about()["accepted"] else "false"}
+    for pair in pairs:
+        metadata = {**pair.metadata(), "accepted": "true" if pair.metadata()["accepted"] else "false"}
         for number, typed in enumerate(pair.typed or ("",)):
             row = {
-                "image": pair.place(folder),
+                "image": pair.image_path(folder),
                 "sha256": pair.correction.image_sha256,
                 "caption": pair.captions[number] if number < len(pair.captions) else "",
                 "split": pair.split,
                 "weight": pair.weight,
                 "typed": typed,
-                **about,
+                **metadata,
             }
             if header is None:
                 header = list(row)
@@ -180,29 +183,31 @@ def as_csv(found: Sequence[Pair], folder: Path | None) -> Iterator[str]:
             yield _line(row.values())
 
 
-def as_coco(found: Sequence[Pair], folder: Path | None) -> Iterator[str]:
-    """A listing as COCO's `captions_*.json`, with more keys: images by their `file_name` in `folder`.
+def as_coco(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
+    """COCO's `captions_*.json` with more keys; images by their `file_name` in `folder`.
 
-    What is not to be learnt stands under `other_annotations`.
+    Annotations that are not for training are under `other_annotations`.
     """
     images: dict[tuple[int, str | None], Pair] = {}
-    for pair in found:
+    for pair in pairs:
         images.setdefault(_image_of(pair), pair)
     ids = {image: number for number, image in enumerate(images, start=1)}
-    project = found[0].correction.project_id
+    project = pairs[0].correction.project_id
     info = {"description": f"Corrected captions of project {project}", "date_created": now().isoformat()}
     yield f'{{"info": {_json(info)}, "licenses": [], "type": "captions", "images": [\n'
     yield from _joined(_coco_image(ids[image], pair, folder) for image, pair in images.items())
     yield '], "annotations": [\n'
-    told = [
-        {"image_id": ids[_image_of(pair)], "caption": caption, "typed": list(pair.typed), **pair.about()}
-        for pair in found
+    annotations = [
+        {"image_id": ids[_image_of(pair)], "caption": caption, "typed": list(pair.typed), **pair.metadata()}
+        for pair in pairs
         for caption in pair.captions
     ]
-    yield from _joined({"id": number, **each} for number, each in enumerate(told, start=1))
+    yield from _joined({"id": number, **each} for number, each in enumerate(annotations, start=1))
     yield '], "other_annotations": [\n'
-    others = [pair for pair in found if not pair.captions]
-    yield from _joined({"image_id": ids[_image_of(pair)], "typed": list(pair.typed), **pair.about()} for pair in others)
+    others = [pair for pair in pairs if not pair.captions]
+    yield from _joined(
+        {"image_id": ids[_image_of(pair)], "typed": list(pair.typed), **pair.metadata()} for pair in others
+    )
     yield "]}\n"
 
 
@@ -220,20 +225,20 @@ def _state(newest: bool, deleted: bool, usable: bool) -> str:
 
 
 def _image_of(pair: Pair) -> tuple[int, str | None]:
-    """One image of the listing: a task's image may change, and then it is another."""
+    """The key of an image in the listing. A task whose image changes gets another entry."""
     return pair.correction.task_id, pair.correction.image_sha256 or pair.correction.image
 
 
 def _coco_image(number: int, pair: Pair, folder: Path | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"id": number, "file_name": pair.place(folder)}
+    entry: dict[str, Any] = {"id": number, "file_name": pair.image_path(folder)}
     if pair.image is not None:
         try:
             with Image.open(pair.image) as image:
-                found |= {"width": image.width, "height": image.height}
+                entry |= {"width": image.width, "height": image.height}
         except OSError:
-            pass  # damaged since it was fetched; the captions are exported all the same
-    about = {"sha256": pair.correction.image_sha256, "split": pair.split, "task": pair.correction.task_id}
-    return {**found, **about, "coco_url": pair.correction.image}
+            pass  # damaged since it was fetched; the captions are exported without its size
+    details = {"sha256": pair.correction.image_sha256, "split": pair.split, "task": pair.correction.task_id}
+    return {**entry, **details, "coco_url": pair.correction.image}
 
 
 def _joined(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -243,7 +248,7 @@ def _joined(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    # what somebody typed may hold half a character, which no file can; escaped it stays what it was
+    # a typed text may hold half a surrogate pair, which UTF-8 cannot encode; escaped it is kept
     return text if text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) else json.dumps(value)
 
 

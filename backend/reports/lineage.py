@@ -1,4 +1,4 @@
-"""Where a model version comes from, in words: its pairs, its parents, what the gate saw, what is quarantined."""
+"""Where a model version comes from: its training pairs, parents and verdict; and what is quarantined."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from training.errors import TrainingError
 from training.gate.gate import Verdict
 
 SHOWN = 3
-"""Examples shown of each voting set."""
+"""Examples shown of each evaluation set."""
 
 
 def shown(registry: Registry, name: str) -> str:
-    """The version's lineage back to its first ancestor. Raises RegistryError when there is no such version."""
+    """The version and its ancestors, as text. Raises RegistryError when there is no such version."""
     return "\n".join(line for version in lineage(registry, registry.get(name)) for line in _lines(version))
 
 
 def quarantine(registry: Registry, project_id: int | None) -> str:
-    """Every rejected version with what it was the first to learn, and the captions it lost most on."""
+    """Every rejected version with the corrections that it was the first to learn, and its worst captions."""
     lines: list[str] = []
     for version in registry.versions(project_id):
         if version.state in {REJECTED, RELEASED, DROPPED}:
@@ -41,8 +41,8 @@ def _lines(version: ModelVersion) -> Iterable[str]:
         extra = checkpoint.read_info(version.checkpoint)["extra"]
         yield f"  trained by  {extra.get('code', 'an earlier release')}"
     except (TrainingError, KeyError):
-        yield "  trained by  unknown: the checkpoint cannot be read"
-    yield f"  parent      {version.parent or 'none: trained from the start'}"
+        yield "  trained by  unknown, because the checkpoint cannot be read"
+    yield f"  parent      {version.parent or 'none, trained from scratch'}"
     if version.manifest is not None:
         yield f"  snapshot    {version.snapshot or 'none'}: {version.manifest}"
         yield f"  pairs       {_pairs(version)}"
@@ -51,8 +51,8 @@ def _lines(version: ModelVersion) -> Iterable[str]:
         verdict = Verdict.from_json(version.verdict)
         yield f"  verdict     {verdict.decision}{' (provisional)' if verdict.provisional else ''}: {verdict.reason}"
         for change in verdict.forgetting:
-            found = f"{change.bleu_4:+.1f} BLEU-4, {change.cider_d:+.1f} CIDEr-D"
-            yield f"  forgetting  {change.of}: {found} ({change.pairs} pairs)"
+            scores = f"{change.bleu_4:+.1f} BLEU-4, {change.cider_d:+.1f} CIDEr-D"
+            yield f"  forgetting  {change.of}: {scores} ({change.pairs} pairs)"
         yield from _worst(version)
 
 
@@ -69,7 +69,7 @@ def _pairs(version: ModelVersion) -> str:
 
 
 def _frozen(path: Path) -> Iterable[str]:
-    """What the snapshot with this manifest was frozen from, and whether it still is what was frozen."""
+    """When and from what the snapshot with this manifest was frozen, and whether it has changed since."""
     try:
         record = record_of(path)
         changed = change_of(path)
@@ -80,15 +80,15 @@ def _frozen(path: Path) -> Iterable[str]:
         code = f"{record.release}{f' ({record.revision})' if record.revision else ''}"
         at = record.created_at[:16].replace("T", " ")
         yield f"  frozen      {at} UTC up to event {record.cutoff}, under {record.parent or 'no champion'}, by {code}"
-        yield f"  unchanged   {'NO: ' + changed if changed else 'since then, sha256 ' + record.sha256[:16]}"
+        yield f"  unchanged   {'no: ' + changed if changed else 'yes, sha256 ' + record.sha256[:16]}"
 
 
 def _worst(version: ModelVersion) -> Iterable[str]:
     if version.verdict is None:
         return
-    for found in Verdict.from_json(version.verdict).sets:
-        for example in found.worst[:SHOWN]:
-            yield f"  {example.change:+.0f} on {example.image or 'an image'} of {found.name}"
+    for evaluated in Verdict.from_json(version.verdict).sets:
+        for example in evaluated.worst[:SHOWN]:
+            yield f"  {example.change:+.0f} on {example.image or 'an image'} of {evaluated.name}"
             yield f"      champion   {example.champion}"
             yield f"      candidate  {example.candidate}"
             yield f"      people     {' | '.join(example.references)}"

@@ -1,4 +1,4 @@
-"""How far retrains are: what `captioner train-status` and GET /train-status tell, read from SQL."""
+"""The progress of retrains for `captioner train-status` and GET /train-status, read from SQL."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ PHASES = {
     "evaluate": "evaluating champion and candidate",
     "register": "registering the version",
 }
-"""Phases of a retrain in their order; not every retrain goes through all."""
+"""Phases of a retrain in order, and how they are shown; most retrains skip some."""
 USUAL = ("collect", "train", "interpolate", "evaluate", "register")
-"""Those that take time in most retrains."""
-SAID = ("phase", "epoch", "epochs", "step", "steps", "loss", "images_at_once", "phase_seconds")
+"""Phases that take time in most retrains."""
+NO_PROJECT = "No project is connected yet: run `captioner up` or `captioner connect`."
+
+FIELDS = ("phase", "epoch", "epochs", "step", "steps", "loss", "images_at_once", "phase_seconds")
 
 
 def report(store: Store, project_id: int | None = None) -> dict[str, Any]:
-    """The active and the last ended retrain of the project, or of every project, as plain JSON values."""
+    """The active and the last finished retrain of the project, or of every project, as JSON values."""
     projects = [each.id for each in store.projects()] if project_id is None else [project_id]
     return {"projects": [_project(store.retrains(each, limit=2), each) for each in projects]}
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """The report for people."""
-    if not found["projects"]:
-        return "No project has been connected yet: `captioner up` or `captioner connect`."
-    return "\n".join(line for project in found["projects"] for line in _lines(project))
+def text(progress: Mapping[str, Any]) -> str:
+    """The report as lines for people."""
+    if not progress["projects"]:
+        return NO_PROJECT
+    return "\n".join(line for project in progress["projects"] for line in _lines(project))
 
 
 def _project(retrains: list[Retrain], project_id: int) -> dict[str, Any]:
@@ -51,35 +53,35 @@ def _project(retrains: list[Retrain], project_id: int) -> dict[str, Any]:
 
 
 def _active(retrain: Retrain) -> dict[str, Any]:
-    """`heard_seconds_ago` is the age of what is said of the phase; `lost`: its process is taken to have died.
+    """`heard_seconds_ago` is the age of the last heartbeat; a retrain is `lost` when its process seems to have died.
 
-    `phase_left_seconds` and `phase_ends_at` are of this phase alone, reckoned from its steps so far; None before the
-    first one. How long the phases `then` take nobody knows before they begin.
+    `phase_left_seconds` and `phase_ends_at` are estimates for the current phase from its steps so far, None before its
+    first step. `then` are the phases that follow; how long they take is unknown before they start.
     """
     runs = retrain.state == RUNNING
-    said = retrain.progress if runs else {}
-    phase = said.get("phase")
-    heard = _ago(retrain.heartbeat_at) if runs else None
-    left = _left_seconds(said)
+    progress = retrain.progress if runs else {}
+    phase = progress.get("phase")
+    heard = seconds_since(retrain.heartbeat_at) if runs else None
+    left = _left_seconds(progress)
     if left is not None and heard is not None:
         left = max(0.0, left - heard)
     return {
         "retrain": retrain.snapshot,
         "state": retrain.state,
-        **{name: said.get(name) for name in SAID},
+        **{name: progress.get(name) for name in FIELDS},
         "phase_left_seconds": left,
-        "phase_ends_at": None if left is None else _moment(now() + timedelta(seconds=left)),
+        "phase_ends_at": None if left is None else _time(now() + timedelta(seconds=left)),
         "then": _then(phase) if runs else [],
-        "elapsed_seconds": _ago(retrain.started_at),
+        "elapsed_seconds": seconds_since(retrain.started_at),
         "heard_seconds_ago": heard,
         "lost": retrain.stale(),
         "attempt": retrain.attempt,
         "deaths": retrain.deaths,
         "postponed": retrain.postponed,
-        "reason": retrain.outcome,  # of one that is postponed
-        "requested_at": _moment(retrain.requested_at),
-        "started_at": _moment(retrain.started_at),
-        "due_at": _moment(retrain.due_at),
+        "reason": retrain.outcome,  # why it is postponed
+        "requested_at": _time(retrain.requested_at),
+        "started_at": _time(retrain.started_at),
+        "due_at": _time(retrain.due_at),
     }
 
 
@@ -93,20 +95,20 @@ def _ended(retrain: Retrain) -> dict[str, Any]:
         "outcome": retrain.outcome,
         "version": retrain.version,
         "attempt": retrain.attempt,
-        "ended_at": _moment(retrain.ended_at),
-        "ended_seconds_ago": _ago(retrain.ended_at),
+        "ended_at": _time(retrain.ended_at),
+        "ended_seconds_ago": seconds_since(retrain.ended_at),
         "seconds": seconds,
     }
 
 
-def _left_seconds(said: Mapping[str, Any]) -> float | None:
-    """What is left of the phase when each of its steps takes as long as those so far; early stopping ends it sooner."""
-    step, steps, seconds = said.get("step"), said.get("steps"), said.get("phase_seconds")
+def _left_seconds(progress: Mapping[str, Any]) -> float | None:
+    """Time left in the phase if every step takes as long as those so far; early stopping may end it sooner."""
+    step, steps, seconds = progress.get("step"), progress.get("steps"), progress.get("phase_seconds")
     if not step or not steps or seconds is None:
         return None
     done, total = step, steps
-    if said.get("epoch"):
-        done, total = (said["epoch"] - 1) * steps + step, said["epochs"] * steps
+    if progress.get("epoch"):
+        done, total = (progress["epoch"] - 1) * steps + step, progress["epochs"] * steps
     return float(seconds * (total - done) / done)
 
 
@@ -123,60 +125,60 @@ def _lines(project: Mapping[str, Any]) -> Iterable[str]:
         yield "  retrain      none is queued or running"
     elif active["state"] == QUEUED:
         yield f"  retrain      {active['retrain']} is queued: {_waiting(active)}"
+    elif active["lost"]:
+        heard = duration(active["heard_seconds_ago"])
+        yield f"  retrain      {active['retrain']} runs: no heartbeat for {heard}; the next worker starts it again"
     else:
-        yield f"  retrain      {active['retrain']} runs: {_doing(active)}"
-        yield f"  time         {_span(active['elapsed_seconds'])} since it was first begun; {_left(active)}"
+        yield f"  retrain      {active['retrain']} runs: {phase_text(active)}"
+        yield f"  time         started {duration(active['elapsed_seconds'])} ago; {_left(active)}"
+        if active["then"]:
+            yield f"  next         {', '.join(PHASES[phase] for phase in active['then'])}"
     if active and active["images_at_once"]:
-        yield f"  memory       suffices for {active['images_at_once']} images at once only: batches go in parts"
+        yield f"  memory       fits only {active['images_at_once']} images at once: batches are split"
     if active and (active["attempt"] > 1 or active["deaths"] or active["postponed"]):
-        yield (
-            f"  attempts     {active['attempt']} so far; {active['deaths']} of their processes died, "
-            f"{active['postponed']} were postponed"
-        )
+        ended = f"{active['deaths']} died, {active['postponed']} were postponed"
+        yield f"  attempts     {active['attempt']} so far: {ended}"
     if last:
-        took = f", {_span(last['seconds'])} after it was begun" if last["seconds"] is not None else ""
-        ago = "" if last["ended_seconds_ago"] is None else f" {_span(last['ended_seconds_ago'])} ago"
+        took = f" after {duration(last['seconds'])}" if last["seconds"] is not None else ""
+        ago = "" if last["ended_seconds_ago"] is None else f" {duration(last['ended_seconds_ago'])} ago"
         yield f"  last         {last['retrain']}, {last['state']}{ago}{took}: {last['outcome']}"
 
 
 def _waiting(active: Mapping[str, Any]) -> str:
     if active["reason"]:
         return f"it waits until {active['due_at']}: {active['reason']}"
-    return f"it waits for a worker since {active['requested_at']}"
+    return f"it has waited for a worker since {active['requested_at']}"
 
 
-def _doing(active: Mapping[str, Any]) -> str:
-    if active["lost"]:
-        return f"nothing was heard of it for {_span(active['heard_seconds_ago'])}; the next worker begins it again"
-    said = [PHASES.get(active["phase"], active["phase"] or "beginning")]
-    if active["epoch"]:
-        said.append(f"epoch {active['epoch']} of {active['epochs']}")
-    if active["step"] is not None:
-        said.append(f"step {active['step']} of {active['steps']}")
-    if active["loss"] is not None:
-        said.append(f"loss {active['loss']:.3f}")
-    return ", ".join(said)
+def phase_text(progress: Mapping[str, Any]) -> str:
+    """What a running retrain does, from its last heartbeat."""
+    parts = [PHASES.get(progress.get("phase", ""), progress.get("phase") or "starting")]
+    if progress.get("epoch"):
+        parts.append(f"epoch {progress['epoch']} of {progress['epochs']}")
+    if progress.get("step") is not None:
+        parts.append(f"step {progress['step']} of {progress['steps']}")
+    if progress.get("loss") is not None:
+        parts.append(f"loss {progress['loss']:.3f}")
+    return ", ".join(parts)
 
 
 def _left(active: Mapping[str, Any]) -> str:
-    follows = f"then {', '.join(active['then'])}, which take their own time" if active["then"] else "nothing follows"
-    if active["phase_left_seconds"] is None or active["lost"]:
-        return f"when this phase ends cannot be told yet; {follows}"
-    return (
-        f"this phase ends in about {_span(active['phase_left_seconds'])} by its steps so far "
-        f"({active['phase_ends_at']}); {follows}"
-    )
+    if active["phase_left_seconds"] is None:
+        return "the end of this phase cannot be estimated yet"
+    return f"this phase ends in about {duration(active['phase_left_seconds'])} ({active['phase_ends_at']})"
 
 
-def _ago(moment: datetime | None) -> float | None:
+def seconds_since(moment: datetime | None) -> float | None:
+    """Seconds from the moment until now, at least 0."""
     return None if moment is None else max((now() - moment).total_seconds(), 0.0)
 
 
-def _moment(moment: datetime | None) -> str | None:
+def _time(moment: datetime | None) -> str | None:
     return None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _span(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """A time span with one unit, such as "90 min"."""
     seconds = seconds or 0.0
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:

@@ -147,7 +147,8 @@ def test_live_drafts_of_another_version_are_made_anew(loop: Bare, make: Callable
     project.let_time_pass()
     project.settle(WAITING, ONE)
     await_true(lambda: project.held()[waits] == [ONE], SECONDS, "the draft of the version rolled back to")
-    assert f"Label Studio asks for them live\n  refresh      1 stored anew by {ONE}" in loop.captioner("status")
+    shown = loop.captioner("status")
+    assert f"live: Label Studio asks for each task it opens\n  refresh      1 drafts stored by {ONE}" in shown
 
 
 def test_stored_the_switch_comes_last_and_the_least_sure_is_served_first(

@@ -214,7 +214,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, store: Store) -> None:
     assert (
         result.output.strip()
         .splitlines()[-1]
-        .endswith("is there already; give --force to overwrite it, or another --out.")
+        .endswith("exists already: give --force to overwrite it, or another --out.")
     )
     assert out.read_text() == "mine"
     assert len(lines(exported(tmp_path, out, "--force"))) == 40

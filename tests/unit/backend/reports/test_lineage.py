@@ -82,9 +82,9 @@ def test_a_snapshot_tells_what_it_was_frozen_from_and_whether_it_still_is_that(
     path.with_name(RECORD).write_text(json.dumps(asdict(record)))
     shown = run(tmp_path, "versions", "show", "p1-v1")
     assert "frozen      2026-11-20 20:30 UTC up to event 7, under starter, by captioner 1.0 (b215644)" in shown
-    assert f"unchanged   since then, sha256 {record.sha256[:16]}" in shown
+    assert f"unchanged   yes, sha256 {record.sha256[:16]}" in shown
     path.write_text(path.read_text() + "\n")
-    assert "unchanged   NO: The manifest " in run(tmp_path, "versions", "show", "p1-v1")
+    assert "unchanged   no: The manifest " in run(tmp_path, "versions", "show", "p1-v1")
     path.with_name(RECORD).write_text("{")
     assert "frozen      unknown: The record " in run(tmp_path, "versions", "show", "p1-v1")
 

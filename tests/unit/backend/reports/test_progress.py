@@ -70,8 +70,9 @@ def test_a_training_is_reckoned_by_the_steps_of_all_its_epochs(store: Store, clo
     assert told(store).splitlines() == [
         "Project 1",
         "  retrain      1-1 runs: training, epoch 3 of 10, step 5 of 10, loss 2.346",
-        "  time         4 s since it was first begun; this phase ends in about 71 s by its steps so far "
-        "(2026-01-01 12:01:15 UTC); then interpolate, evaluate, register, which take their own time",
+        "  time         started 4 s ago; this phase ends in about 71 s (2026-01-01 12:01:15 UTC)",
+        "  next         interpolating with the champion's weights, evaluating champion and candidate, "
+        "registering the version",
     ]
 
 
@@ -97,22 +98,22 @@ def test_an_estimate_is_of_the_phase_alone(
     found = active(store)
     assert found["phase_left_seconds"] == left
     assert found["then"][:1] == ([then] if then else [])
-    assert ("cannot be told yet" in told(store)) == (left is None)
+    assert ("cannot be estimated yet" in told(store)) == (left is None)
 
 
 def test_memory_that_did_not_suffice_is_told(store: Store) -> None:
     running(store, {**TRAINING, "images_at_once": 8})
-    assert "  memory       suffices for 8 images at once only: batches go in parts" in told(store)
+    assert "  memory       fits only 8 images at once: batches are split" in told(store)
 
 
 def test_a_retrain_that_was_begun_more_than_once(store: Store, clock: list[datetime]) -> None:
     retrain = running(store, TRAINING)
     clock[0] += timedelta(seconds=31)
     assert active(store)["lost"]
-    assert "1-1 runs: nothing was heard of it for 31 s; the next worker begins it again" in told(store)
+    assert "1-1 runs: no heartbeat for 31 s; the next worker starts it again" in told(store)
     again = store.claim_retrain(retrain.id)
     assert again is not None
-    assert "  attempts     2 so far; 1 of their processes died, 0 were postponed" in told(store)
+    assert "  attempts     2 so far: 1 died, 0 were postponed" in told(store)
     assert store.postpone_retrain(again, "Label Studio is away.")
     found = active(store)
     assert (found["state"], found["phase"], found["postponed"]) == ("queued", None, 1)
@@ -120,7 +121,7 @@ def test_a_retrain_that_was_begun_more_than_once(store: Store, clock: list[datet
 
 
 def test_without_an_active_one_the_last_is_told(store: Store, clock: list[datetime]) -> None:
-    assert told(store) == "No project has been connected yet: `captioner up` or `captioner connect`."
+    assert told(store) == progress.NO_PROJECT
     retrain = running(store, TRAINING)
     clock[0] += timedelta(minutes=3)
     store.finish_retrain(retrain.id, retrain.attempt, state=DONE, outcome="p1-v1 is promoted.", version="p1-v1")
@@ -130,7 +131,7 @@ def test_without_an_active_one_the_last_is_told(store: Store, clock: list[dateti
     assert (project["last"]["version"], project["last"]["seconds"]) == ("p1-v1", 180.0)
     assert told(store).splitlines()[1:] == [
         "  retrain      none is queued or running",
-        "  last         1-1, done 5 h ago, 3 min after it was begun: p1-v1 is promoted.",
+        "  last         1-1, done 5 h ago after 3 min: p1-v1 is promoted.",
     ]
     assert progress.report(store, 9) == {"projects": [{"project": 9, "active": None, "last": None}]}
 

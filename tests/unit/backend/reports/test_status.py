@@ -55,19 +55,20 @@ def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, st
         1, mode=LIVE, wanted=STORED, version="v1", state=DRAFTING, checked=4, total=9, stored=3, failed=1
     )
     told = text(report(here))
-    assert "  drafts       Label Studio asks for them live, and shows stored ones once they are all there\n" in told
     assert (
-        "  refresh      4 of 9 tasks checked, 3 stored anew by v1, 1 could not be drafted (0 requests, 0.0 s)" in told
+        "  drafts       live: Label Studio asks for each task it opens; stored mode begins when all are stored\n"
+        in told
     )
+    assert "  refresh      4 of 9 tasks checked, 3 drafts stored by v1, 1 failed (0 requests, 0.0 s)" in told
     due_at = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
     store.order_refresh(
         1, mode=STORED, wanted=None, state=WAITING, deleted=2, being_edited=1, due_at=due_at, stopped=True
     )
     store.order_refresh(1, failure="Label Studio is away.")
     told = text(report(here))
-    assert "  drafts       Label Studio shows stored ones\n" in told
-    assert "  refresh      stopped (`captioner refresh` goes on): 3 stored anew by v1, 1 could not be drafted, " in told
-    assert "2 old ones deleted, 1 tasks left to who is at them; old ones are deleted at 2026-01-01 12:30 (" in told
+    assert "  drafts       stored in Label Studio\n" in told
+    assert "  refresh      stopped (`captioner refresh` continues it): 3 drafts stored by v1, 1 failed, " in told
+    assert "2 old drafts deleted, 1 tasks being edited left alone; the rest at 2026-01-01 12:30 (" in told
     assert "  not drafted  Label Studio is away." in told
 
 
@@ -76,5 +77,7 @@ def test_what_a_running_retrain_says_has_no_needless_digits(here: Settings, stor
     assert requested is not None
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
-    store.renew_retrain(claimed.id, claimed.attempt, {"phase": "train", "epoch": 2, "loss": 2.123456789012345})
-    assert "  retrain      running: phase train, epoch 2, loss 2.123\n" in text(report(here)) + "\n"
+    store.renew_retrain(
+        claimed.id, claimed.attempt, {"phase": "train", "epoch": 2, "epochs": 9, "loss": 2.123456789012345}
+    )
+    assert "  retrain      running: training, epoch 2 of 9, loss 2.123\n" in text(report(here)) + "\n"
