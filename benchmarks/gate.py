@@ -4,14 +4,16 @@
     python -m benchmarks.gate --data flickr8k --checkpoints A --checkpoints B --cache DIR [--hypotheses FILE.json]
     python -m benchmarks.gate --quick
 
-The file holds what several captioners said of the same images, and people's captions of them:
-`{"references": [["…"]], "hypotheses": {"name": ["…"]}}`. With `--data` two checkpoints make it: what they say of the
-development images, and what is drawn from them at random, which is worse. `--quick` makes one of generated scenes.
+The file holds captions of the same images by several captioners and by people:
+`{"references": [["…"]], "hypotheses": {"name": ["…"]}}`. With `--data` two checkpoints make it: their
+captions of the development images, and captions sampled at random, which are worse. `--quick` makes one of generated
+scenes.
 
-A population is an endless supply of such images. Its champion is one of the captioners. A candidate says the same but
-for a share `changed` of the images; there it says, as chance has it, what the best or what the worst captioner of the
-file says. The chance is set so that BLEU-4 over the whole population differs by exactly what is wanted. The images of a
-voting set are drawn with replacement, so that it has the noise of real captions, pair by pair.
+A population is an endless supply of such images. Its champion is one of the captioners. A candidate has the champion's
+captions but for a share `changed` of the images; there it has, at random, the caption of the best or of the worst
+captioner in the file. The probability is set so that BLEU-4 over the whole population differs by exactly as much as
+wanted.
+The images of an evaluation set are drawn with replacement, so that it has the noise of real captions, pair by pair.
 
 Figures are named after policy, true difference, pairs and percent changed: `power_margin_plus1_200_changed50`.
 """
@@ -33,19 +35,19 @@ from training.data import manifest
 from training.errors import DataError, TrainingError
 from training.gate import bootstrap
 from training.gate.bootstrap import Difference
-from training.gate.rule import IMPROVEMENT, MARGIN, PROMOTE, Policy, Vote, decide, level_of
+from training.gate.rule import IMPROVEMENT, MARGIN, PROMOTE, Comparison, Policy, decide, significance_level
 from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4
 from training.runtime.console import tracked
 
 POLICIES: tuple[Policy, ...] = (MARGIN, IMPROVEMENT)
 POINTS = 1.0
 """The margin of the default policy."""
-SIZES, EFFECTS, LOOKS = (200, 500, 2000), (1.0, 2.0, 3.0), 10
+SIZES, EFFECTS, INTERIM_LOOKS = (200, 500, 2000), (1.0, 2.0, 3.0), 10
 TEMPERATURES = (0.5, 1.0)
-"""Captions drawn so are worse than what a captioner says after its search, by some points and by many."""
+"""Captions sampled at these are worse than those of the beam search, by some points and by many."""
 MEANINGS = {
     "false_promotion_rate": "largest share promoted though no better than the policy's line (target: 0.05)",
-    "false_promotion_rate_10_looks": "largest share of sets on which one of ten such was promoted (target: 0.05)",
+    "false_promotion_rate_10_interim_looks": "largest share of sets where one of ten such was promoted (target: 0.05)",
     "bootstrap_5000_pairs_s": "s of CPU, 1,000 resamples of 5,000 pairs and what follows from them (target: 2)",
     "statistics_5000_pairs_s": "s of CPU, counting n-grams of both models' captions of 5,000 pairs before that",
     "seconds": "s, everything",
@@ -61,7 +63,7 @@ Texts = dict[str, Any]
 @click.option("--checkpoints", type=PATH, multiple=True, help="Captioners to caption its development images.")
 @click.option("--cache", type=PATH, help="Folder for features.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--draws", default=2000, show_default=True, type=click.IntRange(1), help="Voting sets of each kind.")
+@click.option("--draws", default=2000, show_default=True, type=click.IntRange(1), help="Evaluation sets of each kind.")
 @click.option(
     "--changed", default=(1.0, 0.5), show_default=True, multiple=True, type=click.FloatRange(0, 1, min_open=True)
 )
@@ -102,7 +104,7 @@ def main(
 
 @dataclass(frozen=True)
 class Population:
-    """Sentence statistics of three captioners, and how a candidate is made of them.
+    """BLEU statistics of three captioners' sentences, and how a candidate is made of them.
 
     A candidate differs from the champion on a share `changed` of the images; of these a share `chance` has the best
     captioner's caption, the others the worst's.
@@ -147,15 +149,15 @@ class Population:
 
 def captioners(texts: Texts) -> Population:
     """The best and the worst captioner, and as champion the best that the best one surpasses by enough."""
-    counted = [bleu_statistics(said, texts["references"]) for said in texts["hypotheses"].values()]
+    counted = [bleu_statistics(captions, texts["references"]) for captions in texts["hypotheses"].values()]
     scores = [float(corpus_bleu_4(each.sum(axis=0, dtype=np.float64))) for each in counted]
     order = sorted(range(len(counted)), key=scores.__getitem__)
     low, high = scores[order[0]] + POINTS, scores[order[-1]] - max(EFFECTS)
     fitting = [number for number in order if low < scores[number] < high]
     if not fitting:
-        said = ", ".join(f"{score:.1f}" for score in sorted(scores))
+        listed = ", ".join(f"{score:.1f}" for score in sorted(scores))
         raise TrainingError(
-            f"The captioners have BLEU-4 {said}: one must be above the worst by more than {POINTS:g} and below the "
+            f"The captioners have BLEU-4 {listed}: one must be above the worst by more than {POINTS:g} and below the "
             f"best by more than {max(EFFECTS):g}, to be the champion."
         )
     return Population(counted[fitting[-1]], counted[order[-1]], counted[order[0]])
@@ -164,7 +166,7 @@ def captioners(texts: Texts) -> Population:
 def measure(
     three: Population, sizes: Sequence[int], draws: int, changed: Sequence[float], seed: int
 ) -> dict[str, float]:
-    """Shares promoted of candidates of every kind; first the largest of those that should not have been."""
+    """The share promoted of each kind of candidate; first the largest of those that should not have been."""
     false: dict[str, float] = {}
     power: dict[str, float] = {}
     for size in sizes:
@@ -175,23 +177,21 @@ def measure(
             for policy in POLICIES:
                 line = -POINTS if policy == MARGIN else 0.0
                 worthless = population.with_difference(line)
-                found = promotions(worthless, counts, draws, LOOKS, chance, (policy,), f"{policy}, {at}")[policy]
-                false[f"false_{policy}_{at}"] = float(found[:, 0].mean())
-                false[f"false_10_looks_{policy}_{at}"] = float(found.any(axis=1).mean())
-                print(
-                    f"{policy}, {at}: first look {found[:, 0].mean():.4f}, any look {found.any(axis=1).mean():.4f}",
-                    flush=True,
-                )
+                titled = f"{policy}, {at}"
+                promoted = promotions(worthless, counts, draws, INTERIM_LOOKS, chance, (policy,), titled)[policy]
+                first, any_look = float(promoted[:, 0].mean()), float(promoted.any(axis=1).mean())
+                false |= {f"false_{policy}_{at}": first, f"false_10_interim_looks_{policy}_{at}": any_look}
+                print(f"{titled}: first look {first:.4f}, any look {any_look:.4f}", flush=True)
             for effect in EFFECTS:
                 if effect > replace(population, chance=1.0).difference():
-                    continue  # so few changes cannot make so much better
+                    continue  # this few changes cannot make it that much better
                 better = population.with_difference(effect)
                 both = promotions(better, counts, draws, 1, chance, POLICIES, f"+{effect:g}, {at}")
                 for policy in POLICIES:
                     power[f"power_{policy}_plus{effect:g}_{at}"] = float(both[policy].mean())
     largest = {
-        "false_promotion_rate": max(value for key, value in false.items() if "looks" not in key),
-        "false_promotion_rate_10_looks": max(value for key, value in false.items() if "looks" in key),
+        "false_promotion_rate": max(value for key, value in false.items() if "interim_looks" not in key),
+        "false_promotion_rate_10_interim_looks": max(value for key, value in false.items() if "interim_looks" in key),
     }
     return largest | false | power
 
@@ -200,30 +200,30 @@ def promotions(
     population: Population,
     counts: np.ndarray,
     draws: int,
-    looks: int,
+    interim_looks: int,
     chance: np.random.Generator,
     policies: Sequence[Policy],
     title: str,
 ) -> dict[Policy, np.ndarray]:
-    """By policy, who was promoted (draws, looks): each draw is a new voting set, each look a new candidate."""
+    """By policy, who was promoted (draws, interim_looks): a draw is an evaluation set, a look a new candidate."""
     size = counts.shape[1]
 
     def passes(difference: Difference, policy: Policy) -> bool:
-        votes = [Vote("the set drawn", size, difference)]
-        return decide(votes, difference.value, policy=policy, margin=POINTS).word == PROMOTE
+        comparisons = [Comparison("the set drawn", size, difference)]
+        return decide(comparisons, difference.value, policy=policy, margin=POINTS).outcome == PROMOTE
 
-    promoted = {policy: np.zeros((draws, looks), dtype=bool) for policy in policies}
+    promoted = {policy: np.zeros((draws, interim_looks), dtype=bool) for policy in policies}
     for draw in tracked(range(draws), title):
         images = chance.integers(len(population.champion), size=size)
         champion = population.champion[images]
-        for look in range(looks):
-            candidate, level = population.candidate(images, chance), level_of(look)
+        for look in range(interim_looks):
+            candidate, level = population.candidate(images, chance), significance_level(look)
             value = bootstrap.corpus_difference(champion, candidate)
-            # Who would not pass were nothing left to chance cannot pass with bounds: most need not be resampled.
+            # A candidate that would fail without any error fails with bounds, too: most need not be resampled.
             if any(passes(Difference(value, value, value, 0.0, level), policy) for policy in policies):
-                found = bootstrap.compare(champion, candidate, counts, level)
+                measured = bootstrap.compare(champion, candidate, counts, level)
                 for policy in policies:
-                    promoted[policy][draw, look] = passes(found, policy)
+                    promoted[policy][draw, look] = passes(measured, policy)
     return promoted
 
 
@@ -235,7 +235,7 @@ def speed(texts: Texts, pairs: int = 5000) -> dict[str, float]:
     begun = time.process_time()
     both = [bleu_statistics([texts["hypotheses"][name][row] for row in rows], references) for name in names]
     counted = time.process_time()
-    bootstrap.compare(both[0], both[1], bootstrap.resamples(pairs), level_of(0))
+    bootstrap.compare(both[0], both[1], bootstrap.resamples(pairs), significance_level(0))
     return {
         f"bootstrap_{pairs}_pairs_s": time.process_time() - counted,
         f"statistics_{pairs}_pairs_s": counted - begun,
@@ -243,10 +243,10 @@ def speed(texts: Texts, pairs: int = 5000) -> dict[str, float]:
 
 
 def load(file: Path) -> Texts:
-    """Captions and references of a file. Raises DataError when they do not belong together."""
+    """The captions and references of a file. Raises DataError when they do not belong together."""
     try:
         texts = json.loads(file.read_text(encoding="utf-8"))
-        counts = {len(said) for said in (texts["references"], *texts["hypotheses"].values())}
+        counts = {len(captions) for captions in (texts["references"], *texts["hypotheses"].values())}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} holds no captions and references: {error}.") from error
     if len(counts) != 1 or len(texts["hypotheses"]) < 3:
@@ -255,20 +255,20 @@ def load(file: Path) -> Texts:
 
 
 def caption(data: Path, checkpoints: Sequence[Path], cache: Path, device: str) -> Texts:
-    """What the captioners say of the development images, after their search and drawn at random."""
+    """The captioners' captions of the development images, by beam search and by sampling."""
     from training.captioner import checkpoint
     from training.data import datasets
     from training.evaluation.evaluate import hypotheses
 
     rows = datasets.read("flickr8k", data, split=manifest.DEV)
-    said: dict[str, list[str]] = {}
+    captions: dict[str, list[str]] = {}
     for folder in checkpoints:
         captioner = checkpoint.load(folder, device)
-        drawn = [replace(captioner.decoding, top_p=1.0, temperature=each) for each in TEMPERATURES]
-        for decoding in (captioner.decoding, *drawn):
-            told = hypotheses(captioner, rows, decoding, cache)
-            said[f"{len(said)} {folder.name} {decoding.signature()}"] = [item.text for item in told]
-    return {"references": [list(row.references) for row in rows], "hypotheses": said}
+        sampled = [replace(captioner.decoding, top_p=1.0, temperature=each) for each in TEMPERATURES]
+        for decoding in (captioner.decoding, *sampled):
+            generated = hypotheses(captioner, rows, decoding, cache)
+            captions[f"{len(captions)} {folder.name} {decoding.signature()}"] = [item.text for item in generated]
+    return {"references": [list(row.references) for row in rows], "hypotheses": captions}
 
 
 def scenes(count: int) -> Texts:

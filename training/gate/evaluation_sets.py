@@ -1,4 +1,4 @@
-"""What a candidate is judged on: both models' captions of the same images, and all that can be counted of them."""
+"""Evaluation sets: captions of the same images by candidate and champion, and their scores."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 from training.errors import TrainingError
 from training.gate import bootstrap
 from training.gate.bootstrap import Difference
-from training.gate.rule import level_of
+from training.gate.rule import significance_level
 from training.gate.verdict import Change, Example, Scores, SetVerdict
 from training.metrics import bleu, cider_d_each, rouge_l
-from training.metrics.bleu_statistics import bleu_statistics, corpus_bleu_4, sentence_bleu_4
+from training.metrics.bleu_statistics import bleu_statistics, sentence_bleu_4
 from training.metrics.cider_score import mean_score
 
 CORRECTIONS: Literal["corrections"] = "corrections"
-"""Role: corrections of drafts, held out."""
+"""Role: held-out corrections of drafts."""
 BLIND: Literal["blind"] = "blind"
-"""Role: captions of tasks that showed no draft, so that no model's words are in them."""
+"""Role: captions of tasks without a draft, so that they contain no model's words."""
 BASE: Literal["base"] = "base"
-"""Role: the development images of the data set that the first model learnt from."""
+"""Role: development images of the data set that the first model was trained on."""
 POOLED: Literal["pooled"] = "pooled"
-"""Role of the first two together, as long as one of them is too small to be asked alone."""
+"""Role of the first two together, as long as one of them is too small to be tested alone."""
 Role = Literal["corrections", "blind", "base", "pooled"]
 
 WORST = 5
-"""Examples kept of each voting set."""
+"""Examples kept of each evaluation set."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model says about a voting set: `hypotheses[i]` against the captions `references[i]`.
+    """A model's captions of an evaluation set: `hypotheses[i]` against the captions `references[i]`.
 
-    `set_hash` is the content hash of the voting set's rows, `decoding` names beam, length penalty and the like:
-    evaluations compare only where both are equal. `ids[i]` names the image, for a caller who wants to find it again.
+    `set_hash` is the content hash of the set's rows and `decoding` the signature of beam, length penalty and so on:
+    evaluations can be compared only where both are equal. `ids[i]` names the image, so that a caller can find it again.
     """
 
     model: str
@@ -50,7 +50,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Both models on one voting set. `champion` None: there is none yet.
+    """Both models on the same images. `champion` is None where there is none yet.
 
     `interim_looks` counts the earlier verdicts on this set, whoever the candidates were. `times[i]`, in any unit, says
     when pair i was corrected, so that the oldest can be watched; it is empty where that is unknown.
@@ -63,11 +63,11 @@ class EvaluationSet:
     times: tuple[float, ...] = ()
 
 
-def check(voting: EvaluationSet) -> None:
-    """Raise TrainingError unless the two evaluations are of the same images, references and decoding settings."""
-    candidate, champion = voting.candidate, voting.champion
+def check(evaluation_set: EvaluationSet) -> None:
+    """Raise TrainingError unless both evaluations have the same images, references and decoding settings."""
+    candidate, champion = evaluation_set.candidate, evaluation_set.champion
     pairs = len(candidate.hypotheses)
-    for what, count in (("ids", len(candidate.ids)), ("times", len(voting.times))):
+    for what, count in (("ids", len(candidate.ids)), ("times", len(evaluation_set.times))):
         if count not in (0, pairs):
             raise TrainingError(f"{candidate.evaluation_set} has {pairs} pairs but {count} {what}; give all or none.")
     if champion is None:
@@ -82,16 +82,16 @@ def check(voting: EvaluationSet) -> None:
 
 
 def pool(sets: Sequence[EvaluationSet]) -> EvaluationSet:
-    """One voting set of all the pairs. It has been looked at as often as the part that was looked at most.
+    """One evaluation set of all pairs, with the most interim looks of any part.
 
-    Raises TrainingError when the parts are of other models or decoding settings.
+    Raises TrainingError when models or decoding settings differ between the parts.
     """
     first = sets[0]
     if len(sets) == 1:
         return first
     champions = [each.champion for each in sets if each.champion is not None]
     if len(champions) not in (0, len(sets)):
-        raise TrainingError("Some voting sets have a champion and some have none; evaluate it on all of them.")
+        raise TrainingError("Some evaluation sets have a champion and some have none; evaluate it on all of them.")
     timed = all(each.times for each in sets)
     return EvaluationSet(
         role=POOLED,
@@ -121,29 +121,31 @@ def _joined(parts: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-class Side:
-    """What can be counted of one evaluation. Raises TrainingError when it cannot be scored."""
+class ScoredEvaluation:
+    """One evaluation with its scores. Raises TrainingError when it cannot be scored."""
 
     def __init__(self, evaluation: Evaluation) -> None:
-        said, expected = evaluation.hypotheses, evaluation.references
+        texts, references = evaluation.hypotheses, evaluation.references
         try:
-            self.scores_each = cider_d_each(said, expected)
-            self.statistics = bleu_statistics(said, expected)
-            self.scores = Scores(bleu(said, expected), rouge_l(said, expected), mean_score(self.scores_each, expected))
+            self.cider_d_each = cider_d_each(texts, references)
+            self.statistics = bleu_statistics(texts, references)
+            cider_d = mean_score(self.cider_d_each, references)
+            self.scores = Scores(bleu(texts, references), rouge_l(texts, references), cider_d)
         except TrainingError as error:
             raise TrainingError(
                 f"The evaluation of {evaluation.model} on {evaluation.evaluation_set} is wrong: {error}"
             ) from error
 
 
-class Measured:
-    """A voting set with what both models score on it, and how sure their difference is."""
+class ScoredSet:
+    """An evaluation set with the scores of both models and their difference with its bounds."""
 
-    def __init__(self, voting: EvaluationSet, resamples: int = bootstrap.RESAMPLES) -> None:
-        self.voting, self.name, self.pairs = voting, voting.candidate.evaluation_set, len(voting.candidate.hypotheses)
-        self.level = level_of(voting.interim_looks)
-        self.candidate = Side(voting.candidate)
-        self.champion = Side(voting.champion) if voting.champion is not None else None
+    def __init__(self, evaluation_set: EvaluationSet, resamples: int = bootstrap.RESAMPLES) -> None:
+        candidate, champion = evaluation_set.candidate, evaluation_set.champion
+        self.evaluation_set, self.name, self.pairs = evaluation_set, candidate.evaluation_set, len(candidate.hypotheses)
+        self.level = significance_level(evaluation_set.interim_looks)
+        self.candidate = ScoredEvaluation(candidate)
+        self.champion = ScoredEvaluation(champion) if champion is not None else None
         self.difference: Difference | None = None
         if self.champion is not None:
             counts = bootstrap.resamples(self.pairs, resamples)
@@ -152,10 +154,10 @@ class Measured:
     def verdict(self) -> SetVerdict:
         return SetVerdict(
             name=self.name,
-            role=self.voting.role,
+            role=self.evaluation_set.role,
             pairs=self.pairs,
-            set_hash=self.voting.candidate.set_hash,
-            interim_looks=self.voting.interim_looks,
+            set_hash=self.evaluation_set.candidate.set_hash,
+            interim_looks=self.evaluation_set.interim_looks,
             level=self.level,
             champion=self.champion.scores if self.champion else None,
             candidate=self.candidate.scores,
@@ -164,25 +166,22 @@ class Measured:
         )
 
     def change(self, of: str, rows: Sequence[int] | None = None) -> Change | None:
-        """What the candidate gained or lost on all pairs or on some; None without a champion."""
+        """Candidate's less champion's scores on all pairs or on some rows; None without a champion."""
         if self.champion is None:
             return None
         rows = range(self.pairs) if rows is None else rows
-        gained = [
-            float(corpus_bleu_4(side.statistics[rows].sum(axis=0, dtype=np.float64)))
-            for side in (self.candidate, self.champion)
-        ]
-        told = [np.mean([side.scores_each[row] for row in rows]) for side in (self.candidate, self.champion)]
-        return Change(of, len(rows), gained[0] - gained[1], float(told[0] - told[1]))
+        bleu_4 = bootstrap.corpus_difference(self.champion.statistics[rows], self.candidate.statistics[rows])
+        cider_d = [np.mean([side.cider_d_each[row] for row in rows]) for side in (self.candidate, self.champion)]
+        return Change(of, len(rows), bleu_4, float(cider_d[0] - cider_d[1]))
 
     def oldest_tenth(self) -> list[int]:
-        """The rows corrected longest ago, at least one; none where times are not known."""
-        order = sorted(range(len(self.voting.times)), key=self.voting.times.__getitem__)
+        """The tenth of the rows corrected first, at least one; none where times are unknown."""
+        order = sorted(range(len(self.evaluation_set.times)), key=self.evaluation_set.times.__getitem__)
         return order[: -(-len(order) // 10)]
 
     def _worst(self) -> tuple[Example, ...]:
-        """Where the candidate lost most, the worst first."""
-        candidate, champion = self.voting.candidate, self.voting.champion
+        """The pairs on which the candidate lost most, the worst first."""
+        candidate, champion = self.evaluation_set.candidate, self.evaluation_set.champion
         if champion is None or self.champion is None:
             return ()
         lost = sentence_bleu_4(self.candidate.statistics) - sentence_bleu_4(self.champion.statistics)

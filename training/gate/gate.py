@@ -1,4 +1,4 @@
-"""May a candidate serve? Evaluations in, a verdict with its reason out. Pure: no files, no clock, no models."""
+"""Decides whether a candidate may serve: evaluations in, a verdict out. Pure: no files, no clock, no models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import get_args
 
 from training.errors import TrainingError
 from training.gate import bootstrap
-from training.gate.evaluation_sets import BASE, BLIND, CORRECTIONS, Evaluation, EvaluationSet, Measured, check, pool
-from training.gate.rule import HOLD, IMPROVEMENT, MARGIN, PROMOTE, REJECT, Decision, Policy, Vote, decide
+from training.gate.evaluation_sets import BASE, BLIND, CORRECTIONS, Evaluation, EvaluationSet, ScoredSet, check, pool
+from training.gate.rule import HOLD, IMPROVEMENT, MARGIN, PROMOTE, REJECT, Comparison, Decision, Policy, decide
 from training.gate.verdict import Change, Verdict
 from training.metrics import Score
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FIRM_PAIRS = 100
-"""With fewer held-out pairs chance alone moves BLEU-4 by points, so the verdict is provisional."""
+"""With fewer held-out pairs chance alone moves BLEU-4 by points, so that a verdict is provisional."""
 
 
 def judge(
@@ -41,24 +41,25 @@ def judge(
     resamples: int = bootstrap.RESAMPLES,
     mismatch: str | None = None,
 ) -> Verdict:
-    """Promote, reject or hold a candidate by nltk's BLEU-4; `training.gate.rule.decide` has the rule.
+    """Promote, reject or hold a candidate by nltk's BLEU-4; the rule is `training.gate.rule.decide`.
 
-    `sets` are the held-out corrections, the blind tasks and the base data set, as far as there are any, each once; the
-    first two are pooled until each has FIRM_PAIRS pairs. While they have fewer together the verdict is provisional:
-    judge again at FIRM_PAIRS. Without a champion the candidate must reach `floor` points on the corrections; below
-    that it is held, since a first model that is too weak needs more of them. Without corrections it is held too. A
-    `mismatch`, the reason to believe that its new captions belong to other images, rejects it, whatever its scores.
+    `sets` are the held-out corrections, the blind tasks and the base data set, each at most once. The first two are
+    pooled until each has FIRM_PAIRS pairs. While they have fewer together the verdict is provisional, and the caller
+    judges again at FIRM_PAIRS. Without a champion the candidate is promoted when it reaches `floor` points on the
+    corrections, and held otherwise, since a first model that is too weak needs more of them. Without corrections it is
+    held. A `mismatch`, which says why its new captions seem to belong to other images, rejects it whatever its scores.
 
-    Raises TrainingError when evaluations cannot be compared: other voting set, references or decoding settings.
+    Raises TrainingError when evaluations cannot be compared: other evaluation set, references or decoding settings.
     """
     _check(sets, policy, margin)
     sets = [each for each in sets if each.candidate.hypotheses or each.candidate.references]
     corrections = [each for role in (CORRECTIONS, BLIND) for each in sets if each.role == role]
-    together = Measured(pool(corrections), resamples) if corrections else None
-    voting = [together] if together else []
+    together = ScoredSet(pool(corrections), resamples) if corrections else None
+    scored = [together] if together else []
     if len(corrections) > 1 and all(len(each.candidate.hypotheses) >= FIRM_PAIRS for each in corrections):
-        voting = [Measured(each, resamples) for each in corrections]
-    base = [Measured(each, resamples) for each in sets if each.role == BASE]
+        scored = [ScoredSet(each, resamples) for each in corrections]
+    base = [ScoredSet(each, resamples) for each in sets if each.role == BASE]
+    scored += base
     pairs = together.pairs if together else 0
     missing = max(0, FIRM_PAIRS - pairs)
 
@@ -69,10 +70,10 @@ def judge(
     elif mismatch:
         decision = Decision(REJECT, mismatch)
     else:
-        votes = [Vote(each.name, each.pairs, each.difference) for each in voting + base if each.difference]
-        decision = decide(votes, together.difference.value, policy=policy, margin=margin, missing=missing)
+        comparisons = [Comparison(each.name, each.pairs, each.difference) for each in scored if each.difference]
+        decision = decide(comparisons, together.difference.value, policy=policy, margin=margin, missing=missing)
     return Verdict(
-        decision=decision.word,
+        decision=decision.outcome,
         provisional=missing > 0,
         reason=decision.reason,
         pairs=pairs,
@@ -80,7 +81,7 @@ def judge(
         candidate_score=together.candidate.scores.bleu_4 if together else None,
         margin=margin,
         policy=policy,
-        sets=tuple(each.verdict() for each in voting + base),
+        sets=tuple(each.verdict() for each in scored),
         forgetting=_forgetting(together, base),
         more_pairs=decision.more_pairs,
     )
@@ -94,8 +95,8 @@ def _first(candidate: Score, floor: float) -> Decision:
     return Decision(HOLD, f"{ours} is below the floor of {floor:g} for a first model")
 
 
-def _forgetting(corrections: Measured | None, base: Sequence[Measured]) -> tuple[Change, ...]:
-    """What became of old knowledge: on the base data set, and on the oldest tenth of the corrections."""
+def _forgetting(corrections: ScoredSet | None, base: Sequence[ScoredSet]) -> tuple[Change, ...]:
+    """How scores changed on old knowledge: the base data set and the oldest tenth of the corrections."""
     changes = [each.change(each.name) for each in base]
     if corrections and (rows := corrections.oldest_tenth()):
         changes.append(corrections.change("the oldest tenth of the held-out corrections", rows))
@@ -110,8 +111,10 @@ def _check(sets: Sequence[EvaluationSet], policy: str, margin: float) -> None:
     roles = [each.role for each in sets]
     for role in roles:
         if role not in (CORRECTIONS, BLIND, BASE) or roles.count(role) > 1:
-            raise TrainingError(f"The gate takes one voting set of each role, corrections, blind or base, not {roles}.")
+            raise TrainingError(
+                f"The gate takes one evaluation set of each role, corrections, blind or base, not {roles}."
+            )
     if len({each.champion and each.champion.model for each in sets}) > 1 or len({s.candidate.model for s in sets}) > 1:
-        raise TrainingError("The voting sets are of different models; evaluate the same two on all of them.")
+        raise TrainingError("The evaluation sets are of different models; evaluate the same two on all of them.")
     for each in sets:
         check(each)

@@ -1,4 +1,4 @@
-"""What the gate found and decided, as it is kept: shapes without logic, and their JSON."""
+"""The gate's decision with all figures behind it, as it is stored: plain data and its JSON."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from training.errors import TrainingError
 from training.gate.bootstrap import Difference
-from training.gate.rule import MARGIN, PROMOTE, Policy, Word
+from training.gate.rule import MARGIN, PROMOTE, Outcome, Policy
 from training.metrics import Score
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a model on a voting set. BLEU-4 decides, the others stand beside it."""
+    """The scores of a model on an evaluation set. BLEU-4 decides, the others are reported beside it."""
 
     bleu_4: Score
     rouge_l: Score
@@ -24,7 +24,7 @@ class Scores:
 class Example:
     """A pair on which the candidate lost much: `change` is of smoothed sentence BLEU-4 x100, below 0.
 
-    `image` is the evaluation's id of it, empty where it has none.
+    `image` is its id in the evaluation, empty where it has none.
     """
 
     image: str
@@ -36,10 +36,10 @@ class Example:
 
 @dataclass(frozen=True)
 class SetVerdict:
-    """What one voting set says. Without a champion, `champion` and `difference` are None.
+    """The result on one evaluation set. Without a champion, `champion` and `difference` are None.
 
     `role` is `corrections`, `blind`, `base`, or `pooled` for the first two together; a pool's `set_hash` is theirs
-    joined by `+`. `interim_looks` counts the verdicts before this one, and `level` follows from it.
+    joined by `+`. `interim_looks` counts the earlier verdicts on the set, and the significance level follows from it.
     """
 
     name: str
@@ -58,7 +58,7 @@ class SetVerdict:
 class Change:
     """Candidate's less champion's BLEU-4 and CIDEr-D, both in points (x100), on what was learnt long ago.
 
-    `of` says what it is. With few pairs it says little.
+    `of` names these pairs. Of few pairs the figures say little.
     """
 
     of: str
@@ -73,10 +73,10 @@ class Verdict:
 
     `pairs` and the two scores (BLEU-4) are of all held-out corrections together; the scores are None where there was
     nothing to score, the champion's also where there is none. `more_pairs` is about how many further pairs would
-    decide on a candidate that is held. What verdicts of earlier releases lack has a default, so that they can be read.
+    decide on a candidate that is held. Fields that verdicts of earlier releases lack have defaults.
     """
 
-    decision: Word
+    decision: Outcome
     provisional: bool
     reason: str
     pairs: int
@@ -94,8 +94,8 @@ class Verdict:
 
     @property
     def set_hashes(self) -> frozenset[str]:
-        """The hashes of all sets it looked at; of pools, those of their parts."""
-        return frozenset(part for found in self.sets for part in found.set_hash.split("+"))
+        """The hashes of all its evaluation sets; for pools, those of their parts."""
+        return frozenset(part for each in self.sets for part in each.set_hash.split("+"))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -109,8 +109,8 @@ class Verdict:
                     **value,
                     "champion_score": _score(value["champion_score"]),
                     "candidate_score": _score(value["candidate_score"]),
-                    "sets": tuple(_set(found) for found in value.get("sets", ())),
-                    "forgetting": tuple(Change(**found) for found in value.get("forgetting", ())),
+                    "sets": tuple(_set(each) for each in value.get("sets", ())),
+                    "forgetting": tuple(Change(**each) for each in value.get("forgetting", ())),
                 }
             )
         except (TypeError, KeyError) as error:

@@ -31,7 +31,7 @@ def evaluation(model: str, pairs: int, wrong: int = 0, name: str = "held-out cor
     )
 
 
-def voting(
+def evaluated(
     role: Any, pairs: int, champion_wrong: int = 0, candidate_wrong: int = 0, name: str = "", **more: Any
 ) -> EvaluationSet:
     names = {CORRECTIONS: "held-out corrections", BLIND: "blind tasks", BASE: "base data"}
@@ -53,7 +53,7 @@ def with_ids(each: EvaluationSet) -> EvaluationSet:
     [(100, 20, "promote"), (20, 100, "reject"), (60, 59, "promote"), (60, 60, "hold")],
 )
 def test_against_a_champion(champion_wrong: int, candidate_wrong: int, decision: str) -> None:
-    verdict = judge([voting(CORRECTIONS, 200, champion_wrong, candidate_wrong)])
+    verdict = judge([evaluated(CORRECTIONS, 200, champion_wrong, candidate_wrong)])
     assert verdict.decision == decision
     assert verdict.promotes == (decision == "promote")
     assert verdict.reason.startswith("BLEU-4 ")
@@ -62,16 +62,16 @@ def test_against_a_champion(champion_wrong: int, candidate_wrong: int, decision:
     assert (verdict.pairs, verdict.margin, verdict.policy) == (200, 1.0, "margin")
 
 
-def test_a_doubt_about_what_was_learnt_rejects_whatever_the_scores() -> None:
-    better = voting(CORRECTIONS, 200, 100, 20)
+def test_an_image_text_mismatch_rejects_whatever_the_scores() -> None:
+    better = evaluated(CORRECTIONS, 200, 100, 20)
     verdict = judge([better], mismatch="the captions are those of other images")
     assert (verdict.decision, verdict.reason) == ("reject", "the captions are those of other images")
     assert verdict.sets[0].difference, "the scores are kept"
-    assert judge([replace(better, champion=None)], mismatch="doubtful").promotes, "a first model has nobody to doubt it"
+    assert judge([replace(better, champion=None)], mismatch="mismatch").promotes, "a first model has no champion"
 
 
 def test_what_a_verdict_keeps_of_a_set() -> None:
-    both = voting(CORRECTIONS, 200, 20, 100, interim_looks=2)
+    both = evaluated(CORRECTIONS, 200, 20, 100, interim_looks=2)
     assert both.champion is not None
     verdict = judge([both])
     [found] = verdict.sets
@@ -90,9 +90,9 @@ def test_what_a_verdict_keeps_of_a_set() -> None:
     assert (verdict.champion_score, verdict.candidate_score) == (found.champion.bleu_4, found.candidate.bleu_4)
 
 
-def test_looking_again_needs_more() -> None:
+def test_a_further_interim_look_has_wider_bounds() -> None:
     first, fifth = (
-        judge([voting(CORRECTIONS, 200, 60, 50, interim_looks=looks)]).sets[0].difference for looks in (0, 4)
+        judge([evaluated(CORRECTIONS, 200, 60, 50, interim_looks=looks)]).sets[0].difference for looks in (0, 4)
     )
     assert first is not None
     assert fifth is not None
@@ -101,15 +101,15 @@ def test_looking_again_needs_more() -> None:
 
 
 def test_the_same_evaluations_get_the_same_verdict() -> None:
-    sets = [voting(CORRECTIONS, 150, 30, 40), voting(BASE, 120, 10, 12)]
+    sets = [evaluated(CORRECTIONS, 150, 30, 40), evaluated(BASE, 120, 10, 12)]
     assert judge(sets) == judge(sets)
 
 
 @pytest.mark.parametrize(("blind", "roles"), [(99, ["pooled"]), (100, [CORRECTIONS, BLIND]), (0, [CORRECTIONS])])
 def test_corrections_and_blind_tasks_pool_until_each_has_100(blind: int, roles: list[str]) -> None:
     sets = [
-        voting(CORRECTIONS, 120, 40, 20, interim_looks=1),
-        voting(BLIND, blind, blind // 2, blind // 3, interim_looks=3),
+        evaluated(CORRECTIONS, 120, 40, 20, interim_looks=1),
+        evaluated(BLIND, blind, blind // 2, blind // 3, interim_looks=3),
     ]
     verdict = judge(sets)
     assert [found.role for found in verdict.sets] == roles
@@ -125,10 +125,10 @@ def test_corrections_and_blind_tasks_pool_until_each_has_100(blind: int, roles: 
         assert verdict.set_hashes == {"hash of held-out corrections", "hash of blind tasks"}
 
 
-def test_every_set_has_a_vote() -> None:
-    better = voting(CORRECTIONS, 200, 100, 20)
+def test_every_set_can_reject() -> None:
+    better = evaluated(CORRECTIONS, 200, 100, 20)
     for role in (BLIND, BASE):
-        verdict = judge([better, voting(role, 200, 20, 100)])
+        verdict = judge([better, evaluated(role, 200, 20, 100)])
         assert verdict.decision == "reject"
         assert ("blind tasks" if role == BLIND else "base data") in verdict.reason
         assert "held-out" not in verdict.reason
@@ -136,25 +136,25 @@ def test_every_set_has_a_vote() -> None:
 
 @pytest.mark.parametrize(("pairs", "provisional"), [(1, True), (99, True), (100, False)])
 def test_provisional_under_100_corrections(pairs: int, provisional: bool) -> None:
-    assert judge([voting(CORRECTIONS, pairs), voting(BASE, 150)]).provisional == provisional
+    assert judge([evaluated(CORRECTIONS, pairs), evaluated(BASE, 150)]).provisional == provisional
 
 
 def test_few_pairs_are_judged_by_what_was_found() -> None:
-    same, worse = voting(CORRECTIONS, 30, 5, 5), voting(CORRECTIONS, 30, 5, 6)
+    same, worse = evaluated(CORRECTIONS, 30, 5, 5), evaluated(CORRECTIONS, 30, 5, 6)
     assert judge([same]).decision == "promote"
     verdict = judge([worse])
     assert (verdict.decision, verdict.more_pairs) == ("hold", 70)
     assert judge([worse], margin=50).decision == "promote"
-    assert judge([voting(CORRECTIONS, 30, 0, 30)]).decision == "reject"
+    assert judge([evaluated(CORRECTIONS, 30, 0, 30)]).decision == "reject"
     assert judge([same], policy="improvement").decision == "hold"
 
 
 def test_policy_improvement_asks_for_a_gain_beyond_chance() -> None:
-    some = [voting(CORRECTIONS, 200, 60, 59)]
+    some = [evaluated(CORRECTIONS, 200, 60, 59)]
     assert judge(some).decision == "promote"
     verdict = judge(some, policy="improvement")
     assert (verdict.decision, verdict.policy) == ("hold", "improvement")
-    assert judge([voting(CORRECTIONS, 200, 100, 20)], policy="improvement").decision == "promote"
+    assert judge([evaluated(CORRECTIONS, 200, 100, 20)], policy="improvement").decision == "promote"
 
 
 def test_without_a_champion_the_floor_decides() -> None:
@@ -172,7 +172,12 @@ def test_without_a_champion_the_floor_decides() -> None:
 
 @pytest.mark.parametrize(
     "sets",
-    [[], [voting(CORRECTIONS, 0)], [EvaluationSet(CORRECTIONS, evaluation("v1", 0))], [voting(BASE, 150, 90, 10)]],
+    [
+        [],
+        [evaluated(CORRECTIONS, 0)],
+        [EvaluationSet(CORRECTIONS, evaluation("v1", 0))],
+        [evaluated(BASE, 150, 90, 10)],
+    ],
 )
 def test_nothing_held_out_promotes_nothing(sets: list[EvaluationSet]) -> None:
     verdict = judge(sets, floor=0.0)
@@ -184,8 +189,8 @@ def test_nothing_held_out_promotes_nothing(sets: list[EvaluationSet]) -> None:
 
 def test_forgetting_is_a_number() -> None:
     # the newest corrections first: the oldest tenth are the last, which the candidate has wrong
-    corrections = voting(CORRECTIONS, 105, 0, 11, times=tuple(float(-number) for number in range(105)))
-    base = voting(BASE, 120, 10, 30)
+    corrections = evaluated(CORRECTIONS, 105, 0, 11, times=tuple(float(-number) for number in range(105)))
+    base = evaluated(BASE, 120, 10, 30)
     on_base, on_old = judge([corrections, base]).forgetting
     assert base.champion is not None
     assert (on_base.of, on_base.pairs) == ("base data", 120)
@@ -205,15 +210,15 @@ def test_forgetting_is_a_number() -> None:
 
 
 def test_the_oldest_of_few_is_one_and_of_unknown_none() -> None:
-    assert judge([voting(CORRECTIONS, 3, times=(2.0, 1.0, 3.0))]).forgetting[0].pairs == 1
-    assert judge([voting(CORRECTIONS, 30)]).forgetting == ()
-    timed = voting(CORRECTIONS, 20, times=tuple(map(float, range(20))))
-    assert judge([timed, voting(BLIND, 10)]).forgetting == ()
-    assert judge([timed, voting(BLIND, 10, times=(0.5,) * 10)]).forgetting[0].pairs == 3
+    assert judge([evaluated(CORRECTIONS, 3, times=(2.0, 1.0, 3.0))]).forgetting[0].pairs == 1
+    assert judge([evaluated(CORRECTIONS, 30)]).forgetting == ()
+    timed = evaluated(CORRECTIONS, 20, times=tuple(map(float, range(20))))
+    assert judge([timed, evaluated(BLIND, 10)]).forgetting == ()
+    assert judge([timed, evaluated(BLIND, 10, times=(0.5,) * 10)]).forgetting[0].pairs == 3
 
 
 def test_the_worst_examples_show_both_captions() -> None:
-    both = with_ids(voting(CORRECTIONS, 120, 0, 7))
+    both = with_ids(evaluated(CORRECTIONS, 120, 0, 7))
     [found] = judge([both]).sets
     assert len(found.worst) == 5
     for example in found.worst:
@@ -224,7 +229,7 @@ def test_the_worst_examples_show_both_captions() -> None:
         assert example.references == both.candidate.references[number]
         assert example.change < 0
     assert [each.change for each in found.worst] == sorted(each.change for each in found.worst)
-    assert judge([voting(CORRECTIONS, 120, 7, 0)]).sets[0].worst == ()
+    assert judge([evaluated(CORRECTIONS, 120, 7, 0)]).sets[0].worst == ()
 
 
 @pytest.mark.parametrize(
@@ -239,7 +244,7 @@ def test_the_worst_examples_show_both_captions() -> None:
     ],
 )
 def test_refuses_to_compare_unlike_things(change: dict[str, Any]) -> None:
-    both = voting(CORRECTIONS, 5)
+    both = evaluated(CORRECTIONS, 5)
     with pytest.raises(TrainingError):
         judge([replace(both, candidate=replace(both.candidate, **change))])
 
@@ -247,12 +252,15 @@ def test_refuses_to_compare_unlike_things(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        ([voting(CORRECTIONS, 5), voting(CORRECTIONS, 5)], "one voting set of each role"),
-        ([replace(voting(CORRECTIONS, 5), role="pooled")], "one voting set of each role"),
-        ([voting(CORRECTIONS, 5, times=(1.0,))], "5 pairs but 1 times"),
-        ([voting(CORRECTIONS, 5, interim_looks=-1)], "-1 times before"),
-        ([voting(CORRECTIONS, 5), EvaluationSet(BASE, evaluation("p1-v2", 5))], "different models"),
-        ([voting(CORRECTIONS, 5), EvaluationSet(BASE, evaluation("b", 5), evaluation("p1-v1", 5))], "different models"),
+        ([evaluated(CORRECTIONS, 5), evaluated(CORRECTIONS, 5)], "one evaluation set of each role"),
+        ([replace(evaluated(CORRECTIONS, 5), role="pooled")], "one evaluation set of each role"),
+        ([evaluated(CORRECTIONS, 5, times=(1.0,))], "5 pairs but 1 times"),
+        ([evaluated(CORRECTIONS, 5, interim_looks=-1)], "-1 times before"),
+        ([evaluated(CORRECTIONS, 5), EvaluationSet(BASE, evaluation("p1-v2", 5))], "different models"),
+        (
+            [evaluated(CORRECTIONS, 5), EvaluationSet(BASE, evaluation("b", 5), evaluation("p1-v1", 5))],
+            "different models",
+        ),
     ],
 )
 def test_refuses_sets_that_do_not_belong_together(sets: list[EvaluationSet], said: str) -> None:
@@ -263,17 +271,17 @@ def test_refuses_sets_that_do_not_belong_together(sets: list[EvaluationSet], sai
 @pytest.mark.parametrize("rules", [{"policy": "luck"}, {"margin": -1.0}, {"margin": float("nan")}])
 def test_refuses_other_rules(rules: dict[str, Any]) -> None:
     with pytest.raises(TrainingError):
-        judge([voting(CORRECTIONS, 5)], **rules)
+        judge([evaluated(CORRECTIONS, 5)], **rules)
 
 
 def test_parts_of_a_pool_are_decoded_alike() -> None:
-    other = voting(BLIND, 5)
+    other = evaluated(BLIND, 5)
     assert other.champion is not None
     greedy = replace(
         other, candidate=replace(other.candidate, decoding="g"), champion=replace(other.champion, decoding="g")
     )
     with pytest.raises(TrainingError, match="differ in decoding"):
-        judge([voting(CORRECTIONS, 5), greedy])
+        judge([evaluated(CORRECTIONS, 5), greedy])
 
 
 @pytest.mark.parametrize(
@@ -281,7 +289,7 @@ def test_parts_of_a_pool_are_decoded_alike() -> None:
     [
         [],
         [EvaluationSet(CORRECTIONS, evaluation("a", 3, 2))],
-        [with_ids(voting(CORRECTIONS, 30, 3, 12, times=tuple(map(float, range(30))))), voting(BASE, 20, 2, 3)],
+        [with_ids(evaluated(CORRECTIONS, 30, 3, 12, times=tuple(map(float, range(30))))), evaluated(BASE, 20, 2, 3)],
     ],
 )
 def test_verdict_survives_json(sets: list[EvaluationSet]) -> None:
