@@ -31,6 +31,16 @@ COUNTS = {
     "remove_duplicates": 2,
     "change_images": 3,
 }
+IN_BULK = {
+    "annotate_from_predictions",
+    "propagate",
+    "import_with_annotations",
+    "delete_tasks",
+    "delete_annotations_of_tasks",
+    "remove_duplicates",
+    "change_images",
+}
+"""What is known of tasks and annotations is read anew after these: they change more than one annotation."""
 
 
 class Annotators:
@@ -54,8 +64,8 @@ class Annotators:
             operation: Callable[[], object] = getattr(self, f"_{kind}")
             operation()
             self.done[kind] += 1
-            if kind not in {"create", "update", "skip", "empty"}:
-                self._seen = []  # what is listed may be gone
+            if kind in IN_BULK:
+                self._seen = []
             yield number
 
     def _text(self) -> str:
@@ -75,14 +85,18 @@ class Annotators:
             self._seen = self.client.export(self.project)
         return self._seen
 
-    def _annotation(self, *, skipped: bool = False) -> dict[str, Any]:
+    def _annotation(self, *, skipped: bool = False, last: bool = False) -> dict[str, Any]:
+        """One of them; after the `last` time it is not chosen again, because it is not what it was."""
         tasks = self._tasks()
-        found = [a for task in tasks for a in task["annotations"] if a["was_cancelled"] == skipped]
+        found = [(task, a) for task in tasks for a in task["annotations"] if a["was_cancelled"] == skipped]
         if not found:
             self._skip() if skipped else self._create()
             self._seen = []
-            return self._annotation(skipped=skipped)
-        return dict(self._chance.choice(found))
+            return self._annotation(skipped=skipped, last=last)
+        task, annotation = self._chance.choice(found)
+        if last:
+            task["annotations"].remove(annotation)
+        return dict(annotation)
 
     def _import(self, count: int, annotated: bool = False) -> None:
         tasks = []
@@ -116,7 +130,7 @@ class Annotators:
         self.client.create_annotation(self._task(), self.project, [], was_cancelled=True)
 
     def _unskip(self) -> None:
-        id_ = self._annotation(skipped=True)["id"]
+        id_ = self._annotation(skipped=True, last=True)["id"]
         self.client.update_annotation(id_, self.project, result=self._result(self._text()), was_cancelled=False)
 
     def _empty(self) -> None:
@@ -126,10 +140,10 @@ class Annotators:
         self.client.update_annotation(self._annotation()["id"], self.project, ground_truth=True)
 
     def _delete(self) -> None:
-        self.client.delete(f"/api/annotations/{self._annotation()['id']}")
+        self.client.delete(f"/api/annotations/{self._annotation(last=True)['id']}")
 
     def _convert_to_draft(self) -> None:
-        self.client.post(f"/api/annotations/{self._annotation()['id']}/convert-to-draft", {})
+        self.client.post(f"/api/annotations/{self._annotation(last=True)['id']}/convert-to-draft", {})
 
     def _annotate_from_predictions(self) -> None:
         self._act("predictions_to_annotations", self._some_tasks(4), model_version="v1")
