@@ -47,6 +47,7 @@ def environment(wheel: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     sources = {
         path.relative_to(ROOT).as_posix()
@@ -59,6 +60,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in held)
 
 
+@pytest.mark.slow
 def test_plain_pip_installs_the_wheel(wheel: Path, environment: Path) -> None:
     """Pip's resolver goes through the wheel's requirements and those of every package they name; no index is asked."""
     python = environment / "bin" / "python"

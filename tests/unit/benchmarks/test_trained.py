@@ -11,6 +11,7 @@ from training.data import manifest
 from training.data.manifest import DEV, HELD_OUT, Row
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_not_trained_again_unless_rows_or_config_are_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

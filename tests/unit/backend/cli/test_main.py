@@ -85,6 +85,7 @@ def test_the_command_line_starts_without_torch_or_flask() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
+@pytest.mark.slow
 def test_the_worker_parent_never_imports_torch() -> None:
     code = "import sys, backend.queue; print({'torch', 'torchvision'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

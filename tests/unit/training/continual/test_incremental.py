@@ -106,6 +106,7 @@ def test_nothing_new_is_an_error(tmp_path: Path) -> None:
         retrain(tmp_path, RetrainingData([], rows("known", 9)), tmp_path / "out", cache_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_new_is_learnt_and_the_old_kept(
     tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from training.data.manifest import Row
 from training.learning.train import train
 
 
+@pytest.mark.slow
 def test_captions_of_other_images_are_told_from_those_of_their_own(
     tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:

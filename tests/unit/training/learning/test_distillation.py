@@ -68,6 +68,7 @@ def test_who_says_what_it_expects_has_nothing_to_learn_from_it(
     assert steepest < 1e-5
 
 
+@pytest.mark.slow
 def test_a_captioner_that_learns_on_keeps_to_what_it_said(
     tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:

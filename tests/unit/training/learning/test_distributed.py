@@ -20,6 +20,7 @@ from training.networks import encoder
 from training.runtime import device
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_two_processes_learn_what_one_would(
     coloured_rows: list[Row],

@@ -81,6 +81,7 @@ def alike(one: Path, other: Path) -> bool:
     return curve(one) == curve(other) and all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_end(
     rows: list[Row],
     config: TrainingConfig,
@@ -106,6 +107,7 @@ def test_a_killed_training_goes_on_to_the_same_end(
         assert not standing_of(out).parent.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", ["frozen 1 1", "train 1 1", "train 2 3", "reward 1 1", "reward 2 3"])
 def test_wherever_it_stops_it_goes_on_to_the_same_end(
     rows: list[Row], config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str
@@ -121,6 +123,7 @@ def test_wherever_it_stops_it_goes_on_to_the_same_end(
     assert alike(tmp_path / "whole", out)
 
 
+@pytest.mark.slow
 def test_without_dev_rows_too(
     coloured_rows: list[Row], config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_without_dev_rows_too(
     assert alike(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_a_stage_that_had_no_patience_left_is_not_gone_on_with(
     rows: list[Row], config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

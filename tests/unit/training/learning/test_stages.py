@@ -176,6 +176,7 @@ def test_what_an_encoder_tells_is_measured_once(
     torch.testing.assert_close(again.spread, before.spread, rtol=0, atol=0)  # what was learned keeps its meaning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["two_layer_attention", "first_input"])
 def test_members_of_a_committee_learn_apart(
     train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path, architecture: str
@@ -238,6 +239,7 @@ def test_members_share_the_captions_to_draw_and_each_learns_from_its_own(
         torch.testing.assert_close(together.sum(dim=1), torch.zeros(6), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     worth: list[float] = []
     of = Rewards.of
@@ -259,6 +261,7 @@ def test_rewards_rise(train: Train, tiny_config: TrainingConfig, monkeypatch: py
     assert "dev_cider_d" not in before
 
 
+@pytest.mark.slow
 def test_a_share_of_the_human_captions_keeps_their_likelihood_up(
     train_alone: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path
 ) -> None:
@@ -270,6 +273,7 @@ def test_a_share_of_the_human_captions_keeps_their_likelihood_up(
     assert loss_at_the_end(0.9) < loss_at_the_end(0.0)
 
 
+@pytest.mark.slow
 def test_rewards_that_make_it_worse_are_not_kept(
     train: Train, tiny_config: TrainingConfig, tmp_path: Path, rows: list[Row]
 ) -> None:
@@ -283,6 +287,7 @@ def test_rewards_that_make_it_worse_are_not_kept(
     assert after == before
 
 
+@pytest.mark.slow
 def test_nor_are_they_where_a_checkpoint_learns_from_them_alone(
     train: Train, tiny_config: TrainingConfig, tmp_path: Path, rows: list[Row]
 ) -> None:
@@ -325,6 +330,7 @@ def test_averaging_changes_what_is_kept_but_not_how_it_is_learned(train: Train, 
     assert not torch.equal(*weights)
 
 
+@pytest.mark.slow
 def test_rewards_have_an_averaging_of_their_own(train_alone: Train, tiny_config: TrainingConfig) -> None:
     def rewarded(averaging: float) -> Path:
         critical = SelfCriticalConfig(epochs=3, learning_rate=3e-3, averaging=averaging)
@@ -351,6 +357,7 @@ def test_patience_ends_a_stage_but_not_the_training(train: Train, tiny_config: T
     assert 3 <= len(told) - 1 < 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["initial_state", "first_input", "every_step", "show_attend_tell"])
 def test_every_architecture_learns_the_colours(train: Train, tiny_config: TrainingConfig, architecture: str) -> None:
     config = replace(

@@ -34,6 +34,7 @@ def captions_of(folder: Path, rows: list[Row]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_learns_what_the_pictures_show(trained: Path, coloured_rows: list[Row]) -> None:
     told = captions_of(trained, coloured_rows)
     colours = [row.image.name.split("-")[0] for row in coloured_rows]
@@ -44,6 +45,7 @@ def test_learns_what_the_pictures_show(trained: Path, coloured_rows: list[Row]) 
     assert info["training"]["epochs"] == 20
 
 
+@pytest.mark.slow
 def test_learns_corrections_with_new_words_and_keeps_the_old(
     trained: Path, coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:

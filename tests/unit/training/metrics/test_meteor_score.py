@@ -59,6 +59,7 @@ def java(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(meteor_jar, "_jar", lambda: folder / "meteor.jar")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(jar_lacks()), reason=f"METEOR's jar needs {jar_lacks()}")
 def test_meteor_by_the_jar_is_that_of_pycocoevalcap() -> None:
     score = meteor(HYPOTHESES, REFERENCES)
