@@ -14,7 +14,7 @@ import pytest
 from backend.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page: page.read_text() for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 EXAMPLES = "\n".join(block for text in TEXTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.S))
@@ -106,3 +106,10 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_the_readme_stays_short() -> None:
     assert README.count("\n") <= 150
+
+
+def test_contributing_names_only_what_is_there() -> None:
+    names = re.findall(r"`((?:backend|training|tests|labeling_config|docs|benchmarks|\.ci)/[^` *]*)`", TEXTS[PAGES[1]])
+    assert len(names) > 20
+    for name in names:
+        assert (ROOT / name).exists(), name
