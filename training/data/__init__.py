@@ -1,1 +1,1 @@
-"""Images and captions: published data sets, manifests, generated scenes, pixels."""
+"""Images and captions: published data sets, manifests, generated scenes, image transforms."""

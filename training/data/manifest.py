@@ -1,4 +1,4 @@
-"""A manifest: the images and captions something is trained or judged on, one JSON line an image.
+"""A manifest: the images and reference captions to train or evaluate on, one JSON object per line and image.
 
     {"image": "photos/1.jpg", "sha256": "9f…", "references": ["a dog runs"], "split": "train", "weight": 1.0}
 
@@ -23,7 +23,7 @@ TRAIN, DEV, HELD_OUT, BLIND = "train", "dev", "held_out", "blind"
 class Row:
     """One image and its reference captions; `sha256` is of the image file's bytes, `weight` scales its loss.
 
-    `image_id` is the data set's own name of the image, `subset` a part of the data set that is scored on its own.
+    `image_id` is the data set's own id of the image, `subset` names a part of the data set with scores of its own.
     """
 
     image: Path
@@ -36,13 +36,12 @@ class Row:
 
 
 def load(path: Path, hashes: bool = True) -> list[Row]:
-    """Rows of the manifest at `path`. Raises DataError naming the file and line that is wrong.
+    """The rows of the manifest at `path`. Raises DataError naming the file and line that is wrong.
 
-    Images without a SHA-256 are read for it, but for those who look at all images themselves: without `hashes` theirs
-    stays empty.
+    Images without a SHA-256 in the manifest are read to compute it; with `hashes` false theirs stays empty.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would split captions as well
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines splits inside captions too
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The manifest {path} cannot be read: {error}.") from error
     rows = []
@@ -82,7 +81,7 @@ def save(rows: Iterable[Row], path: Path) -> Path:
 
 
 def content_hash(rows: Sequence[Row]) -> str:
-    """SHA-256 over what is trained on: image contents, captions, splits and weights; not where the files lie."""
+    """SHA-256 of the image contents, captions, splits and weights; independent of the images' paths."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps([row.sha256, row.references, row.split, row.weight]).encode())
@@ -90,7 +89,7 @@ def content_hash(rows: Sequence[Row]) -> str:
 
 
 def split_position(sha256: str, salt: str = "") -> float:
-    """A fixed position in [0, 1) of an image by its content, so that a split never changes as data grows."""
+    """A position in [0, 1) computed from the image's hash, so that its split never changes as the data grows."""
     return int(hashlib.sha256(f"{salt}{sha256}".encode()).hexdigest()[:13], 16) / 16**13
 
 

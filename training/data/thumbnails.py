@@ -1,4 +1,4 @@
-"""Images as people look at them: whole, upright, small."""
+"""Small copies of images for people to look at: uncropped and upright."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from PIL import ExifTags, Image
 from training.data import transforms
 
 LYING = frozenset({5, 6, 7, 8})
-"""EXIF orientations of images stored on their side."""
+"""EXIF orientations that exchange width and height."""
 
 
 def thumbnail(path: Path, longest: int) -> Image.Image:
-    """The image in RGB, `longest` pixels on its longer side. Raises DataError when the file is no readable image."""
-    pixels = transforms.load(path, longest)  # a square, which the true proportions are given back to
+    """The image in RGB, its longer side `longest` pixels long. Raises DataError when the file is no readable image."""
+    pixels = transforms.load(path, longest)  # a square; the proportions are restored below
     with Image.open(path) as image:
         width, height = image.size
         if image.getexif().get(ExifTags.Base.Orientation) in LYING:

@@ -1,4 +1,4 @@
-"""Image files to pixels and pixels to the encoder's input."""
+"""Reads image files into arrays of pixels, and turns these into the encoder's input."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from training.config import TransformConfig
 from training.errors import DataError
 
 MAX_PIXELS = 50_000_000
-MAX_JPEG_PIXELS = 150_000_000  # of a JPEG as little as a 64th is decoded
+MAX_JPEG_PIXELS = 150_000_000  # a JPEG can be decoded at an eighth of its side
 LARGE_PIXELS = 16_000_000
 THINNED = 8
-"""An image is thinned to so many times the wanted side before it is converted: some modes take many bytes a pixel."""
+"""An image is subsampled to at most this many times the wanted side before it is converted, which saves memory."""
 
 CHUNK = 64  # images decoded together
 
 
 def load(path: Path, side: int) -> np.ndarray:
-    """The image as (side, side, 3) bytes: upright, RGB, squashed so that nothing of it is cut away.
+    """The image as (side, side, 3) bytes: upright, RGB, resized to a square without cropping.
 
     Large JPEGs are decoded at a fraction of their size, other large images one at a time. Raises DataError when the
     file is no readable image.
@@ -39,7 +39,7 @@ def load(path: Path, side: int) -> np.ndarray:
                 raise DataError(f"The image {path} has {image.width}x{image.height} pixels, more than can be read.")
             with _one_large if pixels > LARGE_PIXELS else nullcontext():
                 small = _shrunk(image, side)
-                # Pillow's own turning would write all of the EXIF anew, and fails on tags of a wrong type.
+                # ImageOps.exif_transpose would rewrite all of the EXIF, and fails on tags of a wrong type.
                 turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except DataError:
         raise
@@ -49,9 +49,9 @@ def load(path: Path, side: int) -> np.ndarray:
 
 
 def load_all(paths: Sequence[Path], side: int) -> Iterator[np.ndarray | DataError]:
-    """Each image in order, decoded by as many threads as there are cores; an unreadable one is its DataError.
+    """The images in order, decoded by one thread a core; an unreadable image is replaced by its DataError.
 
-    At most two chunks are decoded ahead of the reader, so that any number of images fits in memory.
+    At most two chunks are decoded ahead, so that memory use does not depend on the number of images.
     """
     chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
@@ -65,7 +65,7 @@ def load_all(paths: Sequence[Path], side: int) -> Iterator[np.ndarray | DataErro
 
 
 def normalise(pixels: torch.Tensor, config: TransformConfig) -> torch.Tensor:
-    """Bytes (B, S, S, 3) to the encoder's input: floats (B, 3, S, S) with `config.mean` and `config.std` taken out."""
+    """Bytes (B, S, S, 3) to the encoder's input: floats (B, 3, S, S) standardised by `config.mean` and `config.std`."""
     mean = torch.tensor(config.mean, device=pixels.device) * 255.0
     std = torch.tensor(config.std, device=pixels.device) * 255.0
     images = (pixels.float() - mean) / std  # (B, S, S, 3)
@@ -73,7 +73,7 @@ def normalise(pixels: torch.Tensor, config: TransformConfig) -> torch.Tensor:
 
 
 def shift(images: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Each image (B, 3, S, S) moved by up to `pixels` in both directions, its edge repeated: harmless variation."""
+    """Data augmentation: each image (B, 3, S, S) moved by up to `pixels` in x and y, its edge pixels replicated."""
     side = images.shape[-1]
     padded = torch.nn.functional.pad(images, (pixels,) * 4, mode="replicate")
     down, right = torch.randint(0, 2 * pixels + 1, (2, len(images))).tolist()
@@ -99,11 +99,11 @@ _TURNS: dict[Any, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image upright, by its EXIF orientation."""
+"""The transposition that makes an image upright, by its EXIF orientation."""
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:
-    """The image as RGB, side x side."""
+    """The image in RGB, `side` x `side` pixels."""
     image.draft("RGB", (side * 2, side * 2))
     most = THINNED * side
     if image.width > most or image.height > most:
@@ -112,10 +112,10 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Transparent images on white, as a browser shows them; those of more than 8 bits reduced to 8."""
+    """The image in RGB: transparent parts on white, as a browser shows them, and channels reduced to 8 bits."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) / 257.0).round().astype(np.uint8)).convert("RGB")
-    if image.mode in {"I", "F"}:  # of no fixed range: from the darkest to the lightest
+    if image.mode in {"I", "F"}:  # without a fixed range: the darkest becomes 0, the lightest 255
         values = np.asarray(image, dtype=np.float64)
         known = np.isfinite(values)
         low, high = (values[known].min(), values[known].max()) if known.any() else (0.0, 0.0)

@@ -1,8 +1,8 @@
-"""Data sets as people download them -> rows of a manifest, cleaned, with every image looked at once.
+"""Reads data sets in their publishers' files into cleaned rows of a manifest, after checking every image.
 
-Each reader (`flickr`, `coco`, `karpathy`, `tables`, `label_studio`) knows the files of its publisher and nothing else;
-`splits` decides where nobody did, `images` looks at the photos, `cleaning` puts right what is wrong in any of them and
-`coco_format` writes captions as COCO's tools read them.
+Each reader (`flickr`, `coco`, `karpathy`, `tables`, `label_studio`) knows the files of one publisher. `splits` makes
+the splits that a publisher did not make, `images` checks the image files, `cleaning` corrects captions and removes
+duplicates, and `coco_format` writes captions in COCO's results format.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from training.data import manifest
 from training.data.datasets.cleaning import clean_captions, merge_copies
 from training.data.datasets.coco import read_coco2014, read_coco2017, read_nocaps
 from training.data.datasets.flickr import read_flickr8k, read_flickr30k
-from training.data.datasets.images import look
+from training.data.datasets.images import checked
 from training.data.datasets.karpathy import read_karpathy
 from training.data.datasets.label_studio import read_label_studio
-from training.data.datasets.splits import TEST, UNDECIDED, decided
+from training.data.datasets.splits import TEST, UNDECIDED, with_splits
 from training.data.datasets.tables import read_csv
 from training.data.manifest import Row
 from training.errors import DataError
@@ -40,12 +40,12 @@ __all__ = [
 
 
 def read(name: str, data_dir: Path, split: str | None = None, limit: int | None = None) -> list[Row]:
-    """Rows of the data set `name`, one of NAMES, in `data_dir`, only those of `split` where one is given.
+    """The rows of the data set `name`, one of NAMES, in `data_dir`; only those of `split` if it is given.
 
-    `limit` keeps the first so many images of each split. Images that are missing, cannot be decoded or have no caption
-    are left out, and so are copies in another split; what was done is one warning a kind. Copies are found among the
-    images that are asked for. Where the publisher made no splits the images' content decides, so that all are read.
-    Raises DataError when the files are not there or not one usable row is left.
+    `limit` is the number of images kept of each split. Images that are missing, cannot be decoded or have no caption
+    are left out, and so are images that another split contains too; one warning is logged for each kind of problem.
+    Duplicates are searched for among the requested images only. If the publisher made no splits, the images' hashes
+    decide, and all images are read. Raises DataError when files are missing or no usable row is left.
     """
     if name not in _READERS:
         raise DataError(f"There is no data set called {name!r}; there are {', '.join(NAMES)}.")
@@ -54,16 +54,16 @@ def read(name: str, data_dir: Path, split: str | None = None, limit: int | None 
     published = _READERS[name](data_dir)
     if not published:
         raise DataError(f"The {name} in {data_dir} lists no images.")
-    asked = _of(published, split, data_dir)
-    captioned = clean_captions(asked)
+    wanted = _of(published, split, data_dir)
+    captioned = clean_captions(wanted)
     if not captioned:
-        raise DataError(f"None of the {len(asked)} images of {data_dir} has a caption.")
-    seen = decided(look(_first(captioned, limit), data_dir))
-    return merge_copies(_first(_of(seen, split, data_dir), limit))
+        raise DataError(f"None of the {len(wanted)} images of {data_dir} has a caption.")
+    rows = with_splits(checked(_first(captioned, limit), data_dir))
+    return merge_copies(_first(_of(rows, split, data_dir), limit))
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """A manifest file, or the `manifest.jsonl` of a folder, unchecked and without the hashes it lacks."""
+    """A manifest file, or the `manifest.jsonl` of a folder. Images are not checked, missing hashes stay empty."""
     return manifest.load(path / "manifest.jsonl" if path.is_dir() else path, hashes=False)
 
 
@@ -80,11 +80,11 @@ _READERS: dict[str, Callable[[Path], list[Row]]] = {
 }
 
 NAMES = tuple(_READERS)
-"""The data sets there are."""
+"""The names of all data sets that can be read."""
 
 
 def _of(rows: Sequence[Row], split: str | None, data_dir: Path) -> list[Row]:
-    """The rows of the split, or of all splits; those not decided yet are among them."""
+    """The rows of the split and those without a split yet, or all rows. Raises DataError when there are none."""
     kept = [row for row in rows if split is None or row.split in {split, UNDECIDED}]
     if not kept:
         there = ", ".join(sorted({row.split for row in rows}))
@@ -93,7 +93,7 @@ def _of(rows: Sequence[Row], split: str | None, data_dir: Path) -> list[Row]:
 
 
 def _first(rows: Iterable[Row], limit: int | None) -> list[Row]:
-    """The first so many rows of each split, and all that are not decided yet."""
+    """The first `limit` rows of each split, and all rows without a split yet."""
     taken: dict[str, int] = defaultdict(int)
     kept = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""What is put right in every data set: captions that say nothing, images twice, images of two splits."""
+"""Corrects data sets: empty captions, duplicate images, and images in two splits."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from training.data.datasets.report import warn
 from training.data.datasets.splits import TEST
 from training.data.manifest import Row
 
-SHORTEST = 2  # letters of a caption
+SHORTEST = 2  # characters of a caption
 
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\ufeff\ud800-\udfff]")
-"""Control characters, marks without width, and halves of surrogate pairs, which no file can hold."""
+"""Control characters, zero-width characters and lone surrogates."""
 
 _RANKS = {manifest.TRAIN: 0, manifest.DEV: 1, manifest.HELD_OUT: 2, TEST: 3}
 
 
 def tidy(text: str) -> str:
-    """The text on one line, without control characters and doubled spaces."""
+    """The text on one line, without control characters and repeated spaces."""
     return " ".join(_NO_TEXT.sub(" ", text).split())
 
 
 def clean_captions(rows: Sequence[Row]) -> list[Row]:
-    """The rows with tidy captions, those of fewer than two letters left out, and the rows left without any.
+    """The rows with tidied captions; captions of fewer than two characters, and rows without any other, are left out.
 
-    A caption that several people gave an image counts as often as it was given, as in published work. A split of which
-    no image has a caption was published without them, to be captioned, and is kept as it is.
+    Equal captions of an image are all kept, as in published work. A split without any caption is meant to be captioned
+    and is kept as it is.
     """
     captioned = {row.split for row in rows if row.references}
     kept, short, bare, count = [], [], [], 0
@@ -45,17 +45,17 @@ def clean_captions(rows: Sequence[Row]) -> list[Row]:
             kept.append(replace(row, references=usable))
         else:
             bare.append(f"{row.image.name} has no captions")
-    warn("Left out", short, count, "captions, empty or of one letter")
+    warn("Left out", short, count, "captions, empty or of one character")
     warn("Left out", bare, len(rows), "images")
     return kept
 
 
 def merge_copies(rows: Sequence[Row]) -> list[Row]:
-    """The rows with every image content in one split, and there in one row; both are told in a warning.
+    """The rows with every image, identified by its hash, in one split and one row; logs warnings about duplicates.
 
-    Of an image in several splits the copy stays on which most depends: test, then held_out, then dev, then train; so
-    nothing learnt is judged. Copies within a split become one row with the captions of all; those without captions
-    stay, for whoever asks for captions of images counts the answers.
+    An image in several splits stays in the first of test, held_out, dev and train that has it, so that no test image
+    is trained on. Duplicates within a split become one row with all their captions. Duplicates without captions are all
+    kept, because a submission needs a caption for each image id.
     """
     copies: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -63,7 +63,7 @@ def merge_copies(rows: Sequence[Row]) -> list[Row]:
     kept, leaked, merged = [], [], []
     for row in rows:
         group = copies[row.sha256]
-        stays = max(group, key=lambda each: _RANKS.get(each.split, len(_RANKS)))  # the first of its split
+        stays = max(group, key=lambda each: _RANKS.get(each.split, len(_RANKS)))  # the first copy in that split
         if row.split != stays.split:
             leaked.append(f"{row.image.name} ({row.split}) is {stays.image.name} ({stays.split})")
         elif row is not stays and row.references:
@@ -71,13 +71,13 @@ def merge_copies(rows: Sequence[Row]) -> list[Row]:
         else:
             same = [each for each in group if each.split == row.split]
             kept.append(_united(same) if row is stays and len(same) > 1 else row)
-    warn("Left out", leaked, len(rows), "images, which are in another split as well")
+    warn("Left out", leaked, len(rows), "images, which another split contains too")
     warn("Merged", merged, len(rows), "images into another of their split with the same content")
     return kept
 
 
 def _united(rows: Sequence[Row]) -> Row:
-    """The first row with what the others add to it."""
+    """The first row with the captions of all and the highest weight."""
     first = rows[0]
     references = list(first.references)
     for row in rows[1:]:

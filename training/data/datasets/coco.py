@@ -1,4 +1,4 @@
-"""COCO's captions and nocaps, which are laid out alike: `images` with ids, `annotations` with a caption each.
+"""Reads COCO Captions and nocaps, which share a format: `images` with ids, `annotations` with one caption each.
 
 Sources: Chen et al., 2015 (COCO Captions); Agrawal et al., 2019 (nocaps).
 """
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Part(NamedTuple):
-    """A split, the names its listing may have, and the names the folder of its images may have."""
+    """A split, the possible names of its annotation file, and the possible names of its folder of images."""
 
     split: str
     listings: Sequence[str]
@@ -28,25 +28,25 @@ class _Part(NamedTuple):
 
 
 def read_coco2014(data_dir: Path) -> list[Row]:
-    """COCO's captions of 2014, unchecked and without hashes: 82,783 images of split train, 40,504 of dev.
+    """COCO Captions 2014: 82,783 images of split train, 40,504 of dev. Images are not checked or hashed.
 
-    `captions_{train,val}2014.json` (also in `annotations/`), images in `{train,val}2014/` (also in `images/`). A part
-    without its listing or images is left out; COCO publishes no captions of its test images.
+    Files: `captions_{train,val}2014.json` (or in `annotations/`), images in `{train,val}2014/` (or in `images/`). A
+    split without annotations or images is left out; COCO publishes no captions of its test images.
     """
     return _read(data_dir, "COCO 2014", _parts_of_coco(2014))
 
 
 def read_coco2017(data_dir: Path) -> list[Row]:
-    """COCO's captions of 2017, as `read_coco2014`: 118,287 images of split train, 5,000 of dev."""
+    """COCO Captions 2017, in the same layout as `read_coco2014`: 118,287 images of split train, 5,000 of dev."""
     return _read(data_dir, "COCO 2017", _parts_of_coco(2017))
 
 
 def read_nocaps(data_dir: Path) -> list[Row]:
-    """nocaps, unchecked and without hashes: 4,500 images of split dev with ten captions, 10,600 of test without any.
+    """nocaps: 4,500 images of split dev with ten captions, 10,600 of test without. Images are not checked or hashed.
 
-    `nocaps_val_4500_captions.json` and `nocaps_test_image_info.json` (also in `annotations/`), images by their
-    `file_name` in `val/` or `validation/`, `test/`, or all in `images/`. A row's `subset` is the image's domain, where
-    that is published: in-domain, near-domain or out-domain of COCO's objects.
+    Files: `nocaps_val_4500_captions.json` and `nocaps_test_image_info.json` (or in `annotations/`), images in `val/` or
+    `validation/` and `test/`, or all in `images/`. A row's `subset` is the image's domain, if published: in-domain,
+    near-domain or out-domain, relative to COCO's object classes.
     """
     val = ("nocaps_val_4500_captions.json", "annotations/nocaps_val_4500_captions.json")
     test = ("nocaps_test_image_info.json", "annotations/nocaps_test_image_info.json")
@@ -81,10 +81,10 @@ def _read(data_dir: Path, whose: str, parts: Sequence[_Part]) -> list[Row]:
 
 
 def _rows(listing: Path, photos: Path, split: str) -> list[Row]:
-    found = read_json(listing)
+    published = read_json(listing)
     captions: dict[int, list[str]] = defaultdict(list)
-    with layout(listing, "a listing as COCO's"):
-        for annotation in found.get("annotations", []):
+    with layout(listing, "an annotation file as COCO's"):
+        for annotation in published.get("annotations", []):
             captions[annotation["image_id"]].append(text_of(annotation["caption"]))
         return [
             Row(
@@ -95,5 +95,5 @@ def _rows(listing: Path, photos: Path, split: str) -> list[Row]:
                 image_id=str(image["id"]),
                 subset=text_of(image.get("domain", "")),
             )
-            for image in found["images"]
+            for image in published["images"]
         ]

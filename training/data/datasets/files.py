@@ -1,4 +1,4 @@
-"""Finding and reading the files of a data set; what is missing or damaged is said in one sentence."""
+"""Finds and reads the files of a data set; every failure is a DataError with one sentence."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from typing import Any
 
 from training.errors import DataError
 
-SHOWN = 8  # names of files in a message
+SHOWN = 8  # file names in a message
 
 
 def find(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of the relative paths `names` that is in `folder`, None where none is."""
-    return next((folder / name for name in names if os.path.exists(folder / name)), None)  # False for any odd name
+    """The first of the relative paths `names` that exists in `folder`, or None."""
+    return next((folder / name for name in names if os.path.exists(folder / name)), None)  # False for invalid names
 
 
 def need(folder: Path, names: Sequence[str], whose: str) -> Path:
-    """As `find`, but raises DataError with what `whose` needs and what `folder` has in its place."""
-    found = find(folder, names)
-    if found is None:
+    """As `find`; if there is none, raises DataError with what `whose` needs and what `folder` contains."""
+    path = find(folder, names)
+    if path is None:
         raise DataError(f"{whose} needs {' or '.join(names)} in {folder}, which {_holds(folder)}.")
-    return found
+    return path
 
 
 def need_photos(folder: Path, names: Sequence[str], whose: str) -> Path:
-    """The folder of images that `need` finds, or the innermost where archives were unpacked into one another."""
-    found = need(folder, names, whose)
-    while inner := find(found, names):
-        found = inner
-    return found
+    """The folder of images that `need` finds; if folders of these names are nested in it, the innermost."""
+    photos = need(folder, names, whose)
+    while inner := find(photos, names):
+        photos = inner
+    return photos
 
 
 def need_one(path: Path, patterns: Sequence[str], whose: str) -> Path:
-    """`path` itself where it is a file, else the one file of that folder that matches one of `patterns`.
+    """`path` itself if it is a file, else the only file in that folder that matches one of `patterns`.
 
-    Raises DataError where none matches or more than one.
+    Raises DataError when no file or several match.
     """
     if path.is_file():
         return path
-    found = sorted({file for pattern in patterns for file in path.glob(pattern)})
-    if not found:
+    files = sorted({file for pattern in patterns for file in path.glob(pattern)})
+    if not files:
         raise DataError(f"{whose} needs {' or '.join(patterns)} in {path}, which {_holds(path)}.")
-    if len(found) > 1:
-        names = _enumerated([file.relative_to(path).as_posix() for file in found])
-        raise DataError(f"{path} holds {len(found)} files that {whose} could be read from, {names}; name one of them.")
-    return found[0]
+    if len(files) > 1:
+        names = _enumerated([file.relative_to(path).as_posix() for file in files])
+        raise DataError(f"{path} holds {len(files)} files that {whose} could be read from, {names}; name one of them.")
+    return files[0]
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines that are not blank. Raises DataError where the file cannot be read as UTF-8."""
+    """The lines that are not blank. Raises DataError when the file cannot be read as UTF-8."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
-    return [line for line in text.split("\n") if line.strip()]  # splitlines would split captions as well
+    return [line for line in text.split("\n") if line.strip()]  # splitlines splits inside captions too
 
 
 def read_json(path: Path) -> Any:
-    """What the file holds; callers check it inside `layout`. Raises DataError where it is no JSON."""
+    """The parsed file; callers validate it inside `layout`. Raises DataError when it is not JSON."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def layout(path: Path, expected: str) -> Iterator[None]:
-    """Inside, whatever does not fit the layout that was `expected` of the file at `path` is one DataError."""
+    """Inside, errors of accessing parsed content become a DataError: the file at `path` is not `expected`."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -83,7 +83,7 @@ def layout(path: Path, expected: str) -> Iterator[None]:
 def text_of(value: Any) -> str:
     """`value`, which must be a string. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError(f"{str(value)[:60]!r} stands where a text should")
+        raise ValueError(f"{str(value)[:60]!r} is not a text")
     return value
 
 

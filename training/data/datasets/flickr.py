@@ -1,4 +1,4 @@
-"""Flickr8k and Flickr30k, as their authors publish them and as Kaggle does; `<image>.jpg` with five captions each.
+"""Reads Flickr8k and Flickr30k in their authors' and in Kaggle's files; `<image>.jpg` has five captions.
 
 Sources: Hodosh, Young and Hockenmaier, 2013 (Flickr8k); Young, Lai, Hodosh and Hockenmaier, 2014 (Flickr30k).
 """
@@ -17,7 +17,7 @@ from training.data.datasets.tables import captions_of
 from training.data.manifest import Row
 from training.errors import DataError
 
-PHOTOS_8K = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")  # the authors' own archive says Flicker
+PHOTOS_8K = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset")  # the authors' own archive spells it Flicker
 PHOTOS_30K = ("flickr30k-images", "flickr30k_images", "images", "Images")
 
 _LISTS_8K = {split: (f"Flickr_8k.{split}Images.txt",) for split in (manifest.TRAIN, manifest.DEV, TEST)}
@@ -30,11 +30,11 @@ _NUMBERED = re.compile(r"\s*(\d+)\s*\|?(.*)", re.DOTALL)
 
 
 def read_flickr8k(data_dir: Path) -> list[Row]:
-    """Flickr8k, unchecked and without hashes.
+    """Flickr8k. Images are not checked or hashed.
 
-    The captions are in `Flickr8k.token.txt` (`<image>#<number><tab><caption>`, also in `Flickr8k_text/`) or in Kaggle's
-    `captions.txt` (CSV, `image,caption`); the splits in `Flickr_8k.{train,dev,test}Images.txt` beside them. Lists that
-    are not there are left out; without any the images are split by content.
+    The captions are in `Flickr8k.token.txt` (`<image>#<number><tab><caption>`, or in `Flickr8k_text/`) or in Kaggle's
+    `captions.txt` (CSV, `image,caption`); the splits in `Flickr_8k.{train,dev,test}Images.txt` beside them. A split
+    without its list is left out; without any list the images' hashes decide.
     """
     names = ("Flickr8k.token.txt", "Flickr8k_text/Flickr8k.token.txt", "captions.txt", "Flickr8k_text/captions.txt")
     texts = need(data_dir, names, "Flickr8k")
@@ -44,12 +44,12 @@ def read_flickr8k(data_dir: Path) -> list[Row]:
 
 
 def read_flickr30k(data_dir: Path) -> list[Row]:
-    """Flickr30k, unchecked and without hashes.
+    """Flickr30k. Images are not checked or hashed.
 
     The captions are in `results_20130124.token` (`<image>#<number><tab><caption>`), in Kaggle's `results.csv`
     (`image_name| comment_number| comment`) or in Kaggle's `captions.txt` (CSV, `image,caption`); the splits in lists of
-    image names with or without `.jpg`, such as the `train.txt`, `val.txt` and `test.txt` of Flickr30k Entities. Lists
-    that are not there are left out; without any the images are split by content.
+    image names with or without `.jpg`, such as the `train.txt`, `val.txt` and `test.txt` of Flickr30k Entities. A split
+    without its list is left out; without any list the images' hashes decide.
     """
     folders = ("", "flickr30k/", "flickr30k_images/", "flickr30k_images/flickr30k_images/")
     files = ("results_20130124.token", "results.csv", "captions.txt")
@@ -70,30 +70,30 @@ def _tokens(path: Path) -> dict[str, list[str]]:
 
 
 def _results(path: Path) -> dict[str, list[str]]:
-    """Kaggle's `results.csv`, no CSV but in name; the second bar of its line 20,001 is missing in every copy."""
+    """Kaggle's `results.csv`, whose cells are separated by bars; every copy lacks the second bar of line 20,001."""
     captions: dict[str, list[str]] = defaultdict(list)
     for number, line in enumerate(read_lines(path), start=1):
         image, bar, rest = line.partition("|")
         numbered = _NUMBERED.fullmatch(rest)
         if bar and numbered:
             captions[image.strip()].append(numbered[2])
-        elif number > 1:  # the first is its header
+        elif number > 1:  # the first line is the header
             raise DataError(f"Line {number} of {path} is not `image| number| caption`: {line[:60]!r}.")
     return captions
 
 
 def _listings(folders: Sequence[Path], names: Mapping[str, Sequence[str]]) -> dict[str, Path]:
-    """Split -> the file that lists its images, for those that are in one of the folders."""
-    found = {}
+    """The file that lists the images of each split, for the splits that have one in one of the folders."""
+    paths: dict[str, Path] = {}
     for split, listings in names.items():
         for folder in folders:
-            if split not in found and (listing := find(folder, listings)):
-                found[split] = listing
-    return found
+            if split not in paths and (listing := find(folder, listings)):
+                paths[split] = listing
+    return paths
 
 
 def _rows(captions: Mapping[str, Sequence[str]], photos: Path, listings: Mapping[str, Path]) -> list[Row]:
-    """A row for each image that is listed, or for each image where there is no list."""
+    """A row for each listed image, or for each image if there are no lists."""
     if not listings:
         splits = dict.fromkeys(captions, UNDECIDED)
     else:

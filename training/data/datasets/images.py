@@ -1,4 +1,4 @@
-"""Looking at every image of a data set once: is it there, is it whole, and what is its hash."""
+"""Checks that every image of a data set can be decoded, and computes its hash."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from training.data.manifest import Row
 from training.errors import DataError
 from training.runtime.console import ProgressBar
 
-THREADS = 4  # decoding and hashing leave Python's lock, and a slow disk is waited for together
+THREADS = 4  # decoding, hashing and reading release the GIL
 
 
-def look(rows: Sequence[Row], data_dir: Path) -> list[Row]:
-    """The rows whose image is whole, with its hash as it is now; the others are left out, one warning for each fault.
+def checked(rows: Sequence[Row], data_dir: Path) -> list[Row]:
+    """The rows whose image can be decoded, with its hash; the others are left out, with a warning per kind of fault.
 
     Raises DataError when no image can be used.
     """
     good: list[Row] = []
     faults: dict[str, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(THREADS) as threads, ProgressBar("Reading images") as bar:
-        results = threads.map(_look_at, [row.image for row in rows])
+        results = threads.map(_check, [row.image for row in rows])
         for done, (row, (sha256, fault)) in enumerate(zip(rows, results, strict=True), start=1):
             bar.show(done, len(rows))
             if fault:
@@ -43,8 +43,8 @@ def look(rows: Sequence[Row], data_dir: Path) -> list[Row]:
     return good
 
 
-def _look_at(path: Path) -> tuple[str, str]:
-    """SHA-256 of an image that decodes to its last row and no fault, or nothing and its fault."""
+def _check(path: Path) -> tuple[str, str]:
+    """An image's SHA-256 and "", or "" and what is wrong with the file."""
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have

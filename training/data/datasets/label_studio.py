@@ -1,4 +1,4 @@
-"""Label Studio's own exports "JSON" and "JSON-MIN" of a captioning project."""
+"""Reads Label Studio's exports "JSON" and "JSON-MIN" of a captioning project."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from training.data.manifest import Row
 from training.errors import DataError
 
 CAPTION = "caption"
-"""Of several text areas the one of this name holds the captions."""
+"""The name of the text area with the captions, if there are several text areas."""
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 _UPLOADS = "/data/upload/"
 _LOCAL_FILES = "/data/local-files/"
 _WEB = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-_UPLOADED = re.compile("^[0-9a-f]{8}-")  # Label Studio puts it before the names of uploads
+_UPLOADED = re.compile("^[0-9a-f]{8}-")  # the prefix that Label Studio gives uploaded files
 
 
 @dataclass
 class _Task:
-    """The address of its image, and its texts by the name of the control they were given in."""
+    """The address of a task's image, and the task's texts by the name of their control."""
 
     image: str
     texts: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 def read_label_studio(path: Path) -> list[Row]:
-    """An export, or the one `*.json` of a folder, unchecked and without hashes; the id of a row is its task's.
+    """An export, or the only `*.json` in a folder. Images are not checked or hashed; a row's id is its task's.
 
-    Annotations that were cancelled do not count, and of a task with ground truth only that does. Images are sought in
-    the export's folder and all folders in it: those uploaded to Label Studio by their name there, with or without the
-    eight digits before it, and those of local storage by their path or name. Tasks whose image is somewhere else, as
-    at an address of the web, are left out with a warning.
+    Cancelled annotations are ignored, and if a task has ground truth, its other annotations are. Images are searched
+    for in the export's folder and below: uploaded ones by their name in Label Studio, with or without its prefix of
+    eight digits, those of local storage by their path or name. Tasks whose image is elsewhere, such as on the web, are
+    left out with a warning.
     """
     listing = need_one(path, ["*.json"], "Label Studio's export")
     exported = read_json(listing)
@@ -62,7 +62,7 @@ def read_label_studio(path: Path) -> list[Row]:
         else:
             rows.append(Row(image, "", tuple(task.texts.get(control, ())), UNDECIDED, image_id=number))
     warn("Left out", bare, len(tasks), "tasks")
-    warn("Left out", elsewhere, len(tasks), "tasks, as images of the web are not fetched")
+    warn("Left out", elsewhere, len(tasks), "tasks, because images on the web are not downloaded")
     warn("Left out", lost, len(tasks), "tasks")
     if not rows:
         raise DataError(f"None of the images of the {len(tasks)} tasks of {listing} is in {listing.parent}.")
@@ -75,11 +75,12 @@ def _add(tasks: dict[str, _Task], entry: Mapping[str, Any]) -> None:
         annotations = [each for each in entry["annotations"] if not each.get("was_cancelled")]
         for annotation in [each for each in annotations if each.get("ground_truth")] or annotations:
             for result in annotation.get("result") or []:
-                # a text with a place is of a region of the image, not of the image
+                # a text with coordinates describes a region, not the image
                 if result.get("type") == "textarea" and "x" not in result["value"]:
                     task.texts[result["from_name"]] += _texts(result["value"])
         return
-    names = list(entry)  # JSON-MIN: an entry an annotation; what was annotated stands between the id and the annotator
+    # JSON-MIN has an entry per annotation, with the annotated texts between the id and the annotator.
+    names = list(entry)
     if "id" not in names or "annotator" not in names:
         raise ValueError("there are neither `annotations` nor an `annotator` in a task")
     task = tasks.setdefault(str(entry["id"]), _Task(_address(entry.values())))
@@ -89,7 +90,7 @@ def _add(tasks: dict[str, _Task], entry: Mapping[str, Any]) -> None:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts of a text area: one, a list, or in a `text` of one of them."""
+    """The texts in a value of a text area: a string, a list of values, or an object with such a `text`."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
@@ -106,7 +107,7 @@ def _control(names: set[str], listing: Path) -> str:
 
 
 def _address(values: Iterable[Any]) -> str:
-    """The first of a task's values that is an address or the name of an image file."""
+    """The first of a task's values that is a URL or the name of an image file."""
     for value in values:
         if isinstance(value, str) and (
             _WEB.fullmatch(value)
@@ -119,7 +120,7 @@ def _address(values: Iterable[Any]) -> str:
 
 
 def _place(address: str) -> str:
-    """The path of an image of Label Studio's own, or one without an address; nothing for an image of the web."""
+    """The path of an image in Label Studio's storage, or the address if it is a path; "" for an image on the web."""
     path, _, query = address.partition("?")
     if _LOCAL_FILES in path:
         return unquote(query.partition("d=")[2]).replace("\\", "/").strip("/")
@@ -129,7 +130,7 @@ def _place(address: str) -> str:
 
 
 def _files_in(folder: Path) -> dict[str, list[Path]]:
-    """Name -> files of that name in the folder and all folders in it."""
+    """The files in the folder and below, by name."""
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         files[path.name].append(path)
@@ -137,10 +138,10 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
 
 
 def _image(place: str, files: Mapping[str, list[Path]]) -> Path | None:
-    """The file whose path ends so, else the only one of that name."""
+    """The file whose path ends with `place`, else the only file of that name."""
     name = PurePosixPath(place).name
-    found = files.get(name) or files.get(_UPLOADED.sub("", name)) or []
-    exact = [path for path in found if f"/{path.as_posix()}".endswith(f"/{place}")]
+    same_name = files.get(name) or files.get(_UPLOADED.sub("", name)) or []
+    exact = [path for path in same_name if f"/{path.as_posix()}".endswith(f"/{place}")]
     if exact:
         return min(exact, key=lambda path: len(path.parts))
-    return found[0] if len(found) == 1 else None
+    return same_name[0] if len(same_name) == 1 else None

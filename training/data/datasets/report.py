@@ -1,4 +1,4 @@
-"""What happened to a data set on its way in: one warning a kind, with its count and up to three examples."""
+"""Warnings about a data set: one for each kind of problem, with its count and up to three examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def warn(done: str, examples: Sequence[str], total: int, what: str) -> None:
-    """Log `done` ("Left out") of each of `examples` among `total` of `what`; nothing where there are none."""
+    """Log "`done` 3 of `total` `what`: …" with some of the examples; nothing without examples."""
     if examples:
         more = f" and {len(examples) - EXAMPLES} more" if len(examples) > EXAMPLES else ""
         shown = "; ".join(examples[:EXAMPLES])

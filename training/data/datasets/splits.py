@@ -1,4 +1,4 @@
-"""The splits of a data set: what publishers call them, and one for images whose publisher made none."""
+"""The splits of a data set: their names, and splits for data sets whose publisher made none."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from training.data.manifest import Row
 
 TEST = "test"
 UNDECIDED = ""
-"""The split of a row whose data set makes none, until its image has been read."""
+"""The split of a row whose data set has no splits, until its image has been read."""
 
 SHARE = 1 / 14
-"""Of images whose publisher made no split one in fourteen is test, one dev, and six in seven train."""
+"""The share of test images, and of dev images, in a data set without splits."""
 
-_SALT = "data set"  # or a project's own held-out images would always be found among the test images
+_SALT = "data set"  # without it a project's held-out images would always be among the test images
 _NAMES = {
     "": UNDECIDED,
     "train": manifest.TRAIN,
     "training": manifest.TRAIN,
-    "restval": manifest.TRAIN,  # Karpathy's: the images of COCO's val that he added to train
+    "restval": manifest.TRAIN,  # images of COCO's val split that Karpathy added to train
     "dev": manifest.DEV,
     "val": manifest.DEV,
     "valid": manifest.DEV,
@@ -31,8 +31,8 @@ _NAMES = {
 }
 
 
-def named(word: str) -> str:
-    """Our word for a publisher's word of a split. Raises ValueError for one that is unknown."""
+def split_named(word: str) -> str:
+    """The split that a publisher calls `word`. Raises ValueError for an unknown word."""
     try:
         return _NAMES[word.strip().lower()]
     except KeyError:
@@ -40,15 +40,15 @@ def named(word: str) -> str:
         raise ValueError(f"there is no split {word!r}; known are {known}") from None
 
 
-def decided(rows: Iterable[Row]) -> list[Row]:
-    """The rows, each undecided one with a split by its image's content.
+def with_splits(rows: Iterable[Row]) -> list[Row]:
+    """The rows; those without a split get one computed from the image's hash.
 
-    So an image has the same split on every machine and under every name, and keeps it as the data set grows.
+    An image therefore has the same split on every machine and under every file name, also when the data set grows.
     """
-    return [row if row.split != UNDECIDED else replace(row, split=_by_content(row.sha256)) for row in rows]
+    return [row if row.split != UNDECIDED else replace(row, split=_split_by_hash(row.sha256)) for row in rows]
 
 
-def _by_content(sha256: str) -> str:
+def _split_by_hash(sha256: str) -> str:
     position = manifest.split_position(sha256, _SALT)
     if position < SHARE:
         return TEST

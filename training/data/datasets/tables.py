@@ -1,4 +1,4 @@
-"""A CSV file of images and captions, a line a caption: spreadsheets, and the tables Kaggle has of Flickr's photos."""
+"""Reads CSV files with one caption per line: spreadsheets, and Kaggle's tables of Flickr8k and Flickr30k."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.data.datasets.files import need_one
-from training.data.datasets.splits import UNDECIDED, named
+from training.data.datasets.splits import UNDECIDED, split_named
 from training.data.manifest import Row
 from training.errors import DataError
 
@@ -25,10 +25,10 @@ class _Entry:
 
 
 def read_csv(path: Path) -> list[Row]:
-    """A CSV file, or the one of a folder, unchecked and without hashes.
+    """A CSV file, or the only one in a folder. Images are not checked or hashed.
 
-    Its header names the columns: `image`, `caption` and, where the publisher made splits, `split`; several lines may
-    caption one image. Relative images are relative to the file's folder or to the `images/` in it.
+    The header names the columns `image`, `caption` and, optionally, `split`. An image may have several lines. Relative
+    paths of images are relative to the file's folder or to `images/` in it.
     """
     table = need_one(path, ["*.csv"], "A CSV data set")
     return [
@@ -38,7 +38,7 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def captions_of(path: Path) -> dict[str, list[str]]:
-    """Image -> captions of a CSV file. Raises DataError naming the line that is wrong."""
+    """The captions in a CSV file by image. Raises DataError naming the line that is wrong."""
     return {image: entry.captions for image, entry in _entries(path).items()}
 
 
@@ -55,7 +55,7 @@ def _entries(path: Path) -> dict[str, _Entry]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Number of the line, image, caption and split."""
+    """For each line its number, image, caption and split."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file)
@@ -66,12 +66,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str, str]]:
             for cells in table:
                 if not any(cells):
                     continue
-                if len(cells) > len(header) == at_caption + 1:  # commas may stand in a last cell that nobody quoted
+                if len(cells) > len(header) == at_caption + 1:  # unquoted commas in the last column
                     cells[at_caption:] = [",".join(cells[at_caption:])]
                 if len(cells) != len(header) or not cells[at_image].strip():
                     raise DataError(f"Line {table.line_num} of {path} is not {','.join(header)}: {','.join(cells)!r}.")
                 try:
-                    split = named(cells[at_split]) if at_split is not None else UNDECIDED
+                    split = split_named(cells[at_split]) if at_split is not None else UNDECIDED
                 except ValueError as error:
                     raise DataError(f"Line {table.line_num} of {path} cannot be placed: {error}.") from error
                 yield table.line_num, cells[at_image].strip(), cells[at_caption], split
@@ -87,4 +87,4 @@ def _column(header: list[str], names: tuple[str, ...]) -> int | None:
 
 def _image(folder: Path, name: str) -> Path:
     beside, inside = folder / name, folder / "images" / name
-    return inside if os.path.exists(inside) and not os.path.exists(beside) else beside  # False for any odd name
+    return inside if os.path.exists(inside) and not os.path.exists(beside) else beside  # False for invalid names

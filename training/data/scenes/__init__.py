@@ -1,7 +1,7 @@
-"""Generated scenes with captions whose truth can be checked: the data of the demo and of the tests.
+"""Generated scenes with captions whose truth can be checked: data for the demo, the starter captioner and tests.
 
-A scene is one to three coloured shapes. `world` says what may be in it, `drawing` makes the picture, `grammar` the
-sentences that are true of it, `folder` puts pictures and captions on disk as a data set.
+A scene has one to three coloured shapes. `world` generates scenes, `drawing` draws them, `grammar` lists the sentences
+that are true of a scene, and `folder` writes pictures and captions as a data set.
 """
 
 from training.data.scenes.drawing import draw

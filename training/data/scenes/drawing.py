@@ -1,4 +1,4 @@
-"""The picture of a scene: learnable, not trivial; shades, turns, shadows and noise vary with the scene's seed."""
+"""Draws scenes. Shades, rotations, shadows and noise vary with the scene's seed, so that recognition is not trivial."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _COLOURS = {
     "purple": (142, 70, 180),
     "orange": (238, 134, 38),
 }
-_FINER = 2  # drawn this many times larger, then reduced, for smooth edges
+_FINER = 2  # antialiasing: drawn this many times larger, then reduced
 
 Point = tuple[float, float]
 
 
 def draw(scene: Scene, side: int = 128) -> Image.Image:
     """The scene as an RGB picture of `side` x `side` pixels; the same scene always gives the same picture."""
-    lot = random.Random(scene.seed)
+    rng = random.Random(scene.seed)
     large = side * _FINER
-    background = Image.fromarray(_background(lot, scene.seed, side)).resize((large, large), Image.Resampling.BILINEAR)
-    outlines = [(_outline(thing, lot), thing) for thing in sorted(scene.things, key=lambda thing: -thing.radius)]
+    background = Image.fromarray(_background(rng, scene.seed, side)).resize((large, large), Image.Resampling.BILINEAR)
+    outlines = [(_outline(thing, rng), thing) for thing in sorted(scene.things, key=lambda thing: -thing.radius)]
     shadow = Image.new("L", background.size, 0)
     for outline, _ in outlines:
         ImageDraw.Draw(shadow).polygon([((x + 0.012) * large, (y + 0.018) * large) for x, y in outline], fill=90)
@@ -37,7 +37,7 @@ def draw(scene: Scene, side: int = 128) -> Image.Image:
     background.paste((40, 40, 50), mask=shadow)
     brush = ImageDraw.Draw(background)
     for outline, thing in outlines:
-        colour = _shade(_COLOURS[thing.colour], lot)
+        colour = _shade(_COLOURS[thing.colour], rng)
         edge = tuple(int(0.78 * part) for part in colour)
         points = [(x * large, y * large) for x, y in outline]
         brush.polygon(points, fill=colour)
@@ -45,24 +45,24 @@ def draw(scene: Scene, side: int = 128) -> Image.Image:
     return background.resize((side, side), Image.Resampling.BOX)
 
 
-def _background(lot: random.Random, seed: int, side: int) -> numpy.typing.NDArray[numpy.uint8]:
-    """A pale paper, darker towards one side, with grain. (side, side, 3) uint8"""
-    paper = numpy.array([lot.uniform(212, 246) for _ in range(3)], dtype=numpy.float32)
-    slope = numpy.linspace(lot.uniform(-16, 0), lot.uniform(0, 8), side, dtype=numpy.float32)
-    slope = slope[:, None, None] if lot.random() < 0.5 else slope[None, :, None]
-    grain = numpy.random.default_rng(seed).normal(0, lot.uniform(2, 7), (side, side, 1)).astype(numpy.float32)
+def _background(rng: random.Random, seed: int, side: int) -> numpy.typing.NDArray[numpy.uint8]:
+    """A pale background (side, side, 3) with a brightness gradient and noise."""
+    paper = numpy.array([rng.uniform(212, 246) for _ in range(3)], dtype=numpy.float32)
+    slope = numpy.linspace(rng.uniform(-16, 0), rng.uniform(0, 8), side, dtype=numpy.float32)
+    slope = slope[:, None, None] if rng.random() < 0.5 else slope[None, :, None]
+    grain = numpy.random.default_rng(seed).normal(0, rng.uniform(2, 7), (side, side, 1)).astype(numpy.float32)
     return (paper + slope + grain).clip(0, 255).astype(numpy.uint8)
 
 
-def _shade(colour: tuple[int, int, int], lot: random.Random) -> tuple[int, int, int]:
-    light = lot.uniform(0.9, 1.08)
-    red, green, blue = (max(0, min(255, round(part * light + lot.uniform(-8, 8)))) for part in colour)
+def _shade(colour: tuple[int, int, int], rng: random.Random) -> tuple[int, int, int]:
+    light = rng.uniform(0.9, 1.08)
+    red, green, blue = (max(0, min(255, round(part * light + rng.uniform(-8, 8)))) for part in colour)
     return red, green, blue
 
 
-def _outline(thing: Thing, lot: random.Random) -> list[Point]:
-    """The shape's corners as shares of the side, turned a little."""
-    turn = math.radians(lot.uniform(-10, 10))
+def _outline(thing: Thing, rng: random.Random) -> list[Point]:
+    """The shape's corners in shares of the picture's side, rotated at random by up to ten degrees."""
+    turn = math.radians(rng.uniform(-10, 10))
     corners = _SHAPES[thing.kind]()
     cos, sin = math.cos(turn) * thing.radius, math.sin(turn) * thing.radius
     return [(thing.x + x * cos - y * sin, thing.y + x * sin + y * cos) for x, y in corners]

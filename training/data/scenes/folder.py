@@ -1,4 +1,4 @@
-"""Scenes on disk: pictures, a manifest to train on, and the scenes themselves to check captions against."""
+"""Scenes on disk: pictures, a manifest, and the scenes themselves, with which captions can be checked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from training.errors import DataError
 
 
 def write(folder: Path, count: int, seed: int, world: str = "starter", dev_share: float = 0.1, side: int = 128) -> Path:
-    """Draw `count` scenes into `folder` and return the path of its manifest, which is written last.
+    """Draw `count` scenes into `folder`; returns the path of the manifest, which is written last.
 
-    About `dev_share` of the rows have the split dev, chosen by image content; the others train.
+    About `dev_share` of the rows, chosen by the images' hashes, have the split dev, the others train.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scenes: dict[str, Scene] = {}
@@ -33,7 +33,7 @@ def write(folder: Path, count: int, seed: int, world: str = "starter", dev_share
 
 
 def load_scenes(folder: Path) -> dict[str, Scene]:
-    """File name -> scene, as `write` left them. Raises DataError when they are missing or damaged."""
+    """The scenes that `write` wrote, by file name. Raises DataError when they are missing or damaged."""
     path = folder / "scenes.json"
     try:
         listing = json.loads(path.read_text(encoding="utf-8"))

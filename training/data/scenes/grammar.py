@@ -1,4 +1,4 @@
-"""Every sentence that is true of a scene. The set is finite, so truth is membership and the nearest one is a search."""
+"""A grammar of captions. The sentences that are true of a scene are a finite set that can be enumerated."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from training.data.scenes.world import Group, Scene
 from training.metrics import word_edits
 from training.vocabulary import tokenize
 
-# How likely people are to say it stands beside each phrase: they have habits, and a captioner picks them up.
+# Weights of random choice: phrases have different frequencies, as in human captions.
 _RELATIONS = {
     "left": {"to the left of": 8.0, "left of": 2.0, "next to": 1.0, "beside": 1.0},
     "right": {"to the right of": 2.0, "right of": 0.5, "next to": 0.3, "beside": 0.3},
     "above": {"above": 8.0, "over": 2.0},
     "below": {"below": 1.5, "under": 0.8},
     "inside": {"inside": 8.0},
-    "around": {},  # people name the inner thing first
+    "around": {},  # the inner thing is always named first
 }
 _BARE, _IS, _SITS, _THERE, _SHOWS = 1.5, 8.0, 0.4, 0.8, 0.3
 _INVERSE = {
@@ -31,38 +31,38 @@ _NUMBERS = {2: "two", 3: "three"}
 
 
 def captions(scene: Scene, seed: int) -> list[str]:
-    """Five different true captions as five people might write them: four in full detail, one with less."""
-    lot = random.Random(f"{scene.seed}:{seed}")
+    """Five different true captions: four in full detail, one with less; `seed` decides which."""
+    rng = random.Random(f"{scene.seed}:{seed}")
     full = dict(_sentences(scene, sized=True, placed=True))
     rest = [text for text in phrasings(scene) if text not in full]
-    # the largest of u ** (1 / weight) draw without replacement by weight (Efraimidis & Spirakis, 2006)
-    drawn = sorted(full, key=lambda text: lot.random() ** (1 / full[text]), reverse=True)
-    chosen = [*drawn[:4], lot.choice(rest)]
-    lot.shuffle(chosen)
+    # The largest u ** (1 / weight) are a weighted sample without replacement (Efraimidis and Spirakis, 2006).
+    sampled = sorted(full, key=lambda text: rng.random() ** (1 / full[text]), reverse=True)
+    chosen = [*sampled[:4], rng.choice(rest)]
+    rng.shuffle(chosen)
     return chosen
 
 
 def phrasings(scene: Scene) -> list[str]:
-    """All captions of the grammar that are true of the scene and name everything in it, most detailed first."""
+    """All sentences of the grammar that are true of the scene and name everything in it, most detailed first."""
     claims = [(sized, placed) for sized in (True, False) for placed in (True, False)]
     return list(dict.fromkeys(text for claim in claims for text, _ in _sentences(scene, *claim)))
 
 
 def is_true(caption: str, scene: Scene) -> bool:
-    """Whether the caption is a sentence of the grammar that names everything in the scene and claims nothing false."""
+    """Whether the caption is one of `phrasings`, apart from case and punctuation."""
     words = tokenize(caption)
     return any(tokenize(text) == words for text in phrasings(scene))
 
 
 def closest(draft: str, scene: Scene) -> str:
-    """The true caption fewest word edits from the draft; for an empty draft, one as a person would write it."""
+    """The true caption with the fewest word edits from the draft; for an empty draft the first of `captions`."""
     if not tokenize(draft):
         return captions(scene, seed=0)[0]
     return min(phrasings(scene), key=lambda text: word_edits(draft, text))
 
 
 def _sentences(scene: Scene, sized: bool, placed: bool) -> Iterator[tuple[str, float]]:
-    """Sentences with how likely people are to choose them."""
+    """The sentences of one level of detail with their weights: with or without sizes, with or without positions."""
     first, *others = scene.groups
     if not others:
         for tail in _places(first) if placed else ("",):
@@ -99,7 +99,7 @@ def _noun(group: Group, sized: bool) -> str:
 
 
 def _places(group: Group) -> tuple[str, ...]:
-    """Where one thing is in the picture, or how several of them lie to each other."""
+    """Phrases for the position of one thing in the picture, or for the arrangement of several."""
     across = max(thing.x for thing in group.things) - min(thing.x for thing in group.things)
     down = max(thing.y for thing in group.things) - min(thing.y for thing in group.things)
     if len(group.things) > 1:

@@ -1,4 +1,4 @@
-"""What may be in a scene, and scenes drawn by lot from a seed."""
+"""What scenes consist of, and random scenes from a seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RADII = {SMALL: (0.075, 0.09), LARGE: (0.135, 0.155)}
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape; `x`, `y` (centre, downwards) and `radius` are shares of the picture's side."""
+    """One shape; its centre `x`, `y` (from the top) and its `radius` are shares of the picture's side."""
 
     kind: str
     colour: str
@@ -25,13 +25,13 @@ class Thing:
     radius: float
 
     @property
-    def look(self) -> tuple[str, str, str]:
+    def appearance(self) -> tuple[str, str, str]:
         return self.kind, self.colour, self.size
 
 
 @dataclass(frozen=True)
 class Group:
-    """Things of one look, named together ("two small red circles"), and the middle of them."""
+    """Things of one appearance, which are named together ("two small red circles"), and their centre."""
 
     things: tuple[Thing, ...]
 
@@ -46,19 +46,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """One to three things in one or two groups; `seed` fixes how the picture varies (shades, turns, noise)."""
+    """One to three things in one or two groups; `seed` decides how they are drawn (shades, rotations, noise)."""
 
     things: tuple[Thing, ...]
     seed: int
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        ordered = sorted(self.things, key=lambda thing: thing.look)
-        return tuple(Group(tuple(things)) for _, things in groupby(ordered, key=lambda thing: thing.look))
+        ordered = sorted(self.things, key=lambda thing: thing.appearance)
+        return tuple(Group(tuple(things)) for _, things in groupby(ordered, key=lambda thing: thing.appearance))
 
     @property
     def relation(self) -> str | None:
-        """Where the first group is from the second: inside, around, above, below, left or right; None for one group."""
+        """The first group relative to the second: inside, around, above, below, left or right; None for one group."""
         if len(self.groups) < 2:
             return None
         a, b = self.groups
@@ -84,7 +84,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class World:
-    """What scenes are made of. A share `novel_share` of them holds one of the `novel_*` things or relations."""
+    """What scenes consist of. A share `novel_share` of them has one of the `novel_*` kinds, colours or relations."""
 
     kinds: tuple[str, ...] = ("circle", "square", "triangle")
     colours: tuple[str, ...] = ("red", "blue", "green", "yellow")
@@ -100,15 +100,15 @@ WORLDS = {
         novel_kinds=("star",), novel_colours=("purple", "orange"), novel_relations=("inside",), novel_share=0.45
     ),
 }
-"""`full` is `starter` with a few things more: a captioner trained on the first has no words for them."""
+"""`full` extends `starter` with things that a captioner trained on `starter` has no words for."""
 
 
 def generate(count: int, seed: int, world: str = "starter") -> list[Scene]:
     """`count` scenes of a world; the same seed gives the same scenes. Raises DataError for an unknown world."""
     if world not in WORLDS:
         raise DataError(f"There is no world of scenes called {world!r}; there are {', '.join(WORLDS)}.")
-    lot = random.Random(f"{world}:{seed}")
-    return [_scene(WORLDS[world], lot) for _ in range(count)]
+    rng = random.Random(f"{world}:{seed}")
+    return [_scene(WORLDS[world], rng) for _ in range(count)]
 
 
 def is_novel(scene: Scene) -> bool:
@@ -118,74 +118,73 @@ def is_novel(scene: Scene) -> bool:
     return strange or scene.relation in {"inside", "around"}
 
 
-def _scene(world: World, lot: random.Random) -> Scene:
+def _scene(world: World, rng: random.Random) -> Scene:
     novelties = (*world.novel_kinds, *world.novel_colours, *world.novel_relations)
-    novelty = lot.choice(novelties) if lot.random() < world.novel_share else None
-    looks = _looks(world, lot)
+    novelty = rng.choice(novelties) if rng.random() < world.novel_share else None
+    appearances = _appearances(world, rng)
     if novelty in world.novel_kinds:
-        looks[0] = (novelty, *looks[0][1:])
+        appearances[0] = (novelty, *appearances[0][1:])
     elif novelty in world.novel_colours:
-        looks[0] = (looks[0][0], novelty, looks[0][2])
+        appearances[0] = (appearances[0][0], novelty, appearances[0][2])
     if novelty in world.novel_relations:
-        things = _nested(looks, lot)
+        things = _nested(appearances, rng)
     else:
-        arrange = lot.choices((_single, _row, _pair, _pair_and_one), weights=(20, 20, 40, 20))[0]
-        things = arrange(looks, lot)
-    return Scene(things=tuple(things), seed=lot.getrandbits(32))
+        arrange = rng.choices((_single, _row, _pair, _pair_and_one), weights=(20, 20, 40, 20))[0]
+        things = arrange(appearances, rng)
+    return Scene(things=tuple(things), seed=rng.getrandbits(32))
 
 
-def _looks(world: World, lot: random.Random) -> list[tuple[str, str, str]]:
-    """Two looks that differ in kind or colour, so that a sentence without sizes still tells them apart."""
-    first, second = lot.sample([(kind, colour) for kind in world.kinds for colour in world.colours], 2)
-    return [(*first, lot.choice((SMALL, LARGE))), (*second, lot.choice((SMALL, LARGE)))]
+def _appearances(world: World, rng: random.Random) -> list[tuple[str, str, str]]:
+    """Two appearances that differ in kind or colour, so that sentences without sizes distinguish them."""
+    first, second = rng.sample([(kind, colour) for kind in world.kinds for colour in world.colours], 2)
+    return [(*first, rng.choice((SMALL, LARGE))), (*second, rng.choice((SMALL, LARGE)))]
 
 
-def _thing(look: tuple[str, str, str], x: float, y: float, lot: random.Random, jitter: float) -> Thing:
-    kind, colour, size = look
+def _thing(appearance: tuple[str, str, str], x: float, y: float, rng: random.Random, jitter: float) -> Thing:
+    kind, colour, size = appearance
     return Thing(
         kind=kind,
         colour=colour,
         size=size,
-        x=round(x + lot.uniform(-jitter, jitter), 4),
-        y=round(y + lot.uniform(-jitter, jitter), 4),
-        radius=round(lot.uniform(*RADII[size]), 4),
+        x=round(x + rng.uniform(-jitter, jitter), 4),
+        y=round(y + rng.uniform(-jitter, jitter), 4),
+        radius=round(rng.uniform(*RADII[size]), 4),
     )
 
 
-def _single(looks: list[tuple[str, str, str]], lot: random.Random) -> list[Thing]:
-    x, y = lot.choice(((0.5, 0.5), (0.5, 0.21), (0.5, 0.79), (0.21, 0.5), (0.79, 0.5)))
-    return [_thing(looks[0], x, y, lot, 0.035)]
+def _single(appearances: list[tuple[str, str, str]], rng: random.Random) -> list[Thing]:
+    x, y = rng.choice(((0.5, 0.5), (0.5, 0.21), (0.5, 0.79), (0.21, 0.5), (0.79, 0.5)))
+    return [_thing(appearances[0], x, y, rng, 0.035)]
 
 
-def _row(looks: list[tuple[str, str, str]], lot: random.Random) -> list[Thing]:
-    along = lot.choice(((0.3, 0.7), (0.18, 0.5, 0.82)))
-    upright = lot.random() < 0.5
-    across = lot.uniform(0.35, 0.65)
-    return [_thing(looks[0], *((across, at) if upright else (at, across)), lot, 0.015) for at in along]
+def _row(appearances: list[tuple[str, str, str]], rng: random.Random) -> list[Thing]:
+    along = rng.choice(((0.3, 0.7), (0.18, 0.5, 0.82)))
+    upright = rng.random() < 0.5
+    across = rng.uniform(0.35, 0.65)
+    return [_thing(appearances[0], *((across, at) if upright else (at, across)), rng, 0.015) for at in along]
 
 
-def _pair(looks: list[tuple[str, str, str]], lot: random.Random) -> list[Thing]:
-    near, far = _sides(lot)
-    return [_thing(look, *at, lot, 0.05) for look, at in zip(looks, (near, far), strict=True)]
+def _pair(appearances: list[tuple[str, str, str]], rng: random.Random) -> list[Thing]:
+    return [_thing(appearance, *at, rng, 0.05) for appearance, at in zip(appearances, _sides(rng), strict=True)]
 
 
-def _pair_and_one(looks: list[tuple[str, str, str]], lot: random.Random) -> list[Thing]:
-    (x, y), other = _sides(lot)
+def _pair_and_one(appearances: list[tuple[str, str, str]], rng: random.Random) -> list[Thing]:
+    (x, y), other = _sides(rng)
     dx, dy = (0.0, 0.2) if y == 0.5 else (0.2, 0.0)
-    two = [_thing(looks[0], x - dx, y - dy, lot, 0.02), _thing(looks[0], x + dx, y + dy, lot, 0.02)]
-    return [*two, _thing(looks[1], *other, lot, 0.03)]
+    two = [_thing(appearances[0], x - dx, y - dy, rng, 0.02), _thing(appearances[0], x + dx, y + dy, rng, 0.02)]
+    return [*two, _thing(appearances[1], *other, rng, 0.03)]
 
 
-def _nested(looks: list[tuple[str, str, str]], lot: random.Random) -> list[Thing]:
-    inner, outer = (*looks[0][:2], SMALL), (*looks[1][:2], LARGE)
+def _nested(appearances: list[tuple[str, str, str]], rng: random.Random) -> list[Thing]:
+    inner, outer = (*appearances[0][:2], SMALL), (*appearances[1][:2], LARGE)
     if inner[1] == outer[1]:
         others = [colour for colour in WORLDS["starter"].colours if colour != inner[1]]
-        outer = (outer[0], lot.choice(others), LARGE)
-    around = replace(_thing(outer, 0.5, 0.5, lot, 0.06), radius=round(lot.uniform(0.31, 0.36), 4))
-    return [_thing(inner, around.x, around.y, lot, 0.015), around]
+        outer = (outer[0], rng.choice(others), LARGE)
+    around = replace(_thing(outer, 0.5, 0.5, rng, 0.06), radius=round(rng.uniform(0.31, 0.36), 4))
+    return [_thing(inner, around.x, around.y, rng, 0.015), around]
 
 
-def _sides(lot: random.Random) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Two opposite places, in either order: left and right, or top and bottom."""
-    places = lot.choice((((0.26, 0.5), (0.74, 0.5)), ((0.5, 0.26), (0.5, 0.74))))
-    return places if lot.random() < 0.5 else (places[1], places[0])
+def _sides(rng: random.Random) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Two opposite positions in random order: left and right, or top and bottom."""
+    places = rng.choice((((0.26, 0.5), (0.74, 0.5)), ((0.5, 0.26), (0.5, 0.74))))
+    return places if rng.random() < 0.5 else (places[1], places[0])

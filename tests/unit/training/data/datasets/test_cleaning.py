@@ -29,7 +29,7 @@ def test_captions_that_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
     rows = clean_captions([row("a", "A dog", "", "x", "A dog"), row("b", " ", "."), row("c")])
     assert [each.references for each in rows] == [("A dog", "A dog")], "two people may say the same"
     assert caplog.messages == [
-        "Left out 2 of 6 captions, empty or of one letter: '' of a.jpg; 'x' of a.jpg.",
+        "Left out 2 of 6 captions, empty or of one character: '' of a.jpg; 'x' of a.jpg.",
         "Left out 2 of 3 images: b.jpg has no captions; c.jpg has no captions.",
     ]
 
@@ -56,7 +56,7 @@ def test_of_an_image_in_several_splits_the_judged_copy_stays(
     rows = merge_copies([row(split, "A dog", split=split, content="same") for split in splits])
     assert [each.split for each in rows] == [stays]
     (said,) = caplog.messages
-    assert said.startswith(f"Left out {len(splits) - 1} of {len(splits)} images, which are in another split as well: ")
+    assert said.startswith(f"Left out {len(splits) - 1} of {len(splits)} images, which another split contains too: ")
     assert f"is {stays}.jpg ({stays})" in said
 
 

@@ -76,9 +76,9 @@ def test_an_image_without_captions_is_left_out(coco: Path, caplog: pytest.LogCap
     [
         ("{", "is not whole JSON"),
         ("[" * 100_000, "is not whole JSON"),
-        ("[]", "is not a listing as COCO's"),
+        ("[]", "is not an annotation file as COCO's"),
         ('{"images": [{"id": 1}], "annotations": []}', "the key 'file_name' is missing"),
-        ('{"images": [], "annotations": [{"image_id": 1, "caption": null}]}', "'None' stands where a text should"),
+        ('{"images": [], "annotations": [{"image_id": 1, "caption": null}]}', "'None' is not a text"),
         ('{"images": [], "annotations": []}', "lists no images"),
     ],
 )

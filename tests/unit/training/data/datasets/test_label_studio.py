@@ -96,7 +96,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, photo: Photo, caplog: pytest.L
     assert [row.image_id for row in rows] == ["1"]
     assert caplog.messages == [
         "Left out 1 of 5 tasks: task 4 names no image.",
-        "Left out 1 of 5 tasks, as images of the web are not fetched: task 2 has https://example.org/2.jpg.",
+        "Left out 1 of 5 tasks, because images on the web are not downloaded: task 2 has https://example.org/2.jpg.",
         f"Left out 1 of 5 tasks: 1/3.jpg of task 3 is not in {tmp_path}.",
         "Left out 1 of 2 images: 5.jpg has no captions.",
     ]

@@ -101,7 +101,7 @@ def test_a_copy_in_another_split_is_left_out_of_the_one_that_is_learnt(
     (images / "b.jpg").write_bytes((images / "c.jpg").read_bytes())
     assert [row.image.name for row in datasets.read("flickr8k", flickr8k)] == ["a.jpg", "c.jpg"]
     assert caplog.messages == [
-        "Left out 1 of 3 images, which are in another split as well: b.jpg (train) is c.jpg (dev)."
+        "Left out 1 of 3 images, which another split contains too: b.jpg (train) is c.jpg (dev)."
     ]
 
 

@@ -15,20 +15,20 @@ def undecided(number: int) -> Row:
 
 
 def test_six_in_seven_train() -> None:
-    rows = splits.decided([undecided(number) for number in range(7000)])
+    rows = splits.with_splits([undecided(number) for number in range(7000)])
     counts = [sum(row.split == split for row in rows) for split in ("train", "dev", "test")]
     assert counts == pytest.approx([6000, 500, 500], rel=0.1)
 
 
 def test_the_split_is_of_the_content_alone() -> None:
-    rows = splits.decided([undecided(number) for number in range(50)])
-    assert splits.decided([undecided(number) for number in reversed(range(50))]) == rows[::-1]
+    rows = splits.with_splits([undecided(number) for number in range(50)])
+    assert splits.with_splits([undecided(number) for number in reversed(range(50))]) == rows[::-1]
     decided = Row(Path("a.jpg"), "0" * 64, ("A dog",), "held_out")
-    assert splits.decided([decided]) == [decided]
+    assert splits.with_splits([decided]) == [decided]
 
 
 def test_the_split_is_another_than_that_of_corrections() -> None:
-    rows = splits.decided([undecided(number) for number in range(2000)])
+    rows = splits.with_splits([undecided(number) for number in range(2000)])
     positions = [manifest.split_position(row.sha256) for row in rows if row.split == splits.TEST]
     assert max(positions) > 0.9
 
@@ -45,9 +45,9 @@ def test_the_split_is_another_than_that_of_corrections() -> None:
     ],
 )
 def test_names(word: str, expected: str) -> None:
-    assert splits.named(word) == expected
+    assert splits.split_named(word) == expected
 
 
 def test_an_unknown_name() -> None:
     with pytest.raises(ValueError, match="there is no split 'rest'; known are train, "):
-        splits.named("rest")
+        splits.split_named("rest")
