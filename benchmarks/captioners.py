@@ -81,7 +81,6 @@ def main(
         designs = _designs(weights, mobilenet_weights, epochs)
         if unknown := sorted(set(only) - set(designs)):
             raise click.UsageError(f"There is no design {unknown[0]}; there are {', '.join(designs)}.")
-        print("design".ljust(26) + "".join(column.rjust(15) for column in (*FIGURES, "seconds")), flush=True)
         found = {
             name: _measure(name, config, rows, out, device)
             for name, config in designs.items()
@@ -113,7 +112,7 @@ def _measure(name: str, config: TrainingConfig, rows: list[Row], out: Path, devi
     folder = trained(rows, out / name, config, out / "features", device)
     found = scores(folder, [row for row in rows if row.split == manifest.DEV], out / "features", device)
     figures = {key: found[key] for key in FIGURES} | {"seconds": seconds(folder)}
-    print(f"{name.ljust(26)}" + "".join(f"{value:15.1f}" for value in figures.values()), flush=True)
+    print(f"{name}: {', '.join(f'{key} {value:.1f}' for key, value in figures.items())}", flush=True)
     return figures
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.photos --data flickr8k --weights mobilenet_v2.pth [--encoder mobilenet_v2] [--quick]
 
-Trains a captioner on some training images, serves it, imports development photos into Label Studio, submits for each
-the human caption nearest to its draft, and has the loop retrain and judge.
+Trains a captioner on some training images, serves it, imports dev photos into Label Studio, submits for each photo the
+human caption with the fewest word edits from its draft, and waits for the retrain and its verdict.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ MEANINGS = {
     "train_seconds": "s, features and training",
     "train_images": "images trained on, five captions each",
     "photos": "photos corrected in Label Studio",
-    "mean_edits": "words edited in a draft",
+    "mean_edits": "word edits per draft",
     "retrain_seconds": "s, the retrain",
-    "champion_bleu4": "BLEU-4 of the served captioner on the held-out corrections, one reference each",
-    "candidate_bleu4": "BLEU-4 of the retrained one on the same",
+    "champion_bleu4": "BLEU-4 of the served captioner on the held-out corrections, with one reference each",
+    "candidate_bleu4": "BLEU-4 of the retrained captioner on the same",
     "pairs": "held-out corrections",
     "promoted": "1: the gate promoted it",
 }
@@ -44,7 +44,9 @@ MEANINGS = {
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
-@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of the encoder.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path, exists=True), required=True, help="File of the encoder's weights."
+)
 @click.option("--encoder", default="mobilenet_v2", show_default=True)
 @click.option("--images", default=1500, show_default=True, help="Training images.")
 @click.option("--epochs", default=6, show_default=True)
@@ -67,7 +69,7 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
     argv += ["--cache-dir", str(folder / "features")]
     begun = time.monotonic()
     if subprocess.run([*argv, "--out", str(checkpoint)], check=False).returncode:
-        raise CaptionerError("The captioner could not be trained; its own message stands above.")
+        raise CaptionerError("The captioner could not be trained; the reason is printed above.")
     train_seconds = time.monotonic() - begun
 
     rows = datasets.read("flickr8k", data, split=manifest.DEV, limit=photos)
@@ -83,7 +85,7 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
     flags += ["--port", str(free_port()), "--label-studio-port", str(free_port())]
     with Launch(folder / "data", *flags) as state:
         project = Project(state, folder / "data")
-        # `up` imported the photos in the order of their names
+        # `up` imported the photos in order of their names
         tasks = sorted(task["id"] for task in project.client.tasks(project.id))
         paths = sorted((folder / "photos").iterdir())
         begun = time.monotonic()
@@ -104,7 +106,7 @@ def _figures(edits: Sequence[int], verdict: Mapping[str, Any]) -> dict[str, floa
         "pairs": verdict["pairs"],
         "promoted": float(verdict["decision"] == "promote"),
     }
-    for role in ("champion", "candidate"):  # without scores where by chance no photo was held out
+    for role in ("champion", "candidate"):  # no scores if by chance no photo was held out
         if verdict[f"{role}_score"]:
             figures[f"{role}_bleu4"] = verdict[f"{role}_score"]["value"]
     return figures

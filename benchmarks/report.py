@@ -1,4 +1,4 @@
-"""How every benchmark speaks: a table for people, then one JSON line for programs."""
+"""The output of every benchmark: a table for people, then one JSON line for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.runtime.console import table
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The hardware and versions that the figures were measured with."""
     import torch
 
     cuda = torch.cuda.is_available()

@@ -69,8 +69,8 @@ class Round:
         changes = [change for change in self.verdict.forgetting if change.of == "base"]
         base = f"{changes[0].bleu_4:+.1f}" if changes else "-"
         return (
-            f"{self.name.ljust(10)}{self.bleu4:8.1f}{self.cider_d:9.1f}{base:>9}{self.words:7d}{self.seconds:9.0f}"
-            f"  {self.verdict.decision}: {self.verdict.reason}"
+            f"{self.name}: BLEU-4 {self.bleu4:.1f}, CIDEr-D {self.cider_d:.1f}, BLEU-4 on the base {base}, "
+            f"{self.words} new words, {self.seconds:.0f} s; {self.verdict.decision}: {self.verdict.reason}"
         )
 
 
@@ -136,8 +136,7 @@ def run(
     later = training[base + base_dev :]
     champion = trained(known, out / "base", config, cache)
     first = scores(champion, reporting, cache)
-    print(f"{'round'.ljust(10)}{'BLEU-4':>8}{'CIDEr-D':>9}{'base':>9}{'words':>7}{'seconds':>9}  verdict")
-    print(f"{'base'.ljust(10)}{first[0]:8.1f}{first[1]:9.1f}{'-':>9}{'-':>7}{seconds(champion):9.0f}")
+    print(f"base: BLEU-4 {first[0]:.1f}, CIDEr-D {first[1]:.1f}, {seconds(champion):.0f} s")
 
     learnt: list[Row] = []
     waiting: list[Row] = []  # of rounds that were held
@@ -180,7 +179,7 @@ def run(
 
     anew = trained([*known, *clean], out / "anew", config, cache)
     final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
-    print(f"{'anew'.ljust(10)}{'':8}{fresh:9.1f}{'':16}{seconds(anew):9.0f}")
+    print(f"anew: CIDEr-D {fresh:.1f}, {seconds(anew):.0f} s")
     return {
         "final_over_anew": final / max(fresh, 1e-9),
         "final_cider_d": final,

@@ -1,4 +1,4 @@
-"""Trainings that an earlier run of the same benchmark has made are not made again."""
+"""Trains a captioner for a benchmark, unless an earlier run of it has."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from training.learning.train import train
 
 
 def trained(rows: Sequence[Row], out: Path, config: TrainingConfig, cache: Path, device: str = "auto") -> Path:
-    """The checkpoint at `out`, trained on these rows with this config: now, unless it already is."""
+    """The checkpoint at `out`, trained on these rows with this configuration; reused if it already exists."""
     if not _is_trained(rows, out, config):
         train(rows, out, config, cache_dir=cache, device=device)
     return out
 
 
 def seconds(folder: Path) -> float:
-    """How long the epochs of a checkpoint took: without the computing of features."""
+    """The duration of a checkpoint's epochs, without the computation of features."""
     return sum(entry["seconds"] for entry in read_info(folder)["extra"]["history"])
 
 
@@ -30,10 +30,10 @@ def _is_trained(rows: Sequence[Row], out: Path, config: TrainingConfig) -> bool:
     try:
         record = read_info(out)["extra"]
         before = TrainingConfig.from_json(record["training"])
-    except (CheckpointError, ConfigError):  # nothing is there, or of an earlier release
+    except (CheckpointError, ConfigError):  # no checkpoint, or an earlier release's
         return False
     used = [row for row in rows if row.split in {manifest.TRAIN, manifest.DEV} and any(row.references)]
     learned = [row for row in used if row.split == manifest.TRAIN]
-    decided = config.for_rows(len(learned), sum(len(row.references) for row in learned))
-    decided = replace(decided, encoder=config.encoder.without_path())
-    return before == decided and record["data"] == manifest.content_hash(used)
+    completed = config.for_rows(len(learned), sum(len(row.references) for row in learned))
+    completed = replace(completed, encoder=config.encoder.without_path())
+    return before == completed and record["data"] == manifest.content_hash(used)

@@ -1,1 +1,1 @@
-"""The loop without a person: `python -m demo` captions generated scenes as an annotator would."""
+"""A simulation of the whole loop: `python -m demo` captions generated scenes as an annotator would."""

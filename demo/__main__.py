@@ -1,4 +1,4 @@
-"""`make demo`: rounds of captioning, each followed by a retrain and the gate, and the table of what came of it."""
+"""`make demo`: rounds of captioning, each followed by a retrain and the gate, and a table of the versions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from training.data.scenes import closest, is_true, load_scenes, write
 
 
 @click.command()
-@click.option("--seed", default=1, show_default=True, help="Of the scenes; the captioner's own seeds are fixed.")
-@click.option("--rounds", default=4, show_default=True, help="Rounds that end in a retrain; one more only measures.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the scenes; those of trainings are fixed.")
+@click.option(
+    "--rounds", default=4, show_default=True, help="Rounds that end in a retrain; a last round only measures."
+)
 @click.option("--tasks", default=150, show_default=True, help="Tasks captioned in each round.")
-@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="A folder for this demo alone.")
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="A new folder for the demo.")
 def main(seed: int, rounds: int, tasks: int, data_dir: Path) -> None:
-    """Run the loop with a simulated annotator. Exits with 1 where the loop fails."""
+    """Run the loop with a simulated annotator. Exits with 1 if the loop fails."""
     begun = time.monotonic()
     data_dir = data_dir.absolute()
     if (data_dir / "captioner.db").exists():
@@ -47,12 +49,12 @@ def main(seed: int, rounds: int, tasks: int, data_dir: Path) -> None:
 
 
 def play(project: Project, folder: Path, seed: int, rounds: int, tasks: int) -> list[Submission]:
-    """Caption `tasks` new scenes a round; after each but the last, wait for the retrain that they start."""
+    """Caption `tasks` new scenes per round; after each round but the last, wait for the retrain that it starts."""
     write(folder, (rounds + 1) * tasks, seed=1000 + seed, world="full", side=256)
     scenes = load_scenes(folder)
 
     def correct(image: Path, draft: str) -> str:
-        """A draft that is true is kept; another becomes the true caption nearest to it."""
+        """The draft if it is true of the scene, else the true caption with the fewest word edits from it."""
         scene = scenes[image.name]
         return draft if is_true(draft, scene) else closest(draft, scene)
 
@@ -60,7 +62,7 @@ def play(project: Project, folder: Path, seed: int, rounds: int, tasks: int) -> 
     submissions: list[Submission] = []
     for number in range(1, rounds + 2):
         batch = images[(number - 1) * tasks : number * tasks]
-        title = f"Round {number}" if number <= rounds else "Last look"
+        title = f"Round {number}" if number <= rounds else "Last round"
         submissions += project.caption(batch, correct, title)
         if number <= rounds:
             project.await_retrain(number)

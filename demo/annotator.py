@@ -1,4 +1,4 @@
-"""A simulated annotator, working through Label Studio's API as the browser does."""
+"""A simulated annotator that uses Label Studio's API as the browser does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from backend.label_studio import wire
 from backend.label_studio.client import LabelStudio
 from training.metrics import word_edits
 
-TAGS = labeling_config.parse(labeling_config.shipped("caption"))  # which `up` gives its project
+TAGS = labeling_config.parse(labeling_config.shipped("caption"))  # the configuration of the project that `up` creates
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One task done: what was shown, what was submitted. A blind task has a version and no draft."""
+    """The draft that a task showed, the version that made it, and the submitted caption; a blind task has no draft."""
 
     task_id: int
     version: str
@@ -33,9 +33,9 @@ class Submission:
 
 
 def caption_task(client: LabelStudio, project_id: int, task_id: int, correct: Callable[[str], str]) -> Submission:
-    """Open the task, read its draft, submit `correct(draft)`."""
+    """Open the task, read its draft and submit `correct(draft)`."""
     task = client.open_task(task_id, project_id)
-    prediction = max(task["predictions"], key=lambda found: found["id"], default=None)
+    prediction = max(task["predictions"], key=lambda each: each["id"], default=None)
     draft = _text(prediction)
     caption = correct(draft)
     origin = "manual" if not draft else "prediction" if draft == caption else "prediction-changed"

@@ -1,4 +1,4 @@
-"""A project of a running `captioner up`, as the simulated annotator and the clock see it."""
+"""A project of a running `captioner up`, for the simulated annotator."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from demo.annotator import Submission, caption_task
 from training.runtime.console import tracked
 
 RETRAIN_SECONDS = 600.0
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 
 
 class Project:
-    """The project that `up` opened; `state` is what it said once it was ready."""
+    """The project that `up` created; `state` is what `up` reported when it was ready."""
 
     def __init__(self, state: Mapping[str, Any], data_dir: Path) -> None:
         self.id = int(state["project"])
@@ -31,7 +31,7 @@ class Project:
     def caption(
         self, images: Sequence[Path], correct: Callable[[Path, str], str], title: str, task_ids: Sequence[int] = ()
     ) -> list[Submission]:
-        """Have each image drafted and submit `correct(image, draft)`; imports them unless `task_ids` are given."""
+        """Request a draft of each image and submit `correct(image, draft)`; imports the images without `task_ids`."""
         tasks = list(task_ids) or self.client.upload_images(self.id, images)
         self.client.retrieve_predictions(self.id, tasks)
         return [
@@ -40,31 +40,31 @@ class Project:
         ]
 
     def status(self) -> dict[str, Any]:
-        """`captioner status --json`."""
+        """The output of `captioner status --json`."""
         argv = [sys.executable, "-P", "-m", "backend.cli", "status", "--json", "--data-dir", str(self._data_dir)]
         return dict(json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout))
 
     def versions(self) -> list[dict[str, Any]]:
-        """Model versions that are this project's or fit for any, oldest first."""
+        """Model versions of this project or of no project, oldest first."""
         return [version for version in self.status()["versions"] if version["project"] in {None, self.id}]
 
     def retrains(self) -> list[dict[str, Any]]:
-        """Newest first."""
+        """The project's retrains, newest first."""
         return list(self._own(self.status()).get("retrains", []))
 
     def await_retrain(self, number: int) -> None:
-        """Return once so many retrains have ended and the champion is served; raises CaptionerError after minutes."""
+        """Wait until `number` retrains have ended and the champion is served. Raises CaptionerError after minutes."""
         begun = time.monotonic()
         while not self._settled(number):
             if time.monotonic() - begun > RETRAIN_SECONDS:
-                raise CaptionerError(f"Waited {RETRAIN_SECONDS:.0f} s for retrain {number}, in vain.")
-            time.sleep(LOOK_SECONDS)
+                raise CaptionerError(f"Retrain {number} has not ended within {RETRAIN_SECONDS:.0f} s.")
+            time.sleep(POLL_SECONDS)
         say(f"Retrain {number} judged after {time.monotonic() - begun:.0f} s: {self.retrains()[0]['outcome']}")
 
     def _settled(self, number: int) -> bool:
-        found = self._own(self.status())
-        ended = [retrain for retrain in found["retrains"] if retrain["state"] not in {"queued", "running"}]
-        return len(ended) >= number and found["champion"] == found["serving"]
+        project = self._own(self.status())
+        ended = [retrain for retrain in project["retrains"] if retrain["state"] not in {"queued", "running"}]
+        return len(ended) >= number and project["champion"] == project["serving"]
 
     def _own(self, status: Mapping[str, Any]) -> dict[str, Any]:
         return next(project for project in status["projects"] if project["id"] == self.id)

@@ -1,4 +1,4 @@
-"""What the demo found: a row per model version, and whether the loop did what it is for."""
+"""The result of the demo: a table of the model versions, and whether the loop worked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEADINGS = ("version", "tasks", "drafts kept", "mean word edits", "BLEU-4 held o
 
 
 def version_table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission]) -> str:
-    """One row a version, in the order they were made."""
+    """A table with one row per version, oldest first."""
     rows = [HEADINGS]
     for version in versions:
         mine = [s for s in submissions if s.version == version["name"] and s.draft]
@@ -36,22 +36,22 @@ def version_table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[S
 def failures_of(
     versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission], retrains: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """What of the loop did not work, in words; empty when all did."""
-    found = []
+    """A sentence for each thing that did not work."""
+    failures = []
     drafts = [s for s in submissions if s.draft]  # blind tasks show none
     drafted = [v["name"] for v in versions if any(s.version == v["name"] for s in drafts)]
     promoted = [v for v in versions if v["state"] == "passed"]  # a later verdict on more pairs may say "hold"
     if len(promoted) < 2:
-        found.append(f"{len(promoted)} versions were promoted after the starter; 2 are needed.")
+        failures.append(f"{len(promoted)} versions were promoted after the starter; 2 are needed.")
     if any(s.version == "none" for s in submissions):
-        found.append("Some tasks opened without a draft.")
+        failures.append("Some tasks opened without a draft.")
     if len(drafted) > 1:
         first, last = ([s.edits for s in drafts if s.version == name] for name in (drafted[0], drafted[-1]))
         if not mean(last) < mean(first):
-            found.append(f"Mean word edits did not fall: {mean(first):.2f} to {mean(last):.2f}.")
+            failures.append(f"Mean word edits did not fall: {mean(first):.2f} to {mean(last):.2f}.")
     failed = [retrain for retrain in retrains if retrain["state"] == "failed"]
-    found += [f"Retrain of {retrain['snapshot']} failed: {retrain['outcome']}" for retrain in failed]
-    return found
+    failures += [f"Retrain of {retrain['snapshot']} failed: {retrain['outcome']}" for retrain in failed]
+    return failures
 
 
 def _score(score: Mapping[str, Any] | None) -> str:
