@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,7 +22,6 @@ from training.config import (
     DecoderConfig,
     DecodingConfig,
     EncoderConfig,
-    SelfCriticalConfig,
     TrainingConfig,
     TransformConfig,
 )
@@ -38,10 +38,9 @@ DESIGNS: dict[str, DecoderConfig] = {
     "every-step": DecoderConfig(architecture="every_step"),
 }
 """Decoders on ResNet-50; the first also on MobileNetV2, and with rewards."""
-SMALL = {
+SMALL: dict[str, Any] = {
     "captions_per_image": 2,
-    "mirrored": False,
-    "choose_by": "loss",
+    "augmented": False,
     "decoding": DecodingConfig(length_penalty=0.7),
     "dropout": 0.4,
     "grid_dropout": 0.2,
@@ -99,8 +98,7 @@ def _designs(weights: Path, mobilenet_weights: Path | None, epochs: int) -> dict
     designs = {name: replace(usual, decoder=decoder) for name, decoder in DESIGNS.items()}
     if mobilenet_weights is not None:
         designs[MOBILENET] = replace(usual, encoder=EncoderConfig("mobilenet_v2", str(mobilenet_weights)))
-    second = SelfCriticalConfig(epochs=1, learning_rate=2e-4, dropout=0.3, averaging=0.999)
-    designs[REWARDED] = replace(usual, epochs=epochs - 1, self_critical=second)
+    designs[REWARDED] = replace(usual, epochs=epochs - 1, self_critical_epochs=1)
     return designs
 
 

@@ -18,6 +18,7 @@ import click
 from benchmarks.report import report
 from training import metrics
 from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.commands.progress import TrainingBar
 from training.config import TrainingConfig
 from training.data import datasets, manifest
@@ -54,7 +55,7 @@ MEANINGS = {
 def main(data: Path, weights: Path, out: Path, encoder: str, epochs: int, seed: int, device: str, quick: bool) -> None:
     try:
         first = TrainingConfig.photos(encoder, str(weights), seed=seed, epochs=1 if quick else epochs)
-        second = TrainingConfig.rewarded(seed=seed, **({"self_critical_epochs": 1} if quick else {}))
+        second = TrainingConfig.rewarded(seed=seed, **({"epochs": 1} if quick else {}))
         figures = run(data, out, first, second, device, limit=40 if quick else None)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
@@ -69,7 +70,7 @@ def run(
     rows = datasets.read("flickr8k", data, limit=limit)
     dev = [row for row in rows if row.split == manifest.DEV]
     figures: dict[str, float] = {}
-    before: Path | None = None
+    before: Captioner | None = None
     for name, config in (("first", first), ("second", second)):
         started = time.monotonic()
         with TrainingBar() as bar:
@@ -85,7 +86,7 @@ def run(
         figures[f"{name}_seconds"] = time.monotonic() - started
         figures |= {f"{name}_{key}": value for key, value in scores(folder, dev, out / "features", device).items()}
         print(json.dumps(figures), flush=True)
-        before = folder
+        before = checkpoint.load(folder, device)
     figures["second_over_first_words"] = figures["second_distinct_words"] / figures["first_distinct_words"]
     figures["seconds"] = time.monotonic() - begun
     return figures

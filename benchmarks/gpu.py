@@ -77,7 +77,7 @@ def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], obj
     """One step on features that are in memory, as `fit` does it."""
     captioner.train()
     config = TrainingConfig()
-    optimiser = optim.optimiser(captioner, config, config.learning_rate)
+    optimiser = optim.optimiser(captioner, config.learning_rate)
     words = torch.randint(len(SPECIALS), WORDS, (len(grid), CAPTIONS, CAPTION_LENGTH), device=grid.device)  # (B, K, T)
     words[:, :, -1] = PAD
     learner, lesson = TrainingStep(captioner, config), Targets(words, torch.ones(len(grid), device=grid.device))

@@ -3,9 +3,9 @@
     python -m benchmarks.retraining --data flickr8k --weights resnet50.pth --out DIR [--turns 3] [--quick]
 
 The bases are Flickr8k training images with five captions each, the corrections are one caption each of development
-images. Features of all images are cached before. A retrain is all from the manifests to the checkpoint: rehearsal in
-the champion's words, training, choice of the blend; the gate is measured apart. Training anew on everything is measured
-for `--full-epochs` of the default recipe's epochs and counted for all of them.
+images. Features of all images are cached before. A retrain is everything from the manifests to the checkpoint: training
+and the choice of the interpolation; the gate is measured apart. Training anew on everything is measured for
+`--full-epochs` of the default recipe's epochs and extrapolated to all of them.
 """
 
 from __future__ import annotations
@@ -71,8 +71,7 @@ def main(
         corrections, small, large, turns = 8, 16, 32, 1
     try:
         rows = datasets.read("flickr8k", data, limit=large)
-        config = TrainingConfig.photos(encoder, str(weights))
-        figures = run(rows, out, config, corrections, (small, large), turns, full_epochs)
+        figures = run(rows, out, encoder, str(weights), corrections, (small, large), turns, full_epochs)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     report("retraining", figures, MEANINGS)
@@ -81,7 +80,8 @@ def main(
 def run(
     rows: list[Row],
     out: Path,
-    config: TrainingConfig,
+    encoder: str,
+    weights: str,
     corrections: int,
     sizes: tuple[int, int],
     turns: int,
@@ -96,13 +96,13 @@ def run(
     for images in sizes:
         listed = manifest.save(base[:images], out / f"base-{images}.jsonl")
         rows_of_base = [*base[:images], *others]  # the default recipe judges each epoch by development images
-        # both make as many steps: who has learned less says less, and is sooner done with its rehearsal
-        as_many = replace(config, epochs=epochs * (sizes[1] // images), least_steps=0)
-        if images < sizes[1]:
-            as_many = replace(as_many, choose_by="loss")  # only the large one's epochs are timed
-        champion = train(rows_of_base, out / f"champion-{images}", as_many, cache_dir=cache)
+        captions = sum(len(row.references) for row in base[:images])
+        recipe = TrainingConfig.photos(encoder, weights, images=images, captions=captions)
+        # both make the same number of steps: a captioner that has learned less says less, and is retrained sooner
+        config = replace(recipe, epochs=epochs * (sizes[1] // images))
+        champion = train(rows_of_base, out / f"champion-{images}", config, cache_dir=cache)
         history = checkpoint.read_info(champion)["extra"]["history"]
-        full_seconds = statistics.mean(entry["seconds"] for entry in history) * config.epochs
+        full_seconds = statistics.mean(entry["seconds"] for entry in history) * recipe.epochs
         champions[images] = (champion, listed)
 
     seconds: dict[int, list[float]] = {images: [] for images in sizes}
@@ -112,7 +112,7 @@ def run(
             shutil.rmtree(retrained, ignore_errors=True)
             begun = time.monotonic()
             lessons = RetrainingData(new, [], manifest.load(listed), choosing)
-            retrain(champion, lessons, retrained, cache_dir=cache)
+            retrain(checkpoint.load(champion), lessons, retrained, cache_dir=cache)
             seconds[images].append(time.monotonic() - begun)
 
     begun = time.monotonic()

@@ -1,22 +1,21 @@
-"""The loop on photographs, round by round: retrain on new corrections, judge, go on from the champion.
+"""The loop on photographs, round by round: retrain the champion on new corrections, then gate the candidate.
 
     python -m benchmarks.rounds --data flickr8k --weights resnet50.pth --out DIR [--quick]
 
-A base of Flickr8k training images with five captions each and development images of its own, then rounds of others with
-one caption each. The data set's development images are split by content: half judge at the gate as the held-out
-corrections, half report. After the third round comes a poisoned one, its captions shuffled between its images. People
-wrote all captions without a draft, so the base is rehearsed in their words and not in the champion's, as the backend
-does with CAPTIONER_REHEARSAL=human. As there, it is looked at whether new captions belong to their images; what a
-rejected round brought is left out of the later ones, and what a held one brought is learnt again with the next. At the
-end the champion stands beside a captioner trained anew on the base and all clean rounds, learnt or not.
+A base of Flickr8k training images with five captions each and development images of its own is followed by rounds of
+other images with one caption each. The data set's development images are split by content: half are the held-out
+corrections of the gate, half report. After the third round comes a poisoned one, its captions shuffled between its
+images. As in the backend, new captions go through the mismatch check; the captions of a rejected round are left out of
+later rounds, those of a held one are learned again with the next. At the end the champion is compared with a captioner
+trained anew on the base and all clean rounds, learned or not.
 
-Run again with the same DIR it takes the base, and what was trained anew, from there.
+A second run with the same DIR takes the base, and the captioner trained anew, from there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,12 +102,16 @@ def main(
     if quick:
         base, base_dev, size, rounds, changes = 20, 8, 4, 4, {"epochs": 1}
         beam = 2
+
+    def recipe(rows: Sequence[Row]) -> TrainingConfig:
+        learned = [row for row in rows if row.split == manifest.TRAIN]
+        captions = sum(len(row.references) for row in learned)
+        config = TrainingConfig.photos(encoder, str(weights), images=len(learned), captions=captions, **changes)
+        return replace(config, decoding=replace(config.decoding, beam=beam))
+
     try:
         rows = datasets.read("flickr8k", data, limit=base + base_dev + (rounds + 1) * size)
-        config = TrainingConfig.photos(encoder, str(weights), **changes)
-        config = replace(config, decoding=replace(config.decoding, beam=beam))
-        retraining = TrainingConfig.retraining(config.encoder, **({"epochs": 1} if quick else {}))
-        figures = run(rows, out, config, retraining, base, base_dev, size, rounds, seed)
+        figures = run(rows, out, recipe, changes, base, base_dev, size, rounds, seed)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     report("rounds", figures, MEANINGS)
@@ -117,15 +120,15 @@ def main(
 def run(
     rows: list[Row],
     out: Path,
-    config: TrainingConfig,
-    retraining: TrainingConfig,
+    recipe: Callable[[Sequence[Row]], TrainingConfig],
+    changes: dict[str, Any],
     base: int,
     base_dev: int,
     size: int,
     rounds: int,
     seed: int,
 ) -> dict[str, float]:
-    """The figures; prints a line a round."""
+    """The figures; prints a line a round. `recipe` gives the config for some rows, `changes` are those of retrains."""
     chance, cache = np.random.default_rng(seed), out / "features"
     training = [row for row in rows if row.split == manifest.TRAIN]
     dev = sorted(
@@ -134,7 +137,8 @@ def run(
     judging, reporting = dev[: len(dev) // 2], dev[len(dev) // 2 :]
     known, base_judging = [_split(row) for row in training[:base]], training[base : base + base_dev]
     later = training[base + base_dev :]
-    champion = trained(known, out / "base", config, cache)
+    champion = trained(known, out / "base", recipe(known), cache)
+    retraining = TrainingConfig.retraining(recipe(known).encoder, **changes)
     first = scores(champion, reporting, cache)
     print(f"base: BLEU-4 {first[0]:.1f}, CIDEr-D {first[1]:.1f}, {seconds(champion):.0f} s")
 
@@ -159,10 +163,9 @@ def run(
         begun = time.monotonic()
         lessons = _lessons(new, learnt, known)
         candidate = retrain(
-            champion,
+            checkpoint.load(champion),
             lessons,
             out / name,
-            own_words=False,
             seed=f"{seed}-{name}",
             cache_dir=cache,
             config=retraining,
@@ -177,7 +180,7 @@ def run(
         done.append(Round(name, verdict, *scores(champion, reporting, cache), words, took))
         print(done[-1].line(), flush=True)
 
-    anew = trained([*known, *clean], out / "anew", config, cache)
+    anew = trained([*known, *clean], out / "anew", recipe([*known, *clean]), cache)
     final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
     print(f"anew: CIDEr-D {fresh:.1f}, {seconds(anew):.0f} s")
     return {
@@ -209,7 +212,7 @@ def scores(folder: Path, rows: list[Row], cache: Path) -> tuple[float, float]:
 
 
 def _split(row: Row) -> Row:
-    """Some images, fixed by content, choose epochs and blends."""
+    """Some images, fixed by content, choose epochs and interpolations."""
     chooses = manifest.split_position(row.sha256, "choosing:") < CHOOSING_SHARE
     return replace(row, split=manifest.DEV if chooses else manifest.TRAIN)
 

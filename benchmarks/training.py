@@ -92,7 +92,7 @@ def main() -> None:
 def _measure(folder: Path, quick: bool) -> dict[str, float]:
     images, rounds = (32, 1) if quick else (96, 5)
     device = choose()
-    config = TrainingConfig(epochs=1, warmup_share=0.0, patience=0, averaging=0.999)
+    config = TrainingConfig(epochs=1)
     words = [f"w{number}" for number in range(WORDS - len(SPECIALS))]
     parts = (EncoderConfig("resnet50", "none"), config.decoder, TransformConfig(), DecodingConfig())
     torch.manual_seed(1)

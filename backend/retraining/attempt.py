@@ -174,6 +174,7 @@ class Retraining:
 
     def _fitted(self, lessons: RetrainingData, champion: ModelVersion | None, out: Path) -> Path:
         """A checkpoint at `out` that has learnt the corrections."""
+        from training.captioner import checkpoint
         from training.continual.incremental import retrain
         from training.learning.train import train
 
@@ -189,14 +190,12 @@ class Retraining:
         }
         if champion is not None:
             return retrain(
-                champion.checkpoint,
+                checkpoint.load(champion.checkpoint, self._settings.device),
                 lessons,
                 out,
                 replay=self._settings.replay,
-                own_words=False,
                 seed=self._retrain.snapshot,
-                rehearsing=lambda done, total: self._heartbeat.report("replay", step=done, steps=total),
-                blending=lambda done, total: self._heartbeat.report("interpolate", step=done, steps=total),
+                interpolating=lambda done, total: self._heartbeat.report("interpolate", step=done, steps=total),
                 **common,
             )
         corrected = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *lessons.choosing)]
@@ -235,7 +234,7 @@ class Retraining:
 
 
 def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:
-    """A training from the start on so many images: few of them in smaller batches."""
+    """The config of a first model, trained on every caption of this number of images; few images make small batches."""
     weights = "none" if encoder == "small_cnn" and weights == "imagenet" else weights
-    config = TrainingConfig.photos(encoder, weights, agreed_captions=0)  # every correction is learned
-    return replace(config, batch_size=min(config.batch_size, max(8, images // 8)))
+    size = min(TrainingConfig.photos(encoder, weights).batch_size, max(8, images // 8))
+    return TrainingConfig.photos(encoder, weights, images=images, batch_size=size, agreed_captions=0)

@@ -23,7 +23,7 @@ from tests.fakes import Answer, scarce
 from tests.integration.conftest import Loop, wait_for
 from training.captioner import checkpoint
 from training.config import TrainingConfig
-from training.continual.incremental import LEAST_REHEARSED
+from training.continual.incremental import LEAST_REPLAYED
 from training.data import manifest
 from training.learning.step import TrainingStep
 
@@ -77,7 +77,7 @@ def test_from_corrections_to_a_served_champion(make_loop: MakeLoop, here: Callab
     assert models(loop) == ["p1-v1"]
     record = checkpoint.read_info(version.checkpoint)["extra"]
     learnt = sum(split == "train" for split in splits.values())
-    assert learnt < record["images"] <= learnt + LEAST_REHEARSED, "the corrections and some of the starter's"
+    assert learnt < record["images"] <= learnt + LEAST_REPLAYED, "the corrections and some of the starter's"
 
     loop.watcher.load_champions()
     assert loop.champions.serving(1) == "p1-v1"

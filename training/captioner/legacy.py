@@ -6,7 +6,7 @@ from typing import Any
 
 from training.errors import CheckpointError
 
-LEFT: dict[str, dict[str, Any]] = {"decoding": {"consensus": False}}
+LEFT: dict[str, dict[str, Any]] = {"decoding": {"consensus": False, "min_length": 1, "no_repeat": 0}}
 """By part of config.json the options that no longer exist, each with the only value that can still be loaded."""
 
 WEIGHTS = {

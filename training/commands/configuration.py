@@ -1,17 +1,19 @@
-"""A TrainingConfig from what its user said: a file, options, single values, each before the one named before it."""
+"""A TrainingConfig from a file, options and single values; of these the later ones take precedence."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from training.config import Config, EncoderConfig, TrainingConfig
+from training.data import manifest
 from training.data.datasets.files import read_json
+from training.data.manifest import Row
 from training.errors import ConfigError
 
 Values = dict[str, Any]
@@ -52,13 +54,15 @@ def merged(*layers: Values) -> Values:
     return result
 
 
-def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig | None = None) -> TrainingConfig:
-    """The values on top of the preset that fits: for generated scenes, for learning on from a checkpoint with the
-    encoder `start_from` (from its own captions where no epochs of others are asked for), or for photographs. Raises
-    ConfigError."""
+def complete(
+    values: Values, rows: Sequence[Row] = (), *, scenes: bool = False, start_from: EncoderConfig | None = None
+) -> TrainingConfig:
+    """The values on top of the preset that fits: for generated scenes, for training on from a checkpoint with the
+    encoder `start_from` (self-critical training where that is all the values ask for), or for photographs such as
+    `rows`. Raises ConfigError."""
     if start_from is not None:
         others = values.get("epochs") != 0 or values.get("frozen_epochs")
-        only_rewards = values.get("self_critical", {}).get("epochs") and not others
+        only_rewards = values.get("self_critical_epochs") and not others
         preset = TrainingConfig.rewarded() if only_rewards else TrainingConfig.retraining(start_from)
     elif scenes:
         preset = TrainingConfig.starter()
@@ -66,8 +70,10 @@ def complete(values: Values, *, scenes: bool = False, start_from: EncoderConfig 
         encoder = values.get("encoder", {})
         name = encoder.get("name", EncoderConfig.name)
         weights = encoder.get("weights", "none" if name == "small_cnn" else "imagenet")
-        decided = {key: values[key] for key in ("epochs", "agreed_captions") if key in values}
-        preset = TrainingConfig.photos(name, weights, **decided)
+        learned = [row for row in rows if row.split == manifest.TRAIN and any(row.references)]
+        captions = sum(len(row.references) for row in learned) if rows else None
+        size = {"batch_size": values["batch_size"]} if values.get("batch_size", 0) > 0 else {}
+        preset = TrainingConfig.photos(name, weights, images=len(learned), captions=captions, **size)
         if encoder.get("trained", "none") != "none":  # it would learn from every image at every scale, in every epoch
             once = dataclasses.replace(preset.encoder, scales=(1.0,))
             preset = dataclasses.replace(preset, encoder=once, decoding=preset.decoding.quick())

@@ -95,9 +95,7 @@ def decoding_options(command: Command) -> Command:
 _DECODING: dict[str, tuple[type, str]] = {
     "beam": (int, "Beam width; 1 is greedy search [the checkpoint's own, like all decoding options]."),
     "length_penalty": (float, "Exponent of the length normalisation: higher values give longer captions."),
-    "min_length": (int, "Fewest words of a caption."),
     "max_length": (int, "Most words of a caption."),
-    "no_repeat": (int, "No n-gram of this length occurs twice in a caption; 0: any may."),
     "neighbours": (
         int,
         "Rerank the beam by similarity to the captions of this many most similar training images; 0: do not.",
@@ -109,7 +107,7 @@ _DECODING: dict[str, tuple[type, str]] = {
     "temperature": (float, "With --top-p: above 1 samples are more diverse, below 1 less."),
     "seed": (int, "Seed of --top-p."),
 }
-_OF_SEARCH, _OF_SAMPLING = ("beam", "length_penalty", "no_repeat", "neighbours"), ("temperature", "seed")
+_OF_SEARCH, _OF_SAMPLING = ("beam", "length_penalty", "neighbours"), ("temperature", "seed")
 
 
 def decoding_with(captioner: Captioner, overrides: Overrides) -> DecodingConfig:

@@ -8,7 +8,8 @@ from typing import Any, get_args, get_type_hints
 
 import click
 
-from training.captioner.checkpoint import CONFIG, encoder_of, read_info
+from training.captioner import checkpoint
+from training.captioner.checkpoint import CONFIG
 from training.commands import configuration
 from training.commands.options import (
     CACHE,
@@ -28,7 +29,7 @@ STARTER_SCENES = 1800
 STARTER_SEED = 1
 
 _OWN = ("encoder", "decoder", "transform", "decoding")
-"""What a checkpoint that is learned on from keeps."""
+"""Parts of the configuration that --start-from takes from the checkpoint."""
 
 
 def _choices(config: type, name: str) -> click.Choice[str]:
@@ -47,7 +48,7 @@ def _choices(config: type, name: str) -> click.Choice[str]:
 @source_options
 @click.option("--scenes", is_flag=True, help="Generated scenes, drawn into --data-dir: the starter captioner.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder of the checkpoint.")
-@click.option("--start-from", type=CHECKPOINT, help="A checkpoint to learn on from, with its encoder and decoder.")
+@click.option("--start-from", type=CHECKPOINT, help="A checkpoint to train further, with its encoder and decoder.")
 @click.option("--encoder", type=click.Choice(ENCODERS), help="The CNN [mobilenet_v2; with --scenes small_cnn].")
 @click.option(
     "--encoder-weights",
@@ -65,7 +66,7 @@ def _choices(config: type, name: str) -> click.Choice[str]:
 @click.option("--epochs", type=int)
 @click.option("--batch-size", type=int, help="Images a step.")
 @click.option("--learning-rate", type=float)
-@click.option("--self-critical-epochs", type=int, help="Epochs at the end that learn from CIDEr-D itself [0].")
+@click.option("--self-critical-epochs", type=int, help="Epochs of self-critical training on CIDEr-D at the end [0].")
 @click.option("--seed", type=int)
 @click.option("--config", "config_file", type=FILE, help="Values of the configuration as JSON; options go before it.")
 @click.option(
@@ -92,24 +93,27 @@ def train(
 ) -> None:
     """Train a captioner and write its checkpoint to --out.
 
-    Rows of the split train are learned, those of dev choose the best epoch. A training that was stopped goes on from
-    its last epoch when the same command is run again. Under torchrun several processes share every batch.
+    Rows of the split train are learned, those of dev choose the best epoch. A training that was stopped is resumed
+    after its last saved epoch when the same command is run again. Under torchrun several processes share every batch.
     """
     asked = configuration.merged(_of_options(options), *map(configuration.from_setting, settings))
     if start_from and (kept := [name for name in _OWN if name in asked]):
         raise click.UsageError(f"--start-from keeps the checkpoint's own {kept[0]}: leave out what would change it.")
-    in_file = configuration.from_file(config_file) if config_file else {}
-    config = configuration.complete(
-        configuration.merged(in_file, asked),
-        scenes=scenes,
-        start_from=encoder_of(start_from) if start_from else None,
-    )
     if scenes and (source.dataset or source.manifest):
         raise click.UsageError("--scenes draws its own images: leave out --dataset and --manifest.")
     if _holds_other_things(out):
         raise click.UsageError(f"--out {out} holds other things, which a checkpoint would replace: name a new folder.")
     if tensorboard and not find_spec("tensorboard"):
         raise click.ClickException("--tensorboard needs a package that is not here: pip install tensorboard.")
+    in_file = configuration.from_file(config_file) if config_file else {}
+    rows = [] if scenes else source.rows(None)
+    champion = checkpoint.load(start_from, "cpu") if start_from else None
+    config = configuration.complete(
+        configuration.merged(in_file, asked),
+        rows,
+        scenes=scenes,
+        start_from=champion.encoder.config if champion else None,
+    )
 
     from training.learning.train import train as fit
     from training.runtime.device import choose
@@ -118,22 +122,21 @@ def train(
     with only_first_process_prints():
         if scenes:
             folder = source.data_dir or out.with_name(f"{out.name}-scenes")
-            source = Source(None, None, _drawn(folder, source.limit or STARTER_SCENES), None)
+            rows = Source(None, None, _drawn(folder, source.limit or STARTER_SCENES), None).rows(None)
             cache_dir = cache_dir or folder / "cache"
-        rows = source.rows(None)
         with TrainingBar() as bar:
             fit(
                 rows,
                 out,
                 config,
-                start_from=start_from,
+                start_from=champion,
                 cache_dir=cache_dir or CACHE,
                 progress=bar.update,
                 device=device,
                 tensorboard=tensorboard,
             )
-        learnt = read_info(out)["extra"]
-        click.echo(f"The checkpoint is in {out}: {learnt['images']} images, {learnt['seconds']:.0f} s.")
+        record = checkpoint.read_info(out)["extra"]
+        click.echo(f"The checkpoint is in {out}: {record['images']} images, {record['seconds']:.0f} s.")
 
 
 _PATHS = {
@@ -142,9 +145,8 @@ _PATHS = {
     "encoder_trained": "encoder.trained",
     "architecture": "decoder.architecture",
     "cell": "decoder.cell",
-    "self_critical_epochs": "self_critical.epochs",
 }
-"""Where the value of an option stands in the configuration, if not under its own name."""
+"""Options that do not have the name of their value in the configuration."""
 
 
 def _of_options(options: dict[str, Any]) -> configuration.Values:
@@ -153,7 +155,7 @@ def _of_options(options: dict[str, Any]) -> configuration.Values:
 
 
 def _holds_other_things(out: Path) -> bool:
-    """Whether the folder is in use, and not by a checkpoint."""
+    """Whether the folder holds something other than a checkpoint."""
     here = Path.cwd()
     if out.resolve() in {here, *here.parents}:
         return True
@@ -161,14 +163,14 @@ def _holds_other_things(out: Path) -> bool:
 
 
 def _drawn(folder: Path, count: int) -> Path:
-    """The manifest of so many scenes in the folder."""
+    """Draw `count` scenes into the folder; returns their manifest."""
     from torch import distributed
 
     from training.data.scenes import write
     from training.errors import DataError
 
     if distributed.is_torchelastic_launched():
-        raise click.UsageError("--scenes is a minute's work for one process: start it without torchrun.")
+        raise click.UsageError("--scenes takes one process a minute: start it without torchrun.")
     click.echo(f"Drawing {count} scenes into {folder}.")
     try:
         return write(folder, count, STARTER_SEED)

@@ -12,12 +12,11 @@ from training.config.captioner import (
     EncoderConfig,
     TransformConfig,
 )
-from training.config.training import FINE_TUNING, SelfCriticalConfig, TrainingConfig
+from training.config.training import TrainingConfig
 
 __all__ = [
     "ARCHITECTURES",
     "ENCODERS",
-    "FINE_TUNING",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "SIDES",
@@ -25,7 +24,6 @@ __all__ = [
     "DecoderConfig",
     "DecodingConfig",
     "EncoderConfig",
-    "SelfCriticalConfig",
     "TrainingConfig",
     "TransformConfig",
 ]

@@ -124,26 +124,18 @@ class DecoderConfig(Config):
 class DecodingConfig(Config):
     """Beam search, greedy with a beam of 1, or with `top_p` above zero nucleus sampling (Holtzman et al., 2020).
 
-    A hypothesis of n words scores log p / (n + 1) ** length_penalty; the 1 is its end token. No hypothesis has an
-    n-gram of `no_repeat` words twice (0: any may repeat). With `neighbours` above zero the beam is reranked by
-    similarity to the captions of that many most similar training images. `temperature` and `seed` are those of
-    sampling, which ignores all of these.
+    A hypothesis of n words scores log p / (n + 1) ** length_penalty; the 1 is its end token. With `neighbours` above
+    zero the beam is reranked by similarity to the captions of that many most similar training images. `temperature` and
+    `seed` are those of sampling, which ignores all of these.
     """
 
     beam: int = number(5, least=1, most=64)
     length_penalty: float = number(0.9, least=0, most=4)
     max_length: int = number(24, least=1, most=200)
-    min_length: int = number(1, least=1)
-    no_repeat: int = number(0, least=0, most=10)
     neighbours: int = number(0, least=0, most=1000)
     top_p: float = number(0.0, least=0, most=1)
     temperature: float = number(1.0, above=0)
     seed: int = number(1, least=0)
-
-    def mistakes(self) -> list[str]:
-        if self.min_length > self.max_length:
-            return [f"min_length is {self.min_length}, more than max_length ({self.max_length})"]
-        return []
 
     def quick(self) -> DecodingConfig:
         """The same with a narrow beam, which orders captioners as well as a wide one at a fraction of the cost."""
@@ -151,8 +143,7 @@ class DecodingConfig(Config):
 
     def signature(self) -> str:
         """What must be the same for two evaluations to be comparable."""
-        rules = f"max:{self.max_length}|min:{self.min_length}"
         if self.top_p:
-            return f"top-p:{self.top_p:g}|temperature:{self.temperature:g}|seed:{self.seed}|{rules}"
-        search = f"beam:{self.beam}|penalty:{self.length_penalty:g}|{rules}|no-repeat:{self.no_repeat}"
+            return f"top-p:{self.top_p:g}|temperature:{self.temperature:g}|seed:{self.seed}|max:{self.max_length}"
+        search = f"beam:{self.beam}|penalty:{self.length_penalty:g}|max:{self.max_length}"
         return f"{search}|neighbours:{self.neighbours}" if self.neighbours else search

@@ -1,1 +1,1 @@
-"""Learning on from a champion without forgetting what it knows."""
+"""Continual learning: retraining a champion on corrections without forgetting what it knows."""

@@ -1,6 +1,6 @@
-"""Between a captioner and what it became by learning on: weights on the straight line from the one to the other.
+"""Weight interpolation between a captioner and what it became by retraining.
 
-What was learnt last is often bought with a part of what was known; a point between the two keeps most of both
+Retraining often forgets a part of what was known; a point on the line between old and new weights keeps most of both
 (Wortsman et al., 2022, "Robust fine-tuning of zero-shot models").
 """
 
@@ -26,17 +26,17 @@ FEWEST_ROWS = 12
 def interpolate(before: Captioner, after: Captioner, share: float) -> Captioner:
     """A captioner `share` of the way from `before` to `after`, which may know more words than `before`.
 
-    New words keep what `after` learnt of them; weights that are the same in both stay so to the bit, so that cached
-    features of a frozen encoder stay valid.
+    The rows of new words are those of `after`. Weights that are the same in both stay so to the last bit, so that
+    cached features of a frozen encoder stay valid.
     """
-    blended = copy.deepcopy(after)
+    captioner = copy.deepcopy(after)
     old = {name: value.to(after.device) for name, value in before.state_dict().items()}
-    for name, value in blended.state_dict().items():
+    for name, value in captioner.state_dict().items():
         if not value.is_floating_point():
             continue
         known = value[: len(old[name])] if value.dim() else value  # rows of new words stand at the end
         known.copy_(torch.lerp(old[name].to(value.dtype), known, share))
-    return blended
+    return captioner
 
 
 def best_interpolation(
@@ -46,23 +46,23 @@ def best_interpolation(
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Captioner, float]:
-    """The blend with the highest BLEU-4 on `rows`, and its share; of equals the one that learnt most.
+    """The interpolation with the highest BLEU-4 on `rows`, and its share; of equals the one nearest to `after`.
 
-    `progress` is told how many of the captions by which it is chosen there are.
-    `rows` are neither trained on nor the ones that judge. With fewer than FEWEST_ROWS it is `after` itself.
+    `rows` are neither those that are learned nor those of the gate. With fewer than FEWEST_ROWS it is `after` itself.
+    `progress` gets captions done and captions to do.
     """
     if len(rows) < FEWEST_ROWS:
         return after, 1.0
     references = [row.references for row in rows]
-    found: list[tuple[float, float, Captioner]] = []
+    candidates: list[tuple[float, float, Captioner]] = []
     for number, share in enumerate(SHARES):
         captioner = interpolate(before, after, share)
 
-        def tell(done: int, total: int, before: int = number) -> None:
+        def report(done: int, total: int, earlier: int = number) -> None:
             if progress:
-                progress(before * total + done, len(SHARES) * total)
+                progress(earlier * total + done, len(SHARES) * total)
 
-        told = hypotheses(captioner, rows, after.decoding.quick(), cache_dir, tell)
-        found.append((metrics.bleu([item.text for item in told], references).value, share, captioner))
-    _, share, captioner = max(found, key=lambda item: item[:2])
+        captions = [found.text for found in hypotheses(captioner, rows, after.decoding.quick(), cache_dir, report)]
+        candidates.append((metrics.bleu(captions, references).value, share, captioner))
+    _, share, captioner = max(candidates, key=lambda candidate: candidate[:2])
     return captioner, share

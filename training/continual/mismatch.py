@@ -1,7 +1,8 @@
-"""Do captions belong to their images? A captioner can tell: it finds a caption likelier beside its own image.
+"""The image-text mismatch check: do captions belong to their images?
 
-An import that is off by one row gives every image the caption of another. Learnt carefully such captions do little harm
-at once, so that scores alone may not betray them.
+An import that is off by one row gives every image the caption of another. Retrained carefully on such captions a
+captioner loses little at once, so that its scores alone may not show the mistake. But a captioner finds a caption more
+probable for its own image than for another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from training.config import TrainingConfig
 from training.data.manifest import Row
 from training.features.batches import batches
 from training.features.features import Inputs
-from training.learning.losses import counted
+from training.learning.losses import target_mask
 from training.runtime.device import autocast
 from training.vocabulary import tokenize
 
@@ -27,13 +28,13 @@ Z = 1.96  # of the two-sided 95 % interval
 
 @dataclass(frozen=True)
 class ImageTextMatch:
-    """Of so many `captions`, how many are likelier beside their `own` image than beside another."""
+    """Of `captions` captions, how many are more probable for their `own` image than for another."""
 
     captions: int
     own: int
 
     def bound(self, side: int) -> float:
-        """Wilson's bound (1927) of the share that is so, the lower for `side` -1 and the upper for 1."""
+        """Wilson's bound (1927) of the share `own`, the lower for `side` -1 and the upper for 1."""
         if not self.captions:
             return 0.5 + 0.5 * side
         n, share = self.captions, self.own / self.captions
@@ -42,10 +43,10 @@ class ImageTextMatch:
 
 
 def mismatch(new: ImageTextMatch, trusted: ImageTextMatch) -> str | None:
-    """Why the new captions seem to be those of other images; None where they do not.
+    """A sentence on why the new captions seem to be those of other images; None where they do not.
 
-    By chance half of them are likelier beside their own image. They are doubted where they are surely nearer to that
-    than to what captions reach that are trusted.
+    By chance half of them are more probable for their own image. They are doubted where the upper bound of their share
+    is nearer to a half than to the share of captions that are trusted.
     """
     reached = trusted.bound(-1)
     if reached <= 0.5 or new.bound(1) >= (0.5 + reached) / 2:
@@ -60,34 +61,34 @@ def mismatch(new: ImageTextMatch, trusted: ImageTextMatch) -> str | None:
 def image_text_match(
     captioner: Captioner, rows: Sequence[Row], cache_dir: Path, progress: Callable[[int, int], None] | None = None
 ) -> ImageTextMatch:
-    """How the first captions of the rows belong, each beside its image and the next one by hash.
+    """Compare the first caption of each row with its image and with the next image by hash.
 
-    Only captions whose words are all known count: of others the captioner cannot judge, and a project may turn to what
-    it has never seen. `progress` is told how many of how many are judged, also while images are only being read.
+    Captions with unknown words are left out: the captioner has no probability for them. `progress` gets captions done
+    and captions to do, also while images are only being read.
     """
     captioner.eval()
     known = set(captioner.vocabulary.words)
     asked = {row.sha256: row for row in rows if row.references and known.issuperset(tokenize(row.references[0]))}
-    tell = progress or (lambda done, total: None)
-    shown = [asked[name] for name in sorted(asked)]
-    # new and trusted ones alike by what they are learned from: so no more is encoded of the new
-    inputs = Inputs(captioner, shown, cache_dir, lambda *_: tell(0, len(asked)), brief=shown)
+    report = progress or (lambda done, total: None)
+    compared = [asked[name] for name in sorted(asked)]
+    # in the views that they are learned from, so that no others are encoded of the new images
+    inputs = Inputs(captioner, compared, cache_dir, lambda *_: report(0, len(asked)), brief=compared)
     if len(inputs.rows) < 2:
         return ImageTextMatch(0, 0)
     others = [*(row.sha256 for row in inputs.rows[1:]), inputs.rows[0].sha256]
     own = done = 0
     for batch in batches(inputs.rows, TrainingConfig(), captioner):
         words = batch.words[:, :1]  # (B, 1, T)
-        here = _likelihoods(captioner, inputs.grid(batch.hashes), words)
-        there = _likelihoods(captioner, inputs.grid(others[done : done + len(here)]), words)
+        here = _log_likelihoods(captioner, inputs.grid(batch.hashes), words)
+        there = _log_likelihoods(captioner, inputs.grid(others[done : done + len(here)]), words)
         own, done = own + int((here > there).sum()), done + len(here)
-        tell(done, len(inputs.rows))
+        report(done, len(inputs.rows))
     return ImageTextMatch(done, own)
 
 
-def _likelihoods(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-    """Log-likelihoods (B,) of captions `words` (B, 1, T) beside `grid` (B, P, C)."""
+def _log_likelihoods(captioner: Captioner, grid: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """Log-likelihoods (B,) of captions `words` (B, 1, T) for images `grid` (B, P, C)."""
     with autocast(captioner.device):
         logits = captioner.decoder.logits(captioner.decoder(grid.float(), words[:, :, :-1]).states)  # (B, 1, T, V)
     chosen = logits.float().log_softmax(dim=-1).gather(3, words[:, :, 1:, None]).squeeze(3)  # (B, 1, T)
-    return (chosen * counted(words)).sum(dim=(1, 2))
+    return (chosen * target_mask(words)).sum(dim=(1, 2))

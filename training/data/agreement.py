@@ -1,8 +1,8 @@
-"""Of the captions people wrote for an image, those that say what most of them say.
+"""Selects the captions of an image that agree best with its others.
 
-People see the same photo differently, and a small data set holds too few photos to learn every way of seeing. The
-captions that agree with the image's others are the ones a captioner can learn to write ("consensus captions": Devlin et
-al., 2015).
+People mention different things in the same photograph, and a small data set has too few photographs to learn what only
+one of them mentions. A captioner learns better from the captions that agree with the image's others ("consensus
+captions": Devlin et al., 2015).
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from training.vocabulary import tokenize
 
 
 def agreed(rows: Sequence[Row], most: int) -> list[Row]:
-    """The rows, each with at most `most` of its captions: those nearest to its others by CIDEr-D, in their old order.
-
-    Rows that have no more than that stay as they are; of captions that agree equally the first count.
-    """
+    """The rows, each with at most `most` of its captions: those with the highest CIDEr-D against all of the image's
+    captions, in their old order; of equal ones the first."""
     if not any(len(row.references) > most for row in rows):
         return list(rows)
     captions = [[tokenize(text) for text in row.references] for row in rows]
     images = [number for number, texts in enumerate(captions) for _ in texts]
-    # A caption is compared with itself too, which adds the same to each of an image.
+    # a caption is compared with itself too, which adds the same to each of an image
     scores = CiderD(captions).rewards(images, [tokens for texts in captions for tokens in texts])
     ends = np.cumsum([len(texts) for texts in captions])[:-1]
     return [_best(row, own, most) for row, own in zip(rows, np.split(scores, ends), strict=True)]

@@ -66,7 +66,7 @@ def beam_search(
 ) -> list[list[Candidate]]:
     """The best `keep` captions of each image of `grid` (B, P, C), best first; fewer where no more reached their end.
 
-    They have at least `config.min_length` and at most `config.max_length` words. `never` are the ids that must not be
+    They have at least one and at most `config.max_length` words. `never` are the ids that must not be
     said. An image none of whose beams reaches the end token in time gets its best unfinished beam. The result of an
     image does not depend on its batch.
     """
@@ -88,7 +88,7 @@ def beam_search(
         output = decoder.decode(encoded, words, state)
         state = output.state
         log_probabilities = decoder.logits(output.states[:, :, -1]).float().log_softmax(dim=-1) + ban  # (B, K, V)
-        if length >= config.min_length:
+        if length:  # no caption is empty
             log = live + log_probabilities[:, :, end]  # (B, K)
             if beam == 1:  # greedy: it ends where the end is likeliest, and only there
                 ends = log_probabilities.argmax(dim=2) == end
@@ -99,8 +99,6 @@ def beam_search(
         if length == config.max_length or bool((ended.score[:, -1] >= bound).all()):
             break
         log_probabilities[:, :, end] = IMPOSSIBLE
-        if config.no_repeat and length >= config.no_repeat:
-            _ban_repeats(log_probabilities, said[:, :, :length], config.no_repeat)
         going = (live.unsqueeze(2) + log_probabilities).flatten(1)  # (B, K x V)
         live, chosen = going.topk(min(beam, going.shape[1]), dim=1)  # (B, K)
         parent, word = chosen // vocabulary, chosen % vocabulary
@@ -129,13 +127,3 @@ def beam_search(
             ended.said.tolist(), ended.length.tolist(), ended.log.tolist(), ended.score.tolist(), strict=True
         )
     ]
-
-
-def _ban_repeats(log_probabilities: torch.Tensor, said: torch.Tensor, size: int) -> None:
-    """Make the words (B, K, V) impossible that would say a sequence of `size` words again after `said` (B, K, t)."""
-    windows = said.unfold(2, size, 1)  # (B, K, t - size + 1, size)
-    last = said[:, :, said.shape[2] - size + 1 :].unsqueeze(2)  # (B, K, 1, size - 1)
-    again = (windows[..., :-1] == last).all(dim=-1)  # (B, K, t - size + 1)
-    penalty = torch.where(again, IMPOSSIBLE, 0.0)
-    # scatter_reduce, because one word may end several windows of which only one is met again
-    log_probabilities.scatter_reduce_(2, windows[..., -1], log_probabilities.new_tensor(0) + penalty, reduce="amin")

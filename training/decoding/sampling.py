@@ -60,7 +60,7 @@ def sample_captions(
         logits = decoder.logits(output.states[:, :, -1]).float()  # (B, K, V)
         logs = logits.log_softmax(dim=-1)
         allowed = logits / config.temperature + ban
-        if length < config.min_length:
+        if not length:  # no caption is empty
             allowed[..., END] = IMPOSSIBLE
         if length == config.max_length:
             word = torch.full_like(going, END, dtype=torch.long)

@@ -47,7 +47,7 @@ def batches(
 ) -> Iterator[Batch]:
     """All rows once: in a new order, with some of their captions where `chance` is given, else as they come.
 
-    Where the config has images `mirrored`, half of them are, but for those whose captions say what is left or right.
+    Where images are `augmented`, half of them are mirrored, except those whose captions say what is left or right.
     A caption longer than the captioner may ever say is learned as far as that.
     """
     vocabulary, longest = captioner.vocabulary, captioner.decoding.max_length + 2
@@ -63,7 +63,7 @@ def batches(
                 words[image, number, : len(ids)] = ids
         weights = torch.tensor([row.weight for row in chosen], device=captioner.device)
         hashes = [row.sha256 for row in chosen]
-        views = [_view(row, chance) for row in chosen] if chance and config.mirrored else hashes
+        views = [_view(row, chance) for row in chosen] if chance and config.augmented else hashes
         yield Batch(hashes, torch.from_numpy(words).to(captioner.device), weights, views)
 
 

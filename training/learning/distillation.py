@@ -1,8 +1,8 @@
-"""The captioner that a training started from, kept as it was: what it expected is a part of what is learned.
+"""Knowledge distillation: the captioner that a training starts from stays as its teacher.
 
-A captioner that learns on from few captions soon knows those by heart. Where a share of each lesson is what it would
-have expected itself, it goes no farther from that than the captions bear out (Li & Hoiem, 2016, "Learning without
-forgetting"; Hinton et al., 2015).
+A captioner that learns from few captions soon overfits them. With a share of the loss on the teacher's predictions it
+departs from them only as far as the captions demand (Hinton et al., 2015; Li & Hoiem, 2016, "Learning without
+forgetting").
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import copy
 import torch
 
 from training.captioner.captioner import Captioner
-from training.learning.losses import counted
+from training.learning.losses import target_mask
 from training.runtime.device import autocast
 
 
 class Teacher:
-    """A copy of `captioner` as it is now. No module, for it is neither trained nor written to a checkpoint."""
+    """A copy of `captioner` as it is now. It is no module, so that it is neither trained nor saved."""
 
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = copy.deepcopy(captioner).eval()
 
     def hold(self, held: bool) -> None:
-        """As the learner's encoder is held, so that both are shown the same."""
+        """Freeze its encoder or not, like that of the captioner it teaches: both get the same inputs."""
         self._captioner.encoder.hold(held)
 
     @torch.no_grad()
-    def expectation(self, stored: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Probabilities (M, V) of all words in the place of each of the M of `words` (B, K, T) that count, of images as
-        the learner is shown them, `stored`."""
+    def soft_targets(self, stored: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        """Probabilities (M, V) of all words at each of the M target positions of `words` (B, K, T), for images as they
+        are `stored`."""
         captioner = self._captioner
         grid = captioner.see(stored)  # (B, P, C)
         with autocast(captioner.device):
-            states = captioner.decoder(grid.float(), words[:, :, :-1]).states[counted(words)]  # (M, E)
+            states = captioner.decoder(grid.float(), words[:, :, :-1]).states[target_mask(words)]  # (M, E)
             return captioner.decoder.logits(states).float().softmax(dim=-1)

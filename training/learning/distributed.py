@@ -1,6 +1,6 @@
-"""Several processes that train one captioner together, started by `torchrun`; or this one alone.
+"""Several processes that train one captioner together, started by `torchrun`, or a single one.
 
-Every process goes through the same batches in the same order and computes its own part of each. Gradients are averaged
+Every process goes through the same batches in the same order and computes a part of each. Gradients are averaged
 by DistributedDataParallel, so the losses are those of one process with the same batches.
 """
 
@@ -17,19 +17,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of one training: how many they are, and which one this is."""
+    """The processes of one training: their number, and the rank of this one."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes and tells."""
+        """Whether this process is the one that writes files and progress."""
         return self.rank == 0
 
-    def wrap(self, learner: nn.Module) -> nn.Module:
-        """The learner, its gradients averaged over all processes."""
-        return DistributedDataParallel(learner) if self.size > 1 else learner
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over all processes."""
+        return DistributedDataParallel(module) if self.size > 1 else module
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes."""
@@ -40,7 +40,7 @@ class Group:
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        """The leader goes through the block, then the others: what it has put on disk they find there."""
+        """The leader runs the block first, then the others, which find what it has written to disk."""
         if self.size > 1 and not self.leads:
             distributed.barrier()
         yield
@@ -48,14 +48,14 @@ class Group:
             distributed.barrier()
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.size > 1:
             distributed.barrier()
 
 
 @contextmanager
 def group(device: str) -> Iterator[tuple[Group, str]]:
-    """The group of this process and its device: under `torchrun` each takes the GPU of its number on the machine."""
+    """The group of this process and its device: under `torchrun` each takes the GPU of its local rank."""
     if not distributed.is_torchelastic_launched():
         yield Group(), device
         return

@@ -1,4 +1,4 @@
-"""The stages of a training, epoch by epoch: what is judged, kept, written down and gone on from."""
+"""The stages of a training, epoch by epoch: training, validation, saving, resuming."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from training.runtime.out_of_memory import MicroBatch
 
 log = logging.getLogger(__name__)
 
-MEASURED = 1000  # images at most by which channels are standardised: of a hundred cells each
+MEASURED = 1000  # images at most by which channels are standardised, each of a hundred cells
 
-Tell = Callable[[str, int, int, int, int, float | None], None]
-"""Told phase, epoch, epochs, step, steps and the loss so far."""
+ReportProgress = Callable[[str, int, int, int, int, float | None], None]
+"""Called with phase, epoch, epochs, step, steps and the loss so far."""
 
 
 class Loop:
@@ -47,39 +47,40 @@ class Loop:
     ) -> None:
         self._captioner, self._rows, self._config = captioner, rows, config
         self._cache_dir, self._group, self._teacher = cache_dir, group, teacher
-        self.images = 0  # that could be learned from
-        self.portion = MicroBatch(config.batch_size)
+        self.images = 0  # that could be read and learned from
+        self.micro_batch = MicroBatch(config.batch_size)
 
-    def run(self, tell: Tell, diary: TensorBoardLog, resume: Resume) -> list[dict[str, Any]]:
-        """Leave the captioner with the best weights that were found; an entry an epoch says how it went."""
-        standing = resume.load()
+    def run(self, progress: ReportProgress, board: TensorBoardLog, resume: Resume) -> list[dict[str, Any]]:
+        """Leave the captioner with the best weights of the training; returns an entry of figures an epoch."""
+        state = resume.load()
         for number, stage in enumerate(stages(self._config)):
-            if number < standing.stage:
+            if number < state.stage:
                 continue
-            if number > standing.stage:
-                standing = TrainingState(number, history=standing.history)
+            if number > state.stage:
+                state = TrainingState(number, history=state.history)
             self._captioner.encoder.hold(stage.held)
             if self._teacher:
                 self._teacher.hold(stage.held)
-            self._stage(stage, standing, tell, diary, resume)
+            self._stage(stage, state, progress, board, resume)
         self._captioner.encoder.hold(False)
-        return standing.history
+        return state.history
 
-    def _stage(self, stage: Stage, standing: TrainingState, tell: Tell, diary: TensorBoardLog, resume: Resume) -> None:
-        """The epochs of a stage that are left; ends with the best weights, or with the last without dev rows."""
+    def _stage(
+        self, stage: Stage, state: TrainingState, progress: ReportProgress, board: TensorBoardLog, resume: Resume
+    ) -> None:
+        """The remaining epochs of a stage; ends with the best weights, or with the last where there are no dev rows."""
         captioner, config = self._captioner, self._config
-        if standing.epoch:  # before the inputs, which may be grids of the encoder as it was trained so far
-            captioner.load_state_dict(standing.captioner, strict=False)
-        taught = [row for row in self._rows if row.split == manifest.TRAIN]
+        if state.epoch:  # before the inputs, which may be grids of the encoder as it was trained so far
+            captioner.load_state_dict(state.captioner, strict=False)
         with self._group.leader_first():
             inputs = Inputs(
                 captioner,
                 self._rows,
                 self._cache_dir,
-                lambda done, total: tell("prepare", 0, stage.epochs, done, total, None),
-                config.mirrored,
-                brief=taught,
-                varied=config.varied_looks,
+                lambda done, total: progress("prepare", 0, stage.epochs, done, total, None),
+                config.augmented,
+                brief=[row for row in self._rows if row.split == manifest.TRAIN],
+                varied=config.augmented,
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
         if not learned:
@@ -87,34 +88,33 @@ class Loop:
             raise DataError(f"None of the {len(self._rows)} images to train on can be read, such as {first}.")
         self.images = len(learned)
         self._measure(inputs, learned)
-        judge = Validator(captioner, inputs, [row for row in inputs.rows if row.split == manifest.DEV], config, stage)
-        if (standing.stage or stage.is_rewarded) and not standing.epoch:  # has to be better than what came before
-            standing.consider(judge.scores(), judge.chooses, self._weights)
-        run = Trainer(
-            standing.stage, stage, captioner, inputs, learned, config, self._group, self.portion, self._teacher
+        dev = [row for row in inputs.rows if row.split == manifest.DEV]
+        validator = Validator(captioner, inputs, dev, config, stage)
+        if (state.stage or stage.is_rewarded) and not state.epoch:  # it has to be better than what came before
+            state.consider(validator.scores(), validator.chooses, self._weights)
+        trainer = Trainer(
+            state.stage, stage, captioner, inputs, learned, config, self._group, self.micro_batch, self._teacher
         )
-        if standing.epoch:
-            run.load_state(standing.run)
+        if state.epoch:
+            trainer.load_state(state.trainer)
 
-        for epoch in range(standing.epoch + 1, stage.epochs + 1):
-            if config.patience and standing.worse >= config.patience:
-                break
+        for epoch in range(state.epoch + 1, stage.epochs + 1):
             began = time.monotonic()
-            told = run.epoch(epoch, partial(tell, stage.name, epoch, stage.epochs))
-            with run.averaged():
-                scores = judge.scores()
-                standing.consider(scores, judge.chooses, self._weights)
+            figures = trainer.epoch(epoch, partial(progress, stage.name, epoch, stage.epochs))
+            with trainer.averaged():
+                scores = validator.scores()
+                state.consider(scores, validator.chooses, self._weights)
                 if not scores and epoch == stage.epochs:
-                    standing.best = self._weights()
+                    state.best = self._weights()
             seconds = round(time.monotonic() - began, 2)
-            entry = {"stage": stage.name, "epoch": epoch, **told, **scores, "seconds": seconds}
-            standing.history.append(entry)
-            standing.epoch, standing.captioner, standing.run = epoch, self._weights(), run.state()
-            diary.tell(len(standing.history), entry, judge.samples)
+            entry = {"stage": stage.name, "epoch": epoch, **figures, **scores, "seconds": seconds}
+            state.history.append(entry)
+            state.epoch, state.captioner, state.trainer = epoch, self._weights(), trainer.state()
+            board.write(len(state.history), entry, validator.samples)
             log.info("%s", ", ".join(f"{name} {value}" for name, value in entry.items()))
-            resume.save(standing)
-        if standing.best is not None:
-            captioner.load_state_dict(standing.best, strict=False)
+            resume.save(state)
+        if state.best is not None:
+            captioner.load_state_dict(state.best, strict=False)
 
     def _measure(self, inputs: Inputs, rows: Sequence[Row]) -> None:
         """Measure the channels of a sample of the images, before the first training; see `Standardisation`."""
@@ -132,7 +132,7 @@ class Loop:
             other.load_state_dict(first.state_dict())
 
     def _weights(self) -> Weights:
-        """A copy of all weights but those of an encoder that is never trained."""
+        """A copy of all weights, without those of an encoder that is never trained."""
         left_out = "encoder." if self._captioner.encoder.config.trained == "none" else "\0"
         weights = self._captioner.state_dict()
         return {name: value.detach().clone() for name, value in weights.items() if not name.startswith(left_out)}

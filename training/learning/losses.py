@@ -1,4 +1,4 @@
-"""What a captioner is trained to make small: the surprise at human captions, or the regret over its own."""
+"""The losses: cross-entropy of human captions, and the policy gradient of sampled ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.vocabulary import PAD, START, UNKNOWN
 
 Loss = tuple[torch.Tensor, torch.Tensor]
 """The sum of the weighted losses of all words, in nats, and the sum of their weights; both scalars."""
-LEAST = 1e-6  # stands for a sum of weights of nothing, where only unknown words were met
+LEAST = 1e-6  # stands for a sum of weights of zero, where all words are unknown
 
 
 def cross_entropy(
@@ -22,47 +22,43 @@ def cross_entropy(
     words: torch.Tensor,
     weights: torch.Tensor,
     config: TrainingConfig,
-    own_words: float = 0.0,
-    expected: torch.Tensor | None = None,
+    scheduled_sampling: float = 0.0,
+    soft_targets: torch.Tensor | None = None,
 ) -> Loss:
-    """Cross-entropy of human captions of what the decoder has looked at: `words` (B, K, T), `weights` (B,).
+    """Cross-entropy of human captions `words` (B, K, T) with a weight an image `weights` (B,).
 
-    Unknown words are read but not learned: they are never to be said. While training, labels are smoothed (Szegedy et
-    al., 2016), `own_words` of the words that are read are the decoder's own choice (scheduled sampling, Bengio et
-    al., 2015), attention that is spread unevenly over the cells is penalised, and a share of the loss is the
-    cross-entropy of what a teacher `expected` (M, V).
+    Unknown words are read but are no targets, for they must never be generated. In training labels are smoothed
+    (Szegedy et al., 2016), a share `scheduled_sampling` of the words read is the decoder's own choice (Bengio et al.,
+    2015), and `config.distillation` of the loss is the cross-entropy to a teacher's `soft_targets` (M, V).
     """
     before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
-    learned = counted(words)
-    weight = weights[:, None, None].expand(after.shape)[learned]  # (M,)
-    if own_words:
-        before = _partly_own(decoder, encoded, before, own_words)
+    targets = target_mask(words)
+    weight = weights[:, None, None].expand(after.shape)[targets]  # (M,)
+    if scheduled_sampling:
+        before = _with_own_choices(decoder, encoded, before, scheduled_sampling)
     with autocast(words.device):
-        output = decoder.teacher_force(encoded, before)
-        logits = decoder.logits(output.states[learned])  # (M, V)
+        logits = decoder.logits(decoder.teacher_force(encoded, before).states[targets])  # (M, V)
     smoothing = config.label_smoothing if decoder.training else 0.0
-    losses = F.cross_entropy(logits.float(), after[learned], reduction="none", label_smoothing=smoothing)  # (M,)
-    if expected is not None:
-        losses = torch.lerp(losses, F.cross_entropy(logits.float(), expected, reduction="none"), config.distillation)
-    total = (losses * weight).sum()
-    if decoder.training and config.attention_penalty and output.attention is not None:
-        total = total + config.attention_penalty * _unevenness(output.attention, after != PAD, weights)
-    return total, weight.sum()
+    losses = F.cross_entropy(logits.float(), after[targets], reduction="none", label_smoothing=smoothing)  # (M,)
+    if soft_targets is not None:
+        distilled = F.cross_entropy(logits.float(), soft_targets, reduction="none")  # (M,)
+        losses = torch.lerp(losses, distilled, config.distillation)
+    return (losses * weight).sum(), weight.sum()
 
 
-def counted(words: torch.Tensor) -> torch.Tensor:
-    """Which of the words after the first of `words` (B, K, T + 1) are learned: (B, K, T)."""
+def target_mask(words: torch.Tensor) -> torch.Tensor:
+    """Which words after the first of `words` (B, K, T + 1) are targets: (B, K, T)."""
     after = words[:, :, 1:]
     return (after != PAD) & (after != UNKNOWN)
 
 
-def human_weight(words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The sum of weights that `cross_entropy` of the same captions returns, before anything is computed."""
-    return (weights[:, None, None] * counted(words)).sum()
+def cross_entropy_weight(words: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The sum of weights that `cross_entropy` returns for these captions, without computing the loss."""
+    return (weights[:, None, None] * target_mask(words)).sum()
 
 
-def drawn_weight(words: torch.Tensor) -> torch.Tensor:
-    """The same of `policy_gradient`."""
+def policy_gradient_weight(words: torch.Tensor) -> torch.Tensor:
+    """The same for `policy_gradient`."""
     return (words[:, :, 1:] != PAD).sum()
 
 
@@ -73,41 +69,29 @@ def policy_gradient(
     advantages: torch.Tensor,
     temperature: float = 1.0,
 ) -> Loss:
-    """The policy gradient (Williams, 1992) of captions drawn from the decoder at `temperature`: `words` (B, K, T)
-    from START, and how much better than the image's others each was, `advantages` (B, K)."""
+    """REINFORCE (Williams, 1992) for captions `words` (B, K, T) from START that the decoder has sampled at
+    `temperature`, with their `advantages` (B, K)."""
     before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
-    said = after != PAD
+    sampled = after != PAD
     with autocast(words.device):
-        logits = decoder.logits(decoder.teacher_force(encoded, before).states[said])  # (M, V)
-    losses = F.cross_entropy(logits.float() / temperature, after[said], reduction="none")  # (M,)
-    advantage = advantages[:, :, None].expand(after.shape)[said]  # (M,)
-    return (losses * advantage).sum(), said.sum()
+        logits = decoder.logits(decoder.teacher_force(encoded, before).states[sampled])  # (M, V)
+    losses = F.cross_entropy(logits.float() / temperature, after[sampled], reduction="none")  # (M,)
+    advantage = advantages[:, :, None].expand(after.shape)[sampled]  # (M,)
+    return (losses * advantage).sum(), sampled.sum()
 
 
 @torch.no_grad()
-def _partly_own(decoder: Decoder, encoded: EncoderOutput, words: torch.Tensor, share: float) -> torch.Tensor:
-    """`words` (B, K, T) with a `share` of them, never the first, replaced by what the decoder would have said.
+def _with_own_choices(decoder: Decoder, encoded: EncoderOutput, words: torch.Tensor, share: float) -> torch.Tensor:
+    """`words` (B, K, T) with a `share` of them, never the first, replaced by words sampled from the decoder.
 
-    Its choices follow the human words, all at once (Mihaylova & Martins, 2019), so that no form needs a loop.
+    The samples follow the human words, in one pass (Mihaylova & Martins, 2019), so that no architecture needs a loop.
     """
     with autocast(words.device):
         states = decoder.teacher_force(encoded, words).states  # (B, K, T, E)
-        chances = decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
-    chances[..., [PAD, START, UNKNOWN]] = 0.0  # no words
-    following = sample_words(chances.flatten(0, 2)).view(words.shape)  # the word after each
+        probabilities = decoder.logits(states).float().softmax(dim=-1)  # (B, K, T, V)
+    probabilities[..., [PAD, START, UNKNOWN]] = 0.0
+    following = sample_words(probabilities.flatten(0, 2)).view(words.shape)  # the word after each
     own = torch.cat([words[:, :, :1], following[:, :, :-1]], dim=2)
     replaced = torch.rand(words.shape, device=words.device) < share
     replaced[:, :, 0] = False
     return torch.where(replaced & (words != PAD), own, words)
-
-
-def _unevenness(attention: torch.Tensor, counted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Doubly stochastic attention (Xu et al., 2015): over a caption, every cell is to be looked at equally much.
-
-    `attention` is (B, K, T, P), `counted` (B, K, T). Looks are counted in shares of what an even spread gives, so that
-    the penalty of a caption does not depend on its length and the size of the grid.
-    """
-    looks = (attention.float() * counted[..., None]).sum(dim=2)  # (B, K, P)
-    length = counted.sum(dim=2).clamp(min=1)  # (B, K)
-    relative = looks * looks.shape[-1] / length[..., None]
-    return (((relative - 1) ** 2).mean(dim=-1) * length * weights[:, None]).sum()

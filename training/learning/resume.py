@@ -1,4 +1,4 @@
-"""Where an unfinished training stands, so that a killed one goes on instead of beginning anew."""
+"""The state of an unfinished training on disk, so that a killed one is resumed."""
 
 from __future__ import annotations
 
@@ -25,65 +25,63 @@ Weights = dict[str, torch.Tensor]
 class TrainingState:
     """After `epoch` epochs of the stage numbered `stage`: all that the next epoch depends on.
 
-    Chance is not part of it: every epoch has a seed of its own.
+    The random number generators are no part of it, for every epoch has a seed of its own.
     """
 
     stage: int = 0
     epoch: int = 0
     captioner: Weights = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)  # optimiser, schedule, average
+    trainer: dict[str, Any] = field(default_factory=dict)  # optimiser, schedule, average
     best: Weights | None = None
     best_score: float | None = None  # higher is better
-    worse: int = 0  # epochs since the best
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def consider(self, scores: Mapping[str, float], name: str, weights: Callable[[], Weights]) -> None:
-        """Take the captioner's weights for the best if the score called `name` is; a loss is better when lower."""
+        """Keep the captioner's weights as the best if the score called `name` is; a loss is better when lower."""
         if name not in scores:
             return
         score = -scores[name] if name.endswith("loss") else scores[name]
-        self.worse += 1
         if self.best_score is None or score > self.best_score:
-            self.best_score, self.best, self.worse = score, weights(), 0
+            self.best_score, self.best = score, weights()
 
 
 class Resume:
-    """The file beside the checkpoint `out` that says where its training stands, until it is finished.
+    """The file beside the checkpoint `out` with the state of its training, until that is finished.
 
-    `identity` is all that decides the result; a file of another training is not gone on from. A short training is not
-    worth writing down: nothing is saved within `every_seconds` of the last time.
+    `identity` is all that decides the result; the file of another training is ignored. Nothing is saved within
+    `every_seconds` of the last time, so that a short training writes nothing.
     """
 
     def __init__(self, out: Path, identity: Any, *, writes: bool, every_seconds: float = 30.0) -> None:
-        self._file = out.with_name(f".{out.name}.unfinished") / "standing.pt"
+        self._file = out.with_name(f".{out.name}.unfinished") / "state.pt"
         self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self._writes, self._every_seconds = writes, every_seconds
         self._saved = time.monotonic()
 
     def load(self) -> TrainingState:
-        """Where it stands: at the beginning, where there is no file, or none of this training."""
+        """The saved state; that of a beginning where there is no file, or none of this training."""
         if not self._file.exists():
             return TrainingState()
         try:
             found = torch.load(self._file, map_location="cpu", weights_only=True)
             if found.pop("identity") != self._identity:
                 return TrainingState()
-            standing = TrainingState(**found)
+            state = TrainingState(**found)
         except Exception as error:  # whatever the damaged bytes happen to cause
-            log.warning("%s cannot be read (%s); the training begins anew.", self._file, error)
+            log.warning("%s cannot be read (%s); the training starts again.", self._file, error)
             return TrainingState()
-        log.warning("Going on after %d epochs that an earlier training was through.", len(standing.history))
-        return standing
+        log.warning("Resuming after %d epochs of an earlier run.", len(state.history))
+        return state
 
-    def save(self, standing: TrainingState) -> None:
-        """Keep it, unless it was kept a moment ago."""
+    def save(self, state: TrainingState) -> None:
+        """Save the state, unless it was saved a moment ago."""
         if not self._writes or time.monotonic() - self._saved < self._every_seconds:
             return
         with atomic_file(self._file) as unfinished:
-            torch.save({"identity": self._identity, **vars(standing)}, unfinished)
+            torch.save({"identity": self._identity, **vars(state)}, unfinished)
         self._saved = time.monotonic()
 
     def finish(self) -> None:
-        """Clear away what was kept."""
+        """Remove the file."""
         if self._writes:
             shutil.rmtree(self._file.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a training consists of: stages with an optimiser each, one after the other."""
+"""The stages of a training, each with an optimiser of its own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from training.config import TrainingConfig
+from training.learning import rewards
+
+SECOND_STEP_RATE = 2e-4
+"""Learning rate of the decoder once the encoder, frozen before, is trained with it."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs of one kind. `held`: the encoder is kept as it is, whatever is trained of it later."""
+    """Some epochs of one kind. `held`: the encoder is frozen, whatever is trained of it in other stages."""
 
     name: Literal["frozen", "train", "reward"]
     epochs: int
@@ -19,16 +23,16 @@ class Stage:
 
     @property
     def is_rewarded(self) -> bool:
-        """Whether it learns from scores of its own captions instead of from human ones."""
+        """Whether it learns from rewards of sampled captions instead of from human captions."""
         return self.name == "reward"
 
 
 def stages(config: TrainingConfig) -> list[Stage]:
-    """Decoder alone, where two steps are asked for; then what is trained; then the self-critical stage."""
+    """The decoder alone, then all that is trained, then self-critical training; those that have epochs."""
     planned = [
         Stage("frozen", config.frozen_epochs, config.learning_rate, held=True),
-        Stage("train", config.epochs, config.fine_tuning_rate if config.frozen_epochs else config.learning_rate),
-        # rewards say little about pixels: the encoder rests
-        Stage("reward", config.self_critical.epochs, config.self_critical.learning_rate, held=True),
+        Stage("train", config.epochs, SECOND_STEP_RATE if config.frozen_epochs else config.learning_rate),
+        # rewards say little about pixels
+        Stage("reward", config.self_critical_epochs, rewards.LEARNING_RATE, held=True),
     ]
     return [stage for stage in planned if stage.epochs]

@@ -10,15 +10,18 @@ from torch import nn
 
 from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
-from training.learning import losses
+from training.learning import losses, rewards
 from training.learning.distillation import Teacher
 from training.learning.losses import Loss
 from training.runtime.device import autocast
 
+SHIFT = 2
+"""Pixels by which images are shifted at random at most, where the encoder is trained."""
+
 
 @dataclass(frozen=True)
 class SampledCaptions:
-    """Captions `words` (B, K, T) that a decoder has drawn itself, and their `advantages` (B, K)."""
+    """Captions `words` (B, K, T) that a decoder has sampled, and their `advantages` (B, K)."""
 
     words: torch.Tensor
     advantages: torch.Tensor
@@ -26,58 +29,54 @@ class SampledCaptions:
 
 @dataclass(frozen=True)
 class Targets:
-    """What one step learns from: human captions `words` (B, K, T) with `weights` (B,), or what each of the decoder's
-    members has `drawn`, or both."""
+    """What one step learns from: human captions `words` (B, K, T) with `weights` (B,), or the captions that each
+    decoder of the ensemble has `sampled`, or both. `scheduled_sampling` is the share of words read that is sampled."""
 
     words: torch.Tensor | None = None
     weights: torch.Tensor | None = None
-    own_words: float = 0.0
-    drawn: Sequence[SampledCaptions] = ()
+    scheduled_sampling: float = 0.0
+    sampled: Sequence[SampledCaptions] = ()
 
     @property
-    def weighs(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The weights of its losses, known before they are; None for one that is not asked."""
-        human, drawn = None, None
+    def loss_weights(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The sums of weights of cross-entropy and policy gradient, known before the losses; None for an absent one."""
+        human, sampled = None, None
         if self.words is not None and self.weights is not None:
-            human = losses.human_weight(self.words, self.weights)
-        if self.drawn:
-            drawn = torch.stack([losses.drawn_weight(one.words) for one in self.drawn]).float().mean()
-        return human, drawn
+            human = losses.cross_entropy_weight(self.words, self.weights)
+        if self.sampled:
+            sampled = torch.stack([losses.policy_gradient_weight(one.words) for one in self.sampled]).float().mean()
+        return human, sampled
 
 
 class TrainingStep(nn.Module):
-    """`stored` images or grids and a lesson to its losses: of human captions, of drawn ones; None where not asked.
+    """From `stored` images or grids and targets to cross-entropy and policy gradient; None for an absent one.
 
-    The members of a decoder learn apart, each by losses of its own, of which these are the means. With a `teacher` a
-    share of what is learned of human captions is what it expects.
+    The decoders of an ensemble are trained independently; the losses are means over them. With a `teacher` a share of
+    the cross-entropy is to its predictions.
     """
 
     def __init__(self, captioner: Captioner, config: TrainingConfig, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.captioner, self.config, self._teacher = captioner, config, teacher
 
-    def forward(self, stored: torch.Tensor, lesson: Targets) -> tuple[Loss | None, Loss | None]:
-        grid = self.captioner.see(stored, self.config.shift if self.training else 0)
-        expected = None
-        if self._teacher and lesson.words is not None:
-            expected = self._teacher.expectation(stored, lesson.words)
+    def forward(self, stored: torch.Tensor, targets: Targets) -> tuple[Loss | None, Loss | None]:
+        grid = self.captioner.see(stored, SHIFT if self.training else 0)
+        soft_targets = None
+        if self._teacher and targets.words is not None:
+            soft_targets = self._teacher.soft_targets(stored, targets.words)
         human: list[Loss] = []
-        drawn: list[Loss] = []
-        for number, member in enumerate(self.captioner.decoder.decoders):
+        sampled: list[Loss] = []
+        for number, decoder in enumerate(self.captioner.decoder.decoders):
             with autocast(grid.device):
-                encoded = member.prepare(grid.float())  # once for both losses
-            if lesson.words is not None and lesson.weights is not None:
-                own_words = lesson.own_words
-                human.append(
-                    losses.cross_entropy(
-                        member, encoded, lesson.words, lesson.weights, self.config, own_words, expected
-                    )
-                )
-            if lesson.drawn:
-                own = lesson.drawn[number]
-                temperature = self.config.self_critical.temperature
-                drawn.append(losses.policy_gradient(member, encoded, own.words, own.advantages, temperature))
-        return _mean(human), _mean(drawn)
+                encoded = decoder.prepare(grid.float())  # once for both losses
+            if targets.words is not None and targets.weights is not None:
+                captions = (targets.words, targets.weights, self.config, targets.scheduled_sampling, soft_targets)
+                human.append(losses.cross_entropy(decoder, encoded, *captions))
+            if targets.sampled:
+                own = targets.sampled[number]
+                temperature = rewards.TEMPERATURE
+                sampled.append(losses.policy_gradient(decoder, encoded, own.words, own.advantages, temperature))
+        return _mean(human), _mean(sampled)
 
 
 def _mean(several: Sequence[Loss]) -> Loss | None:

@@ -13,7 +13,7 @@ SAMPLES = 8
 
 
 class TensorBoardLog:
-    """Writes into `folder`, or nothing where there is none."""
+    """Writes into `folder`, or nothing where that is None."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -30,8 +30,8 @@ class TensorBoardLog:
         if self._writer is not None:
             self._writer.close()
 
-    def tell(self, epoch: int, scores: Mapping[str, float | int | str], samples: Sequence[str]) -> None:
-        """The numbers of an epoch, counted over all stages, and what the captioner said of the first dev images."""
+    def write(self, epoch: int, scores: Mapping[str, float | int | str], samples: Sequence[str]) -> None:
+        """The scores of an epoch, counted over all stages, and captions of the first development images."""
         if self._writer is None:
             return
         for name, value in scores.items():

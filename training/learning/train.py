@@ -1,7 +1,8 @@
-"""Training: one recipe, read from top to bottom."""
+"""A whole training, from rows to a checkpoint."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -29,16 +30,17 @@ from training.runtime import out_of_memory
 from training.runtime.device import choose, training_threads
 from training.vocabulary import Style, Vocabulary, tokenize
 
-LARGE_SET = 10_000  # captions from which on rare words are left out
+LARGE_SET, RARE = 10_000, 4
+"""From this number of captions on, words that occur fewer than RARE times are left out of the vocabulary."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: `phase` is "prepare" or in the end "index" (steps are images), or "frozen", "train"
-    or "reward" (steps are batches of one epoch).
+    """How far a training is. In the phases "prepare" and "index" (the last) steps are images; in "frozen", "train"
+    and "reward" they are the batches of an epoch.
 
-    `loss` is the epoch's mean so far in nats a word, None while preparing; `seconds` since the start. Where memory did
-    not suffice for whole batches, `images_at_once` is what it suffices for.
+    `loss` is the epoch's mean so far in nats a word, or None; `seconds` are since the start. `images_at_once` is the
+    size of a micro-batch, where memory does not suffice for whole batches.
     """
 
     phase: str
@@ -56,33 +58,31 @@ def train(
     out: Path,
     config: TrainingConfig,
     *,
-    start_from: Path | None = None,
+    start_from: Captioner | None = None,
     cache_dir: Path,
     progress: Callable[[Progress], None] | None = None,
     device: str = "auto",
     style: Style | None = None,
-    remembered: Sequence[Row] | None = None,
     forgotten: Collection[str] = (),
     tensorboard: Path | None = None,
     beside_others: bool = False,
 ) -> Path:
     """Train on the rows of split "train" and write a checkpoint to `out`; rows of split "dev" choose the best epoch.
 
-    With `start_from`, a checkpoint folder, its captioner learns on: its words keep their meaning, new words are added,
-    the config's encoder, decoder, transform and decoding give way to its own, and with `distillation` it is its own
-    teacher. `style` is how drafts are to be written: as most of the captions are, by default. What a frozen encoder
-    makes of an image is kept in `cache_dir`; curves and sample captions go to `tensorboard`, a folder. `beside_others`
-    leaves half of the cores to other work.
+    With `start_from` a copy of that captioner is trained further: its words keep their ids, new words are added, its
+    encoder, decoder, transform and decoding replace those of the config, and with `distillation` it is the teacher.
+    `style` is how captions are to be written, by default like most of the rows' captions. Features of a frozen encoder
+    are kept in `cache_dir`; curves and sample captions go to the folder `tensorboard`. `beside_others` leaves half of
+    the cores to other processes.
 
-    A captioner whose decoding has `neighbours` keeps the images it has learned from with their captions, or the rows
-    `remembered` where what is learned is not what people said, beside those it knew that are not `forgotten`, named by
-    their hashes.
+    A captioner whose decoding has `neighbours` indexes the images it has learned from with their captions, in addition
+    to those of `start_from` except the `forgotten` ones, named by their hashes.
 
     The same rows, config and machine give the same result, also when the training was killed and is called again: it
-    goes on from the last epoch that was written down, which is at most twice a minute. Under `torchrun` its processes
-    share every batch. Where a device's memory does not suffice for a batch, it goes through it in parts. An exception
-    raised by `progress` ends the training and leaves nothing at `out`. Raises DataError, ConfigError, WeightsError or
-    CheckpointError, or TrainingError where memory does not suffice at all.
+    resumes after the last epoch that was saved, which happens at most twice a minute. Under `torchrun` the processes
+    share every batch. Where a device's memory does not suffice for a batch, it is split into micro-batches. An
+    exception raised by `progress` ends the training and leaves nothing at `out`. Raises DataError, ConfigError,
+    WeightsError or CheckpointError, or TrainingError where memory does not suffice at all.
     """
     config.validate()
     began = time.monotonic()
@@ -90,16 +90,15 @@ def train(
     captions = [text for row in rows if row.split == manifest.TRAIN for text in row.references]
     if not captions:
         raise DataError("There is nothing to train on: no row of split 'train' has a caption.")
-    config = config.for_rows(sum(row.split == manifest.TRAIN for row in rows), len(captions))
 
-    def tell(phase: str, epoch: int, epochs: int, step: int, steps: int, loss: float | None) -> None:
+    def report(phase: str, epoch: int, epochs: int, step: int, steps: int, loss: float | None) -> None:
         if progress:
             seconds = time.monotonic() - began
-            progress(Progress(phase, epoch, epochs, step, steps, loss, seconds, loop.portion.lowered))
+            progress(Progress(phase, epoch, epochs, step, steps, loss, seconds, loop.micro_batch.lowered))
 
     with out_of_memory.explained(), distributed.group(device) as (group, own_device):
         torch.manual_seed(config.seed)
-        captioner = _learner(captions, config, start_from).to(choose(own_device))
+        captioner = _initial(captions, config, start_from).to(choose(own_device))
         captioner.style = style or Style.of(captions)
         identity = [config.to_json(), manifest.content_hash(rows), encoder.state_hash(captioner)]
         resume = Resume(out, identity, writes=group.leads)
@@ -107,20 +106,19 @@ def train(
         loop = Loop(captioner, rows, config, cache_dir, group, teacher)
         with (
             training_threads(captioner.encoder.config.name == "small_cnn", beside_others),
-            TensorBoardLog(tensorboard if group.leads else None) as diary,
+            TensorBoardLog(tensorboard if group.leads else None) as board,
         ):
-            history = loop.run(tell, diary, resume)
+            history = loop.run(report, board, resume)
             if captioner.retrieval:
                 captioner.retrieval = captioner.retrieval.without(forgotten)
             if captioner.decoding.neighbours and group.leads:
-                learned = rows if remembered is None else remembered
-                _index(captioner, learned, config, cache_dir, partial(tell, "index", 0, config.epochs))
+                _index(captioner, rows, config, cache_dir, partial(report, "index", 0, config.epochs))
         record = {
             "code": f"label-studio-captioner {version('label-studio-captioner')}",
             "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},
             "data": manifest.content_hash(rows),
             "images": loop.images,
-            "images_at_once": loop.portion.images,
+            "images_at_once": loop.micro_batch.images,
             "dev_loss": min((entry["dev_loss"] for entry in history if "dev_loss" in entry), default=None),
             "history": history,
             "seconds": round(time.monotonic() - began, 1),
@@ -132,11 +130,13 @@ def train(
     return out
 
 
-def _learner(captions: Sequence[str], config: TrainingConfig, start_from: Path | None) -> Captioner:
+def _initial(captions: Sequence[str], config: TrainingConfig, start_from: Captioner | None) -> Captioner:
     """The captioner before its first step."""
-    min_count = config.min_count or (4 if len(captions) >= LARGE_SET else 1)
+    # a new word of a few corrections is learned, however many captions there are beside it
+    corrects = start_from is not None and (config.epochs or config.frozen_epochs)
+    min_count = RARE if len(captions) >= LARGE_SET and not corrects else 1
     if start_from is not None:
-        captioner = checkpoint.load(start_from, "cpu")
+        captioner = copy.deepcopy(start_from)
         captioner.learn_words(captioner.vocabulary.extended(captions, min_count))
         return captioner
     vocabulary = Vocabulary.build(captions, min_count)
@@ -160,11 +160,11 @@ def _index(
     cache_dir: Path,
     progress: Callable[[int, int, None], None],
 ) -> None:
-    """Let it keep the images to learn from, as they were shown, and what people said of them: what weighs less than a
-    whole caption is a draft that somebody let stand. `progress` is told image, images and no loss."""
+    """Index the training images, as they were shown, with their captions for retrieval. A row that weighs less than a
+    whole caption is a draft that somebody left as it was: it is left out. `progress` gets image, images and no loss."""
     said = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
     said = [row for row in said if any(map(tokenize, row.references))][-MAX_IMAGES:]
-    inputs = Inputs(captioner, said, cache_dir, brief=said, varied=config.varied_looks)
+    inputs = Inputs(captioner, said, cache_dir, brief=said, varied=config.augmented)
     if not inputs.rows:
         return
     captioner.eval()

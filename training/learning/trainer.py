@@ -1,4 +1,4 @@
-"""One stage while it runs: its optimiser, schedule, average and rewards, and the steps of an epoch."""
+"""The trainer of one stage: its optimiser, schedule, weight average and rewards, and the steps of an epoch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from training.data.manifest import Row
 from training.decoding.sampling import sample_captions
 from training.features.batches import Batch, batches
 from training.features.features import Inputs
+from training.learning import optim, rewards
 from training.learning.distillation import Teacher
 from training.learning.distributed import Group
 from training.learning.losses import LEAST
-from training.learning.optim import Average, optimiser, rate
+from training.learning.optim import WeightAverage, optimiser
 from training.learning.rewards import Rewards, advantages
 from training.learning.stages import Stage
 from training.learning.step import SampledCaptions, Targets, TrainingStep
@@ -32,9 +33,9 @@ from training.vocabulary import PAD, START, UNKNOWN
 
 
 class Trainer:
-    """A stage on the rows it learns from; its number decides, with the seed, what chance brings.
+    """Trains one stage on `rows`. The stage's `number` is part of the random seed.
 
-    `portion` is lowered where memory does not suffice for whole batches.
+    `micro_batch` is lowered where memory does not suffice for whole batches.
     """
 
     def __init__(
@@ -46,160 +47,149 @@ class Trainer:
         rows: Sequence[Row],
         config: TrainingConfig,
         group: Group,
-        portion: MicroBatch | None = None,
+        micro_batch: MicroBatch | None = None,
         teacher: Teacher | None = None,
     ) -> None:
         self._number, self._stage, self._captioner = number, stage, captioner
         self._inputs, self._config, self._group = inputs, config, group
         self._rows = agreed(rows, config.agreed_captions) if config.agreed_captions else rows
-        self._portion = portion or MicroBatch(config.batch_size)
+        self._micro_batch = micro_batch or MicroBatch(config.batch_size)
         self._steps = math.ceil(len(rows) / config.batch_size)
-        own = config.self_critical
-        dropout = (own.dropout, own.dropout) if stage.is_rewarded else (config.dropout, config.grid_dropout)
+        dropout = (rewards.DROPOUT, rewards.DROPOUT) if stage.is_rewarded else (config.dropout, config.grid_dropout)
         captioner.decoder.set_dropout(*dropout)
-        self._descent = optimiser(captioner, config, stage.learning_rate)
-        shares = rate(config.schedule, self._steps * stage.epochs, config.warmup_share)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._descent, shares)
-        averaging = own.averaging if stage.is_rewarded else config.averaging
-        self._average = Average(captioner, averaging, heeds_start=stage.is_rewarded) if averaging else None
+        self._optimiser = optimiser(captioner, stage.learning_rate)
+        shares = optim.schedule(self._steps * stage.epochs)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, shares)
+        # rewards vary much between steps: the mean of all weights since they began is better than a moving average
+        self._average = WeightAverage(captioner, uniform=stage.is_rewarded)
         self._rewards = Rewards(rows, captioner.vocabulary) if stage.is_rewarded else None
-        self._chance = torch.Generator(captioner.device)
-        self._earned: list[float] = []  # mean rewards of this process, a number a step
-        self._learner = group.wrap(TrainingStep(captioner, config, teacher))
+        self._generator = torch.Generator(captioner.device)
+        self._mean_rewards: list[float] = []  # of this process, one a step
+        self._training_step = group.wrap(TrainingStep(captioner, config, teacher))
 
-    def epoch(self, epoch: int, tell: Callable[[int, int, float], None]) -> dict[str, float]:
-        """Go through all rows once: the mean `loss`, and the mean `reward` of drawn captions where there are rewards.
+    def epoch(self, epoch: int, progress: Callable[[int, int, float], None]) -> dict[str, float]:
+        """Go through all rows once: the mean `loss`, and the mean `reward` of sampled captions where there are rewards.
 
-        `tell` is told step, steps and the mean loss so far.
+        `progress` gets step, steps and the mean loss so far.
         """
-        seed = [self._config.seed, self._number, epoch]  # of each epoch, so that it does not matter who did the others
+        seed = [self._config.seed, self._number, epoch]  # of each epoch, so that a resumed training goes on alike
         torch.manual_seed(int(np.random.default_rng(seed).integers(2**62)))
         own_seed = np.random.default_rng([*seed, self._group.rank]).integers(2**62)
-        self._chance.manual_seed(int(own_seed))  # processes draw captions of different images
-        own_words = self._config.scheduled_sampling * (epoch - 1) / max(1, self._stage.epochs - 1)
+        self._generator.manual_seed(int(own_seed))  # processes sample captions of different images
+        scheduled_sampling = self._config.scheduled_sampling * (epoch - 1) / max(1, self._stage.epochs - 1)
         self._captioner.train()
-        self._earned = []
+        self._mean_rewards = []
         total = weight = 0.0
         order = batches(self._rows, self._config, self._captioner, np.random.default_rng(seed))
         for step, batch in enumerate(order, start=1):
-            loss, count = self._step(batch, own_words)
+            loss, count = self._step(batch, scheduled_sampling)
             total, weight = total + loss, weight + count
-            tell(step, self._steps, total / max(weight, LEAST))
-        told = {"loss": total / max(weight, LEAST)}
-        if self._earned:
-            told["reward"] = sum(self._earned) / len(self._earned)
-        return told
+            progress(step, self._steps, total / max(weight, LEAST))
+        figures = {"loss": total / max(weight, LEAST)}
+        if self._mean_rewards:
+            figures["reward"] = sum(self._mean_rewards) / len(self._mean_rewards)
+        return figures
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block the captioner has the average of its weights, where one is kept."""
-        if self._average is None:
-            yield
-            return
-        self._average.swap(self._captioner)
+        """Within the block the captioner has the average of its weights."""
+        self._average.swap()
         try:
             yield
         finally:
-            self._average.swap(self._captioner)
+            self._average.swap()
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on but for the captioner's weights."""
-        average = self._average.state() if self._average is not None else None
+        """All that the next epoch depends on besides the captioner's weights."""
         return {
-            "descent": self._descent.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
-            "average": average,
-            "images_at_once": self._portion.images,
+            "average": self._average.average.state_dict(),
+            "images_at_once": self._micro_batch.images,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._descent.load_state_dict(state["descent"])
+        self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
-        if self._average is not None:
-            self._average.load_state(state["average"])
-        self._portion.images = state.get("images_at_once", self._portion.whole)
+        self._average.average.load_state_dict(state["average"])
+        self._micro_batch.images = state["images_at_once"]
 
-    def _step(self, whole: Batch, own_words: float) -> tuple[float, float]:
-        """One step of descent; the sum of the losses and of the weights of all processes."""
+    def _step(self, whole: Batch, scheduled_sampling: float) -> tuple[float, float]:
+        """One optimisation step; the sums of the losses and of the weights over all processes."""
         batch = whole.part(self._group.rank, self._group.size)
-        told = None
-        while told is None:
-            told = self._gradients(batch, own_words)
-        # of the mean of the members' losses each member's gradient is a share
-        most = self._config.clip / math.sqrt(len(self._captioner.decoder.decoders))
-        nn.utils.clip_grad_norm_(self._captioner.parameters(), most)
-        self._descent.step()
+        sums = None
+        while sums is None:
+            sums = self._gradients(batch, scheduled_sampling)
+        # the loss is a mean over the decoders, so that each has only a share of the gradient
+        clip = optim.CLIP / math.sqrt(len(self._captioner.decoder.decoders))
+        nn.utils.clip_grad_norm_(self._captioner.parameters(), clip)
+        self._optimiser.step()
         self._schedule.step()
-        if self._average is not None:
-            self._average.update(self._captioner)
-        return told
+        self._average.update()
+        return sums
 
-    def _gradients(self, batch: Batch, own_words: float) -> tuple[float, float] | None:
-        """Gradients of the loss of a batch, and its sum and weight in all processes; None where memory ran out, and the
-        same is to be tried again with fewer images at once."""
-        earned = len(self._earned)
-        self._descent.zero_grad(set_to_none=True)
+    def _gradients(self, batch: Batch, scheduled_sampling: float) -> tuple[float, float] | None:
+        """Gradients of the loss of a batch, and its sum and weight over all processes; None where memory ran out, and
+        the step has to be repeated with fewer images at once."""
+        counted = len(self._mean_rewards)
+        self._optimiser.zero_grad(set_to_none=True)
         try:
-            return self._in_parts(batch, own_words)
+            return self._in_micro_batches(batch, scheduled_sampling)
         except torch.OutOfMemoryError:
             if self._group.size > 1:
-                raise  # the others wait for this process, and cannot go back
-        del self._earned[earned:]
-        self._portion.halve()
+                raise  # the other processes wait for this one, and cannot go back
+        del self._mean_rewards[counted:]
+        self._micro_batch.halve()
         return None
 
-    def _in_parts(self, batch: Batch, own_words: float) -> tuple[float, float]:
-        """The same, part after part; together they are what the whole batch at once would be."""
-        count = math.ceil(len(batch.hashes) / self._portion.images)
-        parts = [self._part(batch.part(number, count), own_words) for number in range(count)]
-        weights = [self._everyone([lesson.weighs[kind] for _, lesson in parts]) for kind in range(2)]
-        share = 1.0 if self._rewards is None else self._config.self_critical.likelihood_share
+    def _in_micro_batches(self, batch: Batch, scheduled_sampling: float) -> tuple[float, float]:
+        """Accumulate the gradients of one micro-batch after another; the result is that of the whole batch."""
+        count = math.ceil(len(batch.hashes) / self._micro_batch.images)
+        parts = [self._prepared(batch.part(number, count), scheduled_sampling) for number in range(count)]
+        weights = [self._total_weight([targets.loss_weights[kind] for _, targets in parts]) for kind in range(2)]
+        share = 1.0 if self._rewards is None else rewards.CROSS_ENTROPY_SHARE
         totals = [torch.zeros((), device=self._captioner.device) for _ in weights]
-        for stored, lesson in parts:
+        for stored, targets in parts:
             objective = torch.zeros((), device=self._captioner.device)
-            for kind, loss in enumerate(self._learner(stored, lesson)):
+            for kind, loss in enumerate(self._training_step(stored, targets)):
                 if loss is None:
                     continue
                 # gradients are averaged over processes, but the loss is a mean over the words of all
                 objective = objective + (share, 1.0 - share)[kind] * loss[0] * self._group.size / weights[kind]
                 totals[kind] += loss[0].detach()
             objective.backward()
-        told = int(self._rewards is not None)
-        return self._group.total(totals[told]).item(), weights[told].item()
+        reported = int(self._rewards is not None)
+        return self._group.total(totals[reported]).item(), weights[reported].item()
 
-    def _everyone(self, weights: Sequence[torch.Tensor | None]) -> torch.Tensor:
-        """The sum of weights over all parts and processes; 1 where there are none."""
+    def _total_weight(self, weights: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """The sum of weights over all micro-batches and processes; 1 where there are none."""
         known = [weight for weight in weights if weight is not None]
         if not known:
             return torch.ones((), device=self._captioner.device)
         return self._group.total(torch.stack(known).sum()).clamp(min=LEAST)
 
-    def _part(self, batch: Batch, own_words: float) -> tuple[torch.Tensor, Targets]:
-        """What is shown of a batch, and what is learned from it."""
+    def _prepared(self, batch: Batch, scheduled_sampling: float) -> tuple[torch.Tensor, Targets]:
+        """The stored images or grids of a batch, and its targets."""
         stored = self._inputs.shown(batch.views)
         if self._rewards is None:
-            return stored, Targets(batch.words, batch.weights, own_words)
-        return stored, self._own(batch, stored, self._rewards)
+            return stored, Targets(batch.words, batch.weights, scheduled_sampling)
+        return stored, Targets(batch.words, batch.weights, sampled=self._sampled(batch, stored, self._rewards))
 
-    def _own(self, batch: Batch, stored: torch.Tensor, rewards: Rewards) -> Targets:
-        """Captions drawn from the captioner and what they are worth; beside human ones where those have a share."""
-        captioner, config = self._captioner, self._config.self_critical
-        decoding = replace(captioner.decoding, top_p=0.0, temperature=config.temperature, min_length=config.min_length)
+    def _sampled(self, batch: Batch, grid: torch.Tensor, rewards_of: Rewards) -> list[SampledCaptions]:
+        """Captions that each decoder samples for `grid` (B, P, C), with their advantages over all of the image."""
+        captioner, decoders = self._captioner, self._captioner.decoder.decoders
+        decoding = replace(captioner.decoding, top_p=0.0, temperature=rewards.TEMPERATURE)
         never = (PAD, START, UNKNOWN)
-        members = captioner.decoder.decoders
-        number = math.ceil(config.samples / len(members))
-        with autocast(captioner.device):  # with dropout, as what is drawn is learned
-            drawn = [
-                sample_captions(member, stored.float(), decoding, number, never, self._chance) for member in members
+        number = math.ceil(rewards.SAMPLES / len(decoders))
+        with autocast(captioner.device):  # with dropout, as in the step that learns from them
+            samples = [
+                sample_captions(decoder, grid.float(), decoding, number, never, self._generator) for decoder in decoders
             ]
-        earned = torch.cat([rewards.of(batch.hashes, one) for one in drawn], dim=1)  # (B, members x K)
-        self._earned.append(earned.mean().item())
-        worth = advantages(earned) * batch.weights[:, None]
-        nothing = batch.weights[:, None, None] == 0  # what weighs nothing is not counted
-        own = [
-            SampledCaptions(one.words.masked_fill(nothing, PAD), part)
-            for one, part in zip(drawn, worth.chunk(len(drawn), dim=1), strict=True)
+        earned = torch.cat([rewards_of.of(batch.hashes, one) for one in samples], dim=1)  # (B, decoders x K)
+        self._mean_rewards.append(earned.mean().item())
+        weighted = advantages(earned) * batch.weights[:, None]
+        ignored = batch.weights[:, None, None] == 0  # the words of an image without weight do not count
+        return [
+            SampledCaptions(one.words.masked_fill(ignored, PAD), part)
+            for one, part in zip(samples, weighted.chunk(len(samples), dim=1), strict=True)
         ]
-        if config.likelihood_share:
-            return Targets(batch.words, batch.weights, drawn=own)
-        return Targets(drawn=own)

@@ -21,9 +21,7 @@ def test_what_is_trained_is_not_trained_again_unless_rows_or_config_are_others(
         path.write_bytes(picture((40 * number, 9, 9)))
         split = {4: DEV, 5: HELD_OUT}.get(number, manifest.TRAIN)
         rows.append(Row(path, manifest.hash_file(path), (f"picture {number}", "a picture"), split))
-    config = replace(
-        TrainingConfig.photos("small_cnn", "none"), decoder=DecoderConfig(16, 32, heads=2), epochs=1, least_steps=2
-    )
+    config = replace(TrainingConfig.photos("small_cnn", "none"), decoder=DecoderConfig(16, 32, heads=2), epochs=1)
     out, cache, made = tmp_path / "out", tmp_path / "cache", []
     train = module.train
     monkeypatch.setattr(module, "train", lambda *given, **options: made.append(given) or train(*given, **options))

@@ -61,10 +61,8 @@ def tiny_config() -> TrainingConfig:
         epochs=20,
         batch_size=4,
         learning_rate=6e-3,
-        encoder_learning_rate=3e-3,
         label_smoothing=0.0,
         dropout=0.0,
-        patience=0,
     )
 
 

@@ -91,6 +91,7 @@ def test_a_champion_learns_on_from_what_is_new(
         asked.update(options, champion=champion, lessons=lessons)
         raise EnoughError("enough")
 
+    monkeypatch.setattr("training.captioner.checkpoint.load", lambda folder, device: folder)
     monkeypatch.setattr("training.continual.incremental.retrain", retrain)
     monkeypatch.setattr("backend.retraining.gate.ProjectGate.doubt", lambda *_: None)
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
@@ -124,7 +125,7 @@ def test_a_champion_learns_on_from_what_is_new(
     never = {_row(content).sha256 for content in [*held_out, choosing[0], *others[1:11]]}
     assert lessons.base
     assert not {row.sha256 for row in lessons.base} & never
-    assert (asked["champion"], asked["replay"], asked["own_words"]) == (tmp_path / "champion", 2.0, False)
+    assert (asked["champion"], asked["replay"]) == (tmp_path / "champion", 2.0)
     new = manifest.load(next((tmp_path / "data" / "snapshots").rglob("new.jsonl")))
     assert [row.references for row in new] == [row.references for row in lessons.new]
 
@@ -153,7 +154,7 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     assert trainings.config.agreed_captions == 0, "every correction is learned"
     assert "start_from" not in trainings.options
     assert len(trainings.rows) == 20
-    assert trainings.config.for_rows(20, 20).epochs == 100, "a small set is gone through often"
+    assert trainings.config.epochs == 100, "a small set is repeated often"
 
 
 @pytest.mark.parametrize(("right", "serves", "provisional"), [(0.4, "starter", False), (0.9, "p1-v1", False)])

@@ -50,7 +50,7 @@ def test_every_architecture_comes_back(architecture: str, picture: Callable[...,
         EncoderConfig("small_cnn", "none", pooled=True),
         DecoderConfig(8, 16, 2, architecture, "gru"),
         TransformConfig(side=32),
-        DecodingConfig(beam=2, max_length=5, no_repeat=2),
+        DecodingConfig(beam=2, max_length=5),
         Vocabulary.build(["a red picture"]),
         Style(),
     ).eval()

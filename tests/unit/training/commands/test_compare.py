@@ -24,12 +24,12 @@ def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(
     assert [line.split()[0] for line in lines[1:3]] == [str(saved), str(blind)]
     assert lines[1].count("*") + lines[2].count("*") >= 7
     assert any(line.startswith("BLEU-4: bleu4|nltk:") and line.endswith("|refs:2|n:16") for line in lines)
-    assert lines[-1] == "Human captions: 4.5 words a caption. Decoding: beam:2|penalty:0.9|max:6|min:1|no-repeat:0"
+    assert lines[-1] == "Human captions: 4.5 words a caption. Decoding: beam:2|penalty:0.9|max:6"
 
     result = json.loads(written.read_text())
     assert [entry["checkpoint"] for entry in result["checkpoints"]] == [str(saved), str(blind)]
     assert (result["images"], result["human_mean_length"]) == (16, 4.5)
-    assert result["decoding"] == "beam:2|penalty:0.9|max:6|min:1|no-repeat:0"
+    assert result["decoding"] == "beam:2|penalty:0.9|max:6"
     assert all(entry["captions_a_second"] > 0 for entry in result["checkpoints"])
     assert result["best"]["meteor"] == [str(saved), str(blind)]
     [quickest] = result["best"]["captions_a_second"]
@@ -40,7 +40,7 @@ def test_checkpoints_stand_in_one_table_with_the_best_of_each_column_marked(
 def test_all_are_decoded_as_the_first(succeed: Run, saved: Path, blind: Path, listed: Path) -> None:
     printed = succeed("compare", blind, saved, "--manifest", listed, "--split", "dev").output
     assert "|refs:2|n:4" in printed
-    assert printed.rstrip().endswith("Decoding: beam:3|penalty:0.9|max:6|min:1|no-repeat:0")
+    assert printed.rstrip().endswith("Decoding: beam:3|penalty:0.9|max:6")
     assert module.TIMED >= 32
 
 

@@ -27,7 +27,7 @@ def test_scores_are_printed_with_signatures_and_written(
     assert [line.split()[0] for line in lines[:7]] == names
     assert lines[3].split()[2].startswith("bleu4|nltk:")
     assert lines[3].endswith("|refs:2|n:4")
-    assert lines[7].endswith("beam:3|penalty:0.9|max:6|min:1|no-repeat:0")
+    assert lines[7].endswith("beam:3|penalty:0.9|max:6")
 
     result = json.loads(written.read_text())
     assert set(result) == {
@@ -73,12 +73,11 @@ def test_a_score_that_cannot_be_had_has_its_reason(
 @pytest.mark.parametrize(
     ("options", "signature"),
     [
-        (("--beam", 1), "beam:1|penalty:0.9|max:6|min:1|no-repeat:0"),
-        (("--length-penalty", 0.5), "beam:3|penalty:0.5|max:6|min:1|no-repeat:0"),
-        (("--min-length", 4, "--max-length", 5), "beam:3|penalty:0.9|max:5|min:4|no-repeat:0"),
-        (("--no-repeat", 2), "beam:3|penalty:0.9|max:6|min:1|no-repeat:2"),
-        (("--top-p", 0.5), "top-p:0.5|temperature:1|seed:1|max:6|min:1"),
-        (("--top-p", 1, "--temperature", 0.5, "--seed", 9), "top-p:1|temperature:0.5|seed:9|max:6|min:1"),
+        (("--beam", 1), "beam:1|penalty:0.9|max:6"),
+        (("--length-penalty", 0.5), "beam:3|penalty:0.5|max:6"),
+        (("--max-length", 5), "beam:3|penalty:0.9|max:5"),
+        (("--top-p", 0.5), "top-p:0.5|temperature:1|seed:1|max:6"),
+        (("--top-p", 1, "--temperature", 0.5, "--seed", 9), "top-p:1|temperature:0.5|seed:9|max:6"),
     ],
 )
 def test_captions_are_found_as_asked(
@@ -88,8 +87,8 @@ def test_captions_are_found_as_asked(
     succeed("evaluate", saved, "--manifest", listed, "--split", "dev", "--json", written, *options)
     result = json.loads(written.read_text())
     assert result["decoding"] == signature
-    if "--min-length" in options:
-        assert all(4 <= len(item["hypothesis"].split()) <= 5 for item in result["images"])
+    if "--max-length" in options:
+        assert all(len(item["hypothesis"].split()) <= 5 for item in result["images"])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_captions_are_found_as_asked(
     [
         ((), "|neighbours:2"),
         (("--neighbours", 3), "|neighbours:3"),
-        (("--neighbours", 0), "|no-repeat:0"),
+        (("--neighbours", 0), "|max:6"),
     ],
 )
 def test_reranking_follows_the_options(
@@ -185,9 +184,12 @@ def test_of_a_mixed_manifest_the_captioned_images_are_scored(
         (("SAVED", "--manifest", "LISTED", "--split", "test"), "no images of the split 'test'"),
         (("SAVED", "--manifest", "LISTED", "--beam", "0"), "beam is 0"),
         (("SAVED", "--manifest", "LISTED", "--beam", "many"), "'many' is not a valid integer"),
-        (("SAVED", "--manifest", "LISTED", "--min-length", "7"), "min_length is 7"),
+        (("SAVED", "--manifest", "LISTED", "--max-length", "0"), "max_length is 0"),
         (("SAVED", "--manifest", "LISTED", "--top-p", "2"), "top_p is 2.0"),
-        (("SAVED", "--manifest", "LISTED", "--top-p", "0.9", "--beam", "2", "--no-repeat", "2"), "out --beam and --no"),
+        (
+            ("SAVED", "--manifest", "LISTED", "--top-p", "0.9", "--beam", "2", "--neighbours", "2"),
+            "out --beam and --ne",
+        ),
         (("SAVED", "--manifest", "LISTED", "--temperature", "2"), "without --top-p: give it, or leave out --temp"),
         (("SAVED", "--manifest", "LISTED", "--seed", "2"), "without --top-p: give it, or leave out --seed"),
         (("SAVED", "--manifest", "LISTED", "--json", "LISTED/x.json"), "x.json cannot be written"),

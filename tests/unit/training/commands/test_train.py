@@ -57,7 +57,7 @@ def test_every_option_reaches_the_training(succeed: Run, listed: Path, tmp_path:
         0.01,
         5,
     ]
-    assert config["self_critical"]["epochs"] == 1
+    assert config["self_critical_epochs"] == 1
     stages = [entry["stage"] for entry in checkpoint.read_info(out)["extra"]["history"]]
     assert stages == ["frozen", "train", "train", "reward"]
     assert list(board.iterdir())
@@ -126,7 +126,7 @@ def test_scenes_are_drawn_and_learned(run: Run, tmp_path: Path) -> None:
         (("--manifest", "LISTED", "--frozen-epochs", "-1"), "frozen_epochs is -1"),
         (("--manifest", "LISTED", "--batch-size", "0"), "batch_size is 0"),
         (("--manifest", "LISTED", "--learning-rate", "0"), "learning_rate is 0.0"),
-        (("--manifest", "LISTED", "--self-critical-epochs", "-1"), "self_critical.epochs is -1"),
+        (("--manifest", "LISTED", "--self-critical-epochs", "-1"), "self_critical_epochs is -1"),
         (("--manifest", "LISTED", "--seed", "-1"), "seed is -1"),
         (("--manifest", "LISTED", "--config", "absent.json"), "absent.json cannot be read"),
         (("--manifest", "LISTED", "--set", "decoder.size=1"), "decoder has no value 'size'; it has embedding"),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("exact")
 
 
 def test_it_expects_a_distribution_for_every_word_that_counts(tiny: Captioner, grid: torch.Tensor) -> None:
-    expected = Teacher(tiny).expectation(grid, WORDS)
+    expected = Teacher(tiny).soft_targets(grid, WORDS)
     assert expected.shape == (3 + 2 + 3 + 3, len(tiny.vocabulary)), "an unknown word does not count"
     torch.testing.assert_close(expected.sum(dim=-1), torch.ones(11))
     assert not expected.requires_grad
@@ -29,10 +29,10 @@ def test_it_expects_a_distribution_for_every_word_that_counts(tiny: Captioner, g
 
 def test_it_stays_as_it_was(tiny: Captioner, grid: torch.Tensor) -> None:
     teacher = Teacher(tiny)
-    before = teacher.expectation(grid, WORDS)
+    before = teacher.soft_targets(grid, WORDS)
     with torch.no_grad():
         tiny.decoder.decoders[0].bias.add_(torch.randn_like(tiny.decoder.decoders[0].bias))
-    torch.testing.assert_close(teacher.expectation(grid, WORDS), before)
+    torch.testing.assert_close(teacher.soft_targets(grid, WORDS), before)
 
 
 def test_a_share_of_the_loss_is_what_it_expects(
@@ -43,12 +43,12 @@ def test_a_share_of_the_loss_is_what_it_expects(
     def loss(share: float) -> float:
         config = replace(tiny_config, distillation=share)
         return losses.cross_entropy(
-            tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, config, expected=expected
+            tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, config, soft_targets=expected
         )[0].item()
 
     logs = tiny.decoder.logits(tiny.decoder(grid, WORDS[:, :, :-1]).states).log_softmax(dim=-1)
-    weight = WEIGHTS[:, None, None].expand(2, 2, 4)[losses.counted(WORDS)]
-    surprise = -(expected * logs[losses.counted(WORDS)]).sum(dim=-1)
+    weight = WEIGHTS[:, None, None].expand(2, 2, 4)[losses.target_mask(WORDS)]
+    surprise = -(expected * logs[losses.target_mask(WORDS)]).sum(dim=-1)
     assert loss(1.0) == pytest.approx((surprise * weight).sum().item(), rel=1e-5)
     assert loss(0.0) == pytest.approx(
         losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, tiny_config)[0].item()
@@ -59,9 +59,9 @@ def test_a_share_of_the_loss_is_what_it_expects(
 def test_who_says_what_it_expects_has_nothing_to_learn_from_it(
     tiny: Captioner, grid: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
-    expected = Teacher(tiny).expectation(grid, WORDS)
+    expected = Teacher(tiny).soft_targets(grid, WORDS)
     config = replace(tiny_config, distillation=1.0)
-    losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, config, expected=expected)[
+    losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, config, soft_targets=expected)[
         0
     ].backward()
     steepest = max(value.grad.abs().max().item() for value in tiny.decoder.parameters() if value.grad is not None)
@@ -79,7 +79,9 @@ def test_a_captioner_that_learns_on_keeps_to_what_it_said(
     right = {}
     for share in (0.0, 0.9):
         config = replace(tiny_config, epochs=4, learning_rate=2e-3, distillation=share, seed=2)
-        folder = train(wrong, tmp_path / str(share), config, start_from=champion, cache_dir=tmp_path / "c")
+        folder = train(
+            wrong, tmp_path / str(share), config, start_from=checkpoint.load(champion, "cpu"), cache_dir=tmp_path / "c"
+        )
         told = [item.text for item in hypotheses(checkpoint.load(folder), coloured_rows, None, tmp_path / "c")]
         right[share] = sum(colour in text for colour, text in zip(colours, told, strict=True))
     assert right[0.9] == len(coloured_rows)

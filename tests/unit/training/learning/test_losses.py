@@ -22,7 +22,7 @@ def value(*arguments: object) -> float:
     return (total / weight).item()
 
 
-def test_it_is_the_mean_surprise_at_every_word(
+def test_it_is_the_mean_cross_entropy_of_every_word(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
     total, weight = losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config)
@@ -79,30 +79,30 @@ def test_labels_are_smoothed_only_while_training(
     assert value(tiny.train().decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config) == pytest.approx(plain)
 
 
-def test_own_words_replace_read_ones_but_neither_the_first_nor_padding(
+def test_own_choices_replace_words_but_neither_the_first_nor_padding(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor
 ) -> None:
     with torch.no_grad():
         tiny.decoder.decoders[0].bias[8] = 100.0  # what it always says
-    assert torch.equal(losses._partly_own(tiny.decoder, tiny.decoder.prepare(grid), words, 0.0), words)
-    read = losses._partly_own(tiny.decoder, tiny.decoder.prepare(grid), words, 1.0)
+    assert torch.equal(losses._with_own_choices(tiny.decoder, tiny.decoder.prepare(grid), words, 0.0), words)
+    read = losses._with_own_choices(tiny.decoder, tiny.decoder.prepare(grid), words, 1.0)
     assert torch.equal(read[:, :, 0], words[:, :, 0])
     assert torch.equal(read == PAD, words == PAD)
     assert set(read[:, :, 1:].flatten().tolist()) == {8, PAD}
 
 
-def test_as_many_words_are_its_own_as_asked_for(tiny: Captioner) -> None:
+def test_the_share_of_own_choices_is_the_one_asked_for(tiny: Captioner) -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         tiny.decoder.decoders[0].bias[8] = 100.0
     words = torch.full((2, 40, 12), 5)
-    read = losses._partly_own(
+    read = losses._with_own_choices(
         tiny.decoder, tiny.decoder.prepare(torch.randn(2, tiny.encoder.cells(32), 128)), words, 0.25
     )
     assert (read[:, :, 1:] == 8).float().mean().item() == pytest.approx(0.25, abs=0.05)
 
 
-def test_own_words_are_read_but_human_ones_are_learned(
+def test_own_choices_are_read_but_human_words_are_the_targets(
     tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
     with torch.no_grad():
@@ -114,36 +114,9 @@ def test_own_words_are_read_but_human_ones_are_learned(
     torch.testing.assert_close(own[0], -logs.gather(3, after.unsqueeze(3)).squeeze(3)[after != PAD].sum())
 
 
-def test_even_attention_is_not_penalised() -> None:
-    counted = torch.tensor([[[True, True, True, False]]])
-    even = torch.full((1, 1, 4, 5), 0.2)
-    assert losses._unevenness(even, counted, torch.ones(1)).item() == pytest.approx(0, abs=1e-9)
-    # each word may look where it likes as long as all cells are looked at equally much in the end
-    in_turn = torch.eye(3)[None, None]
-    assert losses._unevenness(in_turn, torch.ones(1, 1, 3, dtype=torch.bool), torch.ones(1)).item() == 0
-
-
-def test_staring_is_penalised_and_padding_does_not_count() -> None:
-    counted = torch.tensor([[[True, True, False]]])
-    staring = torch.zeros(1, 1, 3, 4)
-    staring[..., 0] = 1
-    penalty = losses._unevenness(staring, counted, torch.ones(1)).item()
-    assert penalty == pytest.approx(2 * (3**2 + 3 * 1) / 4)  # two words, cells seen 4, 0, 0 and 0 times as often
-    staring[:, :, 2] = torch.tensor([0.0, 0.0, 0.0, 1.0])
-    assert losses._unevenness(staring, counted, torch.ones(1)).item() == penalty
-    assert losses._unevenness(staring, counted, 3 * torch.ones(1)).item() == 3 * penalty
-
-
-def test_uneven_attention_costs_only_while_training(
-    tiny: Captioner, grid: torch.Tensor, words: torch.Tensor, tiny_config: TrainingConfig
+def test_the_policy_gradient_makes_good_captions_likelier_and_bad_ones_less(
+    tiny: Captioner, grid: torch.Tensor
 ) -> None:
-    penalised = replace(tiny_config, attention_penalty=1.0)
-    plain = value(tiny.eval().decoder, tiny.decoder.prepare(grid), words, ONES, tiny_config)
-    assert value(tiny.eval().decoder, tiny.decoder.prepare(grid), words, ONES, penalised) == plain
-    assert value(tiny.train().decoder, tiny.decoder.prepare(grid), words, ONES, penalised) > plain
-
-
-def test_regret_makes_good_captions_likelier_and_bad_ones_less(tiny: Captioner, grid: torch.Tensor) -> None:
     words = torch.tensor([[[START, 4, 5, END, PAD], [START, 6, 7, 4, END]]] * 2)
     advantages = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
 
@@ -169,7 +142,7 @@ def test_captions_as_good_as_the_others_teach_nothing(tiny: Captioner, grid: tor
     assert not any(value.grad.any() for value in tiny.decoder.parameters() if value.grad is not None)
 
 
-def test_regret_is_of_the_distribution_that_was_drawn_from(tiny: Captioner, grid: torch.Tensor) -> None:
+def test_the_policy_gradient_is_of_the_distribution_sampled_from(tiny: Captioner, grid: torch.Tensor) -> None:
     words, advantages = torch.tensor([[[START, 4, END]]] * 2), torch.ones(2, 1)
     logits = tiny.decoder.logits(tiny.decoder(grid, words[:, :, :-1]).states)
     logs = (logits / 0.5).log_softmax(dim=-1).gather(3, words[:, :, 1:, None])

@@ -16,7 +16,7 @@ from tests.unit.training.conftest import curve
 from training.captioner import captioner as model_module
 from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
-from training.config import EncoderConfig, SelfCriticalConfig, TrainingConfig
+from training.config import EncoderConfig, TrainingConfig
 from training.data.manifest import Row
 from training.errors import TrainingError
 from training.evaluation import evaluate
@@ -35,7 +35,7 @@ def config(tiny_config: TrainingConfig, tmp_path: Path) -> TrainingConfig:
     torch.manual_seed(8)
     torch.save(Encoder(EncoderConfig("small_cnn", "none", "none")).body.state_dict(), tmp_path / "encoder.pth")
     encoder = EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "none")
-    return replace(tiny_config, encoder=encoder, batch_size=16, epochs=3, attention_penalty=0.1)
+    return replace(tiny_config, encoder=encoder, batch_size=16, epochs=3)
 
 
 @pytest.fixture
@@ -113,9 +113,8 @@ def test_what_was_learnt_of_half_a_batch_does_not_count_twice(
 def test_rewards_are_learnt_from_in_parts_too(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rewarded = SelfCriticalConfig(epochs=1, samples=3, likelihood_share=0.2)
     monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, 4))
-    found = curve(train("out", replace(config, epochs=1, self_critical=rewarded)))
+    found = curve(train("out", replace(config, epochs=1, self_critical_epochs=1)))
     assert [entry["stage"] for entry in found] == ["train", "reward"]
     assert found[-1]["reward"] >= 0
 
@@ -161,7 +160,7 @@ def test_a_killed_training_goes_on_in_parts_of_the_same_size(
         if progress.phase == "train" and progress.epoch == 3:
             raise StoppedError
 
-    config = replace(tiny_config, batch_size=8, epochs=4, dropout=0.2, shift=1)  # the CNN and its norms learn too
+    config = replace(tiny_config, batch_size=8, epochs=4, dropout=0.2)  # the CNN and its norms learn too
     assert Resume.__init__.__kwdefaults__
     monkeypatch.setitem(Resume.__init__.__kwdefaults__, "every_seconds", 0.0)
     with monkeypatch.context() as poor:
