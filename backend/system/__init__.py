@@ -1,1 +1,1 @@
-"""The machine: child processes, ports, an embedded Redis."""
+"""The machine: child processes, ports, the embedded Redis server."""

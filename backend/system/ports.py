@@ -8,37 +8,38 @@ import time
 
 from backend.domain.errors import CaptionerError
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 class PortError(CaptionerError):
-    """A server cannot listen where it was told to."""
+    """A server cannot listen on the given port."""
 
 
 def check(port: int, host: str, flag: str, wait_seconds: float = 0.0) -> None:
-    """Raises PortError when no server can listen there now, nor within `wait_seconds` where the port is taken."""
+    """Raises PortError when no server can listen there. Waits `wait_seconds` for a port that is taken."""
     deadline = time.monotonic() + wait_seconds
-    while (trouble := _trouble(port, host)) is not None:
-        taken = trouble.errno == errno.EADDRINUSE
+    while (error := _bind_error(port, host)) is not None:
+        taken = error.errno == errno.EADDRINUSE
         if not taken or time.monotonic() > deadline:
-            reason = "is taken by another program" if taken else f"of {host} cannot be used ({_reason(trouble)})"
+            reason = "is taken by another program" if taken else f"of {host} cannot be used ({_reason(error)})"
             raise PortError(f"Port {port} {reason}: choose another with {flag}.")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen on the port now."""
-    return _trouble(port, host) is None
+    """Whether a server can listen on the port now."""
+    return _bind_error(port, host) is None
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _trouble(port: int, host: str) -> OSError | None:
+def _bind_error(port: int, host: str) -> OSError | None:
+    """The error of listening there; None if it works."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:

@@ -1,4 +1,4 @@
-"""Child processes: started with a log file, restarted when they die, stopped in order."""
+"""Child processes that write to a log file and can be restarted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from backend.domain.errors import CaptionerError
 
 RESTARTS_A_MINUTE = 5
-"""A child that dies more often than this is broken rather than unlucky; `up` then stops and says so."""
+"""A child that dies more often is taken to be broken, and `up` stops with an error."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -25,13 +25,13 @@ class ProcessError(CaptionerError):
 
 
 def end_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
-    """For `preexec_fn`. On Linux the kernel sends this process `how` when its parent dies, even of `kill -9`."""
+    """For `preexec_fn`. On Linux the kernel sends this process the signal `how` when its parent dies, however."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_PR_SET_PDEATHSIG, how)
 
 
 class Child:
-    """One child process; its output goes to `log`. A session of its own keeps the terminal's Ctrl-C from it."""
+    """One child process; its output goes to `log`. The terminal's Ctrl-C does not reach it: it has its own session."""
 
     def __init__(
         self,
@@ -76,27 +76,27 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def await_ready(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Return when `ready()` is true. Raises ProcessError with the log's end when it dies first or takes longer."""
+        """Wait for `ready()`. Raises ProcessError with the end of the log when it dies or takes longer."""
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.alive:
                 code = self._process.poll() if self._process else None
-                raise ProcessError(f"{self.name} stopped at once (exit status {code}); {self.last_words()}")
+                raise ProcessError(f"{self.name} stopped at once (exit status {code}); {self.log_end()}")
             if time.monotonic() > deadline:
-                raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s; {self.last_words()}")
+                raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s; {self.log_end()}")
             time.sleep(0.1)
 
     def revive(self) -> bool:
-        """Start it again if it died; whether it had. Raises ProcessError when it dies over and over."""
+        """Restart it if it died; returns whether it had. Raises ProcessError when it keeps dying."""
         if self.alive:
             return False
         if len([at for at in self._starts if time.monotonic() - at < 60]) > RESTARTS_A_MINUTE:
-            raise ProcessError(f"{self.name} keeps dying; {self.last_words()}")
+            raise ProcessError(f"{self.name} keeps dying; {self.log_end()}")
         self.start()
         return True
 
     def stop(self) -> None:
-        """Ask it to stop, wait, then end its whole process group."""
+        """Send it SIGTERM, wait, then kill its process group."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -107,10 +107,10 @@ class Child:
             process.kill()
             process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # whatever it left in its group
+            os.killpg(process.pid, signal.SIGKILL)  # its own children
 
-    def last_words(self, lines: int = 3) -> str:
-        """Where the log is and how it ends, for a message."""
+    def log_end(self, lines: int = 3) -> str:
+        """The path of the log and its last lines, for a message."""
         try:
             end = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()][-lines:]
         except OSError:

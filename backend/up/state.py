@@ -1,4 +1,4 @@
-"""What a running `up` leaves in its data folder for other commands: addresses, login, the settings it runs with."""
+"""The file that a running `up` keeps for other commands: its addresses, login and settings."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from training.runtime.files import atomic_file
 
 
 def save(data_dir: Path, state: dict[str, Any]) -> None:
-    """Say that `up` is ready. The file holds passwords, so only its owner may read it."""
+    """Write the file, which says that `up` is ready. Only its owner may read it, because it has passwords."""
     with atomic_file(_path(data_dir), private=True) as unfinished:
         unfinished.write_text(json.dumps(state))
 
 
 def running(data_dir: Path) -> dict[str, Any] | None:
-    """What the `up` that is ready over this folder said; None when none is."""
+    """The state of the `up` that runs over this folder; None when none runs."""
     try:
         state = dict(json.loads(_path(data_dir).read_text()))
         os.kill(state["pid"], 0)
@@ -27,7 +27,7 @@ def running(data_dir: Path) -> dict[str, Any] | None:
 
 
 def forget(data_dir: Path) -> bool:
-    """Whether there was anything to forget, which after a start means that the `up` before was killed."""
+    """Remove the file. Returns whether there was one, which at a start means that the last `up` was killed."""
     try:
         _path(data_dir).unlink()
     except FileNotFoundError:
@@ -36,7 +36,7 @@ def forget(data_dir: Path) -> bool:
 
 
 def banner(state: dict[str, Any]) -> str:
-    """The state for people: where to go and how to log in."""
+    """The state as lines for people: addresses and login."""
     lines = []
     if "label_studio_url" in state:
         lines += [
@@ -44,7 +44,7 @@ def banner(state: dict[str, Any]) -> str:
             f"  login         {state['email']}",
             f"  password      {state['password']}",
         ]
-    lines += [f"  ML backend    {state['backend_url']}", "  what it does  captioner status", "  stop          Ctrl-C"]
+    lines += [f"  ML backend    {state['backend_url']}", "  status        captioner status", "  stop          Ctrl-C"]
     return "\n".join(lines)
 
 

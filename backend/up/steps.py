@@ -1,4 +1,4 @@
-"""What `up` shows: each step with its progress and the seconds it took."""
+"""The output of `up`: each step with a spinner and the seconds it took."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _console = Console(highlight=False)
 
 @contextmanager
 def step(doing: str, done: str | None = None, spinner: bool = True) -> Iterator[None]:
-    """A spinner while the block runs on a terminal, then one line with the time; on a failure the line says so.
+    """Show a spinner while the block runs on a terminal, then one line with the time, or a cross after an error.
 
-    A block that shows its own progress wants no `spinner`.
+    Without `spinner` for a block that shows its own progress.
     """
     begun = time.monotonic()
     try:
@@ -32,5 +32,5 @@ def step(doing: str, done: str | None = None, spinner: bool = True) -> Iterator[
 
 
 def say(text: str) -> None:
-    """One plain line; text is never read as markup."""
+    """Print one line without interpreting markup."""
     _console.print(text, markup=False, soft_wrap=True)

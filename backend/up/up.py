@@ -1,4 +1,4 @@
-"""The steps of `captioner up`, top to bottom, and the watch that follows."""
+"""`captioner up`: its steps in order, then a loop that restarts processes which die."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from backend.up.steps import say, step
 
 LOAD_SECONDS = 120.0
 PORT_SECONDS, KILLED_PORT_SECONDS = 1.0, 15.0
-"""How long processes of an `up` that ended, or was killed when it was ready, may keep its ports."""
+"""How long the ports of an earlier `up` may stay taken after it ended, or after it was killed."""
 LABEL_STUDIO_PORT = 8080
 SCENES = 100
-"""Generated scenes imported for a newcomer without photos."""
+"""Generated scenes that are imported without --images."""
 
 
 class Up:
-    """One run of the whole loop over one data folder. `run` returns the exit status."""
+    """One `captioner up` over one data folder. `run` returns the exit status."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Up:
         self._children: list[Child] = []
 
     def run(self) -> int:
-        """Start everything, watch it until Ctrl-C, stop everything."""
+        """Start everything, restart what dies until Ctrl-C, then stop everything."""
         (self._data_dir / "run").mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self._data_dir / "run" / "up.lock")
         try:
@@ -101,7 +101,7 @@ class Up:
         self._start_backend()
         if label_studio:
             self._await_label_studio(label_studio)
-        self._start_worker()  # a retrain that waits begins at once, and wants images of Label Studio
+        self._start_worker()  # last, because a waiting retrain starts at once and needs images from Label Studio
         state: dict[str, Any] = {"backend_url": self._settings.backend_url, "pid": os.getpid(), "asked": self._asked}
         if label_studio:
             state |= self._open_project(store, registry, version)
@@ -114,13 +114,13 @@ class Up:
         say(banner(state))
 
     def _check_ports(self) -> None:
-        """Before anything is started that would have to be stopped again."""
+        """Check before anything is started."""
         mine = [(self._settings.port, self._settings.host, "--port (PORT=)")]
         if self._label_studio_port:
             if self._label_studio_port == self._settings.port:
                 raise PortError(
-                    f"Port {self._settings.port} cannot be Label Studio's and the ML backend's: choose another with "
-                    f"--port (PORT=) or --label-studio-port (LS_PORT=)."
+                    f"Port {self._settings.port} is given for both Label Studio and the ML backend: choose another "
+                    f"with --port (PORT=) or --label-studio-port (LS_PORT=)."
                 )
             mine.append((self._label_studio_port, "127.0.0.1", "--label-studio-port (LS_PORT=)"))
         for port, host, flag in mine:
@@ -128,7 +128,7 @@ class Up:
 
     def _start_redis(self) -> None:
         if self._settings.redis_url:
-            with step(f"Looking for Redis at {self._settings.redis_url.rsplit('@')[-1]}"):
+            with step(f"Connecting to Redis at {self._settings.redis_url.rsplit('@')[-1]}"):
                 Queue(self._settings.redis_url).ping()
             return
         with step("Starting Redis", "Redis ready"):
@@ -138,7 +138,7 @@ class Up:
                 self._children.pop().stop()
                 if not (moved := redis_server.set_aside(self._data_dir)):
                     raise
-                say(f"{error} It starts again without what it held, now in {moved[0]}; nothing is lost by that.")
+                say(f"{error} It starts empty, and the queue is rebuilt from the database. The old file: {moved[0]}.")
                 self._add_redis()
         self._settings = self._settings.model_copy(update={"redis_url": redis_server.url(self._data_dir)})
 
@@ -148,7 +148,7 @@ class Up:
         self._add(server, lambda: _answers(url), 20)
 
     def _start_label_studio(self) -> Child:
-        """Install it when it is missing and start it; its first start runs beside the steps that follow."""
+        """Install it if it is missing, and start it; its slow first start overlaps with the next steps."""
         port = self._label_studio_port
         assert port is not None
         if not label_studio_server.is_installed():
@@ -166,7 +166,7 @@ class Up:
         return server
 
     def _first_version(self, registry: Registry) -> str | None:
-        """The model that drafts from the start, or none: photos get no drafts from a model of generated scenes."""
+        """The model that drafts from the start. None for photos: a model of generated scenes cannot caption them."""
         if self._checkpoint:
             return first_model.adopt(registry, self._checkpoint, self._data_dir)
         if self._images or not self._label_studio_port:
@@ -213,29 +213,29 @@ class Up:
         }
 
     def _await_champion(self, registry: Registry, project_id: int) -> None:
-        """Ready means that drafts come. A champion that cannot be loaded is a reason to stop only if nothing serves."""
+        """Wait until the champion or the one before it serves. Raises CaptionerError when none can be loaded."""
         champion = registry.champion(project_id)
         if champion is None:
             return
-        with step(f"Loading the captioner {champion.name}", f"The captioner {champion.name} drafts"):
+        with step(f"Loading captioner {champion.name}", f"Captioner {champion.name} loaded"):
             deadline = time.monotonic() + LOAD_SECONDS
             while True:
-                memory = serving(self._settings) or {"serving": {}, "refused": {}}
-                if memory["serving"].get(str(project_id), memory["serving"].get(str(DEFAULT))):
+                loaded = serving(self._settings) or {"serving": {}, "refused": {}}
+                if loaded["serving"].get(str(project_id), loaded["serving"].get(str(DEFAULT))):
                     return
-                refused = memory["refused"].get(str(project_id)) or memory["refused"].get(str(DEFAULT))
+                refused = loaded["refused"].get(str(project_id)) or loaded["refused"].get(str(DEFAULT))
                 if refused:
                     raise CaptionerError(refused)
                 if time.monotonic() > deadline:
-                    raise CaptionerError(f"The captioner {champion.name} was not loaded within {LOAD_SECONDS:.0f} s.")
+                    raise CaptionerError(f"Captioner {champion.name} was not loaded within {LOAD_SECONDS:.0f} s.")
                 time.sleep(0.2)
 
     def _watch(self) -> None:
-        """Start again what dies, until Ctrl-C."""
+        """Restart processes that die, until Ctrl-C."""
         while True:
             for child in self._children:
                 if child.revive():
-                    say(f"{time.strftime('%H:%M:%S')} {child.name} died and was started again.")
+                    say(f"{time.strftime('%H:%M:%S')} {child.name} died and was restarted.")
             time.sleep(0.5)
 
     def _stop(self) -> None:
@@ -246,18 +246,18 @@ class Up:
     def _already_running(self) -> int:
         state = running(self._data_dir)
         if state is None:
-            raise CaptionerError(f"Another `captioner up` is starting or stopping over {self._data_dir}; wait for it.")
+            raise CaptionerError(f"Another `captioner up` is starting or stopping with {self._data_dir}: wait for it.")
         if other := self._asked_otherwise(state):
             raise CaptionerError(
-                f"A `captioner up` runs over {self._data_dir} (process {state['pid']}) with another "
-                f"{', another '.join(other)}: stop it first (Ctrl-C), or choose another --data-dir (DATA=)."
+                f"A `captioner up` runs with {self._data_dir} (process {state['pid']}) and other values of "
+                f"{', '.join(other)}: stop it first (Ctrl-C), or choose another --data-dir (DATA=)."
             )
-        say(f"Already running over {self._data_dir} (process {state['pid']}).")
+        say(f"Already running with {self._data_dir} (process {state['pid']}).")
         say(banner(state))
         return 0
 
     def _asked_otherwise(self, state: dict[str, Any]) -> list[str]:
-        """What was asked for now, and is neither as it was asked for then nor the default."""
+        """The options given now that are neither the default nor those of the running `up`."""
         usual = Settings.from_env({"CAPTIONER_DATA_DIR": str(self._data_dir)}).to_env()
         usual |= {"--images": "", "--checkpoint": "", "--no-label-studio": ""}
         usual["--label-studio-port"] = str(LABEL_STUDIO_PORT)

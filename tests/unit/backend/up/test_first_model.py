@@ -33,7 +33,7 @@ def test_a_checkpoint_that_does_not_caption_is_neither_registered_nor_kept(regis
     broken.mkdir()
     for name in ("config.json", "vocabulary.json", "model.safetensors"):
         (broken / name).write_text(json.dumps({"format": 1}))
-    with pytest.raises(CaptionerError, match=rf"^The checkpoint {broken} does not caption: The checkpoint {broken} "):
+    with pytest.raises(CaptionerError, match=rf"^The checkpoint {broken} fails to caption: The checkpoint {broken} "):
         adopt(registry, broken, tmp_path / "data")
     assert registry.versions() == []
     assert list((tmp_path / "data" / "models").iterdir()) == []
