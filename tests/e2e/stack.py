@@ -17,6 +17,8 @@ from backend.settings import Settings
 from backend.system.ports import free_port
 from backend.up.launch import Launch
 
+FEW_EPOCHS = Path(__file__).with_name("few_epochs")
+
 
 def await_true(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """The first true value of `condition()`."""
@@ -34,7 +36,8 @@ class Stack(Launch):
         data_dir.mkdir(parents=True, exist_ok=True)
         self.log = data_dir / "up.log"
         ports = ["--port", str(free_port()), "--label-studio-port", str(free_port())]
-        super().__init__(data_dir, *flags, *ports, output=self.log.open("ab"))
+        path = os.pathsep.join([str(FEW_EPOCHS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        super().__init__(data_dir, *flags, *ports, environ={"PYTHONPATH": path}, output=self.log.open("ab"))
 
     @property
     def project(self) -> int:
