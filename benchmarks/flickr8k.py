@@ -3,8 +3,8 @@
     python -m benchmarks.flickr8k --data flickr8k --weights resnet50.pth --out DIR [--epochs N] [--seed N] [--quick]
 
 Trains on the training images with human captions (first stage), then on rewards for its own captions (second stage),
-chooses by the development images and scores both stages on them: beam search, lower-cased tokens without punctuation,
-all five references. `alone` is what the decoder says in a beam of five without the votes of similar images.
+chooses epochs by the development images and scores both stages on them: beam search, lower-cased tokens without
+punctuation, all five references. `alone` is a beam of five without reranking by similar images.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ MEANINGS = {
     "seconds": "s, everything",
     "first_bleu4": "after the first stage (target: 22.5)",
     "first_cider_d": "after the first stage (target: 54)",
-    "first_alone_bleu4": "the same without votes",
-    "first_alone_cider_d": "the same without votes",
+    "first_alone_bleu4": "the same without reranking",
+    "first_alone_cider_d": "the same without reranking",
     "second_bleu4": "after the second stage (target: 23.5)",
     "second_cider_d": "after the second stage (target: 60)",
-    "second_alone_bleu4": "the same without votes",
-    "second_alone_cider_d": "the same without votes",
+    "second_alone_bleu4": "the same without reranking",
+    "second_alone_cider_d": "the same without reranking",
     "second_over_first_words": "distinct words, second stage over first (target: 0.667)",
 }
 
@@ -96,15 +96,15 @@ def scores(folder: Path, rows: list[Row], cache: Path, device: str) -> dict[str,
     captioner = checkpoint.load(folder, device)
     references = [row.references for row in rows]
     alone = [item.text for item in hypotheses(captioner, rows, captioner.decoding.quick(), cache)]
-    said = [item.text for item in hypotheses(captioner, rows, None, cache)]
-    found = {f"bleu{n}": metrics.bleu(said, references, n).value for n in (1, 2, 3, 4)}
-    found["rouge_l"] = metrics.rouge_l(said, references).value
-    found["cider_d"] = metrics.cider_d(said, references).value
-    found["alone_bleu4"] = metrics.bleu(alone, references).value
-    found["alone_cider_d"] = metrics.cider_d(alone, references).value
-    found["distinct_words"] = metrics.distinct_words(said)
-    found["mean_length"] = metrics.mean_length(said)
-    return found
+    captions = [item.text for item in hypotheses(captioner, rows, None, cache)]
+    result = {f"bleu{n}": metrics.bleu(captions, references, n).value for n in (1, 2, 3, 4)}
+    result["rouge_l"] = metrics.rouge_l(captions, references).value
+    result["cider_d"] = metrics.cider_d(captions, references).value
+    result["alone_bleu4"] = metrics.bleu(alone, references).value
+    result["alone_cider_d"] = metrics.cider_d(alone, references).value
+    result["distinct_words"] = metrics.distinct_words(captions)
+    result["mean_length"] = metrics.mean_length(captions)
+    return result
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What matters on a CUDA device, beside the same machine's CPU, in one call of a few minutes.
+"""The speed of a CUDA device compared with the same machine's CPU, in one call of a few minutes.
 
     python -m benchmarks.gpu [--quick]
 
@@ -74,16 +74,16 @@ def _captioner(encoder: str) -> Captioner:
 
 
 def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], object]:
-    """One step on features that are in memory, as `fit` does it."""
+    """One optimisation step on features that are in memory."""
     captioner.train()
     config = TrainingConfig()
     optimiser = optim.optimiser(captioner, config.learning_rate)
     words = torch.randint(len(SPECIALS), WORDS, (len(grid), CAPTIONS, CAPTION_LENGTH), device=grid.device)  # (B, K, T)
     words[:, :, -1] = PAD
-    learner, lesson = TrainingStep(captioner, config), Targets(words, torch.ones(len(grid), device=grid.device))
+    training_step, targets = TrainingStep(captioner, config), Targets(words, torch.ones(len(grid), device=grid.device))
 
     def step() -> None:
-        human, _ = learner(grid, lesson)
+        human, _ = training_step(grid, targets)
         assert human is not None
         loss = human[0]
         optimiser.zero_grad(set_to_none=True)

@@ -5,8 +5,8 @@
 Runs `captioner up --no-label-studio` over a temporary folder, with a captioner of some 70 MB. Requests come at a
 steady pace, each over a connection of its own as Label Studio sends them, whether earlier ones have been answered or
 not; each asks for drafts of four of forty tasks, so that after every move of the champion all of them are drafted anew
-and then come from SQL. Meanwhile the champion moves four times. Afterwards every draft is held against what its version
-says.
+and then come from SQL. Meanwhile the champion moves four times. Afterwards every draft is compared with the caption of
+its version.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def main(rate: float, seconds: float, quick: bool) -> None:
                 moved = _run(load, registry, rate, seconds, lambda: memory.append(_memory(launch.pid)))
                 size = sum(path.stat().st_size for path in second.glob("*.safetensors"))
                 growth = (_memory(launch.pid) - memory[MOVES // 2]) / size
-        said = {registry.champions()[0]: _said(first, rows), "second": _said(second, rows)}
-    figures = _figures(load, said, moved)
+        captions = {registry.champions()[0]: _captions(first, rows), "second": _captions(second, rows)}
+    figures = _figures(load, captions, moved)
     report("promotion", {**figures, "model_mb": size / 1e6, "memory_growth_over_model": growth}, MEANINGS)
 
 
@@ -187,7 +187,7 @@ def _run(
     raise AssertionError
 
 
-def _figures(load: _Load, said: dict[str, list[str]], moved: list[tuple[float, str]]) -> dict[str, float]:
+def _figures(load: _Load, captions: dict[str, list[str]], moved: list[tuple[float, str]]) -> dict[str, float]:
     answers = sorted(load.answers, key=lambda answer: answer.sent)
     failed = [answer for answer in answers if answer.trouble]
     for answer in failed[:3]:
@@ -197,7 +197,7 @@ def _figures(load: _Load, said: dict[str, list[str]], moved: list[tuple[float, s
         answer
         for answer in good
         if len({version for version, _ in answer.drafts}) > 1
-        or any(said[version][answer.first + n] != text for n, (version, text) in enumerate(answer.drafts))
+        or any(captions[version][answer.first + n] != text for n, (version, text) in enumerate(answer.drafts))
     ]
     swaps, late = [], 0
     for number, (at, version) in enumerate(moved):
@@ -207,7 +207,7 @@ def _figures(load: _Load, said: dict[str, list[str]], moved: list[tuple[float, s
         swaps.append(min(new) - at)
         late += sum(answer.sent > min(new) and answer.drafts[0][0] != version for answer in since)
     waits = [1000 * answer.seconds for answer in good]
-    one, other = said.values()
+    one, other = captions.values()
     return {
         "requests": len(answers),
         "requests_per_second": (len(answers) - 1) / (answers[-1].sent - answers[0].sent),
@@ -226,7 +226,7 @@ def _text(prediction: dict[str, Any]) -> str:
     return str(prediction["result"][0]["value"]["text"][0])
 
 
-def _said(folder: Path, rows: Sequence[manifest.Row]) -> list[str]:
+def _captions(folder: Path, rows: Sequence[manifest.Row]) -> list[str]:
     """What this version says of each image, asked alone."""
     captioner = checkpoint.load(folder, "cpu")
     return [getattr(found, "text", "") for found in captioner.caption([row.image for row in rows])]

@@ -27,6 +27,7 @@ from benchmarks.report import report
 from benchmarks.trained import seconds, trained
 from training import metrics
 from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
 from training.continual.incremental import RetrainingData, retrain
 from training.continual.mismatch import image_text_match, mismatch
@@ -137,10 +138,11 @@ def run(
     judging, reporting = dev[: len(dev) // 2], dev[len(dev) // 2 :]
     known, base_judging = [_split(row) for row in training[:base]], training[base : base + base_dev]
     later = training[base + base_dev :]
-    champion = trained(known, out / "base", recipe(known), cache)
+    folder = trained(known, out / "base", recipe(known), cache)
+    champion = checkpoint.load(folder)
     retraining = TrainingConfig.retraining(recipe(known).encoder, **changes)
     first = scores(champion, reporting, cache)
-    print(f"base: BLEU-4 {first[0]:.1f}, CIDEr-D {first[1]:.1f}, {seconds(champion):.0f} s")
+    print(f"base: BLEU-4 {first[0]:.1f}, CIDEr-D {first[1]:.1f}, {seconds(folder):.0f} s")
 
     learnt: list[Row] = []
     waiting: list[Row] = []  # of rounds that were held
@@ -161,18 +163,12 @@ def run(
             clean += corrected
         new = [*waiting, *corrected]
         begun = time.monotonic()
-        lessons = _lessons(new, learnt, known)
-        candidate = retrain(
-            checkpoint.load(champion),
-            lessons,
-            out / name,
-            seed=f"{seed}-{name}",
-            cache_dir=cache,
-            config=retraining,
-        )
+        data = _retraining_data(new, learnt, known)
+        options: dict[str, Any] = {"seed": f"{seed}-{name}", "cache_dir": cache, "config": retraining}
+        candidate = checkpoint.load(retrain(champion, data, out / name, **options))
         took = time.monotonic() - begun
         verdict = _judged(champion, candidate, corrected, judging, base_judging, done, cache)
-        words = len(checkpoint.load(candidate).vocabulary) - len(checkpoint.load(champion).vocabulary)
+        words = len(candidate.vocabulary) - len(champion.vocabulary)
         if verdict.promotes:
             champion, learnt, waiting = candidate, [*learnt, *new], []
         else:
@@ -180,15 +176,16 @@ def run(
         done.append(Round(name, verdict, *scores(champion, reporting, cache), words, took))
         print(done[-1].line(), flush=True)
 
-    anew = trained([*known, *clean], out / "anew", recipe([*known, *clean]), cache)
+    folder = trained([*known, *clean], out / "anew", recipe([*known, *clean]), cache)
+    anew = checkpoint.load(folder)
     final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
-    print(f"anew: CIDEr-D {fresh:.1f}, {seconds(anew):.0f} s")
+    print(f"anew: CIDEr-D {fresh:.1f}, {seconds(folder):.0f} s")
     return {
         "final_over_anew": final / max(fresh, 1e-9),
         "final_cider_d": final,
         "anew_cider_d": fresh,
         "base_cider_d": first[1],
-        "anew_seconds": seconds(anew),
+        "anew_seconds": seconds(folder),
         **_promotions(done),
     }
 
@@ -204,11 +201,11 @@ def _promotions(done: Sequence[Round]) -> dict[str, float]:
     }
 
 
-def scores(folder: Path, rows: list[Row], cache: Path) -> tuple[float, float]:
+def scores(captioner: Captioner, rows: list[Row], cache: Path) -> tuple[float, float]:
     """BLEU-4 and CIDEr-D."""
-    said = [item.text for item in hypotheses(checkpoint.load(folder), rows, None, cache)]
+    captions = [item.text for item in hypotheses(captioner, rows, None, cache)]
     references = [row.references for row in rows]
-    return metrics.bleu(said, references).value, metrics.cider_d(said, references).value
+    return metrics.bleu(captions, references).value, metrics.cider_d(captions, references).value
 
 
 def _split(row: Row) -> Row:
@@ -217,7 +214,7 @@ def _split(row: Row) -> Row:
     return replace(row, split=manifest.DEV if chooses else manifest.TRAIN)
 
 
-def _lessons(new: list[Row], learnt: list[Row], base: list[Row]) -> RetrainingData:
+def _retraining_data(new: list[Row], learnt: list[Row], base: list[Row]) -> RetrainingData:
     def learned(rows: list[Row]) -> list[Row]:
         return [row for row in rows if row.split == manifest.TRAIN]
 
@@ -226,26 +223,24 @@ def _lessons(new: list[Row], learnt: list[Row], base: list[Row]) -> RetrainingDa
 
 
 def _judged(
-    champion: Path,
-    candidate: Path,
+    champion: Captioner,
+    candidate: Captioner,
     corrected: list[Row],
     judging: list[Row],
     base: list[Row],
     done: list[Round],
     cache: Path,
 ) -> Verdict:
-    teller = checkpoint.load(champion)
-    doubted = mismatch(*(image_text_match(teller, rows, cache) for rows in (corrected, judging)))
-    learner = checkpoint.load(candidate)
-    voting = []
+    doubted = mismatch(*(image_text_match(champion, rows, cache) for rows in (corrected, judging)))
+    evaluation_sets = []
     for role, rows in ((gate.CORRECTIONS, judging), (gate.BASE, base)):
         ours, theirs = (
-            evaluate(captioner, rows, model=name, evaluation_set=role, decoding=learner.decoding, cache_dir=cache)
-            for captioner, name in ((learner, "candidate"), (teller, "champion"))
+            evaluate(captioner, rows, model=name, evaluation_set=role, decoding=candidate.decoding, cache_dir=cache)
+            for captioner, name in ((candidate, "candidate"), (champion, "champion"))
         )
-        looks = sum(not each.verdict.provisional for each in done)
-        voting.append(EvaluationSet(role, ours, theirs, looks))
-    return gate.judge(voting, mismatch=doubted)
+        interim_looks = sum(not each.verdict.provisional for each in done)
+        evaluation_sets.append(EvaluationSet(role, ours, theirs, interim_looks))
+    return gate.judge(evaluation_sets, mismatch=doubted)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What training from cached features costs, beside its own arithmetic and beside the form that tutorials teach.
+"""The speed of training from cached features, compared with its arithmetic alone and with the common tutorial code.
 
     python -m benchmarks.training [--quick]
 
-Three ways to train on the same captions, features and sizes, taken in turns in one process:
+Three ways to train on the same captions, features and sizes, measured in turn in one process:
   training     `training.learning.trainer` as `captioner train` runs it: cache on disk, batches, optimiser, clipping
   bare         forward and backward pass of the same captioner on tensors that are in memory already
-  tutorial     the common form: features repeated for every caption, an LSTMCell stepped over the words, attention
-               and inputs projected inside the loop
-Weights and features are random, captions as long as Flickr8k's: speed does not depend on what they say.
+  tutorial     features repeated for every caption, an LSTMCell stepped over the words, attention and inputs
+               projected inside the loop
+Weights and features are random, captions as long as those of Flickr8k: speed does not depend on their words.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 
 WORDS = 2500  # Flickr8k's vocabulary at a minimum count of four, about
 MEAN_LENGTH, SPREAD = 10.8, 3.8  # words of a caption of Flickr8k
-PAIRS = 4  # times that the first two, which are close, are measured in turn before each time of the third
+PAIRS = 4  # measurements of the first two, whose speeds are close, for each of the third
 MEANINGS = {
     "training": "captions a second, training from cached features",
     "bare": "captions a second, forward and backward pass alone",
@@ -57,7 +57,7 @@ class TutorialDecoder(nn.Module):
         super().__init__()
         hidden = config.hidden
         self.embedding = nn.Embedding(words, config.embedding)
-        self.places = nn.Linear(channels, hidden)
+        self.keys = nn.Linear(channels, hidden)
         self.query = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, 1)
         self.begin_hidden, self.begin_cell = nn.Linear(channels, hidden), nn.Linear(channels, hidden)
@@ -73,7 +73,7 @@ class TutorialDecoder(nn.Module):
         hidden, cell = self.begin_hidden(mean), self.begin_cell(mean)  # (N, H)
         scores = []
         for step in range(words.shape[1]):
-            relevance = self.score(torch.relu(self.places(grid) + self.query(hidden)[:, None])).squeeze(2)  # (N, P)
+            relevance = self.score(torch.relu(self.keys(grid) + self.query(hidden)[:, None])).squeeze(2)  # (N, P)
             context = (grid * relevance.softmax(dim=1)[:, :, None]).sum(dim=1)  # (N, C)
             context = torch.sigmoid(self.gate(hidden)) * context
             hidden, cell = self.cell(torch.cat([embedded[:, step], context], dim=1), (hidden, cell))
@@ -100,16 +100,16 @@ def _measure(folder: Path, quick: bool) -> dict[str, float]:
     captioner.decoder.set_dropout(config.dropout, config.grid_dropout)
     rows = _rows(images, words)
     inputs = _cached(captioner, rows, folder)
-    held = [
+    in_memory = [
         (batch, inputs.stored(batch.views).float())
         for batch in batches(rows, config, captioner, np.random.default_rng(1))
     ]
-    stage = Trainer(0, stages(config)[0], captioner, inputs, rows, config, Group())
+    trainer = Trainer(0, stages(config)[0], captioner, inputs, rows, config, Group())
     tutorial = TutorialDecoder(config.decoder, WORDS, captioner.encoder.channels, config.dropout).to(device).train()
     sides: dict[str, Callable[[], object]] = {
-        "training": lambda: stage.epoch(1, lambda step, steps, loss: None),
-        "bare": lambda: [_bare(captioner, batch, grid, config) for batch, grid in held],
-        "tutorial": lambda: [_tutorial(tutorial, batch, grid, device) for batch, grid in held],
+        "training": lambda: trainer.epoch(1, lambda step, steps, loss: None),
+        "bare": lambda: [_bare(captioner, batch, grid, config) for batch, grid in in_memory],
+        "tutorial": lambda: [_tutorial(tutorial, batch, grid, device) for batch, grid in in_memory],
     }
     captions = sum(len(row.references) for row in rows)
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -135,7 +135,7 @@ def _figures(rates: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def _rows(images: int, words: list[str]) -> list[Row]:
-    """Images that exist in the cache alone, five captions each; common words are common, as in a language."""
+    """Images that exist in the cache alone, five captions each; word frequencies follow Zipf's law."""
     chance = np.random.default_rng(1)
     shares = 1 / np.arange(1, len(words) + 1)
     shares /= shares.sum()
@@ -151,7 +151,7 @@ def _rows(images: int, words: list[str]) -> list[Row]:
 
 
 def _cached(captioner: Captioner, rows: list[Row], folder: Path) -> Inputs:
-    """Inputs whose features are random numbers, kept where those of the encoder would be."""
+    """Inputs whose cached features are random numbers."""
     cache = cache_of(captioner, folder)
     chance = np.random.default_rng(2)
     for row in rows:
