@@ -1,4 +1,4 @@
-"""What the annotator sees: the shipped labelling configs, and the names that matter in anybody's."""
+"""The shipped labelling configs, and how to read the tag names of any other."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from importlib import resources
 from xml.etree import ElementTree
 
 NAMES = ("caption", "multi_caption", "review")
-"""The shipped configs: one caption, several captions an image, one caption plus why the draft was wrong."""
+"""The shipped configs: one caption, several captions per image, one caption and what was wrong with the draft."""
 
 
 class LabelingConfigError(Exception):
-    """A labelling config has no caption box for an image; the message is one sentence for its author."""
+    """A labelling config has no caption box for an image. The message is one sentence that says how to fix it."""
 
 
 @dataclass(frozen=True)
 class Tags:
-    """Names in a labelling config: the `<Image>`, the `<TextArea>` for its caption, and the key of a task's data that
-    holds the image. `several`: the box takes more than one caption, so that each is a reference of the image."""
+    """Names in a labelling config: the `<Image>`, the `<TextArea>` for its caption, and the key of the image in a
+    task's data. `several` means that the box takes several captions, each a reference of the image."""
 
     image_tag: str
     caption_tag: str
@@ -27,17 +27,17 @@ class Tags:
 
 
 def shipped(name: str) -> str:
-    """XML of the shipped config `name`. Raises LabelingConfigError when there is none of that name."""
+    """The XML of the shipped config `name`. Raises LabelingConfigError when there is none."""
     if name not in NAMES:
         raise LabelingConfigError(f"There is no labelling config {name!r}; the shipped ones are {', '.join(NAMES)}.")
     return resources.files(__name__).joinpath(f"{name}.xml").read_text(encoding="utf-8")
 
 
 def parse(xml: str) -> Tags:
-    """Find the caption box: the first `<TextArea>` that points at an `<Image>`, one named "caption" before others.
+    """Find the caption box: the `<TextArea>` named "caption" that points at an `<Image>`, else the first that does.
 
-    Tag and attribute names are Label Studio's, in any case as in its editor. Boxes for single regions do not count.
-    Raises LabelingConfigError in one sentence when the config is not XML or has no such pair.
+    Case does not matter in tag names, as in Label Studio's editor. Boxes for single regions do not count. Raises
+    LabelingConfigError when the config is not XML or has no such pair.
     """
     root = _read(xml)
     images = {name: _key(tag) for tag in root.iter() if _kind(tag) == "image" and (name := tag.get("name"))}
@@ -66,7 +66,7 @@ def parse(xml: str) -> Tags:
 
 
 def advice(xml: str) -> list[str]:
-    """What keeps drafts from opening as an editable text, as sentences; none for a config that is fine.
+    """Sentences on what keeps drafts from opening as editable text; none for a good config.
 
     Raises LabelingConfigError as `parse` does.
     """
@@ -79,19 +79,19 @@ def advice(xml: str) -> list[str]:
         )
     if _submissions(box) == 0:
         sentences.append(
-            f"The box {tags.caption_tag!r} invites a second text beside the draft, of which the last one counts; "
+            f"The box {tags.caption_tag!r} accepts a second text beside the draft, and only the last one counts; "
             f'add maxSubmissions="1" (or "5" to collect several captions).'
         )
     if not _true(box, "transcription"):
         sentences.append(
-            f"The box {tags.caption_tag!r} shows a draft behind a pencil; "
+            f"The box {tags.caption_tag!r} shows the draft as text with a pencil; "
             f'add transcription="true" to open it in the text box.'
         )
     return sentences
 
 
 def _read(xml: str) -> ElementTree.Element:
-    if re.search(r"<!(DOCTYPE|ENTITY)", xml, re.IGNORECASE):  # entity bombs; Label Studio's configs have none
+    if re.search(r"<!(DOCTYPE|ENTITY)", xml, re.IGNORECASE):  # against entity bombs; real configs have none
         raise LabelingConfigError("The labelling config holds a DOCTYPE or an entity; remove it.")
     try:
         return ElementTree.fromstring(xml)

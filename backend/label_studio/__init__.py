@@ -1,1 +1,1 @@
-"""The only room that knows Label Studio: its JSON (wire), its tokens, its API (client), connecting to it (connect)."""
+"""All knowledge of Label Studio: its JSON (wire), tokens, API (client), and how to connect a project (connect)."""

@@ -1,4 +1,4 @@
-"""HTTP calls to Label Studio with a token, and what its refusals mean."""
+"""HTTP calls to Label Studio with a token, and sentences that explain its errors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.token import Token
 
 JSON = Any
-"""Whatever Label Studio answers; callers check what they use of it."""
+"""Any JSON value that Label Studio answers; callers check the parts they use."""
 
 TIMEOUT_SECONDS = (5.0, 120.0)  # the action Batch predictions waits up to 100 s for /predict
 
 
 class Api:
-    """The Label Studio at `url`, spoken to with an API key of either kind. Safe to share by threads.
+    """The API of the Label Studio at `url`, with an API key of either kind. Threads may share it.
 
     Every method raises LabelStudioError when Label Studio cannot be reached, and its subclass LabelStudioRefusalError
-    when it answers with an error; each says in one sentence what to do.
+    when it answers with an error. The message is one sentence that says what to do.
     """
 
     def __init__(self, url: str, api_key: str) -> None:
@@ -43,7 +43,7 @@ class Api:
     def _call(self, method: str, path: str, **options: Any) -> JSON:
         answer = self._send(method, path, **options)
         if answer.status_code == 401 and self.token.personal:
-            self.token.forget()  # restarted Label Studio, or clocks apart: once more with a fresh access token
+            self.token.forget()  # Label Studio was restarted, or the clocks differ: try once with a new access token
             for _, (_, file) in options.get("files") or []:
                 file.seek(0)
             answer = self._send(method, path, **options)
@@ -70,9 +70,9 @@ class Api:
             return requests.request(
                 method,
                 f"{self.url}{path}",
-                auth=authorise,  # as a header it would lose to ~/.netrc
+                auth=authorise,  # a plain header would be replaced by credentials of ~/.netrc
                 timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,  # the token must not follow to another host
+                allow_redirects=False,  # the token must not be sent to another host
                 **options,
             )
         except requests.Timeout as error:
@@ -88,7 +88,7 @@ class Api:
         status, detail = answer.status_code, _detail(answer)
         if answer.is_redirect:
             message = (
-                f"Label Studio at {self.url} sends on to {answer.headers.get('Location')}; "
+                f"Label Studio at {self.url} redirects to {answer.headers.get('Location')}; "
                 f"give its final address as LABEL_STUDIO_URL."
             )
         elif status == 401 and self.token.personal:
@@ -108,19 +108,19 @@ class Api:
 
 
 def _detail(answer: requests.Response) -> str:
-    """Label Studio's own words: the messages of its validation errors, else its `detail`, else HTTP's."""
+    """Label Studio's message: its validation errors, else its `detail`, else the HTTP reason."""
     try:
         body = answer.json()
     except ValueError:
-        return answer.reason  # a page for people
+        return answer.reason  # an HTML page
     if isinstance(body, dict):
         body = body.get("validation_errors") or body.get("detail") or body
-    words = "; ".join(_messages(body))
-    return " ".join(words.split())[:500] or answer.reason
+    message = "; ".join(_messages(body))
+    return " ".join(message.split())[:500] or answer.reason
 
 
 def _messages(value: Any, field: str = "") -> Iterator[str]:
-    """Every text in a tree of error messages, each after the field it is about."""
+    """Every text in a tree of error messages, preceded by the name of its field."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _messages(item, "" if key == "non_field_errors" else key)

@@ -1,4 +1,4 @@
-"""Label Studio's API, as much of it as this project uses."""
+"""The part of Label Studio's API that this project uses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.api import JSON, Api
 
 HEADS, FULL_TASKS = 1000, 100  # tasks in a page, without and with their annotations
-UPLOAD_FILES = 50  # per request, and
-UPLOAD_BYTES = 50_000_000  # which is held in memory; Label Studio's own limits are 100 files and 250 MB
+UPLOAD_FILES = 50  # in a request
+UPLOAD_BYTES = 50_000_000  # in a request, which is kept in memory; Label Studio allows 100 files and 250 MB
 
 
 class LabelStudio(Api):
     """Projects, tasks, annotations, predictions, ML backends and webhooks of one Label Studio.
 
-    Every method raises LabelStudioError as those of Api do.
+    Every method raises the errors of Api.
     """
 
     # Projects and tasks
@@ -33,8 +33,8 @@ class LabelStudio(Api):
             if error.status != 404:
                 raise
             raise LabelStudioRefusalError(
-                f"Label Studio at {self.url} has no project {project_id}, or this token's user may not see it; the "
-                f"number stands in the project's address (/projects/<number>).",
+                f"Label Studio at {self.url} has no project {project_id}, or the user of this token may not see it; "
+                f"the number is in the address of the project (/projects/<number>).",
                 error.status,
                 error.detail,
             ) from error
@@ -74,15 +74,17 @@ class LabelStudio(Api):
         return self._pages("/api/tasks", "tasks", page_size=page_size, project=project_id, fields="all")
 
     def task_heads(self, project_id: int) -> Iterator[list[Any]]:
-        """Every task without its annotations, by id, page by page: what is deleted meanwhile makes none skipped."""
+        """Pages of all tasks in order of id, without annotations. Tasks that are deleted meanwhile cause no gaps."""
         last = -1
         while page := self._tasks(project_id, HEADS, _filter("id", "greater", "Number", last), "tasks:id"):
             yield page
             last = page[-1]["id"]
 
     def changed_heads(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
-        """Those of them that were changed since then by Label Studio's clock, newest first: what is changed meanwhile
-        comes next time. Some bulk actions of Label Studio leave a task's time alone.
+        """Pages of the tasks that changed since then by Label Studio's clock, newest first, without annotations.
+
+        A task that changes meanwhile may be missing; the next call returns it. Some bulk actions of Label Studio do not
+        change a task's time.
         """
         moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         chosen = _filter("updated_at", "greater_or_equal", "Datetime", moment)
@@ -102,10 +104,11 @@ class LabelStudio(Api):
     def unlabelled(
         self, project_id: int, after_task: int, size: int, *, version: str | None = None, several: bool = False
     ) -> tuple[list[Any], int]:
-        """The next `size` tasks by id that nobody has annotated or skipped, with their predictions; and how many tasks
-        follow in all.
+        """The next `size` tasks by id that nobody has annotated or skipped, with their predictions; and how many there
+        are in all.
 
-        With `version` those with a prediction of it (or of a longer name), with `several` those with more than one.
+        With `version` only those with a prediction of a version that contains this name, with `several` only those with
+        more than one prediction.
         """
         items = [*_UNLABELLED, _item("id", "greater", "Number", after_task)]
         items += [_item("predictions_model_versions", "contains", "List", [version])] if version else []
@@ -114,7 +117,7 @@ class LabelStudio(Api):
         return self._list(page.get("tasks"), "list of tasks"), int(page.get("total") or 0)
 
     def drafted_by_people(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
-        """Those of at most `FULL_TASKS` tasks where somebody has begun an annotation and not submitted it."""
+        """Which of at most `FULL_TASKS` tasks are being edited: their annotation is begun and not submitted."""
         if not task_ids:
             return set()
         begun = _all_of([_item("draft_exists", "equal", "Boolean", True)])
@@ -126,7 +129,7 @@ class LabelStudio(Api):
 
     def _page(self, project_id: int, size: int, chosen: Mapping[str, Any], order: str, **params: Any) -> dict[str, Any]:
         query = json.dumps({"ordering": [order], **chosen})
-        # With `review` it asks no ML backend for predictions that are missing, as it may for a person who looks.
+        # With `review`, Label Studio does not ask the ML backend for missing predictions.
         fixed = {"project": project_id, "page_size": size, "review": "true", "resolve_uri": "false"}
         try:
             return self._object(self.get("/api/tasks", query=query, **{"page": 1, **fixed, **params}), "page")
@@ -136,11 +139,11 @@ class LabelStudio(Api):
             raise
 
     def open_task(self, task_id: int, project_id: int) -> dict[str, Any]:
-        """The task as the Data Manager opens it: where it has no prediction yet, the ML backend is asked for one."""
+        """The task as the Data Manager opens it: Label Studio asks the ML backend for a prediction if it has none."""
         return self._object(self.get(f"/api/tasks/{task_id}", project=project_id), "task")
 
     def next_task(self, project_id: int) -> dict[str, Any] | None:
-        """The next task of the label stream, drafted by the ML backend; None when none is left."""
+        """The next task of the label stream with a draft of the ML backend; None when none is left."""
         try:
             return self._object(self.get(f"/api/projects/{project_id}/next"), "task")
         except LabelStudioRefusalError as error:
@@ -149,7 +152,7 @@ class LabelStudio(Api):
             raise
 
     def export(self, project_id: int) -> list[Any]:
-        """Every task with its annotations, those without included (the JSON export)."""
+        """The JSON export: every task with its annotations, including tasks without any."""
         return self._list(
             self.get(f"/api/projects/{project_id}/export", exportType="JSON", download_all_tasks="true"), "export"
         )
@@ -174,7 +177,7 @@ class LabelStudio(Api):
         )
 
     def retrieve_predictions(self, project_id: int, task_ids: Sequence[int] | None = None) -> dict[str, Any]:
-        """The action "Batch predictions" on these tasks (None: all): one /predict for those that lack the version."""
+        """The action "Batch predictions" on these tasks (None: all): a /predict for those without the version."""
         if task_ids is None:
             selected: dict[str, Any] = {"all": True, "excluded": []}
         else:
@@ -185,10 +188,10 @@ class LabelStudio(Api):
         )
 
     def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
-        """Store predictions `{"task": …, "result": […], "score": …, "model_version": …}`; how many were stored.
+        """Store predictions `{"task": …, "result": […], "score": …, "model_version": …}`; returns how many were stored.
 
-        Those that do not fit the labelling config are not, without a word. One of a task that is gone has Label Studio
-        refuse them all. It counts the predictions of every task of the project each time.
+        Label Studio silently drops those that do not fit the labelling config, and refuses all when a task of one is
+        deleted. Each call makes it count the predictions of the whole project.
         """
         if not predictions:
             return 0
@@ -196,7 +199,7 @@ class LabelStudio(Api):
         return int(self._object(answer, "import").get("created") or 0)
 
     def delete_prediction(self, prediction_id: int) -> None:
-        """Delete it; one that is gone already is no mistake."""
+        """Delete a prediction; it is no error if it does not exist."""
         try:
             self.delete(f"/api/predictions/{prediction_id}")
         except LabelStudioRefusalError as error:
@@ -204,7 +207,7 @@ class LabelStudio(Api):
                 raise
 
     def model_versions(self, project_id: int) -> dict[str, int]:
-        """How many predictions of each version the project has."""
+        """The number of predictions of each version in the project."""
         return self._object(self.get(f"/api/projects/{project_id}/model-versions"), "list of versions")
 
     # ML backends and webhooks
@@ -216,7 +219,7 @@ class LabelStudio(Api):
         return self._object(self.post("/api/ml", {"project": project_id, "url": url, **fields}), "ML backend")
 
     def update_ml_backend(self, backend_id: int, project_id: int, url: str, **fields: Any) -> dict[str, Any]:
-        """Label Studio answers 500 to an update without project and address, so they are always given."""
+        """Update a record. Project and address are required, because Label Studio answers 500 without them."""
         return self._object(
             self.patch(f"/api/ml/{backend_id}", {"project": project_id, "url": url, **fields}), "ML backend"
         )
@@ -234,10 +237,10 @@ class LabelStudio(Api):
         return self._object(self.patch(f"/api/webhooks/{webhook_id}", fields), "webhook")
 
     def legacy_tokens_enabled(self) -> bool | None:
-        """Whether the organisation accepts legacy tokens, so that the one sent with /setup works; None: unknown."""
+        """Whether the organisation accepts legacy tokens such as the one sent with /setup; None if unknown."""
         try:
             enabled = self._object(self.get("/api/jwt/settings"), "settings").get("legacy_api_tokens_enabled")
-        except LabelStudioRefusalError:  # only organisation administrators may look
+        except LabelStudioRefusalError:  # only administrators may ask
             return None
         return enabled if isinstance(enabled, bool) else None
 

@@ -1,4 +1,4 @@
-"""Connect a Label Studio project to this backend: the ML backend record, the webhook, and prelabelling."""
+"""Connects a Label Studio project to this backend: the ML backend record, the webhook and prelabelling."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from backend.label_studio.client import LabelStudio
 from labeling_config import LabelingConfigError, Tags
 
 TITLE = "captioner"
-"""Title of the ML backend record. The label stream drafts only where `project.model_version` is this title."""
+"""Title of the ML backend record. The label stream asks for drafts only if `project.model_version` is this title."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """What connecting did, in sentences for the user, and what does not work yet with how to mend it."""
+    """What was done, in sentences for the user (`report`), and what does not work yet (`problems`)."""
 
     project_id: int
     tags: Tags
@@ -30,15 +30,15 @@ class Connection:
 
     @property
     def complete(self) -> bool:
-        """Whether drafts and corrections both flow."""
+        """Whether both drafts and corrections will arrive."""
         return not self.problems
 
 
 def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[str, str] | None = None) -> Connection:
-    """Connect the project to the backend at `backend_url` (as Label Studio reaches it), which must be running.
+    """Connect the project to the running backend at `backend_url`, the address by which Label Studio reaches it.
 
-    `auth` is the user name and password the backend asks for. May be repeated: what is right already stays. Raises
-    LabelStudioError, in one sentence saying how to mend it, where no draft could be served.
+    `auth` is the user name and password that the backend asks for. Safe to repeat. Raises LabelStudioError, one
+    sentence that says how to fix it, when no draft could be served.
     """
     url = _checked(backend_url)
     if auth is not None and (":" in auth[0] or not "".join(auth).isascii() or not all(auth)):
@@ -72,8 +72,8 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
     report.append(_prelabel(client, project, known=old_url is not None))
     if client.legacy_tokens_enabled() is False:
         report.append(
-            "Legacy tokens are off in this Label Studio, so the one it hands to the backend is dead: the backend can "
-            "fetch uploaded images only with LABEL_STUDIO_API_KEY set (a personal access token will do)."
+            "Legacy tokens are off in this Label Studio, so the token it sends to the backend is invalid: set "
+            "LABEL_STUDIO_API_KEY (a personal access token will do), or the backend cannot fetch uploaded images."
         )
     return Connection(project_id, tags, backend_id, webhook_id, tuple(report), tuple(problems))
 
@@ -81,13 +81,13 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
 def _record(
     client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None
 ) -> tuple[int, str | None, str]:
-    """The id of the ML backend record, the address it had before, and what was done."""
+    """Create or update the ML backend record; returns its id, its old address, and what was done."""
     records = client.ml_backends(project_id)
-    mine = next((r for r in records if _same(r.get("url"), url)), None) or next(
+    own = next((r for r in records if _same(r.get("url"), url)), None) or next(
         (r for r in records if r.get("title") == TITLE), None
     )
-    other = next((r for r in records if r is not mine), None)
-    if other is not None and (mine is None or other["id"] < mine["id"]):
+    other = next((r for r in records if r is not own), None)
+    if other is not None and (own is None or other["id"] < own["id"]):
         raise LabelStudioError(
             f"Project {project_id} already has the ML backend {other.get('title')!r} at {other.get('url')}, and Label "
             f"Studio uses only the first one; remove it (Settings > Model) and connect again."
@@ -99,51 +99,51 @@ def _record(
     else:
         fields |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}
     try:
-        if mine is None:
+        if own is None:
             created = client.create_ml_backend(project_id, url, **fields)
             return created["id"], None, f"Label Studio has a new ML backend {TITLE!r} at {url}."
-        client.update_ml_backend(mine["id"], project_id, url, **fields)
+        client.update_ml_backend(own["id"], project_id, url, **fields)
     except LabelStudioRefusalError as error:
         raise LabelStudioError(_why_no_record(error, url, auth)) from error
-    return mine["id"], mine.get("url"), f"The ML backend {TITLE!r} at {url} was there already and is up to date."
+    return own["id"], own.get("url"), f"The ML backend {TITLE!r} at {url} existed already and is up to date."
 
 
 def _webhook(
     client: LabelStudio, project_id: int, url: str, old_url: str | None, auth: tuple[str, str] | None
 ) -> tuple[int, str]:
-    """The id of the webhook that brings every event with the credentials, and what was done."""
+    """Create or update the webhook for all events, with the credentials; returns its id and what was done."""
     address = f"{url}/webhook"
     wanted: dict[str, Any] = {"url": address, "is_active": True, "send_payload": True, "send_for_all_actions": True}
     hooks = client.webhooks(project_id)
     hook = next((h for h in hooks if h.get("url") == address), None)
-    if hook is None and old_url is not None:  # the backend has moved, and its webhook goes with it
+    if hook is None and old_url is not None:  # the backend has a new address: its webhook is updated
         hook = next((h for h in hooks if h.get("url") == f"{old_url.rstrip('/')}/webhook"), None)
     headers = dict(hook.get("headers") or {}) if hook else {}
     if auth is not None:
-        # Label Studio does not apply the ML backend's credentials to the webhook it creates for it
+        # Label Studio does not use the credentials of the ML backend for its webhook
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(auth).encode()).decode()
     wanted["headers"] = headers
-    carries = " and carries the user name and password" if auth else ""
+    credentials = " with the user name and password" if auth else ""
     if hook is None:
         return client.create_webhook(project_id, **wanted)[
             "id"
-        ], f"A new webhook tells {address} of every event{carries}."
-    client.update_webhook(hook["id"], **wanted)  # even unchanged: Label Studio then says whether it would deliver
-    return hook["id"], f"The webhook tells {address} of every event{carries}."
+        ], f"A new webhook sends every event to {address}{credentials}."
+    client.update_webhook(hook["id"], **wanted)  # even if unchanged: Label Studio then checks the address
+    return hook["id"], f"The webhook sends every event to {address}{credentials}."
 
 
 def _prelabel(client: LabelStudio, project: Mapping[str, Any], known: bool) -> str:
-    """Where the ML backend was known before, a project that shows stored drafts goes on doing so."""
+    """Show drafts in the project; one connected before that shows stored drafts keeps showing them."""
     shown, project_id = project.get("model_version"), int(project["id"])
     stored = known and shown in client.model_versions(project_id)
     wanted = {"show_collab_predictions": True, "model_version": shown if stored else TITLE}
-    present = client.project(project_id)  # as connecting has left it
+    present = client.project(project_id)  # read again, because the steps before may have changed it
     changed = {key: value for key, value in wanted.items() if present.get(key) != value}
     if changed:
         client.update_project(project_id, **changed)
     if stored:
-        return f"Tasks open with the stored drafts of {shown} (`captioner mode --project {project_id} live` ends that)."
-    return "Tasks open with the draft of this backend, in the Data Manager and in the label stream."
+        return f"Tasks open with stored drafts of {shown}; `captioner mode --project {project_id} live` changes that."
+    return "Tasks open with a draft of this backend, in the Data Manager and in the label stream."
 
 
 def _why_no_record(error: LabelStudioRefusalError, url: str, auth: tuple[str, str] | None) -> str:
@@ -152,13 +152,13 @@ def _why_no_record(error: LabelStudioRefusalError, url: str, auth: tuple[str, st
         return _private(url)
     if "resolve hostname" in detail:
         return (
-            f"Label Studio does not know the host of {url}; give an address of the captioner that Label Studio's own "
+            f"Label Studio cannot resolve the host of {url}; give an address of the captioner that Label Studio's "
             f"machine or container can reach."
         )
     if "health check failed" in detail:
         return (
-            f"Label Studio cannot reach the captioner at {url}; see that it runs (captioner serve), and that Label "
-            f"Studio's own machine or container can reach this address."
+            f"Label Studio cannot reach the captioner at {url}; check that it runs (captioner serve), and that Label "
+            f"Studio's machine or container can reach this address."
         )
     if "Reason: 401" in detail or "authentication parameters" in detail:
         given = "the user name and password given" if auth else "a call without user name and password"
@@ -168,7 +168,7 @@ def _why_no_record(error: LabelStudioRefusalError, url: str, auth: tuple[str, st
     if "look like a valid ML backend" in detail:
         reason = detail.partition("Reason: ")[2].partition(" for url")[0].partition(" Check the ML")[0].rstrip(".")
         return (
-            f"What answers at {url} did not accept the project ({reason}); see that it is the captioner, and its log."
+            f"The server at {url} did not accept the project ({reason}); check that it is the captioner, and its log."
         )
     return str(error)
 
@@ -178,11 +178,11 @@ def _why_no_webhook(error: LabelStudioRefusalError, url: str) -> str:
         return _private(url)
     if error.status == 400 and "valid URL" in error.detail:
         return (
-            f"Label Studio makes no webhook for {url}, because the host {urlsplit(url).hostname!r} has no dot: drafts "
+            f"Label Studio saves no webhook for {url}, because the host {urlsplit(url).hostname!r} has no dot: drafts "
             f"are shown but corrections would not arrive; give the captioner's IP address or a name with a dot (in "
             f"Docker Compose a network alias such as captioner.internal)."
         )
-    return f"The webhook for {url} could not be made, so corrections would not arrive: {error}"
+    return f"The webhook for {url} could not be created, so corrections would not arrive: {error}"
 
 
 def _address_refused(error: LabelStudioRefusalError) -> bool:

@@ -1,4 +1,4 @@
-"""JSON values as Label Studio sends them, checked: what is no id, time or text is refused or passed over."""
+"""Checks of JSON values from Label Studio: ids, times and texts that are invalid are refused or ignored."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from backend.domain.errors import RequestError
 
 SECRETS = frozenset({"token", "access_token", "task_data_login", "task_data_password"})
 GREATEST_ID = 2**63 - 1
-"""What a 64-bit column holds; Label Studio's ids are as wide."""
+"""The largest number of a 64-bit column; Label Studio's ids are 64-bit numbers."""
 
 DEEPEST = 100
-"""Levels of lists and objects in a payload; Label Studio's own have about ten."""
+"""Greatest nesting depth of a payload; those of Label Studio have about ten levels."""
 
 LONGEST_LEAD_TIME_SECONDS = 1e9
 
 
 def both(body: Mapping[str, Any], noun: str) -> list[dict[str, Any]]:
-    """What stands under `noun` and under its plural, each an object or a list: Label Studio mixes all four."""
+    """The objects under the key `noun` and its plural. Label Studio sends an object or a list under either."""
     found: list[Any] = []
     for key in (noun, f"{noun}s"):
         value = body.get(key)
@@ -29,7 +29,7 @@ def both(body: Mapping[str, Any], noun: str) -> list[dict[str, Any]]:
 
 
 def reference(value: Any) -> int | None:
-    """An id given as a number or as an object with one; None for anything else (`null`, `{}`, no number of an id)."""
+    """An id, given as a number or as an object with an "id"; None for anything else."""
     number = value.get("id") if isinstance(value, dict) else value
     return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= GREATEST_ID else None
 
@@ -61,7 +61,7 @@ def optional_time(value: Any) -> datetime | None:
 
 
 def seconds(value: Any) -> float | None:
-    """A duration; None for what is none, NaN and numbers beyond all floats included."""
+    """A duration in seconds; None for anything else, including NaN and huge numbers."""
     return float(value) if isinstance(value, int | float) and 0 <= value <= LONGEST_LEAD_TIME_SECONDS else None
 
 
@@ -91,10 +91,10 @@ def optional_text_at(body: Mapping[str, Any], key: str) -> str | None:
 
 
 def clean(value: Any, depth: int = 0) -> Any:
-    """The JSON value as every database can store it, whatever its sender let through.
+    """The JSON value in a form that every database can store.
 
-    Characters that no database takes, halves of surrogate pairs and NUL, become U+FFFD; NaN and infinity, which are no
-    JSON, become null. Raises RequestError where it is nested deeper than anything Label Studio sends.
+    Half surrogate pairs and NUL become U+FFFD; NaN and infinity, which are not JSON, become null. Raises RequestError
+    when the value is nested deeper than anything Label Studio sends.
     """
     if depth > DEEPEST:
         raise RequestError(f"The request is nested more than {DEEPEST} levels deep.")

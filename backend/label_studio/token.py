@@ -1,4 +1,4 @@
-"""The two kinds of Label Studio token, and the header each becomes."""
+"""The two kinds of Label Studio token, and the header of each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import requests
 from backend.domain.errors import LabelStudioError, LabelStudioUnreachableError
 
 REFRESH_AFTER_SECONDS = 240.0
-"""Label Studio's access tokens live 300 seconds; a request may take a while to arrive."""
+"""Label Studio's access tokens are valid for 300 seconds; the margin is for the time a request takes."""
 
 TIMEOUT_SECONDS = (5.0, 30.0)
 
 
 def is_personal(key: str) -> bool:
-    """Whether `key` is a personal access token (a JWT by its shape); otherwise it is taken for a legacy token."""
+    """Whether `key` is a personal access token, which is a JWT; any other key is a legacy token."""
     parts = key.split(".")
     if len(parts) != 3:
         return False
@@ -31,7 +31,7 @@ def is_personal(key: str) -> bool:
 
 
 class Token:
-    """An API key of the Label Studio at `url`, of either kind, as an Authorization header. Safe to share by threads.
+    """An API key of either kind as an Authorization header. Threads may share it.
 
     A personal access token is never sent as a header: it is exchanged for an access token, which is renewed in time.
     """
@@ -63,7 +63,7 @@ class Token:
             return {"Authorization": f"Bearer {self._access}"}
 
     def forget(self) -> None:
-        """Exchange the personal access token anew for the next header (Label Studio refused the access token)."""
+        """Get a new access token for the next header, because Label Studio refused this one."""
         with self._lock:
             self._access = None
 
@@ -74,8 +74,8 @@ class Token:
                 address,
                 json={"refresh": self._key},
                 timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,  # the token must not follow to another host
-                auth=lambda request: request,  # or requests would look for credentials in ~/.netrc
+                allow_redirects=False,  # the token must not be sent to another host
+                auth=lambda request: request,  # or requests would use credentials of ~/.netrc
             )
         except requests.RequestException as error:
             raise LabelStudioUnreachableError(

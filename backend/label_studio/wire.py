@@ -1,4 +1,4 @@
-"""Label Studio's JSON in and out of this project's words, by Label Studio 1.23.2 (recorded in tests/assets)."""
+"""Decodes and encodes the JSON of Label Studio 1.23.2, of which tests/assets has recordings."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from backend.label_studio.payload import (
 from labeling_config import LabelingConfigError, Tags
 
 LONGEST_NAME = 64
-"""Characters kept of an action or an origin, which are short words."""
+"""Characters kept of an action or an origin, which are short."""
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """POST /predict: the tasks to draft, in the order their results must have."""
+    """POST /predict: the tasks to draft, in the order that the results must have."""
 
     project_id: int
     tasks: tuple[Task, ...]
@@ -44,7 +44,7 @@ class PredictRequest:
 
 @dataclass(frozen=True)
 class SetupRequest:
-    """POST /setup. `hostname` is where Label Studio believes to be; `access_token` is a legacy token, often dead."""
+    """POST /setup. `hostname` is Label Studio's address by its settings; `access_token` is a legacy token."""
 
     project_id: int
     label_config: str
@@ -53,7 +53,7 @@ class SetupRequest:
 
 
 def predict_request(payload: Any) -> PredictRequest:
-    """Decode the body of POST /predict. Raises RequestError when it is malformed or its labelling config unusable."""
+    """Decode the body of POST /predict. Raises RequestError when it or its labelling config is malformed."""
     body = object_of(clean(payload), "The request")
     tags = _tags(text_at(body, "label_config", "The request"))
     project_id = _project_id(body.get("project"))
@@ -61,7 +61,7 @@ def predict_request(payload: Any) -> PredictRequest:
 
 
 def setup_request(payload: Any) -> SetupRequest:
-    """Decode the body of POST /setup; the labelling config is not looked into. Raises RequestError when malformed."""
+    """Decode the body of POST /setup without parsing its labelling config. Raises RequestError when malformed."""
     body = object_of(clean(payload), "The request")
     return SetupRequest(
         project_id=_project_id(body.get("project")),
@@ -72,11 +72,11 @@ def setup_request(payload: Any) -> SetupRequest:
 
 
 def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda project_id: None) -> Event:
-    """Decode any webhook call, START_TRAINING included; an action this project has no use for becomes an event without
-    effects. So does an annotation where the project has no caption box: there is no caption in it.
+    """Decode any webhook call, including START_TRAINING. Other actions become an event without effects, and so do
+    annotations of a project without a caption box.
 
-    `label_config_of` knows the labelling config of a project that the call names only by its number. Raises
-    RequestError when it names no action or project, or when something in it has no id or time.
+    `label_config_of` returns the labelling config of a project that the call names only by number. Raises RequestError
+    when the call names no action or project, or when an entry has no id or time.
     """
     body = object_of(clean(payload), "The webhook call")
     action = text_at(body, "action", "The webhook call")[:LONGEST_NAME]
@@ -85,7 +85,7 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
     project_id = _project_id(body.get("project") or next((a.get("project") for a in annotations + tasks), None))
     kind, _, verb = action.rpartition("_")
     record = without_secrets({key: value for key, value in body.items() if key != "project"})
-    record["project"] = project_id  # the project as a whole is bulky, secret and known
+    record["project"] = project_id  # the full project object is large and contains secrets
     deleted = verb == "DELETED"
     of_annotations, of_tasks = kind in {"ANNOTATION", "ANNOTATIONS"}, kind in {"TASK", "TASKS"}
     tags = _tags_of_project(body.get("project"), project_id, label_config_of)
@@ -102,8 +102,7 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
 
 @dataclass(frozen=True)
 class Reading:
-    """Tasks as Label Studio's API gives them, with every annotation; `made` says by annotation id how each came about:
-    "created", "imported" or "in_bulk"."""
+    """Tasks with all annotations. `made` says by id how each was made: "created", "imported" or "in_bulk"."""
 
     tasks: tuple[Task, ...]
     corrections: tuple[Correction, ...]
@@ -111,7 +110,7 @@ class Reading:
 
 
 def reading(entries: Any, project_id: int, tags: Tags) -> Reading:
-    """Decode full tasks of the API or of the JSON export. Raises RequestError when they are malformed."""
+    """Decode tasks with annotations, of the API or the JSON export. Raises RequestError when they are malformed."""
     if not isinstance(entries, list):
         raise RequestError("The export is not a JSON list of tasks.")
     entries = [object_of(entry, "A task of the export") for entry in clean(entries)]
@@ -125,7 +124,7 @@ def reading(entries: Any, project_id: int, tags: Tags) -> Reading:
 
 
 def _made(annotation: Mapping[str, Any]) -> str:
-    """Nobody has ever saved what an import or a bulk action made, and the latter copies something."""
+    """Imported and bulk annotations have no last editor; bulk ones name the prediction or annotation they copy."""
     if annotation.get("updated_by", "unknown") is not None:
         return "created"
     copied = annotation.get("parent_prediction") or annotation.get("parent_annotation")
@@ -133,7 +132,7 @@ def _made(annotation: Mapping[str, Any]) -> str:
 
 
 def heads(entries: Any, project_id: int, tags: Tags) -> tuple[Task, ...]:
-    """Decode tasks that the API lists without annotations. Raises RequestError when they are malformed."""
+    """Decode tasks without annotations. Raises RequestError when they are malformed."""
     found = [object_of(entry, "A task of the list") for entry in clean(entries)]
     return _with_fingerprints(found, project_id, tags)
 
@@ -144,10 +143,10 @@ def _with_fingerprints(entries: Sequence[Mapping[str, Any]], project_id: int, ta
 
 
 def _fingerprint(entry: Mapping[str, Any], image: str | None) -> str:
-    """Another one after nearly every change of a task or its annotations.
+    """A hash that changes with nearly every change of a task or its annotations.
 
-    Bulk actions that leave its time alone change how many it has ("Propagate annotations"), or what it shows ("Add or
-    modify data field").
+    Bulk actions that do not change the task's time change its number of annotations ("Propagate annotations") or its
+    image ("Add or modify data field").
     """
     parts = [entry.get(name) for name in ("updated_at", "total_annotations", "cancelled_annotations")]
     return hashlib.sha256(json.dumps([*parts, image]).encode()).hexdigest()
@@ -158,12 +157,12 @@ def prediction(draft: Draft, tags: Tags) -> dict[str, Any]:
     return {
         "model_version": draft.version,
         "score": draft.score,
-        "result": [result(tags, draft.text)] if draft.text else [],  # of a blind task: a version, but no caption
+        "result": [result(tags, draft.text)] if draft.text else [],  # a blind task gets a version without a caption
     }
 
 
 def result(tags: Tags, *texts: str, origin: str | None = None) -> dict[str, Any]:
-    """Captions as one entry of Label Studio's `result` lists: of a prediction, or with `origin` of an annotation."""
+    """Captions as one entry of a `result` list: of a prediction, or with `origin` of an annotation."""
     entry: dict[str, Any] = {
         "from_name": tags.caption_tag,
         "to_name": tags.image_tag,
@@ -212,26 +211,26 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
 
 
 def _captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
-    """The captions as typed, and where the last came from.
+    """The captions as typed, and the origin of the last one.
 
-    Label Studio checks nothing in `result`, so what is not a caption is passed over. Where the config asks for one
-    caption, the last non-empty text counts: the editor appends what was typed beside a draft to the draft.
+    Label Studio checks nothing in `result`, so entries that are no captions are ignored. If the config asks for one
+    caption, the last non-empty text counts, because the editor appends a typed text after the draft.
     """
-    found: list[tuple[str, str | None]] = []
+    captions: list[tuple[str, str | None]] = []
     for entry in results if isinstance(results, list) else []:
         if not isinstance(entry, dict) or entry.get("from_name") != tags.caption_tag or entry.get("type") != "textarea":
             continue
         value = entry.get("value")
         texts = value.get("text") if isinstance(value, dict) else None
         origin = entry.get("origin")
-        found += [
+        captions += [
             (text, origin[:LONGEST_NAME] if isinstance(origin, str) else None)
             for text in ([texts] if isinstance(texts, str) else texts if isinstance(texts, list) else [])
             if isinstance(text, str) and normalise(text)
         ]
-    if not found:
+    if not captions:
         return (), None
-    kept = found if tags.several else found[-1:]
+    kept = captions if tags.several else captions[-1:]
     return tuple(text for text, _ in kept), kept[-1][1]
 
 
@@ -253,18 +252,18 @@ def _tags_of_project(project: Any, project_id: int, label_config_of: Callable[[i
 
 
 def project_of(payload: Mapping[str, Any]) -> int | None:
-    """The project a request names, None where it names none. Raises RequestError when it is not a project's number."""
+    """The number of the project in a request, None if there is none. Raises RequestError when it is invalid."""
     return None if payload.get("project") is None else _project_id(payload["project"])
 
 
 def _project_id(project: Any) -> int:
-    """From the full project object, its number, or the `"<id>.<created epoch>"` of /setup and /predict."""
+    """The number from a project object, a number, or the `"<id>.<created epoch>"` of /setup and /predict."""
     value = project.get("id") if isinstance(project, dict) else project
     if isinstance(value, str):
         text = value.split(".", 1)[0]
         value = int(text) if text.isdecimal() and len(text) <= len(str(GREATEST_ID)) else None
     number = reference(value)
-    if not number:  # 0 stands for all projects in here, and must not be reached from outside
+    if not number:  # 0 means all projects in this code, and no request may say so
         raise RequestError(
             'The request names no project; "project" must be its number, "<number>.<time>" or an object.'
         )

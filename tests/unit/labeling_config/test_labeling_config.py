@@ -86,8 +86,8 @@ def test_a_config_without_a_caption_box_is_refused_in_one_sentence(xml: str, sen
     [
         ('maxSubmissions="1" transcription="true"', "not editable"),
         ('editable="true" transcription="true"', "second text"),
-        ('editable="true" maxSubmissions="1"', "behind a pencil"),
-        ('editable="true" maxSubmissions="5"', "behind a pencil"),
+        ('editable="true" maxSubmissions="1"', "with a pencil"),
+        ('editable="true" maxSubmissions="5"', "with a pencil"),
     ],
 )
 def test_advice_says_what_hides_the_draft(attributes: str, sentence: str) -> None:

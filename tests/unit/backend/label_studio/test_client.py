@@ -128,7 +128,7 @@ def test_a_project_that_is_not_there(client: LabelStudio) -> None:
 
 def test_the_token_does_not_follow_a_redirect(label_studio: Any, client: LabelStudio) -> None:
     label_studio.answers["GET", "/api/projects"] = (301, {})
-    with pytest.raises(LabelStudioRefusalError, match=r"sends on to https://elsewhere\.example/.*LABEL_STUDIO_URL"):
+    with pytest.raises(LabelStudioRefusalError, match=r"redirects to https://elsewhere\.example/.*LABEL_STUDIO_URL"):
         client.projects()
 
 
