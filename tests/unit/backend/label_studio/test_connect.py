@@ -144,7 +144,7 @@ def test_a_project_without_caption_box(
     ("refusal", "sentence"),
     [
         ("backend_address_private", "private or loopback; start Label Studio with USE_DEFAULT_BANNED_SUBNETS=false"),
-        ("backend_down", "cannot reach the captioner at http://10.0.0.5:9090; see that it runs"),
+        ("backend_down", "cannot reach the captioner at http://10.0.0.5:9090; check that it runs"),
         ("backend_wants_password", "refuses a call without user name.*BASIC_AUTH_USER and BASIC_AUTH_PASS"),
         ("backend_setup_fails", r"did not accept the project \(500 Server Error: Internal Server Error\)"),
         ("backend_host_unknown", "cannot resolve the host"),
