@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("packaging")  # one wheel for all
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("backend", "training", "labeling_config", "benchmarks", "demo")
 
