@@ -1,7 +1,4 @@
-"""Background work, handed over through Redis. What is pending is known from SQL; Redis may be emptied at any time.
-
-The only module, with the command line, that knows RQ.
-"""
+"""Background work, queued in Redis by RQ. SQL knows what is pending, so Redis may be emptied at any time."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import os
 import signal
 import time
 from datetime import datetime, timedelta
-from types import FrameType
 from typing import Any
 
 import redis
@@ -35,20 +31,20 @@ RETRAIN, RECONCILE, REFRESH = "backend.jobs.retrain", "backend.jobs.reconcile", 
 ANSWER_SECONDS = 0.5
 """How long Redis may take: Label Studio waits one second for the webhook that queues."""
 JOB_TIMEOUT_SECONDS = 24 * 3600
-"""A bound for runaways only; a retrain that has died is found by its heartbeat."""
+"""Only a limit for jobs that never end; a retrain whose process died is found by its heartbeat."""
 RETRY_AFTER_SECONDS = 30.0
-"""A job that ended without its retrain getting on (a worker that cannot start it) is queued again after so long."""
+"""A job that ended while its retrain still waits (a worker that cannot start it) is queued again after so long."""
 LOST_AFTER_SECONDS = 120.0
-"""RQ's workers report every 30 s on a job they run; one not reported on for so long is lost."""
+"""RQ's workers renew the heartbeat of a running job every 30 s; a job without one for so long is lost."""
 MAINTENANCE_SECONDS = 60
-"""A scheduler that died, of a Redis that was away, is started again within so long."""
+"""A scheduler that died, because Redis was away, is started again within so long."""
 STOP_SECONDS = 5.0
-"""What a job has for ending by itself before it is killed."""
+"""Time for a job to end by itself before it is killed."""
 _NICE = 10
 
 
 class Queue:
-    """The queue at a Redis address; connects when first used. Safe to share by threads."""
+    """The queue at a Redis address; connects when first used. Threads may share it."""
 
     def __init__(self, redis_url: str | None) -> None:
         if not redis_url:
@@ -84,7 +80,7 @@ class Queue:
             raise self._unreachable(error) from error
 
     def enqueue_retrain(self, retrain: Retrain) -> str:
-        """Hand the next attempt at it to a worker, once however often it is asked; returns the job's id.
+        """Queue the next attempt at it; nothing changes where it is queued already. Returns the job's id.
 
         Raises QueueError when Redis cannot be reached.
         """
@@ -104,29 +100,29 @@ class Queue:
         return waited
 
     def schedule_reconcile(self, project_id: int, at: datetime) -> str:
-        """Have a worker compare the project with Label Studio then, or at once where that is past; returns the job's
-        id. Nothing changes where that is scheduled already, waits or is being done.
+        """Schedule a comparison of the project with Label Studio, or queue it where the time has come.
+
+        Nothing changes where one is scheduled, queued or running already. Returns the job's id.
 
         Raises QueueError when Redis cannot be reached.
         """
         return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", at=at)
 
     def enqueue_refresh(self, project_id: int, lease: int) -> str:
-        """Have a worker go on with the project's drafts, once for each lease of them; returns the job's id.
+        """Queue a run that refreshes the project's drafts, once for each lease. Returns the job's id.
 
         Raises QueueError when Redis cannot be reached.
         """
         return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{lease}")
 
     def work(self, burst: bool = False) -> None:
-        """Do what is queued until told to stop; with `burst`, until nothing is queued."""
+        """Run queued jobs until told to stop; with `burst`, until nothing is queued."""
         connection = redis.Redis.from_url(self._url)  # waits for work as long as it takes
         worker = _Worker(
             [NAME], connection=connection, serializer=JSONSerializer, maintenance_interval=MAINTENANCE_SECONDS
         )
-        mine = os.getpid()
-        # Its scheduler is a process too, and would outlive it.
-        os.register_at_fork(after_in_child=lambda: end_with_parent() if os.getppid() == mine else None)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        _prepare_children()
         worker.work(burst=burst, with_scheduler=True)
 
     def _enqueue(self, function: str, *arguments: Any, job_id: str, at: datetime | None = None) -> str:
@@ -153,7 +149,7 @@ class Queue:
         return job_id
 
     def _is_over(self, job_id: str, after_seconds: float) -> bool:
-        """Whether there is such a job and no worker will do it any more."""
+        """Whether there is such a job and no worker will run it any more."""
         try:
             job = Job.fetch(job_id, connection=self._connection, serializer=JSONSerializer)
             status = job.get_status()
@@ -162,7 +158,7 @@ class Queue:
         if status == JobStatus.STARTED:
             ended, after_seconds = job.last_heartbeat, LOST_AFTER_SECONDS
         elif status == JobStatus.QUEUED and self._queue.get_job_position(job_id) is None:
-            # A worker took it and died before it began; RQ itself looks for those every ten minutes only.
+            # A worker took it and died before it began; RQ itself finds those only minutes later.
             ended, after_seconds = job.enqueued_at, RETRY_AFTER_SECONDS
         elif status in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}:
             ended = job.ended_at
@@ -179,27 +175,33 @@ def _job_id(retrain: Retrain) -> str:
     return f"retrain-{retrain.snapshot}-{retrain.attempt + 1}"
 
 
+def _prepare_children() -> None:
+    """Have the processes that this one forks, a job's or the scheduler, end with it and yield to drafting."""
+    worker = os.getpid()
+
+    def prepare() -> None:
+        if os.getppid() == worker:
+            end_with_parent()
+            os.nice(_NICE)
+
+    os.register_at_fork(after_in_child=prepare)
+
+
 class _Worker(rq.Worker):
-    """RQ's forking worker: torch is only ever loaded in the forked work-horse, so that CUDA starts there."""
+    """RQ's forking worker, so that torch is loaded in the child process of a job only, and CUDA starts there."""
 
-    def main_work_horse(self, job: Job, queue: rq.Queue) -> None:
-        os.nice(_NICE)  # drafting for a person who waits comes first
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        logging.getLogger("rq.worker").propagate = False  # it has a handler of its own
-        super().main_work_horse(job, queue)
+    def handle_warm_shutdown_request(self) -> None:
+        """Stop the job as well, at the first signal: a retrain may take an hour, and the next worker runs it again.
 
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Stop at the first signal, with the job: a retrain may take an hour, and is run again by itself.
-
-        The job is asked first, so that it can say that it did not die.
+        The job gets SIGTERM first, so that it can give its retrain back.
         """
-        self._shutdown_requested_date = now() - timedelta(seconds=2)  # or the request counts as a repeated one
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
             deadline = time.monotonic() + STOP_SECONDS
-            while not self._horse_ended() and time.monotonic() < deadline:
+            while not self._horse_ended():
+                if time.monotonic() > deadline:
+                    self.kill_horse(signal.SIGKILL)
                 time.sleep(0.05)
-        self.request_force_stop(signum, frame)
 
     def _horse_ended(self) -> bool:
         try:
