@@ -19,20 +19,20 @@ from backend.domain.errors import DatabaseError
 from backend.store.tables import projects
 
 _BUSY_SECONDS = 30
-_MIGRATING = 5_870_293_114  # any number, but the same in every process: PostgreSQL's advisory lock of a migration
+_MIGRATING = 5_870_293_114  # PostgreSQL's advisory lock of a migration: an arbitrary number, the same in all processes
 _CHUNK = 500  # values in one IN list; SQLite's oldest limit is 999
 
-# Of what a database may complain of, what it is not to blame for: these are mistakes of this program.
+# Errors that this program causes, not the database; they keep their traceback.
 _OURS = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError, sa.exc.NotSupportedError)
 
 T = TypeVar("T")
 
 
 class Database:
-    """Connections to the database at a SQLAlchemy URL, opened when first used; may be shared by threads.
+    """Connections to the database at a SQLAlchemy URL, opened when first used. Threads may share it.
 
-    A process that forks makes a Database of its own in the child. Everything here raises DatabaseError, in one
-    sentence, where the database itself is what fails.
+    A forked child must make a Database of its own. Every method raises DatabaseError, in one sentence, when the
+    database itself fails.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -50,7 +50,7 @@ class Database:
             address = self.url.render_as_string() if hasattr(self, "url") else "named by DATABASE_URL"
             raise DatabaseError(f"The database {address} cannot be opened: {error}.") from error
         self._writing_engine: Engine = self.engine.execution_options(writes=True)
-        # SQLite's own waiting for a writer sleeps for up to 100 ms at a time; threads can be told at once.
+        # SQLite waits for another writer in naps of up to 100 ms; a lock wakes the next thread at once.
         self._turn = threading.RLock() if self._is_sqlite else contextlib.nullcontext()
 
     def migrate(self) -> None:
@@ -79,10 +79,10 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self, project_id: int, durable: bool = True) -> Iterator[Connection]:
-        """A transaction that may change what belongs to the project; it holds the project's row until it ends.
+        """A transaction that may change rows of the project; it locks the project's own row until it ends.
 
-        The row is made when the project is new. On SQLite the transaction holds the whole database; one that is not
-        `durable` may be lost in a power cut, as long as no durable one follows, and does not wait for the disk.
+        That row is added for a new project. On SQLite the transaction locks the whole database. One that is not
+        `durable` does not wait for the disk; a power cut may lose it, unless a durable one has followed.
         """
         engine = self._writing_engine.execution_options(durable=durable)
         with self._turn, self._transaction(engine) as connection:
@@ -117,7 +117,7 @@ def now() -> datetime:
 
 
 def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
-    """The values in pieces that fit one IN list, or of another size."""
+    """The values in pieces of `size`, by default one that fits an IN list."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
@@ -131,12 +131,12 @@ def _configure_sqlite(dbapi_connection: object, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that began reading cannot wait for a writer when it comes to write: it fails. So writers say so.
+    # A transaction that began with a read fails when it must wait to write, so writers lock at the start.
     options = connection.get_execution_options()
     if not options.get("writes", False):
         connection.exec_driver_sql("BEGIN")
         return
-    # An acknowledged event survives a power cut. What can be made or read again lets it pass: it would wait for the
-    # disk with the whole database in hand, and the webhook with it.
+    # An acknowledged event must survive a power cut. Other writes do not wait for the disk, because they lock the whole
+    # database meanwhile, and a webhook would wait for them.
     connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('durable', True) else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")

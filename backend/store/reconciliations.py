@@ -1,4 +1,4 @@
-"""What is remembered of comparing a project with Label Studio: when it was, what it cost and what it mended."""
+"""Comparisons of projects with Label Studio as rows: when the last ones were, their cost and their repairs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from backend.store.tables import corrections, reconciliations, tasks
 
 @dataclass(frozen=True)
 class ReconciliationState:
-    """How far a project has been compared with Label Studio.
+    """The last comparisons of a project with Label Studio.
 
-    `compared_at` is when the last comparison began, `completed_at` the last that looked at every task; `completed_*`
-    are its size and its price. `repairs` are the last one's, by kind; `repaired` counts those of all. A failure stands
-    until one succeeds.
+    `compared_at` is when the last comparison began, `completed_at` when the last one of all tasks did; `completed_*`
+    are its size and cost. `repairs` counts the last one's by kind, `repaired` those of all comparisons. A failure stays
+    until a comparison succeeds.
     """
 
     project_id: int
@@ -33,24 +33,24 @@ class ReconciliationState:
 
 
 class Reconciliations(Database):
-    """The part of the store that says what has to be read from Label Studio again."""
+    """The part of the store that knows what must be read from Label Studio again."""
 
     def reconciliation_state(self, project_id: int) -> ReconciliationState:
-        """How far the project has been compared; nothing but its number where it never has been."""
+        """The project's state; one with only its id where it was never compared."""
         query = sa.select(reconciliations).where(reconciliations.c.project_id == project_id)
         with self.reading() as connection:
             row = connection.execute(query).first()
         return ReconciliationState(**row._mapping) if row else ReconciliationState(project_id)
 
     def save_reconciliation(self, state: ReconciliationState) -> None:
-        """Remember it in place of what was known; of two comparisons at once the later one is remembered."""
+        """Replace the stored state; of two comparisons at once the later one stays."""
         with self.writing(state.project_id, durable=False) as connection:
             mine = reconciliations.c.project_id == state.project_id
             connection.execute(reconciliations.delete().where(mine))
             connection.execute(reconciliations.insert().values(**vars(state)))
 
     def save_failure(self, project_id: int, failure: str) -> None:
-        """Remember that the project could not be compared, and why."""
+        """Store why the project could not be compared."""
         values = {"failed_at": now(), "failure": failure}
         with self.writing(project_id, durable=False) as connection:
             mine = reconciliations.c.project_id == project_id
@@ -58,9 +58,9 @@ class Reconciliations(Database):
                 connection.execute(reconciliations.insert().values(**vars(ReconciliationState(project_id)) | values))
 
     def fingerprints(self, project_id: int) -> dict[int, str | None]:
-        """Every task of the project that is not known to be deleted, with what it was when last read in full.
+        """Fingerprints by task id of all tasks not known to be deleted, as they were when last read in full.
 
-        None where it has not been read, or an event about it came since; so are tasks known by their annotations only.
+        None where a task was never read, is known by its annotations only, or an event about it came since.
         """
         of_tasks = sa.select(tasks.c.id, tasks.c.seen).where(tasks.c.project_id == project_id, ~tasks.c.deleted)
         of_annotations = sa.select(corrections.c.task_id).where(

@@ -1,4 +1,4 @@
-"""What an event does to the rows: tasks, the newest revision of each correction, every revision, tombstones."""
+"""Writes events: tasks, the newest revision of each correction, the log of all revisions, and tombstones."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from backend.store.database import chunks, now
 from backend.store.tables import correction_revisions, corrections, drafts, events, projects, tasks
 
 RECONCILED = "RECONCILED"
-"""Action of an event that was read from Label Studio, not sent by it."""
+"""Action of an event that a comparison read from Label Studio; Label Studio sent none."""
 
 LONGEST_LEAD_SECONDS = 7 * 24 * 3600.0
-"""A task may stay open over a weekend; a longer time says nothing of when it was opened."""
+"""A task may stay open over a weekend; a longer time does not show when it was opened."""
 
 NOTHING_NEW = 0
-"""The number of what was read and is as it was known: no event is kept of it."""
+"""The number of an event that changed nothing; it is not stored."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What an event changed, by Label Studio's ids; annotations that were back after a deletion count as created."""
+    """Label Studio's ids that an event changed; an annotation that came back after its deletion counts as created."""
 
     created: tuple[int, ...] = ()
     updated: tuple[int, ...] = ()
@@ -41,7 +41,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Receipt:
-    """Of a recorded event: its number, how many usable corrections it brought or changed, and what else."""
+    """A recorded event: its number, the count of usable corrections it created or changed, and all its changes."""
 
     seq: int
     new_corrections: int
@@ -50,7 +50,7 @@ class Receipt:
 
 
 def record(connection: Connection, event: Event) -> Receipt:
-    """Write the event and all its effects within the transaction that `connection` holds on its project."""
+    """Write the event and all its effects in the transaction of `connection`, which locks the project."""
     of_tasks = _record_tasks(connection, event)
     revisions, old = _revisions(connection, event)
     deletions = _deletions(connection, event)
@@ -80,25 +80,22 @@ def drafts_of(
     connection: Connection, project_id: int, task_ids: Sequence[int], *where: sa.ColumnElement[bool]
 ) -> list[dict[str, Any]]:
     """Rows of drafts served for these tasks, oldest first."""
-    found: list[dict[str, Any]] = []
-    for some in chunks(task_ids):
-        query = sa.select(drafts).where(drafts.c.project_id == project_id, drafts.c.task_id.in_(some), *where)
-        found.extend(dict(row) for row in connection.execute(query.order_by(drafts.c.id)).mappings())
-    return found
+    mine = drafts.c.project_id == project_id
+    return sorted(_rows(connection, drafts.c.task_id, task_ids, mine, *where), key=lambda row: int(row["id"]))
 
 
 def _record_tasks(connection: Connection, event: Event) -> dict[str, tuple[int, ...]]:
-    """Write the tasks as they are now; the ids of those made, changed and deleted, as `Changes` has them."""
+    """Write the event's tasks; the ids of those created, changed and deleted, by the names of `Changes`."""
     reported = {task.id: task for task in event.tasks}
     known = _known_tasks(connection, event.project_id, [*reported, *event.deleted_tasks])
-    deleted = {id_ for id_ in event.deleted_tasks if id_ not in known or not _told_since(event, known[id_])}
+    deleted = {id_ for id_ in event.deleted_tasks if id_ not in known or not _newer_than_reading(event, known[id_])}
     rows: list[dict[str, Any]] = []
     changed: dict[str, list[int]] = {"tasks_created": [], "tasks_updated": [], "tasks_deleted": []}
     for task_id in sorted(reported.keys() | deleted):
         task = reported.get(task_id) or Task(task_id, event.project_id, None)
         found = known.get(task_id)
         old = None if found and _is_another(task.created_at, found) else found
-        seen_alive = event.observed_at is not None and not (found and _told_since(event, found))
+        seen_alive = event.observed_at is not None and not (found and _newer_than_reading(event, found))
         row = {
             "project_id": event.project_id,
             "id": task_id,
@@ -125,16 +122,16 @@ def _record_tasks(connection: Connection, event: Event) -> dict[str, tuple[int, 
 
 
 def _unsee(connection: Connection, event: Event, task_ids: set[int]) -> None:
-    """What was read of these tasks is no longer all that is known of them: they are to be read in full again."""
+    """Remove the fingerprints of these tasks, so that the next comparison reads them in full again."""
     for some in chunks(sorted(id_ for id_ in task_ids if id_ is not None)):
         mine = (tasks.c.project_id == event.project_id) & tasks.c.id.in_(some)
         connection.execute(tasks.update().where(mine).values(seen=None, recorded_at=now()))
 
 
 def _revisions(connection: Connection, event: Event) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
-    """Rows of `corrections` that the event brings or changes, and what was known of them, by annotation id.
+    """Rows of `corrections` that the event creates or changes, and their earlier rows, by annotation id.
 
-    `seq` is None in those that bring something to learn.
+    `seq` is None in rows with something new to learn.
     """
     reported: dict[int, Correction] = {}
     for correction in event.corrections:
@@ -162,8 +159,8 @@ def _revisions(connection: Connection, event: Event) -> tuple[dict[int, dict[str
         gone = bool(task and task["deleted"])
         image = task["image"] if task else None
         drafted = served.get(correction.task_id, [])
-        # A live event comes the moment a person saves, so what has been served by now was served before: no clocks to
-        # compare. What is only read later may be older than our drafts.
+        # A webhook arrives the moment a person saves, so all drafts served by now were served before it, whatever
+        # Label Studio's clock says. A correction that is read later may be older than some drafts.
         moment = correction.updated_at if event.action == RECONCILED else now()
         start = old if old and old["updated_at"] is not None else _start(drafted, moment, correction.lead_time_seconds)
         row = {
@@ -186,12 +183,12 @@ def _revisions(connection: Connection, event: Event) -> tuple[dict[int, dict[str
 
 
 def _is_news(event: Event, correction: Correction, known: Mapping[str, Any]) -> bool:
-    """Whether a revision counts against what is known: a newer one does, unless the annotation has been deleted.
+    """Whether a revision replaces the known one: a newer one does, unless the annotation was deleted.
 
-    What was read after all that was told is how it is, be it back from the dead (moved to another task when duplicates
-    were removed, or out of a backup) or changed without a new time, as some of Label Studio's bulk actions do it.
+    A revision read after the last event is the truth. It may undo a deletion (an annotation moved to another task when
+    duplicates were removed, or restored from a backup) or change without a new time, as after some bulk actions.
     """
-    if event.observed_at is None or _told_since(event, known):
+    if event.observed_at is None or _newer_than_reading(event, known):
         return not known["deleted"] and known["updated_at"] < correction.updated_at
     forgotten = {"parent_prediction"} if correction.parent_prediction is None else set()  # with its prediction
     forgotten |= {"created_at"} if correction.created_at is None else set()
@@ -199,8 +196,8 @@ def _is_news(event: Event, correction: Correction, known: Mapping[str, Any]) -> 
     return known["deleted"] or any(known[name] != value for name, value in content if name not in forgotten)
 
 
-def _told_since(event: Event, known: Mapping[str, Any]) -> bool:
-    """Whether this was heard of after the reading began that the event is made of."""
+def _newer_than_reading(event: Event, known: Mapping[str, Any]) -> bool:
+    """Whether the row was written after the reading began from which the event was made."""
     return event.observed_at is not None and known["recorded_at"] >= event.observed_at
 
 
@@ -209,8 +206,10 @@ def _content(correction: Correction) -> dict[str, Any]:
 
 
 def _start(drafted: Sequence[Mapping[str, Any]], saved: datetime, lead_time_seconds: float | None) -> dict[str, Any]:
-    """The draft that the annotator had before them: the newest of when they opened the task, `lead_time_seconds` before
-    it was saved. What was made anew meanwhile, after a promotion, they have not seen."""
+    """The draft that the annotator saw: the newest one when they opened the task, `lead_time_seconds` before saving.
+
+    Drafts made after that, for a version promoted meanwhile, do not count.
+    """
     opened = saved - timedelta(seconds=min(max(lead_time_seconds or 0.0, 0.0), LONGEST_LEAD_SECONDS))
     served = [draft for draft in drafted if draft["served_at"] <= saved]
     shown = [draft for draft in served if draft["served_at"] <= opened] or served[:1]
@@ -227,30 +226,28 @@ def _hash_of(image: str | None, drafted: Sequence[Mapping[str, Any]], old: Mappi
 
 
 def _is_another(created_at: datetime | None, known: Mapping[str, Any]) -> bool:
-    """Whether what was created then is not what is known under its id: a Label Studio begun anew gives ids out again.
+    """Whether this is another object than the known one with its id: a fresh Label Studio uses ids again.
 
-    The known one was created before it was recorded, where nothing more precise was ever told of it.
+    Where the creation time of the known one is unknown, it was created before it was recorded.
     """
     return created_at is not None and created_at > (known["created_at"] or known["recorded_at"])
 
 
 def _deletions(connection: Connection, event: Event) -> dict[int, dict[str, Any]]:
-    """Tombstones of what the event deletes, of annotations never heard of as well, by annotation id."""
+    """Tombstones of the annotations the event deletes, unknown ones too, by annotation id."""
     of_project = corrections.c.project_id == event.project_id
-    with_tasks: set[int] = set()
-    for some in chunks(sorted(event.deleted_tasks)):
-        query = sa.select(corrections.c.annotation_id).where(of_project, corrections.c.task_id.in_(some))
-        with_tasks.update(connection.scalars(query))
+
+    def annotations(task_ids: Sequence[int]) -> set[int]:
+        return {row["annotation_id"] for row in _rows(connection, corrections.c.task_id, task_ids, of_project)}
+
+    with_tasks = annotations(event.deleted_tasks)
     reported = {correction.annotation_id for correction in event.corrections}
-    gone = set(event.deleted_annotations)
-    for some in chunks(sorted(event.whole_tasks)):
-        query = sa.select(corrections.c.annotation_id).where(of_project, corrections.c.task_id.in_(some))
-        gone.update(set(connection.scalars(query)) - reported)
+    gone = set(event.deleted_annotations) | (annotations(event.whole_tasks) - reported)
     known = _known_corrections(connection, sorted(gone | with_tasks))
     rows = {}
     for id_ in sorted(gone | with_tasks):
         old: Mapping[str, Any] = known.get(id_) or {"annotation_id": id_, **_NOTHING, "project_id": event.project_id}
-        if id_ in known and (old["deleted"] or _told_since(event, old)):
+        if id_ in known and (old["deleted"] or _newer_than_reading(event, old)):
             continue
         tombstone = {"usable": False, "deleted": True, "deleted_with_task": id_ not in gone}
         rows[id_] = {**old, **tombstone, "seq": None, "recorded_at": now()}
@@ -275,16 +272,19 @@ def _write_revisions(connection: Connection, rows: Mapping[int, dict[str, Any]],
 
 
 def _known_corrections(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for some in chunks(ids):
-        query = sa.select(corrections).where(corrections.c.annotation_id.in_(some))
-        found.update({row["annotation_id"]: dict(row) for row in connection.execute(query).mappings()})
-    return found
+    return {row["annotation_id"]: row for row in _rows(connection, corrections.c.annotation_id, ids)}
 
 
 def _known_tasks(connection: Connection, project_id: int, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
+    return {row["id"]: row for row in _rows(connection, tasks.c.id, ids, tasks.c.project_id == project_id)}
+
+
+def _rows(
+    connection: Connection, column: sa.Column[int], ids: Sequence[int], *where: sa.ColumnElement[bool]
+) -> list[dict[str, Any]]:
+    """Rows of the column's table where it holds one of the ids."""
+    found: list[dict[str, Any]] = []
     for some in chunks(ids):
-        query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.id.in_(some))
-        found.update({row["id"]: dict(row) for row in connection.execute(query).mappings()})
+        rows = connection.execute(sa.select(column.table).where(column.in_(some), *where)).mappings()
+        found.extend(map(dict, rows))
     return found

@@ -16,21 +16,22 @@ from backend.store.store import Store
 from backend.store.tables import alias_moves, model_versions
 
 PASSED, HELD, REJECTED = "passed", "held", "rejected"
-"""States the gate gives. What a rejected version learnt is quarantined until an operator decides."""
+"""States that follow from the gate's verdict. The corrections first learnt by a rejected version are quarantined."""
 RELEASED, DROPPED = "released", "dropped"
-"""States an operator gives a rejected version: its corrections are learnt again, or never."""
+"""States an operator gives a rejected version: its corrections may be learnt again, or never."""
 REGISTERED = "registered"
-"""State of a version that no gate was asked about."""
+"""State of a version that no gate has judged."""
 DEFAULT = 0
-"""The project id whose champion serves projects that have none of their own."""
+"""The project id whose champion serves projects without one of their own."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
     """A checkpoint under a name.
 
-    `project_id` None: fit for any project. `parent` is the version it was trained from and compared with; `manifest`
-    the file of what it was trained on; `snapshot` the corrections frozen for it; `state` one of those above.
+    `project_id` None: it may serve any project. `parent` is the version it was trained from and compared with,
+    `manifest` the file of its training rows, `snapshot` names the corrections frozen for it, `state` is one of the
+    constants above.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Move:
 
 
 class Registry:
-    """Rows of versions and of alias moves. Nothing here loads a model."""
+    """Rows of versions and of moves of champion aliases. Loads no model."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -84,7 +85,7 @@ class Registry:
         return next((version for version in self.versions(project_id) if version.snapshot == snapshot), None)
 
     def versions(self, project_id: int | None = None) -> list[ModelVersion]:
-        """Newest first: all, or those of a project and those fit for any."""
+        """Newest first: all versions, or those that may serve a project."""
         query = sa.select(model_versions)
         if project_id is not None:
             query = query.where((model_versions.c.project_id == project_id) | model_versions.c.project_id.is_(None))
@@ -102,7 +103,7 @@ class Registry:
         """Make it the project's champion. Promoting the champion again changes nothing.
 
         With `instead_of`, only while that version still serves the project. Raises RegistryError when there is no such
-        version, it is another project's, or another one has come to serve in the meantime.
+        version, it belongs to another project, or another version serves by now.
         """
         with self._store.writing(project_id) as connection:
             promoted = _get(connection, version)
@@ -123,12 +124,12 @@ class Registry:
             _move(connection, project_id, version, current.id if current is not None else None, reason, by)
 
     def replace_verdict(self, name: str, verdict: dict[str, Any]) -> None:
-        """Put a firm verdict in the place of a provisional one."""
+        """Store a new verdict on the version in place of its earlier one."""
         with self._store.writing(self.get(name).project_id or DEFAULT) as connection:
             connection.execute(model_versions.update().where(model_versions.c.name == name).values(verdict=verdict))
 
     def decide(self, name: str, state: str) -> ModelVersion:
-        """An operator's word on what a rejected version learnt: RELEASED or DROPPED; either may be changed later.
+        """Set an operator's decision on a rejected version: RELEASED or DROPPED; either may be changed later.
 
         Raises RegistryError when there is no such version or it was not rejected.
         """
@@ -145,10 +146,10 @@ class Registry:
         self.promote(DEFAULT, version, reason, by)
 
     def rollback(self, project_id: int, reason: str = "rolled back", by: str = "operator") -> str | None:
-        """Serve what served before the present champion: returns that version, None when nothing serves now.
+        """Serve the version before the present champion again; returns it, None when nothing serves now.
 
-        Before a project's first champion of its own that is the default one. Raises RegistryError when the project has
-        no champion of its own to take back.
+        Before a project's first champion of its own, the default one served. Raises RegistryError when the project has
+        no champion of its own.
         """
         with self._store.writing(project_id) as connection:
             current = _newest_move(connection, project_id)

@@ -1,4 +1,4 @@
-"""Retrains as rows: at most one active a project, triggers coalesce, an interrupted one is taken up again."""
+"""Retrains as rows: at most one is active for a project, triggers coalesce, an interrupted one is resumed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from backend.store.tables import corrections, events, projects, retrains
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
 REGISTER = "register"
-"""The phase of a retrain that comes too late to cancel it: its version is being registered and perhaps promoted."""
+"""From this phase on a retrain cannot be cancelled: its version is being registered and perhaps promoted."""
 MAX_DEATHS = 5
 MAX_POSTPONED = 6
 POSTPONED_SECONDS = 15.0
-"""The first delay of a retrain whose images cannot be had now; each further one is twice as long."""
+"""The first delay of a retrain whose images cannot be fetched now; each further one is twice as long."""
 
 _ACTIVE = (QUEUED, RUNNING)
 
@@ -30,9 +30,9 @@ _ACTIVE = (QUEUED, RUNNING)
 class Retrain:
     """One retrain of a project on its corrections up to event `cutoff_seq`.
 
-    `outcome` is one sentence once it has ended or been postponed; `version` the candidate it made; `progress` what it
-    last said. Every process that began it is an `attempt`; those that ended without a word are `deaths`. A `postponed`
-    one waits until `due_at`.
+    `outcome` is one sentence once it has ended or been postponed, `version` the candidate it made, `progress` its last
+    report. `attempt` counts the processes that began it, `deaths` those that ended without recording an outcome. A
+    `postponed` one waits until `due_at`.
     """
 
     id: int
@@ -64,26 +64,27 @@ class Retrain:
 
     @property
     def registers(self) -> bool:
-        """Whether its process is about to end it with a version."""
+        """Whether its process is registering its version."""
         return self.state == RUNNING and self.progress.get("phase") == REGISTER and not self.stale()
 
     def stale(self, after_seconds: float = LEASE_SECONDS) -> bool:
-        """Whether it runs by name only: its process has not been heard of for `after_seconds`."""
+        """Whether its process is taken to have died: no heartbeat for `after_seconds`."""
         return self.state == RUNNING and has_expired(self.heartbeat_at or self.requested_at, after_seconds)
 
 
 class Retrains(Database):
-    """The part of the store that decides when a project retrains and who does it."""
+    """The part of the store that decides when a project retrains and which process runs it."""
 
     def request_retrain(self, project_id: int, asked: bool, every: int) -> Retrain | None:
         """The active retrain of the project, made now if one is due; None when none is active or due.
 
-        One is due after `every` new usable corrections, or with the first one when a person asked. Asking is remembered
+        One is due after `every` new usable corrections, or after the first one when a person asked. The request is kept
         until a retrain begins, so that asking while one runs, or before the first correction has arrived, is not lost.
-        After a failed or cancelled one only asking counts what it had; by itself the next begins after `every` newer.
+        After a failed or cancelled retrain, the next begins by itself after `every` newer corrections; a request also
+        counts the corrections that retrain had.
         """
         if not asked:
-            with self.reading() as connection:  # nothing to write, as for most webhooks while one runs
+            with self.reading() as connection:  # most webhooks during a retrain need no write
                 active = _newest(connection, project_id, _ACTIVE)
             if active is not None:
                 return active
@@ -105,11 +106,11 @@ class Retrains(Database):
     def cancel_retrain(self, project_id: int) -> Retrain | None:
         """End the active retrain of the project; None when none is active, or it is too late (REGISTER).
 
-        Its process may write no more and notices that at its next beat. It counts as having had all corrections of this
-        moment, and who asked for training before has changed their mind: the next does not begin by itself at once.
+        Its process can write nothing more and notices that at its next heartbeat. All corrections of this moment count
+        as tried, and an earlier request for training is dropped, so that the next does not begin by itself at once.
         """
         if not any(retrain.active for retrain in self.retrains(project_id, limit=1)):
-            return None  # and no row is made of a project that is not known
+            return None  # before `writing` could add a row for an unknown project
         with self.writing(project_id) as connection:
             active = _newest(connection, project_id, _ACTIVE)
             if active is None or active.registers:
@@ -131,17 +132,17 @@ class Retrains(Database):
         return [Retrain(**row._mapping) for row in rows]
 
     def queued_retrains(self) -> list[Retrain]:
-        """Those that a worker may begin now."""
+        """Retrains that a worker may begin now."""
         return [retrain for retrain in self._in_state(QUEUED) if retrain.due]
 
     def stale_retrains(self, older_than_seconds: float = LEASE_SECONDS) -> list[Retrain]:
-        """Running retrains whose process has not been heard of for so long."""
+        """Running retrains without a heartbeat for so long."""
         return [retrain for retrain in self._in_state(RUNNING) if retrain.stale(older_than_seconds)]
 
     def claim_retrain(self, retrain_id: int, stale_after_seconds: float = LEASE_SECONDS) -> Retrain | None:
-        """Begin the next attempt at it. None when it has ended, waits, another process is at it, or it died too often.
+        """Begin the next attempt at it. None when it has ended, waits, runs in another process, or died too often.
 
-        A process not heard of for `stale_after_seconds` is taken to have died.
+        A process without a heartbeat for `stale_after_seconds` is taken to have died.
         """
         known = self.get_retrain(retrain_id)
         if known is None:
@@ -171,7 +172,7 @@ class Retrains(Database):
             return _get(connection, retrain_id)
 
     def freeze_retrain(self, retrain_id: int, attempt: int) -> Retrain | None:
-        """Take in every event recorded so far, once: a later attempt keeps the cutoff. None when superseded."""
+        """Set the cutoff to the newest event, once: a later attempt keeps it. None when superseded."""
         known = self.get_retrain(retrain_id)
         if known is None:
             return None
@@ -183,20 +184,20 @@ class Retrains(Database):
                 cutoff = _newest_seq(connection, retrain.project_id)
                 snapshot = _snapshot(retrain.project_id, cutoff)
                 _change(connection, retrain_id, frozen=True, cutoff_seq=cutoff, snapshot=snapshot)
-                # Who asked before this moment gets this retrain.
+                # This retrain answers every request up to now.
                 connection.execute(projects.update().where(_is(retrain.project_id)).values(training_asked=False))
             return _get(connection, retrain_id)
 
     def renew_retrain(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
-        """Say that attempt is alive and how far it is. False: it has been superseded or cancelled, and must stop."""
+        """Renew the attempt's lease and store its progress. False: it was superseded or cancelled, and must stop."""
         return self._write_attempt(retrain_id, attempt, durable=False, heartbeat_at=now(), progress=progress)
 
     def release_retrain(self, retrain_id: int, attempt: int) -> bool:
-        """Give it back: its process was told to stop. False when the attempt was superseded."""
+        """Queue it again: its process was told to stop. False when the attempt was superseded."""
         return self._write_attempt(retrain_id, attempt, state=QUEUED)
 
     def postpone_retrain(self, retrain: Retrain, reason: str) -> bool:
-        """Give it back, to be begun later with what has been recorded by then. False when it was superseded."""
+        """Queue it again for later, with the corrections recorded by then. False when it was superseded."""
         delay = timedelta(seconds=POSTPONED_SECONDS * 2**retrain.postponed)
         return self._write_attempt(
             retrain.id,

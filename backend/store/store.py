@@ -1,4 +1,4 @@
-"""What is known of each project: its tasks, the drafts served, the corrections, and every event as it was told."""
+"""The store: projects, tasks, served drafts, corrections, and every event as Label Studio sent it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Project:
 
 @dataclass(frozen=True)
 class StoredCorrection(Correction):
-    """A correction with the image it is of and the draft it started from, where one had been served.
+    """A correction with its image and the draft it started from, where one had been served.
 
-    `seq` is the event that last changed what can be learnt from it. `image_sha256` is of the image's bytes, None until
-    it was fetched.
+    `seq` is the event that last changed what can be learnt from it. `image_sha256` hashes the image's bytes; it is None
+    until the image was fetched.
     """
 
     image: str | None = None
@@ -50,19 +50,19 @@ class StoredCorrection(Correction):
 
     @property
     def accepted(self) -> bool:
-        """Whether it is the model's own words, which a person let stand or a bulk action made an annotation of."""
+        """Whether it repeats the model's draft: an annotator accepted it unchanged, or a bulk action did."""
         if self.origin is not None:
             return self.origin == "prediction"
         return self.parent_prediction is not None or self.texts == (self.draft_text,)
 
     def weight(self, of_accepted: float) -> float:
-        """What it counts for in training, 1 for what a person wrote; `of_accepted` is the setting for the rest."""
+        """Its weight in training: 1 for a caption a person wrote, `of_accepted` for an accepted draft."""
         return of_accepted if self.accepted else 1.0
 
 
 @dataclass(frozen=True)
 class Revision(StoredCorrection):
-    """A correction as it once was; `newest` as it is now, if it has not been `deleted`."""
+    """One revision of a correction; `newest` is the present one, unless it was `deleted`."""
 
     deleted: bool = False
     newest: bool = False
@@ -70,8 +70,8 @@ class Revision(StoredCorrection):
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a project is. `new` usable corrections have not been learnt from, `untried` ones came after the last
-    retrain, a failed one included; `kept` ones equal their draft."""
+    """Counts of a project. `new` usable corrections came after the last retrain that succeeded, `untried` ones after
+    the last retrain of any outcome; `kept` ones equal their draft."""
 
     tasks: int
     drafts: int
@@ -84,12 +84,12 @@ class Counts:
 
 
 class Store(Retrains, Reconciliations, Refreshes):
-    """Reads and writes; every write is committed when the method returns, and is safe from any thread or process."""
+    """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(
         self, project_id: int, label_config: str, hostname: str | None = None, access_token: str | None = None
     ) -> None:
-        """Remember what /setup said; nothing is written where nothing changed, as Label Studio says it often."""
+        """Store the body of /setup; nothing is written where nothing changed, as Label Studio sends it often."""
         values = {"label_config": label_config, "hostname": hostname, "access_token": access_token}
         known = self.get_project(project_id)
         if known is not None and all(getattr(known, name) == value for name, value in values.items()):
@@ -109,22 +109,22 @@ class Store(Retrains, Reconciliations, Refreshes):
         return project.label_config if project else None
 
     def projects(self) -> list[Project]:
-        """Every project heard of, by id; 0 is not one, its row is where changes of the default champion meet."""
+        """Every known project, by id. Row 0 is no project; it is the lock for changes of the default champion."""
         with self.reading() as connection:
             rows = connection.execute(sa.select(projects).where(projects.c.id != 0).order_by(projects.c.id)).all()
         return [Project(**row._mapping) for row in rows]
 
     def record(self, event: Event) -> Receipt:
-        """Commit the event and all its effects, or nothing. Late and repeated events are harmless:
+        """Commit the event and all its effects, or nothing. Late and repeated events change nothing.
 
-        a revision not newer than the known one is ignored, and nothing undoes a deletion, whether or not what was
-        deleted had been heard of.
+        A revision that is not newer than the known one is ignored, and nothing undoes a deletion, even one of something
+        unknown.
         """
         with self.writing(event.project_id, durable=event.observed_at is None) as connection:
             return record(connection, event)
 
     def get_task(self, project_id: int, task_id: int) -> Task | None:
-        """The task, if it has been heard of and not been deleted."""
+        """The task, if it is known and not deleted."""
         query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.id == task_id, ~tasks.c.deleted)
         with self.reading() as connection:
             row = connection.execute(query).first()
@@ -159,7 +159,7 @@ class Store(Retrains, Reconciliations, Refreshes):
         return [each for each in found if each.usable] if usable else found
 
     def revisions(self, project_id: int) -> list[Revision]:
-        """All that its annotations ever said, by annotation id, the oldest first; skipped and deleted ones too."""
+        """Every revision of its annotations, by annotation id, oldest first; skipped and deleted ones too."""
         table = correction_revisions
         task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
         image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
@@ -175,11 +175,11 @@ class Store(Retrains, Reconciliations, Refreshes):
                 newest=row["id"] == newest[row["annotation_id"]],
             )
             for row in rows
-            if row["updated_at"] is not None  # or it was deleted before anything was heard of it
+            if row["updated_at"] is not None  # or it was deleted before it was known
         ]
 
     def add_image_hashes(self, project_id: int, hashes: Mapping[str, str]) -> None:
-        """Note what image references of the project are of, by SHA-256, on corrections that do not know it yet."""
+        """Set the SHA-256 of images, by reference, on the project's corrections that lack it."""
         if not hashes:
             return
         with self.writing(project_id, durable=False) as connection:
@@ -190,7 +190,7 @@ class Store(Retrains, Reconciliations, Refreshes):
                     connection.execute(of_image.values(image_sha256=sha256))
 
     def add_drafts(self, served: Iterable[Draft]) -> None:
-        """Record drafts; of two for the same project, task, version and image the first stays."""
+        """Record drafts; the first one for a project, task, version and image stays."""
         of_project: dict[int, list[Draft]] = {}
         for draft in served:
             of_project.setdefault(draft.project_id, []).append(draft)
@@ -216,7 +216,7 @@ class Store(Retrains, Reconciliations, Refreshes):
         return [Draft(*(row[name] for name in Draft.__dataclass_fields__)) for row in rows]
 
     def add_failures(self, failures: Iterable[DraftFailure]) -> None:
-        """Remember why these tasks got no draft, in place of earlier reasons; of two for one task the last stays."""
+        """Store why these tasks got no draft, replacing earlier reasons; the last one for a task stays."""
         of_project: dict[int, dict[int, DraftFailure]] = {}
         for failure in failures:
             of_project.setdefault(failure.project_id, {})[failure.task_id] = failure
@@ -229,7 +229,7 @@ class Store(Retrains, Reconciliations, Refreshes):
                 connection.execute(draft_failures.insert(), rows)
 
     def failures(self, project_id: int, limit: int = 20) -> list[DraftFailure]:
-        """Tasks that have no draft and why, newest first."""
+        """Tasks without a draft and why, newest first."""
         query = sa.select(draft_failures).where(draft_failures.c.project_id == project_id)
         newest = query.order_by(draft_failures.c.failed_at.desc(), draft_failures.c.task_id).limit(limit)
         with self.reading() as connection:
