@@ -1,10 +1,10 @@
-"""One attempt at one retrain of a project: from frozen corrections to a judged, perhaps promoted, version."""
+"""One attempt at one retrain of a project: from frozen corrections to a judged version, perhaps promoted."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from backend.settings import Settings
 from backend.store.registry import HELD, PASSED, REJECTED, ModelVersion, Registry
 from backend.store.retrains import MAX_POSTPONED, REGISTER, Retrain
 from backend.store.store import Store
+from training.captioner import checkpoint
 from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
@@ -29,6 +30,7 @@ from training.gate import gate
 from training.vocabulary import Style
 
 if TYPE_CHECKING:
+    from training.captioner.captioner import Captioner
     from training.continual.incremental import RetrainingData
     from training.learning.train import Progress
 
@@ -46,12 +48,13 @@ class Retraining:
         self._registry = Registry(store)
         self._images = ImageStore(settings)
         self._models = settings.data_dir / "models"
-        self._images_at_once: int | None = None  # where memory did not suffice for whole batches
+        self._loaded: dict[str, Captioner] = {}
+        self._images_at_once: int | None = None  # where device memory did not suffice for whole batches
 
     def run(self) -> tuple[str, str]:
-        """The candidate's name and one sentence on what became of it.
+        """The candidate's name and a sentence that says whether it was promoted, and why.
 
-        Raises PostponedError when it should be begun again later, else CaptionerError or TrainingError.
+        Raises PostponedError when the retrain must begin again later, else CaptionerError or TrainingError.
         """
         if not self._retrain.frozen:
             self._heartbeat.report("compare")
@@ -64,7 +67,7 @@ class Retraining:
             candidate = self._registry.of_snapshot(self._project_id, self._retrain.snapshot)
             if candidate is None:
                 candidate = self._trained(pairs)
-        except UnreachableImageError as error:  # fewer pairs are not trained in their place
+        except UnreachableImageError as error:  # rather later than on fewer pairs
             if self._retrain.postponed < MAX_POSTPONED:
                 raise snapshot.PostponedError(str(error)) from error
             raise
@@ -77,84 +80,113 @@ class Retraining:
             raise SupersededError
         return frozen
 
+    def _contender(self, version: ModelVersion) -> Contender:
+        """The version with its captioner, which is loaded once for the whole retrain."""
+        if version.name not in self._loaded:
+            self._loaded[version.name] = checkpoint.load(version.checkpoint, self._settings.device)
+        return Contender(version.name, self._loaded[version.name])
+
+    def _reporting(self, phase: str) -> Callable[[int, int], None]:
+        """A progress callback that reports steps of the phase."""
+        return lambda done, total: self._heartbeat.report(phase, step=done, steps=total)
+
     def _confirm_champion(self, rows: Sequence[Row]) -> None:
-        """Judge a champion again that was promoted on few pairs, once there are enough; take it back if it is worse."""
+        """Judge a provisional champion again once there are enough pairs, and roll it back if it is worse."""
         champion = self._registry.champion(self._project_id)
         if champion is None or champion.parent is None or champion.verdict is None:
             return
         if champion.project_id != self._project_id or not gate.Verdict.from_json(champion.verdict).provisional:
             return
         parent = self._registry.get(champion.parent)
-        history = History(self._registry, self._project_id, parent, self._settings.blind_share, self._images)
-        project_gate = ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
+        project_gate = self._gate(rows, self._history(parent))
         if project_gate.pairs < gate.FIRM_PAIRS:
             return
-        verdict = project_gate.verdict(
-            Contender(parent.name, parent.checkpoint),
-            Contender(champion.name, champion.checkpoint),
-            lambda done, total: self._heartbeat.report("confirm", step=done, steps=total),
-        )
+        verdict = project_gate.verdict(self._contender(parent), self._contender(champion), self._reporting("confirm"))
         self._heartbeat.renew()
         self._registry.replace_verdict(champion.name, verdict.to_json())
         log.info("%s is judged again, %s: %s", champion.name, verdict.decision, verdict.reason)
         if verdict.decision == gate.REJECT:
             self._registry.rollback(self._project_id, f"judged again: {verdict.reason}", by="gate")
 
+    def _history(self, champion: ModelVersion | None) -> History:
+        return History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
+
+    def _gate(self, rows: Sequence[Row], history: History) -> ProjectGate:
+        return ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
+
     def _trained(self, pairs: Snapshot) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""
-        rows = pairs.rows
-        corrected = [row for row in rows if row.split not in ROLES]
+        corrected = [row for row in pairs.rows if row.split not in ROLES]
         if not corrected:
             raise TrainingError(
-                f"All {len(rows)} corrected images belong to the held-out ones that judge models; correct a few more."
+                f"All {len(pairs.rows)} corrected images belong to the held-out ones that judge models; "
+                "correct a few more."
             )
-        champion = self._registry.champion(self._project_id)
-        history = History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
-        lessons = history.lessons(corrected)
-        project_gate = ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
-        untried = history.never_tried(lessons.new)
-        doubt = self._doubt(project_gate, champion, untried)
-        # what was held before goes on waiting: it was not doubted then
-        manifest.save(untried if doubt else lessons.new, pairs.manifest.with_name(NEW))
-        for leftover in self._models.glob(f".{self._project_id}-*"):  # nobody else's: one is active a project
+        version = self._registry.champion(self._project_id)
+        history = self._history(version)
+        data = history.retraining_data(corrected)
+        project_gate = self._gate(pairs.rows, history)
+        champion = self._contender(version) if version else None
+        untried = history.never_tried(data.new)
+        mismatch = project_gate.mismatch(champion, untried, self._reporting("mismatch")) if champion else None
+        # corrections of a held candidate passed this check before, so they are not quarantined
+        manifest.save(untried if mismatch else data.new, pairs.manifest.with_name(NEW))
+        for leftover in self._models.glob(f".{self._project_id}-*"):  # of an attempt that died: only one is active
             shutil.rmtree(leftover, ignore_errors=True)
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"
         try:
-            fitted = self._fitted(lessons, champion, work / "candidate")
-            return self._registered(pairs, project_gate, champion, fitted, doubt)
+            name = self._registry.next_name(self._project_id)
+            candidate = Contender(name, self._learned(data, version, work / "candidate"))
+            verdict = project_gate.verdict(champion, candidate, self._reporting("evaluate"), mismatch)
+            self._heartbeat.report(REGISTER)  # too late to cancel from now on
+            return self._registered(name, champion, verdict, pairs.manifest, work / "candidate")
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _doubt(self, project_gate: ProjectGate, champion: ModelVersion | None, untried: Sequence[Row]) -> str | None:
-        """Why captions that are learnt for the first time seem to be those of other images, as far as one can tell."""
-        if champion is None:
-            return None
-        contender = Contender(champion.name, champion.checkpoint)
-        return project_gate.doubt(
-            contender, untried, lambda done, total: self._heartbeat.report("mismatch", step=done, steps=total)
-        )
+    def _learned(self, data: RetrainingData, champion: ModelVersion | None, out: Path) -> Captioner:
+        """A captioner that has learned the corrections, saved at `out`."""
+        from training.continual.incremental import retrain
+        from training.learning.train import train
+
+        def report(progress: Progress) -> None:
+            self._images_at_once = progress.images_at_once
+            self._heartbeat.report(**vars(progress))
+
+        common: dict[str, Any] = {
+            "cache_dir": self._settings.data_dir / "features",
+            "progress": report,
+            "device": self._settings.device,
+            "beside_others": True,
+        }
+        if champion is not None:
+            retrain(
+                champion.checkpoint,
+                data,
+                out,
+                replay=self._settings.replay,
+                seed=self._retrain.snapshot,
+                own_words=False,
+                blending=self._reporting("interpolate"),
+                **common,
+            )
+            return checkpoint.load(out, self._settings.device)
+        corrected = [replace(row, split=manifest.TRAIN) for row in (*data.new, *data.choosing)]
+        common["style"] = Style.of([text for row in corrected for text in row.references])
+        try:
+            config = _first_model(self._settings.encoder, self._settings.encoder_weights, len(corrected))
+            train(corrected, out, config, **common)
+        except WeightsError as error:
+            log.warning("%s A small encoder is trained from scratch instead.", error)
+            train(corrected, out, _first_model("small_cnn", "none", len(corrected)), **common)
+        return checkpoint.load(out, self._settings.device)
 
     def _registered(
-        self,
-        pairs: Snapshot,
-        project_gate: ProjectGate,
-        champion: ModelVersion | None,
-        checkpoint_folder: Path,
-        doubt: str | None,
+        self, name: str, champion: Contender | None, verdict: gate.Verdict, rows: Path, trained: Path
     ) -> ModelVersion:
-        """The checkpoint as a version, judged against the champion."""
-        name = self._registry.next_name(self._project_id)
-        verdict = project_gate.verdict(
-            Contender(champion.name, champion.checkpoint) if champion else None,
-            Contender(name, checkpoint_folder),
-            lambda done, total: self._heartbeat.report("evaluate", step=done, steps=total),
-            doubt,
-        )
-
-        self._heartbeat.report(REGISTER)  # whoever cancels from now on comes too late
+        """The version `name`: the checkpoint at `trained`, moved to its place, with its verdict."""
         folder = self._models / name
         shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
-        checkpoint_folder.replace(folder)
+        trained.replace(folder)
         scores: dict[str, float] = {"pairs": verdict.pairs}
         if verdict.candidate_score is not None:
             scores[verdict.candidate_score.name] = verdict.candidate_score.value
@@ -164,7 +196,7 @@ class Retraining:
                 checkpoint=folder,
                 project_id=self._project_id,
                 parent=champion.name if champion else None,
-                manifest=pairs.manifest,
+                manifest=rows,
                 snapshot=self._retrain.snapshot,
                 verdict=verdict.to_json(),
                 scores=scores,
@@ -172,43 +204,8 @@ class Retraining:
             )
         )
 
-    def _fitted(self, lessons: RetrainingData, champion: ModelVersion | None, out: Path) -> Path:
-        """A checkpoint at `out` that has learnt the corrections."""
-        from training.captioner import checkpoint
-        from training.continual.incremental import retrain
-        from training.learning.train import train
-
-        def tell(progress: Progress) -> None:
-            self._images_at_once = progress.images_at_once
-            self._heartbeat.report(**vars(progress))
-
-        common: dict[str, Any] = {
-            "cache_dir": self._settings.data_dir / "features",
-            "progress": tell,
-            "device": self._settings.device,
-            "beside_others": True,
-        }
-        if champion is not None:
-            return retrain(
-                checkpoint.load(champion.checkpoint, self._settings.device),
-                lessons,
-                out,
-                replay=self._settings.replay,
-                seed=self._retrain.snapshot,
-                interpolating=lambda done, total: self._heartbeat.report("interpolate", step=done, steps=total),
-                **common,
-            )
-        corrected = [replace(row, split=manifest.TRAIN) for row in (*lessons.new, *lessons.choosing)]
-        common["style"] = Style.of([text for row in corrected for text in row.references])
-        try:
-            config = _first_model(self._settings.encoder, self._settings.encoder_weights, len(corrected))
-            return train(corrected, out, config, **common)
-        except WeightsError as error:
-            log.warning("%s A small encoder is trained from nothing instead.", error)
-            return train(corrected, out, _first_model("small_cnn", "none", len(corrected)), **common)
-
     def _promoted(self, candidate: ModelVersion) -> str:
-        """What becomes of the candidate, and why, in one sentence."""
+        """Promote the candidate if its verdict and the settings allow; one sentence on the outcome and its reason."""
         assert candidate.verdict is not None
         verdict = gate.Verdict.from_json(candidate.verdict)
         basis = f"{verdict.reason} ({verdict.pairs} held-out pairs{', provisional' if verdict.provisional else ''})"
@@ -234,7 +231,7 @@ class Retraining:
 
 
 def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:
-    """The config of a first model, trained on every caption of this number of images; few images make small batches."""
+    """The config of a project's first model on so many images; few images are trained in smaller batches."""
     weights = "none" if encoder == "small_cnn" and weights == "imagenet" else weights
     size = min(TrainingConfig.photos(encoder, weights).batch_size, max(8, images // 8))
     return TrainingConfig.photos(encoder, weights, images=images, batch_size=size, agreed_captions=0)

@@ -1,4 +1,4 @@
-"""A retrain that a person ends: in SQL first, which is the truth, then in the queue."""
+"""Cancels a retrain: in SQL first, then in the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def cancel(store: Store, queue: Queue, project_id: int) -> Retrain | None:
     """End the active retrain of the project; None when there is none, or its version is being registered already.
 
-    A process at it ends at its next beat. A job left in a Redis that is away finds nothing to do.
+    Its process ends at its next heartbeat. A job that stays in an unreachable Redis finds nothing to do.
     """
     retrain = store.cancel_retrain(project_id)
     if retrain is not None:
@@ -27,13 +27,13 @@ def cancel(store: Store, queue: Queue, project_id: int) -> Retrain | None:
 
 
 def sentence(project_id: int, retrain: Retrain | None) -> str:
-    """What became of it, for whoever asked."""
+    """The result of `cancel`, for people."""
     if retrain is None:
         return (
             f"Project {project_id} has no retrain to cancel: none is queued or running, or its version is being "
             "registered already."
         )
     return (
-        f"Retrain {retrain.snapshot} of project {project_id} is cancelled: a process at it ends within seconds, the "
+        f"Retrain {retrain.snapshot} of project {project_id} is cancelled: its process ends within seconds, the "
         "champion stays, and the corrections are part of the next retrain."
     )

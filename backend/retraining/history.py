@@ -1,4 +1,4 @@
-"""What a project's champion has learnt, version by version, and what has been quarantined since."""
+"""What a project's champion has learned, version by version, and which corrections are quarantined."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from training.gate.gate import Verdict
 log = logging.getLogger(__name__)
 
 NEW = "new.jsonl"
-"""Beside a snapshot's manifest: the rows of it that its candidate was the first to learn."""
+"""The file beside a snapshot's manifest with the rows that its candidate was the first to learn."""
 _Pair = tuple[str, tuple[str, ...]]
 
 
 class History:
     """The manifests of a champion's lineage, and the project's other versions.
 
-    With `images`, the base's images that are missing here come back from the store, as far as it has them; the others
-    are left out of the training with a warning.
+    With `images`, images of the base that are missing in the data folder are restored from the image store; those that
+    are in neither are left out of the training with a warning.
     """
 
     def __init__(
@@ -38,23 +38,22 @@ class History:
     ) -> None:
         self._registry, self._project_id, self._blind_share = registry, project_id, blind_share
         self._own: list[Row] = []  # of this project
-        self._base: list[Row] = []  # of what the champion was before
+        self._base: list[Row] = []  # of its ancestors from before this project
         for ancestor in lineage(registry, champion):
             (self._own if ancestor.project_id == project_id else self._base).extend(_rows_of(ancestor))
         if images is not None:
-            # They may be very many: what of them is learnt is a sample, so none is read to see whether it is whole.
+            # The base may be very large and only a sample of it is replayed, so no file is hashed here.
             self._base, lost = images.restored(self._base, by_content=False)
             if lost:
                 log.warning(
                     "%d of %d images of the base are gone, the first: %s.", len(lost), len(self._base), lost[0].image
                 )
 
-    def lessons(self, corrected: Sequence[Row]) -> RetrainingData:
-        """What of the snapshot's rows the champion has not learnt yet, and what it has, here and before this project.
+    def retraining_data(self, corrected: Sequence[Row]) -> RetrainingData:
+        """The snapshot's rows that the champion has not learned yet, those it has, and the base to replay.
 
-        Images that have judged one of the lineage never come in by this door, nor captions of this project that have
-        been taken back or are quarantined; where the champion remembers some it is to forget them. Raises TrainingError
-        when nothing is left.
+        Left out are images that were held out for any version of the lineage, and this project's quarantined captions;
+        the captioner must also forget those it has indexed for retrieval. Raises TrainingError when nothing is left.
         """
         quarantined = self.quarantined()
         judges = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
@@ -80,19 +79,19 @@ class History:
             train, choosing = choosing, []
         new = [row for row in train if _pair(row) not in learnt]
         known = [row for row in train if _pair(row) in learnt]
-        if not new:  # a person may ask for a retrain with nothing new: then all is gone through again
+        if not new:  # a person may ask for a retrain with nothing new: then all is learned once more
             new, known = train, []
         taught = {row.sha256 for row in train} | set(base)
         forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
         return RetrainingData(new, known, list(base.values()), choosing, forgotten)
 
     def never_tried(self, rows: Sequence[Row]) -> list[Row]:
-        """Those of the rows that no candidate has learnt yet, not even one that was held, and no operator released."""
+        """The rows that no held or passed candidate has learned yet and no operator has released."""
         tried = self._first_learnt_by({HELD, PASSED, RELEASED})
         return [row for row in rows if _pair(row) not in tried]
 
     def base_dev(self) -> list[Row]:
-        """Development images of what the champion was made of before this project."""
+        """Development images of the champion's ancestors from before this project."""
         return list({row.sha256: row for row in self._base if row.split == manifest.DEV}.values())
 
     def verdicts(self) -> list[Verdict]:
@@ -101,11 +100,11 @@ class History:
         return [Verdict.from_json(version.verdict) for version in own if version.verdict]
 
     def quarantined(self) -> set[_Pair]:
-        """What rejected candidates were the first to learn and no operator has released, image by image."""
+        """The corrections that rejected candidates were the first to learn and no operator has released."""
         return self._first_learnt_by({REJECTED, DROPPED})
 
     def _first_learnt_by(self, states: set[str]) -> set[_Pair]:
-        """What the project's versions in these states were the first to learn."""
+        """The corrections that the project's versions in these states were the first to learn."""
         versions = [each for each in self._registry.versions(self._project_id) if each.project_id == self._project_id]
         return {_pair(row) for each in versions if each.state in states for row in quarantined_rows(each)}
 
@@ -133,5 +132,5 @@ def _rows_of(version: ModelVersion) -> list[Row]:
     try:
         return manifest.load(version.manifest)
     except DataError as error:
-        log.warning("What %s has learnt cannot be rehearsed: %s", version.name, error)
+        log.warning("What %s has learned cannot be replayed: %s", version.name, error)
         return []

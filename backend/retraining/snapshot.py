@@ -1,4 +1,4 @@
-"""A snapshot: the corrections of one retrain, frozen into a manifest that every attempt trains from."""
+"""A snapshot: the corrections of one retrain, frozen in a manifest that every attempt trains on."""
 
 from __future__ import annotations
 
@@ -32,18 +32,16 @@ from training.vocabulary import tokenize
 log = logging.getLogger(__name__)
 
 FETCHING = 8  # images at once
-
-
 RECORD = "snapshot.json"
-"""Beside a snapshot's manifest: what it was frozen from."""
+"""The file beside a snapshot's manifest that says what it was frozen from."""
 
 
 class PostponedError(CaptionerError):
-    """Images cannot be had at the moment; nothing has been trained."""
+    """Images cannot be fetched at the moment; nothing was trained."""
 
 
 class Snapshot(NamedTuple):
-    """A manifest and its rows, the image of each at hand."""
+    """A manifest file and its rows, with all images in the data folder."""
 
     manifest: Path
     rows: list[manifest.Row]
@@ -51,10 +49,10 @@ class Snapshot(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """What a snapshot was frozen from, and by what a later change of its manifest is seen.
+    """What a snapshot was frozen from, with the hashes that reveal a later change of its manifest.
 
-    `cutoff` is the number of the last event in it, `parent` the champion of that moment, `revision` that of the code,
-    where it runs from a git repository. `sha256` is of the manifest file, `content` of what is trained on.
+    `cutoff` is the number of the last event in it, `parent` the champion of that moment, `revision` the git revision
+    of the code, where it runs from a repository. `sha256` hashes the manifest file, `content` the training pairs.
     """
 
     snapshot: str
@@ -71,10 +69,10 @@ class Record:
 
 
 def take(settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbeat, images: ImageStore) -> Snapshot:
-    """The snapshot of the retrain's corrections; frozen once, so that every attempt trains the same pairs.
+    """The snapshot of the retrain's corrections; frozen once, so that every attempt trains on the same pairs.
 
-    Raises PostponedError or UnreachableImageError when its images cannot be had now, else TrainingError when no
-    correction can be used, or the manifest or an image is not what was frozen.
+    Raises PostponedError or UnreachableImageError when its images cannot be fetched now, else TrainingError when no
+    correction can be used, or the manifest or an image has changed since.
     """
     path = settings.data_dir / "snapshots" / retrain.snapshot / "manifest.jsonl"
     if not path.exists():
@@ -94,7 +92,7 @@ def take(settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbea
 
 
 def record_of(path: Path) -> Record | None:
-    """What the snapshot with this manifest was frozen from; None where that was not written down yet.
+    """The record of the snapshot with this manifest; None for a snapshot without one.
 
     Raises DataError when it cannot be read.
     """
@@ -108,7 +106,7 @@ def record_of(path: Path) -> Record | None:
 
 
 def change_of(path: Path) -> str | None:
-    """What is wrong with the manifest, where it is not the one that was frozen. Raises DataError as `record_of`."""
+    """A sentence saying that the manifest has changed since it was frozen, else None. Raises as `record_of`."""
     record = record_of(path)
     if record is None or manifest.hash_file(path) == record.sha256:
         return None
@@ -143,7 +141,7 @@ def _revision() -> str | None:
     """The git revision of this code, with "-dirty" where files differ from it; None outside a repository."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
-        return None  # as installed; a repository around it would be another one
+        return None  # installed from a wheel; a repository around it is not ours
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=10).strip() or None
@@ -168,14 +166,14 @@ def _rows(
         try:
             if task.image is None:
                 raise ImageError(f"Task {task.id} shows no image.")
-            # Normalised again, because what was recorded long ago was so by the rules of then.
+            # Normalised again, because the rules may have changed since it was recorded.
             texts = [text for text in map(normalise, correction.texts) if tokenize(text)]
             if not texts:
                 raise DataError(f"Annotation {correction.annotation_id} has no word in it.")
             return correction, texts, _local(images, kept, task, access, correction.image_sha256)
         except (ImageError, DataError) as error:
             return error
-        except Exception as error:  # one correction must not keep all the others from being learnt
+        except Exception as error:  # one correction must not stop the retrain
             log.exception("Annotation %d of project %d failed.", correction.annotation_id, retrain.project_id)
             return error
 
@@ -193,14 +191,14 @@ def _rows(
                 hashes[correction.image] = local.sha256
             known = rows.get(local.sha256)
             references = tuple(dict.fromkeys((*(known.references if known else ()), *texts)))
-            # of an image that somebody captioned, what others let stand counts fully too
+            # an image that one person captioned has full weight, although others accepted its draft
             weight = max(known.weight if known else 0.0, correction.weight(settings.accepted_weight))
             split = split_of(local.sha256, settings.blind_share)
             rows[local.sha256] = manifest.Row(local.path, local.sha256, references, split, weight)
     store.add_image_hashes(retrain.project_id, hashes)
     away = [error for error in missing if isinstance(error, UnreachableImageError)]
     if away and retrain.postponed < MAX_POSTPONED:
-        raise PostponedError(f"{len(away)} of {len(corrections)} images cannot be had now, the first: {away[0]}")
+        raise PostponedError(f"{len(away)} of {len(corrections)} images cannot be fetched now, the first: {away[0]}")
     if missing:
         log.warning("%d of %d corrections are left out, the first: %s", len(missing), len(corrections), missing[0])
     if not rows:
@@ -209,7 +207,7 @@ def _rows(
 
 
 def _local(images: Images, kept: ImageStore, task: Task, access: Access | None, sha256: str | None) -> LocalImage:
-    """The task's image, from the store where its source has it no more."""
+    """The task's image, from the image store where its source no longer has it."""
     assert task.image is not None
     try:
         return images.local(task.image, task, access, whole=True)

@@ -87,13 +87,13 @@ def test_a_champion_learns_on_from_what_is_new(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def retrain(champion: Path, lessons: RetrainingData, out: Path, **options: Any) -> Path:
-        asked.update(options, champion=champion, lessons=lessons)
+    def retrain(champion: object, data: RetrainingData, out: Path, **options: Any) -> None:
+        asked.update(options, champion=champion, data=data)
         raise EnoughError("enough")
 
-    monkeypatch.setattr("training.captioner.checkpoint.load", lambda folder, device: folder)
     monkeypatch.setattr("training.continual.incremental.retrain", retrain)
-    monkeypatch.setattr("backend.retraining.gate.ProjectGate.doubt", lambda *_: None)
+    monkeypatch.setattr("training.captioner.checkpoint.load", lambda folder, device: folder)
+    monkeypatch.setattr("backend.retraining.gate.ProjectGate.mismatch", lambda *_: None)
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
     others = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
     choosing = [content for content in contents if split_of(_row(content).sha256, 0.05) == DEV]
@@ -118,16 +118,16 @@ def test_a_champion_learns_on_from_what_is_new(
         registry.promote(1, "p1-v1", reason="better", by="gate")
         with pytest.raises(EnoughError):
             retraining.run()
-    lessons = asked["lessons"]
-    assert {row.references[0] for row in lessons.new} == {f"picture {number}" for number in range(2, 11)}
-    assert [row.references for row in lessons.known] == [("picture 1",)]
-    assert [row.references for row in lessons.choosing] == [("chooses a candidate",)]
+    data = asked["data"]
+    assert {row.references[0] for row in data.new} == {f"picture {number}" for number in range(2, 11)}
+    assert [row.references for row in data.known] == [("picture 1",)]
+    assert [row.references for row in data.choosing] == [("chooses a candidate",)]
     never = {_row(content).sha256 for content in [*held_out, choosing[0], *others[1:11]]}
-    assert lessons.base
-    assert not {row.sha256 for row in lessons.base} & never
+    assert data.base
+    assert not {row.sha256 for row in data.base} & never
     assert (asked["champion"], asked["replay"]) == (tmp_path / "champion", 2.0)
     new = manifest.load(next((tmp_path / "data" / "snapshots").rglob("new.jsonl")))
-    assert [row.references for row in new] == [row.references for row in lessons.new]
+    assert [row.references for row in new] == [row.references for row in data.new]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
         "training.captioner.checkpoint.load", lambda folder, device: Captioner(right if folder.name == "p1-v1" else 0.7)
     )
     monkeypatch.setattr("training.continual.incremental.retrain", _enough)
-    monkeypatch.setattr("backend.retraining.gate.ProjectGate.doubt", lambda *_: None)
+    monkeypatch.setattr("backend.retraining.gate.ProjectGate.mismatch", lambda *_: None)
     captions = {n: (picture((n, 11, 12)), f"a picture of the number {n} on a wall") for n in range(1, 251)}
     with host() as studio:
         configured = settings(tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="0.5")
@@ -207,9 +207,9 @@ def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_go
         wrong = sum("misplaced" in row.references[0] for row in rows)
         return ImageTextMatch(10 * len(rows), 10 * (len(rows) - wrong) + 5 * wrong)
 
-    def retrain(champion: Path, lessons: RetrainingData, out: Path, **_: Any) -> Path:
+    def retrain(champion: Captioner, data: RetrainingData, out: Path, **_: Any) -> Captioner:
         out.mkdir(parents=True)
-        return out
+        return Captioner()
 
     asked: list[set[str]] = []
     monkeypatch.setattr("backend.retraining.gate.image_text_match", image_text_match)

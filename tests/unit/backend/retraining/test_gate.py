@@ -1,4 +1,4 @@
-"""Who votes on a candidate: the roles of a snapshot's rows, bases of the same kind, and earlier looks."""
+"""The evaluation sets of a candidate: roles of a snapshot's rows, bases of the same kind, and interim looks."""
 
 from __future__ import annotations
 
@@ -44,15 +44,14 @@ def contenders(monkeypatch: pytest.MonkeyPatch) -> tuple[Contender, Contender]:
         return [Hypothesis(captioner.caption(row, n), 0.5, ()) for n, row in enumerate(several)]
 
     monkeypatch.setattr("training.evaluation.evaluate.hypotheses", told)
-    monkeypatch.setattr("training.captioner.checkpoint.load", lambda folder, device: Says(float(folder.name)))
-    return Contender("p1-v1", Path("0.5")), Contender("p1-v2", Path("0.9"))
+    return Contender("p1-v1", Says(0.5)), Contender("p1-v2", Says(0.9))  # type: ignore[arg-type]
 
 
 def project_gate(tmp_path: Path, corrected: list[Row], base: list[Row] = [], past: list[Verdict] = []) -> ProjectGate:  # noqa: B006
     return ProjectGate(settings(tmp_path), 1, corrected, base, past)
 
 
-def test_held_out_and_blind_rows_vote_and_nothing_else(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+def test_held_out_and_blind_rows_alone_are_evaluation_sets(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
     corrected = [*rows(HELD_OUT, 120), *rows(BLIND, 100), *rows(TRAIN, 50), *rows(DEV, 30)]
     told: list[tuple[int, int]] = []
     judging = project_gate(tmp_path, corrected)
@@ -68,7 +67,7 @@ def test_held_out_and_blind_rows_vote_and_nothing_else(tmp_path: Path, contender
     assert worse.sets[0].worst
 
 
-def test_a_base_votes_where_it_speaks_of_the_same_things(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+def test_a_base_of_the_same_kind_is_an_evaluation_set(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
     corrected = rows(HELD_OUT, 120)
     verdict = project_gate(tmp_path, corrected, rows(DEV, BASE_ROWS + 9)).verdict(*contenders)
     assert [(found.role, found.pairs) for found in verdict.sets] == [(gate.CORRECTIONS, 120), (gate.BASE, BASE_ROWS)]

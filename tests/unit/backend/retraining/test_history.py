@@ -48,40 +48,40 @@ def numbers(rows: object) -> set[int]:
 
 def test_new_is_what_no_ancestor_has_learnt_in_these_words(registry: Registry, champion: ModelVersion) -> None:
     history = History(registry, 1, champion, 0.0)
-    lessons = history.lessons([row(1), row(2, caption="reworded"), row(5, DEV), row(6), row(100)])
-    assert numbers(lessons.new) == {2, 6, 100}
-    assert numbers(lessons.known) == {1}
-    assert numbers(lessons.choosing) == {5}
-    assert 100 not in numbers(lessons.base), "the project has captions of its own for it"
-    assert numbers(lessons.base) < set(range(101, 120))
+    data = history.retraining_data([row(1), row(2, caption="reworded"), row(5, DEV), row(6), row(100)])
+    assert numbers(data.new) == {2, 6, 100}
+    assert numbers(data.known) == {1}
+    assert numbers(data.choosing) == {5}
+    assert 100 not in numbers(data.base), "the project has captions of its own for it"
+    assert numbers(data.base) < set(range(101, 120))
     assert numbers(history.base_dev()) == {200}
 
 
 def test_what_has_judged_is_never_learnt(registry: Registry, champion: ModelVersion) -> None:
-    lessons = History(registry, 1, champion, 0.0).lessons([row(3), row(4), row(6)])  # as after a change of shares
-    assert numbers(lessons.new) == {6}
+    data = History(registry, 1, champion, 0.0).retraining_data([row(3), row(4), row(6)])  # as after a change of shares
+    assert numbers(data.new) == {6}
 
 
 def test_base_images_that_would_judge_are_not_rehearsed(registry: Registry, champion: ModelVersion) -> None:
-    assert not History(registry, 1, champion, 1.0).lessons([row(1)]).base
+    assert not History(registry, 1, champion, 1.0).retraining_data([row(1)]).base
 
 
 def test_what_may_be_learnt_no_longer_is_to_be_forgotten(registry: Registry, champion: ModelVersion) -> None:
     history = History(registry, 1, champion, 0.0)
-    lessons = history.lessons([row(1), row(2, DEV), row(3), row(6)])  # 4 and 5 are gone, 2 chooses, 3 has judged
-    judges = set(range(100, 120)) - numbers(lessons.base)  # of the base, were they the project's
-    assert {int(each, 16) for each in lessons.forgotten} == {2, 3, 4, 5, 200} | judges
-    assert {int(each, 16) for each in history.lessons([row(1)]).forgotten} == {2, 3, 4, 5, 200} | judges
+    data = history.retraining_data([row(1), row(2, DEV), row(3), row(6)])  # 4 and 5 are gone, 2 chooses, 3 has judged
+    judges = set(range(100, 120)) - numbers(data.base)  # of the base, were they the project's
+    assert {int(each, 16) for each in data.forgotten} == {2, 3, 4, 5, 200} | judges
+    assert {int(each, 16) for each in history.retraining_data([row(1)]).forgotten} == {2, 3, 4, 5, 200} | judges
 
 
 def test_with_nothing_new_all_is_gone_through_again(registry: Registry, champion: ModelVersion) -> None:
-    lessons = History(registry, 1, champion, 0.0).lessons([row(1), row(2)])
-    assert (numbers(lessons.new), numbers(lessons.known)) == ({1, 2}, set())
+    data = History(registry, 1, champion, 0.0).retraining_data([row(1), row(2)])
+    assert (numbers(data.new), numbers(data.known)) == ({1, 2}, set())
 
 
 def test_a_first_model_learns_all(registry: Registry) -> None:
-    lessons = History(registry, 1, None, 0.05).lessons([row(1), row(2, DEV)])
-    assert (numbers(lessons.new), numbers(lessons.choosing), numbers(lessons.base)) == ({1}, {2}, set())
+    data = History(registry, 1, None, 0.05).retraining_data([row(1), row(2, DEV)])
+    assert (numbers(data.new), numbers(data.choosing), numbers(data.base)) == ({1}, {2}, set())
 
 
 def test_what_a_rejected_version_learnt_is_quarantined_until_it_is_released(
@@ -92,13 +92,13 @@ def test_what_a_rejected_version_learnt_is_quarantined_until_it_is_released(
     manifest.save([row(6), row(7)], bad.manifest.with_name(NEW))
     assert numbers(quarantined_rows(bad)) == {6, 7}
     later = [row(1), row(6), row(7, caption="mended since"), row(8)]
-    assert numbers(History(registry, 1, champion, 0.0).lessons(later).new) == {7, 8}
+    assert numbers(History(registry, 1, champion, 0.0).retraining_data(later).new) == {7, 8}
     with pytest.raises(TrainingError, match="quarantined"):
-        History(registry, 1, champion, 0.0).lessons([row(6)])
+        History(registry, 1, champion, 0.0).retraining_data([row(6)])
     registry.decide("p1-v2", RELEASED)
-    assert numbers(History(registry, 1, champion, 0.0).lessons(later).new) == {6, 7, 8}
+    assert numbers(History(registry, 1, champion, 0.0).retraining_data(later).new) == {6, 7, 8}
     registry.decide("p1-v2", DROPPED)
-    assert numbers(History(registry, 1, champion, 0.0).lessons(later).new) == {7, 8}
+    assert numbers(History(registry, 1, champion, 0.0).retraining_data(later).new) == {7, 8}
     with pytest.raises(RegistryError, match="was not rejected"):
         registry.decide("p1-v1", RELEASED)
 
@@ -109,7 +109,7 @@ def test_a_held_version_leaves_its_corrections_for_the_next(
     held = version(registry, tmp_path, "p1-v2", [row(1), row(6)], project_id=1, parent="p1-v1", state="held")
     assert held.manifest
     manifest.save([row(6)], held.manifest.with_name(NEW))
-    assert numbers(History(registry, 1, champion, 0.0).lessons([row(1), row(6)]).new) == {6}
+    assert numbers(History(registry, 1, champion, 0.0).retraining_data([row(1), row(6)]).new) == {6}
 
 
 def test_never_tried_is_what_no_candidate_has_learnt_and_no_operator_released(
@@ -128,8 +128,8 @@ def test_never_tried_is_what_no_candidate_has_learnt_and_no_operator_released(
 def test_a_lost_manifest_costs_the_rehearsal_and_no_more(registry: Registry, champion: ModelVersion) -> None:
     assert champion.manifest
     champion.manifest.unlink()
-    lessons = History(registry, 1, replace(champion), 0.0).lessons([row(1)])
-    assert numbers(lessons.new) == {1}
+    data = History(registry, 1, replace(champion), 0.0).retraining_data([row(1)])
+    assert numbers(data.new) == {1}
 
 
 def test_images_of_the_base_come_back_as_far_as_the_store_has_them(
@@ -143,7 +143,7 @@ def test_images_of_the_base_come_back_as_far_as_the_store_has_them(
     champion = version(registry, tmp_path, "starter", rows)
     images = ImageStore(settings(tmp_path / "data", CAPTIONER_IMAGES_URL=str(tmp_path / "kept")))
     history = History(registry, 1, champion, 0.0, images)
-    base = {each.sha256: each.image for each in history.lessons([row(1)]).base}
+    base = {each.sha256: each.image for each in history.retraining_data([row(1)]).base}
     assert base[rows[0].sha256].read_bytes() == kept.read_bytes()
     assert base[rows[1].sha256] == rows[1].image, "the training says that it is left out"
     assert f"1 of 2 images of the base are gone, the first: {rows[1].image}." in caplog.text
