@@ -1,4 +1,4 @@
-"""Whole retrains with the real training code, in real workers, through everything that can interrupt them."""
+"""Whole retrains with the real training code: in this process, or in a real worker where one is interrupted."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_cancelled_retrain_ends_within_seconds_and_leaves_nothing(
     assert cancelled is not None
     began = time.monotonic()
     assert worker.wait(60) == 0
-    assert time.monotonic() - began < 20, "a beat, not an epoch of many"
+    assert time.monotonic() - began < 20, "a heartbeat, not an epoch of many"
     [retrain] = loop.store.retrains(1)
     assert (retrain.state, retrain.version, retrain.deaths) == (CANCELLED, None, 0)
     assert models(loop) == []
@@ -210,7 +210,7 @@ def test_images_that_cannot_be_had_now_are_waited_for(
     [retrain] = loop.store.retrains(1)
     assert (retrain.state, retrain.frozen, retrain.postponed) == (QUEUED, False, 1)
     assert retrain.outcome is not None
-    assert retrain.outcome.startswith("1 of 10 images cannot be had now, the first: The image ")
+    assert retrain.outcome.startswith("1 of 10 images cannot be fetched now, the first: The image ")
     assert not (loop.settings.data_dir / "snapshots").exists()
     here(loop)
     assert loop.store.retrains(1)[0].attempt == 1, "its time has not come"
@@ -267,8 +267,7 @@ def test_an_emptied_redis_loses_no_retrain(make_loop: MakeLoop, here: Callable[[
     loop.correct(loop.pictures.new(held_out=False)[:8])
     assert loop.queue.waiting() == 1
     redis.Redis.from_url(redis_url).flushall()
-    assert loop.work().wait() == 0
-    assert loop.store.retrains(1)[0].state == QUEUED
+    assert (loop.queue.waiting(), loop.store.retrains(1)[0].state) == (0, QUEUED)
     loop.watcher.queue_retrains()
     assert loop.queue.waiting() == 1
     here(loop)
