@@ -1,7 +1,7 @@
-"""What a worker does: retrain a project on its corrections, compare it with Label Studio, make its drafts anew.
+"""The jobs of a worker: retrain a project, compare it with Label Studio, refresh its drafts.
 
-Arguments are JSON, settings come from the environment. A job may be killed at any moment and run again: what it has
-done is found in SQL and in the snapshot, and what was left half done is cleared away.
+Arguments are JSON, settings come from the environment. A job may be killed at any moment and run again: SQL and the
+snapshot show what it has done, and unfinished files are removed.
 """
 
 from __future__ import annotations
@@ -28,30 +28,35 @@ log = logging.getLogger(__name__)
 
 
 class StoppedError(BaseException):
-    """The worker was told to stop; no handler of ordinary errors is to catch it."""
+    """The worker was told to stop. No `except Exception` catches it."""
 
 
 def retrain(retrain_id: int) -> None:
-    """Train, judge and perhaps promote a candidate for the corrections of this retrain; never raises for its faults."""
-    settings = Settings.from_env()
-    store = Store(settings.database_url)
-    store.migrate()
+    """Train, judge and perhaps promote a candidate; errors are recorded as the outcome and not raised."""
+    settings, store = _opened()
     claimed = store.claim_retrain(retrain_id)
     if claimed is None:
-        log.info("Retrain %d has ended, waits or is being done by another process.", retrain_id)
+        log.info("Retrain %d has ended, waits or runs in another process.", retrain_id)
         return
     try:
         with _stoppable():
             _attempt(settings, store, claimed)
     except StoppedError:
-        log.warning("Retrain %s: the worker stops; it is begun again by the next.", claimed.snapshot)
+        log.warning("Retrain %s: the worker stops; the next one begins it again.", claimed.snapshot)
         store.release_retrain(claimed.id, claimed.attempt)
         return
     Inbox(store, Queue(settings.redis_url), settings).queue_due(claimed.project_id)
 
 
+def _opened() -> tuple[Settings, Store]:
+    settings = Settings.from_env()
+    store = Store(settings.database_url)
+    store.migrate()
+    return settings, store
+
+
 def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
-    from backend.retraining.attempt import Retraining  # what a comparison every few minutes has no use for
+    from backend.retraining.attempt import Retraining  # imports torch, which the other jobs do not need
 
     with Heartbeat(store, claimed) as heartbeat:
         version: str | None = None
@@ -95,19 +100,15 @@ def _stoppable() -> Iterator[None]:
 
 
 def reconcile(project_id: int) -> None:
-    """Take in what Label Studio did not tell of, and retrain if that makes one due."""
-    settings = Settings.from_env()
-    store = Store(settings.database_url)
-    store.migrate()
+    """Record what Label Studio sent no event for, and queue a retrain if one is due."""
+    settings, store = _opened()
     reconcile_if_possible(settings, store, project_id, complete=is_complete_due(settings, store, project_id))
     Inbox(store, Queue(settings.redis_url), settings).queue_due(project_id)
 
 
 def refresh(project_id: int) -> None:
-    """Go on for a minute with the drafts of the version that has come to serve; never raises for its faults."""
-    settings = Settings.from_env()
-    store = Store(settings.database_url)
-    store.migrate()
+    """Refresh the project's drafts for about a minute; errors are recorded and not raised."""
+    settings, store = _opened()
     try:
         with _stoppable():
             refresh_if_possible(settings, store, project_id)

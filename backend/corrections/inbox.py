@@ -1,4 +1,4 @@
-"""Where events from Label Studio come in: committed first, and only then is anything queued."""
+"""The inbox of events from Label Studio: an event is committed before anything is queued."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Inbox:
-    """Takes events and starts the retrains that become due by them."""
+    """Records events and queues the retrains that become due."""
 
     def __init__(self, store: Store, queue: Queue, settings: Settings) -> None:
         self._store = store
@@ -24,15 +24,15 @@ class Inbox:
         self._every = settings.retrain_every
 
     def receive(self, event: Event) -> Receipt:
-        """Commit the event; then queue a retrain if one is due. `job` of the receipt is the active retrain's.
+        """Commit the event; then queue a retrain if one is due. The receipt's `job` names the active retrain.
 
-        When Redis is away the retrain stays queued in SQL, and the watcher hands it over later.
+        When Redis cannot be reached the retrain stays queued in SQL, and the watcher queues it in Redis later.
         """
         receipt = self._store.record(event)
         return replace(receipt, job=self.queue_due(event.project_id, asked=event.asks_for_training))
 
     def queue_due(self, project_id: int, asked: bool = False) -> str | None:
-        """Queue a retrain of the project if one is due; the name of the one queued or running then, or None."""
+        """Queue a retrain of the project if one is due; the name of the active one, or None."""
         retrain = self._store.request_retrain(project_id, asked, self._every)
         if retrain is None:
             return None

@@ -1,8 +1,8 @@
-"""Label Studio against what was recorded: webhooks are sent once, and several of its bulk actions send none.
+"""Compares Label Studio with the store: webhooks are sent once, and several of its bulk actions send none.
 
-A complete comparison lists every task without its annotations, and reads in full those that changed since they were
-last read; what is listed no more has been deleted. The other kind reads in full what Label Studio says has changed
-lately. Both take Label Studio at its word for all that was not heard of after they asked.
+A complete comparison lists every task without its annotations and reads in full those that changed since they were
+last read; tasks that are no longer listed were deleted. A partial one reads the tasks that Label Studio says have
+changed lately. Events that arrive after a reading began take precedence over the reading.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from labeling_config import LabelingConfigError, Tags
 log = logging.getLogger(__name__)
 
 OVERLAP_SECONDS = 300.0
-"""What was saved before the last comparison began may have become visible after it; and clocks differ. A complete
-comparison trusts no clock but ours."""
+"""A partial comparison reaches back so far before the last one: a transaction saved earlier may have become visible
+later, and clocks differ. A complete one uses only our own clock."""
 
 KINDS = {
     "created": "annotations that had not arrived",
@@ -46,9 +46,9 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """What a comparison found. `repairs` counts by kind what had not been heard of; `new` of it can be learnt from.
+    """What a comparison found. `repairs` counts missed changes by kind; `new` counts usable corrections among them.
 
-    `tasks` is how many the project has, None where not all were looked at.
+    `tasks` is the number of tasks of the project, None after a partial comparison.
     """
 
     project_id: int
@@ -74,10 +74,10 @@ class Reconciliation:
 
 
 def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool = True) -> Reconciliation:
-    """Take in what Label Studio has and we have not heard of. With `complete`, every task is looked at.
+    """Record what Label Studio has and the store lacks. With `complete`, every task is compared.
 
-    May be repeated and run beside others; ended half way it has taken in what it has read. Raises LabelStudioError when
-    Label Studio cannot be asked or the project's labelling config has no caption box.
+    May be repeated and run beside others; if it is interrupted, all it has read is recorded. Raises LabelStudioError
+    when Label Studio cannot be reached or the project's labelling config has no caption box.
     """
     compared_at = store.reconciliation_state(project_id).compared_at
     since = compared_at - timedelta(seconds=OVERLAP_SECONDS) if compared_at and not complete else None
@@ -85,7 +85,7 @@ def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool
 
 
 def reconcile_if_possible(settings: Settings, store: Store, project_id: int, complete: bool = True) -> None:
-    """Events may have been lost on the way. That Label Studio cannot be asked now is no reason not to go on."""
+    """As `reconcile`, but an error is stored and logged: without it a retrain misses only lost events."""
     if not settings.label_studio_url or not settings.label_studio_api_key:
         return
     try:
@@ -97,7 +97,7 @@ def reconcile_if_possible(settings: Settings, store: Store, project_id: int, com
 
 
 def is_complete_due(settings: Settings, store: Store, project_id: int) -> bool:
-    """Whether the scheduled comparison shall look at every task this time."""
+    """Whether the scheduled comparison must be a complete one."""
     completed_at = store.reconciliation_state(project_id).completed_at
     return completed_at is None or now() - completed_at >= timedelta(seconds=settings.sweep_seconds)
 
@@ -111,16 +111,16 @@ class _Comparison:
     repairs: Counter[str] = field(default_factory=Counter)
 
     def run(self, since: datetime | None) -> Reconciliation:
-        """Look at what changed since then, or at every task."""
+        """Compare the tasks changed since then, or all."""
         begun, clock, sent = now(), time.monotonic(), self.client.requests
         self.tags = _tags(self.client, self.project_id)
         tasks = None
         if since is None:
-            listed = self._look(self.client.task_heads(self.project_id))
+            listed = self._compare(self.client.task_heads(self.project_id))
             self._delete_but(listed, begun)
             tasks = len(listed)
         else:
-            self._look(self.client.changed_heads(self.project_id, since))
+            self._compare(self.client.changed_heads(self.project_id, since))
         found = Reconciliation(
             project_id=self.project_id,
             tasks=tasks,
@@ -129,27 +129,27 @@ class _Comparison:
             requests=self.client.requests - sent,
             seconds=time.monotonic() - clock,
         )
-        self._remember(found, begun)
+        self._save(found, begun)
         return found
 
-    def _look(self, pages: Iterable[list[Any]]) -> dict[int, str | None]:
-        """List these tasks and read in full those that are not as they were; what is listed, with fingerprints."""
+    def _compare(self, pages: Iterable[list[Any]]) -> dict[int, str | None]:
+        """List tasks and read in full those whose fingerprint changed; the fingerprints of all listed ones by id."""
         listed = {task.id: task.seen for page in pages for task in wire.heads(page, self.project_id, self.tags)}
         known = self.store.fingerprints(self.project_id)
         for some in chunks([id_ for id_, seen in listed.items() if known.get(id_) != seen], FULL_TASKS):
             asked_at = now()
-            self._take(self.client.full_tasks(self.project_id, some), asked_at)
+            self._record_tasks(self.client.full_tasks(self.project_id, some), asked_at)
         return listed
 
     def _delete_but(self, listed: Container[int], asked_at: datetime) -> None:
-        """Delete every task known that is not listed, unless it was heard of after Label Studio was asked."""
+        """Delete every known task that is not listed, unless an event about it came after the listing began."""
         known = self.store.fingerprints(self.project_id)
         for gone in chunks(sorted(id_ for id_ in known if id_ not in listed)):
             body = {"deleted_tasks": list(gone)}
             self._record(Event(RECONCILED, self.project_id, deleted_tasks=tuple(gone), body=body, observed_at=asked_at))
 
-    def _take(self, entries: Iterable[object], asked_at: datetime) -> None:
-        """Record these full tasks, which Label Studio was asked for then."""
+    def _record_tasks(self, entries: Iterable[object], asked_at: datetime) -> None:
+        """Record these full tasks, requested at that time."""
         read = wire.reading(entries, self.project_id, self.tags)
         ids = [task.id for task in read.tasks]
         event = Event(
@@ -172,7 +172,7 @@ class _Comparison:
             self.repairs[kind] += len(getattr(changes, kind))
         return receipt
 
-    def _remember(self, found: Reconciliation, begun: datetime) -> None:
+    def _save(self, found: Reconciliation, begun: datetime) -> None:
         state = replace(
             self.store.reconciliation_state(self.project_id),
             compared_at=begun,

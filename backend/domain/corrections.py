@@ -1,4 +1,4 @@
-"""Tasks, drafts, corrections and events as this project speaks of them. Pure: standard library only."""
+"""Tasks, drafts, corrections and events. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Task:
     project_id: int
     image: str | None
     created_at: datetime | None = field(default=None, compare=False)
-    seen: str | None = field(default=None, compare=False)  # a fingerprint of its state, where Label Studio was read
+    seen: str | None = field(default=None, compare=False)  # fingerprint of its state when read from Label Studio
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A caption shown to an annotator; `score` in (0, 1], higher is surer."""
+    """A caption shown to an annotator; `score` in (0, 1], higher is more certain."""
 
     project_id: int
     task_id: int
@@ -43,9 +43,9 @@ class DraftFailure:
 
 @dataclass(frozen=True)
 class Correction:
-    """The human-approved captions of one annotation, as its newest known revision has them.
+    """The human-approved captions of one annotation, in its newest known revision.
 
-    `texts` are normalised captions (empty for skipped and empty submits); several are several references of one image.
+    `texts` are normalised captions (none for skipped and empty submits), each a reference of the image.
     `origin` is Label Studio's: "prediction" (accepted unchanged), "prediction-changed", "manual", or None.
     """
 
@@ -61,20 +61,20 @@ class Correction:
     lead_time_seconds: float | None = None
     parent_prediction: int | None = None
     typed: tuple[str, ...] = ()  # the same captions exactly as typed
-    created_at: datetime | None = None  # a Label Studio begun anew gives ids out again, but not its time
+    created_at: datetime | None = None  # tells it from an annotation of a fresh Label Studio with its id
 
     @property
     def usable(self) -> bool:
-        """Whether it may be trained on: not skipped, and it says something."""
+        """Whether it may be trained on: it was not skipped and has a caption."""
         return not self.was_cancelled and bool(self.texts)
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing Label Studio told us, or that was read from it: what it creates or changes, and what it deletes.
+    """One event sent by Label Studio or read from it: what it creates or changes, and what it deletes.
 
-    `body` is the payload as received, without secrets; it is kept for the record. Of what was read, `observed_at` is
-    when the reading began, and `whole_tasks` are those whose every annotation stands in `corrections`.
+    `body` is the payload as received, without secrets, and is kept as a record. For an event that was read,
+    `observed_at` is when the reading began, and `whole_tasks` are tasks whose every annotation is in `corrections`.
     """
 
     action: str
@@ -93,10 +93,10 @@ class Event:
 
 
 def normalise(text: str) -> str:
-    """The caption as it is trained on: NFC, control characters and runs of white space to one blank, trimmed.
+    """The caption for training: NFC, trimmed, control characters and runs of white space as one blank.
 
-    Halves of surrogate pairs and U+FFFD, which stands for what could not be read, are dropped. A text without a letter
-    or digit ("...", an emoji, a zero-width blank) says nothing that could be learnt or judged by: it becomes empty.
+    Halves of surrogate pairs and U+FFFD (an unreadable character) are dropped. A text without a letter or digit ("...",
+    an emoji, a zero-width blank) becomes empty: it has nothing to learn or to score.
     """
     composed = unicodedata.normalize("NFC", text)
     visible = "".join(_SHOWN.get(unicodedata.category(c), c) for c in composed if c != "\ufffd")

@@ -1,11 +1,8 @@
-"""What can go wrong between Label Studio and the captioner, in one clear sentence each.
-
-The message of every error here is written for the person who has to mend it: what is wrong, where, what to do.
-"""
+"""Errors of the backend. Each message is one sentence for the person who must fix it: what, where, what to do."""
 
 
 class CaptionerError(Exception):
-    """Base of every error whose message may be shown to a user as it is."""
+    """Base of all errors whose message may be shown to a user unchanged."""
 
 
 class SettingsError(CaptionerError):
@@ -21,7 +18,7 @@ class ImageError(CaptionerError):
 
 
 class UnreachableImageError(ImageError):
-    """Who has the image does not answer, or not now (HTTP 429, 5xx): asking again later may help."""
+    """The host of the image does not answer, or not now (HTTP 429, 5xx); a later request may succeed."""
 
 
 class LabelStudioError(CaptionerError):
@@ -33,7 +30,7 @@ class LabelStudioUnreachableError(LabelStudioError):
 
 
 class LabelStudioRefusalError(LabelStudioError):
-    """Label Studio answered an API call with an error: the HTTP `status`, and in `detail` its own words."""
+    """Label Studio answered an API call with an error: the HTTP `status`, and its message in `detail`."""
 
     def __init__(self, message: str, status: int, detail: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Which images are trained on, which choose among candidates and which judge them: decided by the hash of the image."""
+"""The split of an image, decided by its content hash: training, development, held-out or blind."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from training.data import manifest
 from training.data.manifest import split_position
 
 HELD_OUT_SHARE = 0.15
-"""Share of images, by content hash, whose corrections judge a candidate and are never trained on."""
+"""Share of images whose corrections evaluate candidates and are never trained on."""
 CHOOSING_SHARE = 0.1
-"""Share of images whose corrections choose how far a candidate goes from the champion."""
+"""Share of images whose corrections choose the weight interpolation between champion and candidate."""
 
 
 def split_of(sha256: str, blind_share: float) -> str:
-    """Which corrections judge (BLIND: as their tasks show no draft, and HELD_OUT), which choose among candidates (DEV),
-    which are trained on: fixed by the image."""
+    """The split of the image: BLIND (its tasks show no draft) and HELD_OUT evaluate, DEV chooses, TRAIN is learned."""
     if is_blind(sha256, blind_share):
         return manifest.BLIND
     position = manifest.split_position(sha256)
@@ -23,13 +22,13 @@ def split_of(sha256: str, blind_share: float) -> str:
 
 
 def is_held_out(sha256: str, blind_share: float) -> bool:
-    """Whether the corrections of this image judge models; they are never trained on."""
+    """Whether the corrections of this image evaluate models and are never trained on."""
     return split_of(sha256, blind_share) in {manifest.BLIND, manifest.HELD_OUT}
 
 
 def is_blind(sha256: str, share: float) -> bool:
     """Whether tasks with this image show no draft: `share` of all images, by content.
 
-    Captions edited from a draft flatter the model that wrote it; those of blind tasks judge models fairly.
+    Captions edited from a draft favour the model that wrote it; captions of blind tasks do not.
     """
     return split_position(sha256, "blind:") < share

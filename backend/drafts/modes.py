@@ -1,4 +1,4 @@
-"""Where a project's drafts come from: live, Label Studio asks the backend; stored, it shows what is stored there."""
+"""The draft modes of a project: live, Label Studio asks the backend; stored, it shows stored predictions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from backend.store.store import Store
 
 
 def mode_of(project: Mapping[str, Any], versions: Collection[str]) -> str:
-    """STORED where the project shows a stored version of ours: else an ML backend's title stands there, or nothing."""
+    """STORED where the project shows a version of ours; in live mode it names an ML backend or nothing."""
     return STORED if project.get("model_version") in versions else LIVE
 
 
 def ask(client: LabelStudio, store: Store, project_id: int) -> RefreshState:
-    """The mode as Label Studio has it now, and how far the drafts are."""
+    """The refresh state, with the mode that Label Studio has now."""
     versions = {version.name for version in Registry(store).versions(project_id)}
     mode = mode_of(client.project(project_id), versions)
     known = store.refresh_state(project_id)
@@ -26,7 +26,7 @@ def ask(client: LabelStudio, store: Store, project_id: int) -> RefreshState:
 
 
 def to_live(client: LabelStudio, store: Store, project_id: int) -> None:
-    """Have Label Studio ask the backend, from now on. Raises LabelStudioError where the project has no ML backend."""
+    """Switch to live mode. Raises LabelStudioError where the project has no ML backend."""
     backends = client.ml_backends(project_id)
     if not backends:
         raise LabelStudioError(f"Project {project_id} has no ML backend to ask: `captioner connect` makes one.")
@@ -35,7 +35,7 @@ def to_live(client: LabelStudio, store: Store, project_id: int) -> None:
 
 
 def to_stored(client: LabelStudio, store: Store, project_id: int) -> None:
-    """Have a draft stored for every unlabelled task, in the background, and then have Label Studio show those.
+    """Store a draft for every unlabelled task in the background, and then switch to stored mode.
 
     Raises LabelStudioError where there is no such project or no model for it.
     """

@@ -1,8 +1,8 @@
-"""Which addresses images may be fetched from, and connections that go nowhere else.
+"""The guard of outgoing connections: images are fetched from allowed addresses only.
 
-A task's image reference is written by whoever may import tasks, so it must not reach into the network this process
-stands in. The guard looks at addresses, not names, and connects to the very address it looked at: a name that resolves
-to something else a moment later (DNS rebinding) changes nothing.
+Whoever may import tasks writes their image references, which must not reach into this process's own network. The guard
+checks addresses, not names, and connects to the very address it checked, so that a name which resolves differently a
+moment later (DNS rebinding) changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Origin(NamedTuple):
-    """Scheme, host and port of an address: what a credential belongs to."""
+    """Scheme, host and port of an address; a credential belongs to one origin."""
 
     scheme: str
     host: str
@@ -47,8 +47,8 @@ class Origin(NamedTuple):
 class AddressGuard:
     """Connects to public addresses, and to others only where the operator named the host.
 
-    `trusted` is Label Studio's configured address (its host and port are exempt), `hosts` are CAPTIONER_IMAGE_HOSTS:
-    `host` exempts every port of it, `host:port` the one.
+    `trusted` is Label Studio's configured address, whose host and port are exempt. `hosts` are CAPTIONER_IMAGE_HOSTS:
+    `host` exempts every port of it, `host:port` only that one.
     """
 
     def __init__(self, trusted: str | None = None, hosts: Iterable[str] = (), resolve: Resolver | None = None) -> None:
@@ -76,7 +76,7 @@ class AddressGuard:
         failure: OSError | None = None
         for address in allowed:
             try:
-                # The address is a literal, so nothing is looked up a second time here.
+                # The address is a literal, so no name is resolved a second time here.
                 return socket.create_connection((address, port), timeout_seconds)
             except OSError as error:
                 failure = error

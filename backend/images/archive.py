@@ -1,8 +1,9 @@
-"""Images that were trained on, by content, in a folder behind any fsspec URL.
+"""The image store: images of training snapshots by content, in a folder behind any fsspec URL.
 
-The data folder's `images/` holds every image by content and never evicts, so by default it is the store itself. Another
-one (CAPTIONER_IMAGES_URL: a folder, s3://, gs://, …) gets every image of a snapshot before that is frozen, and gives
-back those that are missing or damaged here, so that the same pairs are trained when their source is gone.
+The data folder's `images/` keeps every image by content for ever, so by default it is the store. Another store
+(CAPTIONER_IMAGES_URL: a folder, s3://, gs://, …) gets every image of a snapshot before the snapshot is frozen, and
+restores those that are missing or damaged in the data folder, so that a retrain uses the same pairs when their source
+is gone.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from training.data.manifest import Row
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
-"""Images looked at, put or brought back at the same time."""
+"""Images checked, uploaded or restored at the same time."""
 _HASH = re.compile("[0-9a-f]{64}")
 _NAME = re.compile(rf"({_HASH.pattern})\.\w{{1,8}}")
 
 
 class ImageStore:
-    """The images at `<2>/<sha256>.<ext>` in the data folder and, where one is set, in the store behind it.
+    """The images at `<2>/<sha256>.<ext>` in the data folder and in the configured store.
 
-    It lives as long as one retrain: what the store holds is listed once. Safe to use from many threads. Whatever keeps
-    the store from being read or written is an UnreachableImageError, in one sentence.
+    An instance serves one retrain: it lists the store once. Threads may share it. Any error of the store becomes an
+    UnreachableImageError, in one sentence.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -51,26 +52,26 @@ class ImageStore:
     def __str__(self) -> str:
         return shown(self._url) if self._url else str(self._here)
 
-    def keep(self, rows: Sequence[Row], tell: Callable[[int, int], None] | None = None) -> None:
-        """Put every image of the rows into the store that is not there; `tell` is told how many of how many.
+    def keep(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> None:
+        """Upload every image of the rows that the store lacks; `progress` is called with images so far and all.
 
-        Raises ImageError for an image that is damaged or not here.
+        Raises ImageError for an image that is damaged or missing here.
         """
         if self._url is None:
             return
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(self._names, {row.sha256[:2] for row in rows}):
-                pass  # each listing is a request that is waited for
+                pass  # each listing is a request
             new = {row.sha256: row for row in rows if row.sha256 not in self._names(row.sha256)}
             for done, _ in enumerate(pool.map(self._put, new.values()), start=1):
-                if tell:
-                    tell(done, len(new))
+                if progress:
+                    progress(done, len(new))
 
     def restored(self, rows: Sequence[Row], by_content: bool = True) -> tuple[list[Row], list[Row]]:
-        """The rows, those whose image is missing or damaged with the path of one brought back, and the lost ones.
+        """The rows, missing or damaged images replaced by restored ones, and the rows whose image is lost.
 
-        Lost are those whose image is nowhere; they stay among the rows as they were. Without `by_content` an image that
-        is there counts as whole, so that many are looked at quickly.
+        Lost rows stay among the first as they were. Without `by_content` an existing file counts as undamaged, which is
+        much faster.
         """
 
         def is_there(row: Row) -> bool:
@@ -88,7 +89,7 @@ class ImageStore:
         return restored, lost
 
     def find(self, sha256: str | None) -> Path | None:
-        """The whole image as a file in the data folder, brought back from the store if need be; None where it is not.
+        """The image's undamaged file in the data folder, restored from the store if need be; None where it is lost.
 
         Raises ImageError when it cannot be written here.
         """
@@ -110,11 +111,11 @@ class ImageStore:
         try:
             write(path, content)
         except OSError as error:
-            raise ImageError(f"The image {path} could not be brought back: {error}.") from error
+            raise ImageError(f"The image {path} could not be restored: {error}.") from error
         return path
 
     def here(self, sha256: str | None) -> Path | None:
-        """The image's file in the data folder, as it is."""
+        """The image's file in the data folder, unchecked."""
         files = (self._here / sha256[:2]).glob(f"{sha256}.*") if _is_hash(sha256) else ()
         return next((path for path in files if _NAME.fullmatch(path.name)), None)
 
@@ -124,7 +125,7 @@ class ImageStore:
         except OSError as error:
             raise ImageError(f"The image {row.image} cannot be read: {error.strerror}.") from error
         if hashlib.sha256(content).hexdigest() != row.sha256:
-            raise ImageError(f"The image {row.image} has changed while it was being kept.")
+            raise ImageError(f"The image {row.image} has changed while it was being uploaded.")
         name = row.sha256 + row.image.suffix.lower()
         with self._reaching() as (files, folder):
             parent = f"{folder}/{row.sha256[:2]}"
@@ -138,16 +139,16 @@ class ImageStore:
                     with suppress(Exception):
                         files.rm_file(unfinished)
                     raise
-            else:  # an object store has no folders, and what it is given appears whole or not at all
+            else:  # an object store has no folders, and writes objects atomically
                 files.pipe_file(f"{parent}/{name}", content)
         self._names(row.sha256)[row.sha256] = name
 
     def _names(self, sha256: str) -> dict[str, str]:
-        """What the store holds of the images whose hash begins as this one does."""
+        """Names of the store's images with the same two first digits, by SHA-256."""
         first = sha256[:2]
         if first not in self._listed:
             names: list[str] = []
-            # no such folder: nothing has been put there yet
+            # FileNotFoundError: nothing was uploaded to that folder yet
             with self._reaching() as (files, folder), suppress(FileNotFoundError):
                 names = [str(path).rpartition("/")[2] for path in files.ls(f"{folder}/{first}", detail=False)]
             found = (_NAME.fullmatch(name) for name in names)
@@ -156,7 +157,7 @@ class ImageStore:
 
     @contextmanager
     def _reaching(self) -> Iterator[tuple[Any, str]]:
-        """The store's filesystem and folder; what goes wrong inside is one sentence."""
+        """The store's filesystem and folder; errors in the `with` block become an UnreachableImageError."""
         try:
             yield self._filesystem
         except ImportError as error:
@@ -164,7 +165,7 @@ class ImageStore:
             raise UnreachableImageError(
                 f"The image store {self} (CAPTIONER_IMAGES_URL) needs a package beside this one: {missing}."
             ) from error
-        except Exception as error:  # each filesystem raises what its own libraries do
+        except Exception as error:  # each filesystem raises errors of its own libraries
             reason = (str(error) or type(error).__name__).strip().split("\n")[0].rstrip(".")
             hint = "; set them where the worker runs" if "credential" in reason.lower() else ""
             raise UnreachableImageError(
@@ -174,7 +175,7 @@ class ImageStore:
     @cached_property
     def _filesystem(self) -> tuple[Any, str]:
         files, folder = url_to_fs(self._url)
-        files.invalidate_cache()  # what another process has put there since
+        files.invalidate_cache()  # another process may have uploaded images since
         return files, folder.rstrip("/")
 
 
@@ -183,5 +184,5 @@ def _is_hash(sha256: str | None) -> TypeGuard[str]:
 
 
 def _renames(files: Any) -> bool:
-    """Whether the filesystem renames; others would copy the file and delete it."""
+    """Whether the filesystem can rename a file, instead of copying and deleting it."""
     return type(files).mv is not AbstractFileSystem.mv

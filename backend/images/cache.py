@@ -1,4 +1,4 @@
-"""Image references to local files: fetched with care, cached by content."""
+"""Turns image references into local files: fetched through the guard, cached by content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLOUD_SCHEMES = frozenset({"s3", "gs", "azure-blob"})
 MAX_PIXELS = 50_000_000
 MAX_JPEG_PIXELS = 150_000_000  # of a JPEG as little as a 64th is decoded; what must be decoded whole takes memory
 REFETCH_AFTER_SECONDS = 24 * 3600.0
-"""What an address shows may change; an upload to Label Studio has a name of its own and never does."""
+"""The image at an address may change, so it is fetched again after so long; Label Studio's uploads never change."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LocalImage:
 
 @dataclass(frozen=True)
 class Access:
-    """What /setup said of Label Studio: where it believes to be, and its project creator's legacy token."""
+    """Label Studio's own address and the legacy token of the project's creator, as /setup gave them."""
 
     hostname: str | None
     token: str | None
@@ -58,11 +58,11 @@ class _Source:
 
 
 class Images:
-    """Local files for image references, kept under `data_dir/images` and never evicted.
+    """Local files for image references, kept under `data_dir/images` for ever.
 
-    Contents lie at `<2>/<sha256>.<ext>`; `index` leads from where an image was found to its content. Label Studio's
-    token goes to the origin it belongs to and nowhere else: the configured key to LABEL_STUDIO_URL, the token of /setup
-    to the host of that /setup, which is no exception to the address guard. Safe to use from threads and processes.
+    Contents are at `<2>/<sha256>.<ext>`; `index` maps references to contents. A token is sent to its own origin only:
+    the configured key to LABEL_STUDIO_URL, the token of /setup to the host of that /setup, which the address guard
+    checks too. Threads and processes may share it.
     """
 
     def __init__(self, settings: Settings, downloader: Downloader | None = None) -> None:
@@ -204,7 +204,7 @@ def _extension(content: bytes, reference: str) -> str:
 
 
 def is_whole(path: Path, sha256: str) -> bool:
-    """Whether the file is there and its content has this hash."""
+    """Whether the file exists and its content has this hash."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256

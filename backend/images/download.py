@@ -1,7 +1,7 @@
-"""One guarded HTTP GET: every redirect hop checked, credentials bound to one origin, size and time bounded.
+"""One guarded HTTP GET: every redirect is checked, credentials are bound to one origin, size and time are limited.
 
-Built on http.client because its `connect` is a public place to put the guarded socket; no proxy or other setting of
-the environment can lead it elsewhere.
+It uses http.client because overriding `connect` there is a public way to use the guarded socket, and no proxy or other
+environment variable can redirect it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADERS = {"User-Agent": "label-studio-captioner", "Accept": "image/*, */*;q=0.
 
 
 class StatusError(ImageError):
-    """The host answered, but not with the image."""
+    """The host answered without the image."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class StatusError(ImageError):
 
 
 class Downloader:
-    """Fetches over the guard's connections; safe to use from many threads."""
+    """Downloads over the guard's connections. Threads may share it."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Downloader:
     def get(self, url: str, *, authorization: str | None = None, owner: Origin | None = None) -> bytes:
         """The body at `url`, redirects followed.
 
-        `authorization` is sent to `owner` only, and only until a hop leaves it: a redirect that comes back from another
+        `authorization` is sent to `owner` only, and only until a redirect leaves it: one that comes back from another
         host gets no credentials either. Raises ImageError in one sentence.
         """
         asked, deadline = shown(url), time.monotonic() + self._total_timeout_seconds
@@ -94,7 +94,7 @@ class Downloader:
         kind = _GuardedHTTPSConnection if origin.scheme == "https" else _GuardedHTTPConnection
         connection = kind(origin.host, origin.port)
         raw = self._guard.connect(origin.host, origin.port, min(CONNECT_TIMEOUT_SECONDS, left_seconds))
-        # A timeout on the socket restarts with every byte; a server that drips is ended by the clock instead.
+        # A timeout on the socket restarts with every byte; the timer also ends the connection of a slow server.
         duplicate = raw.dup()
         clock = threading.Timer(left_seconds, _hang_up, (duplicate,))
         clock.daemon = True
@@ -128,7 +128,7 @@ class Downloader:
 
 
 def shown(url: str) -> str:
-    """The address as it may stand in a log: without user, password and query, which may hold a signature."""
+    """The address without user, password and query, so that logs hold no credentials or signatures."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -137,7 +137,7 @@ def shown(url: str) -> str:
 
 
 class _GuardedHTTPConnection(http.client.HTTPConnection):
-    """Speaks over the socket it is given, and opens none of its own."""
+    """Uses the given socket and opens none."""
 
     def use(self, connected: socket.socket, timeout_seconds: float) -> None:
         connected.settimeout(timeout_seconds)
@@ -149,19 +149,19 @@ class _GuardedHTTPConnection(http.client.HTTPConnection):
 
 class _GuardedHTTPSConnection(_GuardedHTTPConnection):
     def connect(self) -> None:
-        # The certificate is checked against the name that was asked for, whatever address was connected to.
+        # The certificate is checked against the requested name, whatever the connected address is.
         self.sock = _tls().wrap_socket(self._connected, server_hostname=self.host)
 
 
 def _hang_up(duplicate: socket.socket) -> None:
-    """Ends both directions of the connection, which wakes whoever reads it."""
-    with contextlib.suppress(OSError):  # over already
+    """Shut down both directions of the connection, which wakes a blocked reader."""
+    with contextlib.suppress(OSError):  # it has ended already
         duplicate.shutdown(socket.SHUT_RDWR)
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """The system's certificates, so that a company's own count, and requests' bundle, for machines without any."""
+    """Trusts the system's certificates, which may include a company's own, and those that requests brings."""
     context = ssl.create_default_context()
     context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
     return context

@@ -1,4 +1,4 @@
-"""The champions in memory: one reference a project, swapped when a new checkpoint has been loaded completely."""
+"""The loaded champions: one reference a project, swapped once a new checkpoint is completely loaded."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT = 0
-"""Stands for every project that has no champion of its own."""
+"""The project id that stands for all projects without a champion of their own."""
 
 BATCH = 32
-"""Images captioned at once; what waits in several requests is put together."""
+"""Images captioned at once, from one or several requests."""
 
 
 class Model(Protocol):
-    """What is needed of `training.captioner.captioner.Captioner`."""
+    """The part of `training.captioner.captioner.Captioner` that serving uses."""
 
     def caption(self, images: Sequence[Path]) -> list[Hypothesis | DataError]: ...
 
@@ -47,10 +47,10 @@ class _Request:
 
 
 class Champions:
-    """Loaded checkpoints by version, and which of them serves which project. Safe to use from many threads.
+    """Loaded checkpoints by version, and which of them serves which project. Threads may share it.
 
-    One thread computes; requests that wait are put together, an image of each in turn, so that opening one task does
-    not wait for a batch of hundreds. `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
+    One thread captions. It batches waiting requests, taking an image of each in turn, so that opening one task does not
+    wait for a batch of hundreds. `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
     """
 
     def __init__(self, device: str = "auto", load: Loader | None = None) -> None:
@@ -66,10 +66,10 @@ class Champions:
         self._thread: threading.Thread | None = None
 
     def serve(self, project_id: int, version: str, checkpoint: Path) -> None:
-        """Load the checkpoint unless it is in memory, then let it serve `project_id` (DEFAULT: all without their own).
+        """Load the checkpoint unless it is loaded, then let it serve `project_id` (DEFAULT: all without their own).
 
-        Requests go on with the old version meanwhile. Raises ModelUnavailableError when it cannot be loaded; the old
-        version then stays, and `refused()` tells the reason.
+        The old version answers requests meanwhile. Raises ModelUnavailableError when the checkpoint cannot be loaded;
+        the old version then stays, and `refused()` gives the reason.
         """
         with self._loading:
             try:
@@ -86,24 +86,24 @@ class Champions:
         log.info("%s serves %s.", version, f"project {project_id}" if project_id else "projects without their own")
 
     def withdraw(self, project_id: int) -> None:
-        """Let nothing of its own serve `project_id` any more."""
+        """Let the default champion serve `project_id` from now on."""
         with self._changed:
             self._serving.pop(project_id, None)
             self._refused.pop(project_id, None)
             self._release()
 
     def serving(self, project_id: int) -> str | None:
-        """The version really loaded that answers for this project, or None."""
+        """The loaded version that answers for this project, or None."""
         with self._changed:
             return self._serving.get(project_id) or self._serving.get(DEFAULT)
 
     def assigned(self) -> dict[int, str]:
-        """The version serving each project that has its own, and under DEFAULT the default one."""
+        """The version that serves each project with one of its own, and under DEFAULT the default one."""
         with self._changed:
             return dict(self._serving)
 
     def refused(self) -> dict[int, str]:
-        """Why the newest champion of a project is not served, by project."""
+        """Why the newest champion of a project could not be loaded, by project."""
         with self._changed:
             return dict(self._refused)
 
@@ -113,7 +113,7 @@ class Champions:
 
     @contextmanager
     def in_use(self, project_id: int) -> Iterator[str | None]:
-        """The version serving the project, kept in memory for the time of a request even if another takes over."""
+        """The version that serves the project; it stays loaded during the `with` block even if another takes over."""
         with self._changed:
             version = self._serving.get(project_id) or self._serving.get(DEFAULT)
             if version is not None:
@@ -127,9 +127,9 @@ class Champions:
                     self._release()
 
     def caption(self, version: str, paths: Sequence[Path]) -> list[Hypothesis | DataError]:
-        """One hypothesis an image, in order; an unreadable image gives a DataError in its place.
+        """One hypothesis an image, in order; a DataError in its place for an unreadable image.
 
-        Raises ModelUnavailableError when the version is not in memory or fails on the images.
+        Raises ModelUnavailableError when the version is not loaded or fails on the images.
         """
         if not paths:
             return []
@@ -153,17 +153,17 @@ class Champions:
             return self._load(checkpoint, self._device)
         except TrainingError as error:
             raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}") from error
-        except Exception as error:  # damaged weights, no memory: whatever it is, the old version must go on
+        except Exception as error:  # damaged weights, out of memory: in any case the old version must go on
             log.exception("Loading %s from %s failed.", version, checkpoint)
             raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}.") from error
 
     def _release(self) -> None:
-        """Drop models that serve no project and that no request uses. The lock is held."""
+        """Drop models that serve no project and that no request uses. The caller has the lock."""
         needed = set(self._serving.values()) | {version for version, users in self._users.items() if users > 0}
         self._users = Counter({version: self._users[version] for version in needed if self._users[version] > 0})
         for version in set(self._models) - needed:
             del self._models[version]
-            log.info("%s is released from memory.", version)
+            log.info("%s is unloaded.", version)
 
     def _work(self) -> None:
         while True:
@@ -173,12 +173,12 @@ class Champions:
                 model = self._models.get(version)
                 batch = self._take(version)
             self._answer(version, model, batch)
-            del model  # so that a version released meanwhile leaves memory before the next request
+            del model  # or a version unloaded meanwhile would keep its memory until the next request
 
     def _take(self, version: str) -> list[tuple[_Request, int]]:
-        """Up to BATCH images of this version, from each waiting request in turn. The lock is held.
+        """Up to BATCH images of this version, from each waiting request in turn. The caller has the lock.
 
-        Requests that still have images go behind those of other versions, so that no version waits forever.
+        Requests with images left go behind those of other versions, so that no version waits forever.
         """
         alike = [request for request in self._waiting if request.version == version]
         batch: list[tuple[_Request, int]] = []
@@ -195,11 +195,11 @@ class Champions:
         requests = list({id(request): request for request, _ in batch}.values())
         try:
             if model is None:
-                raise ModelUnavailableError(f"The model {version} is not in memory.")
+                raise ModelUnavailableError(f"The model {version} is not loaded.")
             answers = model.caption([request.paths[place] for request, place in batch])
             for (request, place), answer in zip(batch, answers, strict=True):
                 request.answers[place] = answer
-        except Exception as error:  # the thread must live on, and every waiting request get an answer
+        except Exception as error:  # the thread must go on, and every waiting request needs an answer
             if not isinstance(error, ModelUnavailableError):
                 log.exception("%s failed on a batch of %d images.", version, len(batch))
                 error = ModelUnavailableError(f"The model {version} failed on a batch of images: {error}.")
@@ -214,7 +214,7 @@ class Champions:
 
 
 def _load(checkpoint: Path, device: str) -> Model:
-    # Imported here because torch takes seconds: the web process answers /health before.
+    # Imported here because torch takes seconds to import: the web process answers /health before.
     from training.captioner.checkpoint import load
 
     return load(checkpoint, device)

@@ -1,4 +1,4 @@
-"""From tasks to drafts: what was drafted before, else fetch the image, caption it, record it."""
+"""Drafts tasks: a stored draft where there is one, else fetch the image, caption it and store the draft."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 NO_MODEL = "There is no model for this project yet."
 BUDGET_SECONDS = 75.0
-"""Label Studio drops a whole batch that takes longer than 100 s; better to answer with what is done by then."""
+"""Label Studio drops a whole batch after 100 s; a request is answered before that with the drafts made by then."""
 
 FETCHERS = 8
 
@@ -29,7 +29,7 @@ _Key = tuple[int, str | None]
 
 
 class Drafting:
-    """Drafts tasks by the version that serves; safe to use from many threads."""
+    """Drafts tasks by the version that serves. Threads may share it."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Drafting:
     ) -> list[Drafted]:
         """A draft or the reason why there is none, for each task in order.
 
-        A task that this version has drafted before gets the same draft again, so that two requests at once agree. The
+        A task that this version has drafted before gets the same draft again, so that concurrent requests agree. The
         draft of a blind task has a score and no text.
-        `version` is held in memory by the caller; None means that nothing serves the project, which is no failure to
-        be recorded. `came` is when the request came, by `time.monotonic` (default: now); the budget began then.
+        The caller keeps `version` loaded; None means that nothing serves the project, which is not recorded as a
+        failure. `came` is when the request came, by `time.monotonic` (default: now); its time budget began then.
         """
         if version is None:
             return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
@@ -62,7 +62,7 @@ class Drafting:
         todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
         if todo:
             made = self._make(project_id, todo, version, deadline)
-            # Read back, because another request may have drafted some of them meanwhile: the first draft stands.
+            # Read back: another request may have drafted some of them meanwhile, and the first draft counts.
             done |= made | self._known(project_id, todo, version)
         return [done[_key(task)] for task in tasks]
 
@@ -71,7 +71,7 @@ class Drafting:
         return {(draft.task_id, draft.image): draft for draft in self._store.get_drafts(project_id, ids, version)}
 
     def _make(self, project_id: int, tasks: Sequence[Task], version: str, deadline: float) -> dict[_Key, Drafted]:
-        """New drafts and failures, recorded batch by batch: what is done before the deadline is not done again."""
+        """New drafts and failures, stored batch by batch, so that those before the deadline are not made again."""
         project = self._store.get_project(project_id)
         access = Access(project.hostname, project.access_token) if project else None
         made: dict[_Key, Drafted] = {}
@@ -105,7 +105,7 @@ class Drafting:
                 found[_key(task)] = DraftFailure(project_id, task.id, str(error))
             except TimeoutError:
                 found[_key(task)] = self._late(task)
-            except Exception as error:  # one task must not take the others down with it
+            except Exception as error:  # one task must not fail the others
                 log.exception("The image of task %d of project %d failed.", task.id, project_id)
                 found[_key(task)] = DraftFailure(project_id, task.id, _UNEXPECTED.format(type(error).__name__))
         try:
@@ -113,9 +113,9 @@ class Drafting:
             for (task, image), caption in zip(ready, captions, strict=True):
                 if isinstance(caption, Exception):
                     found[_key(task)] = DraftFailure(project_id, task.id, str(caption))
-                elif is_blind(image.sha256, self._blind_share):  # scored like the others, so that its turn comes alike
+                elif is_blind(image.sha256, self._blind_share):  # scored like the others, to be queued like them
                     found[_key(task)] = Draft(project_id, task.id, version, task.image or "", "", caption.score)
-                elif not caption.text:  # an empty prediction would count as a draft, and never be asked for again
+                elif not caption.text:  # Label Studio takes an empty prediction for a draft and asks no more
                     found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
                 else:
                     found[_key(task)] = Draft(
@@ -127,7 +127,7 @@ class Drafting:
         return found
 
     def _late(self, task: Task) -> DraftFailure:
-        reason = f"It was not its turn within {self._budget_seconds:g} seconds; ask again for the rest."
+        reason = f"Its turn did not come within {self._budget_seconds:g} seconds; ask again for the rest."
         return DraftFailure(task.project_id, task.id, reason)
 
     def _record(self, found: Mapping[_Key, Drafted]) -> None:

@@ -1,4 +1,4 @@
-"""Drafts of one version outside the web process, as /predict makes them."""
+"""Drafts by one version outside the web process, the same as /predict makes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from backend.settings import Settings
 from backend.store.registry import ModelVersion
 from backend.store.store import Store
 
-Draw = Callable[[int, Sequence[Task], ModelVersion], list[Drafted]]
-"""Drafts of tasks of a project by the version, or why there is none, in order."""
+Drafter = Callable[[int, Sequence[Task], ModelVersion], list[Drafted]]
+"""Gives, for tasks of a project, a draft by the version or the reason why there is none, in order."""
 
 
-def drafts(settings: Settings, store: Store, load: Loader | None = None) -> Draw:
-    """Drafts of one version from the services of /predict; it is loaded where it has not drafted all of them before."""
+def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Drafter:
+    """A drafter of one version; it loads the version only for tasks that it has not drafted before."""
     champions = Champions(settings.device, load)
     drafting = Drafting(store, Images(settings), champions, settings.blind_share)
 
-    def draw(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Drafted]:
+    def draft(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Drafted]:
         known = {
             (draft.task_id, draft.image)
             for draft in store.get_drafts(project_id, [task.id for task in tasks], version.name)
@@ -30,4 +30,4 @@ def drafts(settings: Settings, store: Store, load: Loader | None = None) -> Draw
             champions.serve(project_id, version.name, version.checkpoint)
         return drafting.draft(project_id, tasks, version.name)
 
-    return draw
+    return draft

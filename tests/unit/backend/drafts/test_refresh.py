@@ -15,7 +15,7 @@ from backend.domain.corrections import Draft, DraftFailure, Event, Task
 from backend.domain.errors import LabelStudioError
 from backend.drafts import refresh as module
 from backend.drafts.refresh import Run, refresh_if_possible
-from backend.serving.offline import drafts
+from backend.serving.offline import drafter
 from backend.store.database import now
 from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
@@ -119,7 +119,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def draw(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Draft | DraftFailure]:
+def draft_all(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Draft | DraftFailure]:
     """Task 13 has no image; task 7 is blind."""
     return [
         DraftFailure(project_id, task.id, "There is no image.")
@@ -135,7 +135,7 @@ def work(studio: Studio, store: Store, per_minute: int = 600000, seconds: float 
     champion, claimed = registry.champion(1), store.claim_refresh(1)
     assert champion
     assert claimed
-    Run(studio, store, registry, draw, champion, per_minute, claimed, seconds).work()  # type: ignore[arg-type]
+    Run(studio, store, registry, draft_all, champion, per_minute, claimed, seconds).work()  # type: ignore[arg-type]
     return store.refresh_state(1)
 
 
@@ -391,14 +391,16 @@ def test_drafts_are_those_of_predict_and_recorded(
         loaded.append(checkpoint)
         return Model(checkpoint.name)
 
-    draw = drafts(given, store, load)
+    draft_all = drafter(given, store, load)
     assert not loaded
     version = ModelVersion("v1", tmp_path / "v1")
     for _ in range(2):
-        assert [draft.text for draft in draw(1, [task(1)], version) if isinstance(draft, Draft)] == [""], "it is blind"
+        assert [draft.text for draft in draft_all(1, [task(1)], version) if isinstance(draft, Draft)] == [""], (
+            "it is blind"
+        )
     assert loaded == [tmp_path / "v1"]
-    again = drafts(given, store, load)
-    assert again(1, [task(1)], version) == draw(1, [task(1)], version)
+    again = drafter(given, store, load)
+    assert again(1, [task(1)], version) == draft_all(1, [task(1)], version)
     assert len(loaded) == 1, "what has been drafted before needs no model"
     assert len(store.get_drafts(1, [1], "v1")) == 1
 

@@ -127,7 +127,7 @@ def test_what_is_no_hash_is_nowhere(tmp_path: Path, url: str, sha256: str) -> No
 def test_what_is_no_image_of_this_hash_is_never_put(tmp_path: Path, url: str) -> None:
     changed = row(tmp_path, 1)
     changed.image.write_bytes(b"something else")
-    with pytest.raises(ImageError, match="has changed while it was being kept"):
+    with pytest.raises(ImageError, match="has changed while it was being uploaded"):
         store(tmp_path, url).keep([changed])
 
 

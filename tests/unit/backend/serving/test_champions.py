@@ -91,7 +91,7 @@ def test_a_request_in_progress_keeps_its_version_over_a_swap() -> None:
         assert texts(room.caption("v1", [A])) == ["v1 on a.jpg"]
         assert room.serving(1) == "v2"
     assert room.loaded() == {"v2"}
-    with pytest.raises(ModelUnavailableError, match="The model v1 is not in memory"):
+    with pytest.raises(ModelUnavailableError, match="The model v1 is not loaded"):
         room.caption("v1", [A])
 
 
