@@ -177,14 +177,21 @@ def _job_id(retrain: Retrain) -> str:
 
 def _prepare_children() -> None:
     """Have the processes that this one forks, a job's or the scheduler, end with it and yield to drafting."""
-    worker = os.getpid()
+    worker, stop = os.getpid(), {signal.SIGTERM}
 
     def prepare() -> None:
         if os.getppid() == worker:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in place of the worker's own handler
             end_with_parent()
             os.nice(_NICE)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop)
 
-    os.register_at_fork(after_in_child=prepare)
+    # An exception in `prepare` would be ignored, so a SIGTERM that comes meanwhile has to wait.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, stop),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, stop),
+        after_in_child=prepare,
+    )
 
 
 class _Worker(rq.Worker):
