@@ -165,7 +165,7 @@ def run(
         begun = time.monotonic()
         data = _retraining_data(new, learnt, known)
         options: dict[str, Any] = {"seed": f"{seed}-{name}", "cache_dir": cache, "config": retraining}
-        candidate = checkpoint.load(retrain(champion, data, out / name, **options))
+        candidate = retrain(champion, data, out / name, **options)
         took = time.monotonic() - begun
         verdict = _judged(champion, candidate, corrected, judging, base_judging, done, cache)
         words = len(candidate.vocabulary) - len(champion.vocabulary)

@@ -136,14 +136,14 @@ class Retraining:
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"
         try:
             name = self._registry.next_name(self._project_id)
-            candidate = Contender(name, self._learned(data, version, work / "candidate"))
+            candidate = Contender(name, self._learned(data, champion, work / "candidate"))
             verdict = project_gate.verdict(champion, candidate, self._reporting("evaluate"), mismatch)
             self._heartbeat.report(REGISTER)  # too late to cancel from now on
             return self._registered(name, champion, verdict, pairs.manifest, work / "candidate")
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _learned(self, data: RetrainingData, champion: ModelVersion | None, out: Path) -> Captioner:
+    def _learned(self, data: RetrainingData, champion: Contender | None, out: Path) -> Captioner:
         """A captioner that has learned the corrections, saved at `out`."""
         from training.continual.incremental import retrain
         from training.learning.train import train
@@ -159,17 +159,15 @@ class Retraining:
             "beside_others": True,
         }
         if champion is not None:
-            retrain(
-                champion.checkpoint,
+            return retrain(
+                champion.captioner,
                 data,
                 out,
                 replay=self._settings.replay,
                 seed=self._retrain.snapshot,
-                own_words=False,
-                blending=self._reporting("interpolate"),
+                interpolating=self._reporting("interpolate"),
                 **common,
             )
-            return checkpoint.load(out, self._settings.device)
         corrected = [replace(row, split=manifest.TRAIN) for row in (*data.new, *data.choosing)]
         common["style"] = Style.of([text for row in corrected for text in row.references])
         try:

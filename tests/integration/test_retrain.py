@@ -22,6 +22,7 @@ from tests.factories import correction, saved
 from tests.fakes import Answer, scarce
 from tests.integration.conftest import Loop, wait_for
 from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
 from training.continual.incremental import LEAST_REPLAYED
 from training.data import manifest
@@ -83,6 +84,25 @@ def test_from_corrections_to_a_served_champion(make_loop: MakeLoop, here: Callab
     assert loop.champions.serving(1) == "p1-v1"
     [hypothesis] = loop.champions.caption("p1-v1", [trained[0].image])
     assert hypothesis.text
+
+
+def test_a_retrain_loads_its_champion_and_its_candidate_once(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = checkpoint.load
+
+    def counted(folder: Path, device: str = "auto") -> Captioner:
+        loaded.append(folder.name)
+        return load(folder, device)
+
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="8", CAPTIONER_GATE_MARGIN="100", CAPTIONER_REPLAY="1")
+    loop.serve_starter()
+    monkeypatch.setattr(checkpoint, "load", counted)
+    loop.correct([*loop.pictures.new(held_out=True)[:2], *loop.pictures.new(held_out=False)[:8]])
+    here(loop)
+    assert loop.registry.champions()[1] == "p1-v1"
+    assert sorted(loaded) == ["candidate", loop.pictures.captioner.name]
 
 
 def test_a_killed_work_horse_is_followed_by_another_on_the_same_pairs(

@@ -59,8 +59,8 @@ def retrain(
     config: TrainingConfig | None = None,
     interpolating: Callable[[int, int], None] | None = None,
     **options: Any,
-) -> Path:
-    """Write to `out` a checkpoint of the champion, retrained on the new rows and `replay` replayed rows for each.
+) -> Captioner:
+    """The champion, retrained on the new rows and `replay` replayed rows for each; its checkpoint is saved at `out`.
 
     The champion itself stays as it is. `seed` decides which rows are replayed. `interpolating` is the progress callback
     of `best_interpolation`, `options` go to `train`. Raises TrainingError where there is nothing new, else as `train`.
@@ -75,10 +75,10 @@ def retrain(
     train(rows, out, config, start_from=champion, **options)
     choosing = _sample(data.choosing, CHOOSING_ROWS, seed)
     captioner, share = best_interpolation(champion, checkpoint.load(out, device), choosing, cache_dir, interpolating)
-    if share == 1.0:
-        return out
-    log.info("%.0f %% of the way from the champion is best on %d rows.", 100 * share, len(choosing))
-    return checkpoint.save(out, captioner, checkpoint.read_info(out)["extra"] | {"interpolation": share})
+    if share < 1.0:
+        log.info("%.0f %% of the way from the champion is best on %d rows.", 100 * share, len(choosing))
+        checkpoint.save(out, captioner, checkpoint.read_info(out)["extra"] | {"interpolation": share})
+    return captioner
 
 
 def _replayed(data: RetrainingData, replay: float, seed: str) -> tuple[list[Row], list[Row]]:

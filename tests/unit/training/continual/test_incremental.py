@@ -96,8 +96,8 @@ def test_the_new_is_learnt_and_the_old_kept(
     champion = train(old, tmp_path / "champion", replace(tiny_config, epochs=40), cache_dir=cache)
     config = replace(tiny_config, seed=2)
     before = checkpoint.load(champion)
-    out = retrain(before, RetrainingData(new, [], old), tmp_path / "out", cache_dir=cache, config=config)
-    captioner = checkpoint.load(out)
+    captioner = retrain(before, RetrainingData(new, [], old), tmp_path / "out", cache_dir=cache, config=config)
+    assert captioner.vocabulary.words == checkpoint.load(tmp_path / "out").vocabulary.words
     assert "crimson" in captioner.vocabulary.words
     assert captioner.vocabulary.words[: len(before.vocabulary)] == before.vocabulary.words
     said = [tokenize(item.text) for item in hypotheses(captioner, coloured_rows, None, cache)]

@@ -253,8 +253,14 @@ def test_a_retrain_remembers_more_and_only_what_people_said(
     champion = train(coloured_rows[:8], tmp_path / "champion", frozen_config, **common)
     corrected = replace(coloured_rows[0], references=("a picture of red",))
     lessons = RetrainingData([corrected, *coloured_rows[8:10]], base=coloured_rows[:8])
-    learned = retrain(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
-    kept = captions_of(checkpoint.load(learned, "cpu"))
+    learned = retrain(
+        checkpoint.load(champion, "cpu"),
+        lessons,
+        tmp_path / "learned",
+        config=replace(frozen_config, epochs=1),
+        **common,
+    )
+    kept = captions_of(learned)
     assert set(kept) == {row.sha256 for row in coloured_rows[:10]}
     assert kept[corrected.sha256] == {"a picture of red"}
     assert kept[coloured_rows[1].sha256] == {"a green picture", "this is a picture in green"}
@@ -279,8 +285,14 @@ def test_a_retrain_forgets_what_it_is_told_to(
     common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
     champion = train(coloured_rows[:6], tmp_path / "champion", frozen_config, **common)
     lessons = RetrainingData(coloured_rows[6:8], forgotten={coloured_rows[2].sha256, sha256(99)})
-    learned = retrain(champion, lessons, tmp_path / "learned", config=replace(frozen_config, epochs=1), **common)
-    kept = set(captions_of(checkpoint.load(learned, "cpu")))
+    learned = retrain(
+        checkpoint.load(champion, "cpu"),
+        lessons,
+        tmp_path / "learned",
+        config=replace(frozen_config, epochs=1),
+        **common,
+    )
+    kept = set(captions_of(learned))
     assert kept == {row.sha256 for row in coloured_rows[:8]} - {coloured_rows[2].sha256}
 
 
