@@ -1,4 +1,4 @@
-"""Captions drawn at random: from all words, or from the likeliest that together have a given probability."""
+"""Sampling: captions whose words are drawn at random, from all words or from a nucleus of the likeliest."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from training.decoding.beam_search import IMPOSSIBLE, Candidate
 from training.networks.decoder import Decoder
 from training.vocabulary import END, PAD, START
 
-WORTH_LEAVING = 0.8
-"""Share of the images at most that still go on where the others are left out: to put them together costs, too."""
+SHRINK_BELOW = 0.8
+"""The batch is reduced to its unfinished images when at most this share is unfinished: reducing it takes time, too."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Captions as ids (B, K, T + 1) from START, after their END padded with PAD, and their log probabilities (B, K)."""
+    """Captions as ids (B, K, T + 1) from START on, padded with PAD after END, and their log probabilities (B, K)."""
 
     words: torch.Tensor
     log_probabilities: torch.Tensor
 
     def tokens(self) -> list[list[tuple[int, ...]]]:
-        """For each image the captions without START, END and PAD."""
+        """The captions of each image without START, END and PAD."""
         return [
             [tuple(word for word in caption[1:] if word not in {END, PAD}) for caption in captions]
             for captions in self.words.tolist()
@@ -42,8 +42,8 @@ def sample_captions(
 ) -> Samples:
     """`captions` captions of each image of `grid` (B, P, C), each word drawn from the decoder's distribution.
 
-    With `config.top_p` below 1 from its nucleus (Holtzman et al., 2020); `config.temperature` flattens the
-    distribution. What is not finished after `config.max_length` words ends there. `never` are ids that are not said.
+    With `config.top_p` below 1 words come from its nucleus (Holtzman et al., 2020); a `config.temperature` above 1
+    flattens the distribution. Captions end after `config.max_length` words and have none of the ids in `never`.
     """
     encoded = decoder.prepare(grid)
     state = decoder.initial_state(encoded, captions)
@@ -52,7 +52,7 @@ def sample_captions(
     words = torch.full((len(grid), captions, config.max_length + 2), PAD, device=grid.device)
     words[:, :, 0] = START
     total = torch.zeros(words.shape[:2], device=grid.device)
-    left = torch.arange(len(grid), device=grid.device)  # (B,), the images some of whose captions go on
+    left = torch.arange(len(grid), device=grid.device)  # (B,), images with unfinished captions
     going = torch.ones_like(total, dtype=torch.bool)  # (B, K)
     for length in range(config.max_length + 1):
         output = decoder.decode(encoded, words[left, :, length].unsqueeze(2), state)
@@ -65,51 +65,51 @@ def sample_captions(
         if length == config.max_length:
             word = torch.full_like(going, END, dtype=torch.long)
         else:
-            chances = _nucleus(allowed.softmax(dim=-1), config.top_p).flatten(0, 1)  # (N, V)
-            word = sample_words(chances, generator).view(going.shape)
+            probabilities = _nucleus(allowed.softmax(dim=-1), config.top_p).flatten(0, 1)  # (N, V)
+            word = sample_words(probabilities, generator).view(going.shape)
         total[left] += torch.where(going, logs.gather(2, word.unsqueeze(2)).squeeze(2), 0.0)
         words[left, :, length + 1] = torch.where(going, word, PAD)
         going = going & (word != END)
         unfinished = going.any(dim=1).nonzero().squeeze(1)
         if len(unfinished) == 0:
             break
-        if len(unfinished) <= WORTH_LEAVING * len(left):
+        if len(unfinished) <= SHRINK_BELOW * len(left):
             left, going, encoded = left[unfinished], going[unfinished], encoded.select(unfinished)
-            places = torch.arange(captions, device=grid.device)
-            state = state.select((unfinished[:, None] * captions + places).flatten())
+            numbers = torch.arange(captions, device=grid.device)
+            state = state.select((unfinished[:, None] * captions + numbers).flatten())
     return Samples(words[:, :, : length + 2], total)
 
 
 def nucleus_sampling(
     decoder: Decoder, grid: torch.Tensor, config: DecodingConfig, never: Collection[int], keep: int = 1
 ) -> list[list[Candidate]]:
-    """`keep` captions of each image by nucleus sampling, likeliest first; the same for the same seed and batch."""
+    """`keep` captions of each image, likeliest first; the same for the same seed and batch."""
     generator = torch.Generator(grid.device).manual_seed(config.seed)
-    drawn = sample_captions(decoder, grid, config, keep, never, generator)
-    found = [
+    samples = sample_captions(decoder, grid, config, keep, never, generator)
+    candidates = [
         [Candidate(tokens, log / (len(tokens) + 1)) for tokens, log in zip(captions, logs, strict=True)]
-        for captions, logs in zip(drawn.tokens(), drawn.log_probabilities.tolist(), strict=True)
+        for captions, logs in zip(samples.tokens(), samples.log_probabilities.tolist(), strict=True)
     ]
-    return [sorted(captions, key=lambda one: -one.mean_log_probability) for captions in found]
+    return [sorted(captions, key=lambda one: -one.mean_log_probability) for captions in candidates]
 
 
-def sample_words(chances: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """A word (N,) for each row of `chances` (N, V), which are not below zero.
+def sample_words(probabilities: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """A word (N,) drawn for each row of `probabilities` (N, V), which need not add up to 1.
 
-    One random number a row, where `torch.multinomial` draws one for each word, which takes as long as a layer does.
+    It takes one random number a row. `torch.multinomial` takes one for each word, which lasts as long as a layer.
     """
-    reached = chances.cumsum(dim=-1)  # (N, V)
-    most = reached[:, -1:]
-    drawn = torch.rand(most.shape, device=chances.device, generator=generator) * most
-    drawn = drawn.minimum(most.nextafter(torch.zeros_like(most)))  # rounded up, it would be no word's
-    return torch.searchsorted(reached, drawn, right=True).squeeze(1).clamp(max=chances.shape[1] - 1)
+    cumulative = probabilities.cumsum(dim=-1)  # (N, V)
+    most = cumulative[:, -1:]
+    point = torch.rand(most.shape, device=probabilities.device, generator=generator) * most
+    point = point.minimum(most.nextafter(torch.zeros_like(most)))  # rounded up, it would be beyond the last word
+    return torch.searchsorted(cumulative, point, right=True).squeeze(1).clamp(max=probabilities.shape[1] - 1)
 
 
-def _nucleus(chances: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The chances (B, K, V) of the likeliest words that together reach `top_p`; of all words where it is 0 or 1."""
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """`probabilities` (B, K, V), set to 0 but for the likeliest words that together reach `top_p`; all for 0 or 1."""
     if not 0 < top_p < 1:
-        return chances
-    ordered, words = chances.sort(dim=-1, descending=True)
+        return probabilities
+    ordered, words = probabilities.sort(dim=-1, descending=True)
     before = ordered.cumsum(dim=-1) - ordered
     kept = torch.where(before < top_p, ordered, 0.0)
-    return torch.zeros_like(chances).scatter(-1, words, kept)
+    return torch.zeros_like(probabilities).scatter(-1, words, kept)

@@ -20,7 +20,7 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], n: int 
     pycocoevalcap none, so that each such hypothesis costs a little here. And where no n-gram of an order matches in
     the whole corpus, the numerator is 0.1 here and 1e-15 there.
     """
-    said, expected = split(hypotheses, references)
+    tokens, expected = split(hypotheses, references)
     if n < 1:
         raise TrainingError(f"BLEU needs n of at least 1, not {n}.")
     # Imported here: nltk costs almost a second, and most users of this module count edits.
@@ -28,8 +28,9 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], n: int 
     from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
 
     smoothing = SmoothingFunction().method1
-    # nltk answers 0 with a warning where no word at all matches, whatever the smoothing; so do we, without the noise.
-    value = float(corpus_bleu(expected, said, weights=(1 / n,) * n, smoothing_function=smoothing)) if any(said) else 0.0
+    value = 0.0
+    if any(tokens):  # otherwise nltk gives 0, too, with a warning
+        value = float(corpus_bleu(expected, tokens, weights=(1 / n,) * n, smoothing_function=smoothing))
     release = ".".join(nltk.__version__.split(".")[:2])
     return Score(
         name=f"BLEU-{n}",

@@ -1,4 +1,4 @@
-"""METEOR's Java program, which pycocoevalcap brings along: started, asked line by line, always ended."""
+"""METEOR's Java program from pycocoevalcap, run as a child process that is always ended."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from training.metrics.score import MetricUnavailableError
 
 RELEASE = "1.5"
 START_SECONDS = 120.0
-"""What loading the paraphrases may take; ten on a busy machine of two cores."""
+"""Limit for loading the paraphrases, which takes ten on a busy machine of two cores."""
 IMAGE_SECONDS = 0.5
-"""What each image may add; milliseconds as a rule."""
+"""What each image adds to the limit; it usually takes milliseconds."""
 
 
 def jar_lacks() -> str:
-    """What to install before `score_by_jar` can run; empty when nothing is lacking."""
+    """What to install before `score_by_jar` can run; empty when nothing is missing."""
     java = [] if shutil.which("java") else ["Java (apt-get install default-jre-headless)"]
     return " and ".join(java + ([] if _jar() else ["pycocoevalcap (pip install pycocoevalcap)"]))
 
 
-def score_by_jar(said: list[list[str]], expected: list[list[list[str]]]) -> float:
+def score_by_jar(candidates: list[list[str]], expected: list[list[list[str]]]) -> float:
     """METEOR of the corpus from 0 to 1, as the program adds it up: matches of all images are counted together.
 
-    `said[i]` are the words of a hypothesis, possibly none, and `expected[i]` those of its references. Raises
+    `candidates[i]` are the words of a hypothesis, possibly none, and `expected[i]` those of its references. Raises
     MetricUnavailableError when the program ends early, takes too long or answers with something else.
     """
-    seconds = START_SECONDS + IMAGE_SECONDS * len(said)
-    # Java reads text in the locale's encoding unless told, and would lose letters in a container without a locale.
+    seconds = START_SECONDS + IMAGE_SECONDS * len(candidates)
+    # Java reads text in the locale's encoding by default, and would lose letters in a container without a locale.
     options = ["-Dfile.encoding=UTF-8", "-Xmx2G"]
     command = ["java", *options, "-jar", str(_jar()), "-", "-", "-stdio", "-l", "en", "-norm"]
     try:
-        # Not pycocoevalcap's own wrapper: that one waits for ever for a program that hangs.
+        # Not pycocoevalcap's own wrapper, which waits for ever for a program that hangs.
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
         ) as program:
             watchdog = Timer(seconds, program.kill)
             watchdog.start()
             try:
-                return _converse(program, said, expected)
+                return _run(program, candidates, expected)
             finally:
                 watchdog.cancel()
                 program.kill()
@@ -51,25 +51,25 @@ def score_by_jar(said: list[list[str]], expected: list[list[list[str]]]) -> floa
         ) from error
 
 
-def _converse(program: subprocess.Popen[str], said: list[list[str]], expected: list[list[list[str]]]) -> float:
-    """Statistics of each image, then what they make. Raises OSError or ValueError when the program does not answer."""
+def _run(program: subprocess.Popen[str], candidates: list[list[str]], expected: list[list[list[str]]]) -> float:
+    """Send statistics of each image, then ask for their score. Raises OSError or ValueError when no answer comes."""
     statistics = []
-    for words, captions in zip(said, expected, strict=True):
-        # The hypothesis comes last, and no words are still a field: references alone would be an error.
-        _tell(program, "SCORE", *(" ".join(caption) for caption in captions), " ".join(words))
-        statistics.append(_hear(program))
-    _tell(program, "EVAL", *statistics)
+    for words, captions in zip(candidates, expected, strict=True):
+        # The hypothesis is the last field, present even when it has no words: references alone would be an error.
+        _send(program, "SCORE", *(" ".join(caption) for caption in captions), " ".join(words))
+        statistics.append(_receive(program))
+    _send(program, "EVAL", *statistics)
     # A score for each image, then that of all.
-    return [float(_hear(program)) for _ in range(len(said) + 1)][-1]
+    return [float(_receive(program)) for _ in range(len(candidates) + 1)][-1]
 
 
-def _tell(program: subprocess.Popen[str], *fields: str) -> None:
+def _send(program: subprocess.Popen[str], *fields: str) -> None:
     assert program.stdin is not None
     program.stdin.write(" ||| ".join(fields) + "\n")
     program.stdin.flush()
 
 
-def _hear(program: subprocess.Popen[str]) -> str:
+def _receive(program: subprocess.Popen[str]) -> str:
     assert program.stdout is not None
     line = program.stdout.readline()
     if not line:
@@ -79,7 +79,7 @@ def _hear(program: subprocess.Popen[str]) -> str:
 
 def _jar() -> Path | None:
     """pycocoevalcap's copy of the program; None where there is none."""
-    # The package is found, not imported: nothing of it is needed but this file.
+    # The package is located, not imported: only this file of it is needed.
     spec = find_spec("pycocoevalcap")
     folders = spec.submodule_search_locations if spec else None
     jars = [Path(folder) / "meteor" / f"meteor-{RELEASE}.jar" for folder in folders or ()]

@@ -18,8 +18,8 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> S
     An image's F takes the best precision and the best recall, be they of different references. Raises TrainingError
     for anything that would be scored silently wrong.
     """
-    said, expected = split(hypotheses, references)
-    each = [_f_measure(words, captions) for words, captions in zip(said, expected, strict=True)]
+    tokens, expected = split(hypotheses, references)
+    each = [_f_measure(words, captions) for words, captions in zip(tokens, expected, strict=True)]
     return Score(
         name="ROUGE-L",
         value=100 * sum(each) / len(each),

@@ -38,9 +38,9 @@ def split(
     Raises TrainingError as `check` does.
     """
     check(hypotheses, references)
-    said = [tokenize(text) for text in hypotheses]
+    tokens = [tokenize(text) for text in hypotheses]
     expected = [[words for text in texts if (words := tokenize(text))] for texts in references]
-    return said, expected
+    return tokens, expected
 
 
 def corpus(references: Sequence[Sequence[str]]) -> str:
