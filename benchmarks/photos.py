@@ -99,7 +99,7 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
 
 
 def _figures(edits: Sequence[int], verdict: Mapping[str, Any]) -> dict[str, float]:
-    """Word edits of each correction, and what the gate said of the retrain."""
+    """Word edits of each correction, and the verdict on the retrain."""
     figures = {
         "photos": len(edits),
         "mean_edits": sum(edits) / len(edits),

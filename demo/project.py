@@ -59,7 +59,7 @@ class Project:
             if time.monotonic() - begun > RETRAIN_SECONDS:
                 raise CaptionerError(f"Retrain {number} has not ended within {RETRAIN_SECONDS:.0f} s.")
             time.sleep(POLL_SECONDS)
-        say(f"Retrain {number} judged after {time.monotonic() - begun:.0f} s: {self.retrains()[0]['outcome']}")
+        say(f"Retrain {number} ended after {time.monotonic() - begun:.0f} s: {self.retrains()[0]['outcome']}")
 
     def _settled(self, number: int) -> bool:
         project = self._own(self.status())

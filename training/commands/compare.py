@@ -38,20 +38,11 @@ TIMED = 64  # images captioned again to measure the speed
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row of the comparison: a checkpoint, its scores, and further statistics of its captions."""
+    """A row of the comparison; `values` are by the names of `_COLUMNS`, None for a score that is not available."""
 
     checkpoint: str
     report: Report
-    distinct_words: int
-    mean_length: float
-    captions_a_second: float
-
-    def value(self, column: str) -> float | None:
-        """The value in a column of `_COLUMNS`; None for a score that is not available."""
-        if column in self.report.scores:
-            score = self.report.scores[column]
-            return score.value if score else None
-        return float(getattr(self, column))
+    values: dict[str, float | None]
 
 
 _COLUMNS = {
@@ -138,14 +129,16 @@ def _entry(
     began = time.perf_counter()
     captioner.caption(images, decoding)
     speed = len(images) / (time.perf_counter() - began)
-    return _Entry(str(checkpoint), outcome.report, outcome.distinct_words, outcome.mean_length, speed)
+    values = {name: each.value if each else None for name, each in outcome.report.scores.items()}
+    values |= {"distinct_words": outcome.distinct_words, "mean_length": outcome.mean_length, "captions_a_second": speed}
+    return _Entry(str(checkpoint), outcome.report, values)
 
 
 def _best(entries: Sequence[_Entry], human_length: float) -> dict[str, list[int]]:
     """The indices of the best entries, by column; columns without values are left out."""
     best = {}
     for column in _COLUMNS:
-        values = {number: value for number, entry in enumerate(entries) if (value := entry.value(column)) is not None}
+        values = {number: value for number, entry in enumerate(entries) if (value := entry.values[column]) is not None}
         if column == "mean_length":
             values = {number: -abs(value - human_length) for number, value in values.items()}
         if values:
@@ -159,7 +152,7 @@ def _table(entries: Sequence[_Entry], best: dict[str, list[int]]) -> str:
     for number, entry in enumerate(entries):
         cells = [entry.checkpoint]
         for column, winners in best.items():
-            value = entry.value(column)
+            value = entry.values[column]
             digits = 0 if column == "distinct_words" else 1
             shown = "-" if value is None else f"{value:.{digits}f}"
             cells.append(f"{shown} {'*' if number in winners else ' '}")
@@ -180,13 +173,8 @@ def _to_json(
         "unavailable": described[0]["unavailable"],
         "human_mean_length": human_length,
         "checkpoints": [
-            {
-                "checkpoint": entry.checkpoint,
-                "scores": each["scores"],
-                "distinct_words": entry.distinct_words,
-                "mean_length": entry.mean_length,
-                "captions_a_second": entry.captions_a_second,
-            }
+            {"checkpoint": entry.checkpoint, "scores": each["scores"]}
+            | {name: entry.values[name] for name in ("distinct_words", "mean_length", "captions_a_second")}
             for entry, each in zip(entries, described, strict=True)
         ],
         "best": {column: [entries[number].checkpoint for number in winners] for column, winners in best.items()},

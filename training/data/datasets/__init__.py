@@ -23,20 +23,7 @@ from training.data.datasets.tables import read_csv
 from training.data.manifest import Row
 from training.errors import DataError
 
-__all__ = [
-    "NAMES",
-    "TEST",
-    "read",
-    "read_coco2014",
-    "read_coco2017",
-    "read_csv",
-    "read_flickr8k",
-    "read_flickr30k",
-    "read_jsonl",
-    "read_karpathy",
-    "read_label_studio",
-    "read_nocaps",
-]
+__all__ = ["NAMES", "TEST", "read"]
 
 
 def read(name: str, data_dir: Path, split: str | None = None, limit: int | None = None) -> list[Row]:

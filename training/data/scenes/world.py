@@ -185,6 +185,6 @@ def _nested(appearances: list[tuple[str, str, str]], rng: random.Random) -> list
 
 
 def _sides(rng: random.Random) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Two opposite positions in random order: left and right, or top and bottom."""
-    places = rng.choice((((0.26, 0.5), (0.74, 0.5)), ((0.5, 0.26), (0.5, 0.74))))
-    return places if rng.random() < 0.5 else (places[1], places[0])
+    """Two opposite positions (x, y) in random order: left and right, or top and bottom."""
+    sides = rng.choice((((0.26, 0.5), (0.74, 0.5)), ((0.5, 0.26), (0.5, 0.74))))
+    return sides if rng.random() < 0.5 else (sides[1], sides[0])

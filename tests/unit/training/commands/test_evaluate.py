@@ -80,7 +80,7 @@ def test_a_score_that_cannot_be_had_has_its_reason(
         (("--top-p", 1, "--temperature", 0.5, "--seed", 9), "top-p:1|temperature:0.5|seed:9|max:6"),
     ],
 )
-def test_captions_are_found_as_asked(
+def test_decoding_follows_the_options(
     options: tuple[object, ...], signature: str, succeed: Run, saved: Path, listed: Path, tmp_path: Path
 ) -> None:
     written = tmp_path / "scores.json"
@@ -115,16 +115,16 @@ def test_reranking_follows_the_options(
     assert json.loads(written.read_text())["decoding"].endswith(ending)
 
 
-def test_neighbours_of_a_checkpoint_that_remembers_none_cannot_be_asked(
+def test_a_checkpoint_without_an_index_refuses_neighbours(
     succeed: Run, fail: Run, saved: Path, listed: Path, picture: Callable[..., Path]
 ) -> None:
-    remembers = "Error: The checkpoint has no index of training images: leave out --neighbours."
-    assert fail("evaluate", saved, "--manifest", listed, "--neighbours", 5, "--device", "cpu") == remembers
-    assert fail("caption", saved, picture("red"), "--neighbours", 5, "--device", "cpu") == remembers
+    refused = "Error: The checkpoint has no index of training images: leave out --neighbours."
+    assert fail("evaluate", saved, "--manifest", listed, "--neighbours", 5, "--device", "cpu") == refused
+    assert fail("caption", saved, picture("red"), "--neighbours", 5, "--device", "cpu") == refused
     succeed("caption", saved, picture("red"), "--neighbours", 0)
 
 
-def test_domains_of_nocaps_are_scored_apart(succeed: Run, saved: Path, nocaps: Path, tmp_path: Path) -> None:
+def test_domains_of_nocaps_are_scored_separately(succeed: Run, saved: Path, nocaps: Path, tmp_path: Path) -> None:
     written, exported, page = tmp_path / "scores.json", tmp_path / "coco.json", tmp_path / "page.html"
     files = ("--json", written, "--coco", exported, "--html", page)
     printed = succeed("evaluate", saved, "--dataset", "nocaps", "--data-dir", nocaps, "--split", "dev", *files).stdout

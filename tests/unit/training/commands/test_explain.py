@@ -47,14 +47,14 @@ def test_only_decoders_with_attention_are_explained(architecture: str, tiny: Cap
             explain.check(captioner)
 
 
-def test_one_vector_of_an_image_has_no_places(tiny: Captioner) -> None:
+def test_a_pooled_encoder_has_no_maps(tiny: Captioner) -> None:
     pooled = replace(tiny.encoder.config, pooled=True)
     captioner = Captioner(pooled, tiny.decoder.config, tiny.transform, tiny.decoding, tiny.vocabulary, tiny.style)
     with pytest.raises(TrainingError, match="without places"):
         explain.check(captioner)
 
 
-def test_the_place_that_was_looked_at_is_lit(picture: Callable[..., Path]) -> None:
+def test_the_region_with_attention_is_lit(picture: Callable[..., Path]) -> None:
     image = picture("white", size=(400, 200))
     maps = np.zeros((1, 4, 4), dtype=np.float32)
     maps[0, 0, 3] = 1.0  # the upper right

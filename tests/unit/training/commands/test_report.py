@@ -66,7 +66,7 @@ def test_one_caption_is_not_shown_twice(rows: list[Row]) -> None:
 
 
 def test_rows_without_captions_are_not_shown(rows: list[Row]) -> None:
-    page = page_of(outcome_of([replace(rows[0], references=()), *rows[1:]], ["said", "a cat", "birds", "a car"]))
+    page = page_of(outcome_of([replace(rows[0], references=()), *rows[1:]], ["unscored", "a cat", "birds", "a car"]))
     assert "3 captions scored of 4" in page
     assert page.count("<figure>") == 3
 

@@ -17,7 +17,7 @@ from training.data.manifest import Row
 SMALL = ("--set", "decoder.embedding=16", "--set", "decoder.hidden=32", "--set", "transform.side=32")
 
 
-def learnt(folder: Path) -> dict[str, Any]:
+def configuration_of(folder: Path) -> dict[str, Any]:
     """The configuration that a checkpoint says it was trained with."""
     config: dict[str, Any] = checkpoint.read_info(folder)["extra"]["training"]
     return config
@@ -41,9 +41,9 @@ def test_every_option_reaches_the_training(succeed: Run, listed: Path, tmp_path:
         "--limit": 12,
     }
     given = [word for option in options.items() for word in option]
-    told = succeed("train", "--manifest", listed, "--out", out, *given, *SMALL).output
-    assert f"The checkpoint is in {out}: 12 images" in told
-    config = learnt(out)
+    printed = succeed("train", "--manifest", listed, "--out", out, *given, *SMALL).output
+    assert f"The checkpoint is in {out}: 12 images" in printed
+    config = configuration_of(out)
     assert (config["encoder"]["name"], config["encoder"]["trained"]) == ("small_cnn", "last")
     assert [config["decoder"][name] for name in ("architecture", "cell", "hidden")] == [
         "show_attend_tell",
@@ -71,7 +71,7 @@ def test_single_values_go_before_options_before_the_file_before_the_preset(
     recipe.write_text(json.dumps(values))
     options = ("--epochs", 2, "--batch-size", 8, "--set", "batch_size=4", "--set", "epochs=5", "--set", "epochs=1")
     succeed("train", "--manifest", listed, "--config", recipe, *options, *SMALL, "--out", tmp_path / "out")
-    config = learnt(tmp_path / "out")
+    config = configuration_of(tmp_path / "out")
     assert [config[name] for name in ("seed", "epochs", "batch_size", "captions_per_image")] == [7, 1, 4, 5]
 
 
@@ -84,9 +84,9 @@ def test_a_checkpoint_is_learned_on_from(succeed: Run, saved: Path, listed: Path
 def test_a_checkpoint_learns_from_rewards_alone(succeed: Run, saved: Path, listed: Path, tmp_path: Path) -> None:
     alone = ("--epochs", 0, "--self-critical-epochs", 1)
     succeed("train", "--manifest", listed, "--start-from", saved, *alone, "--out", tmp_path / "next")
-    told = checkpoint.read_info(tmp_path / "next")["extra"]
-    assert [entry["stage"] for entry in told["history"]] == ["reward"]
-    assert told["training"]["agreed_captions"] == TrainingConfig.rewarded().agreed_captions  # not a retraining's
+    extra = checkpoint.read_info(tmp_path / "next")["extra"]
+    assert [entry["stage"] for entry in extra["history"]] == ["reward"]
+    assert extra["training"]["agreed_captions"] == TrainingConfig.rewarded().agreed_captions  # not a retraining's
 
 
 def test_a_table_of_captions_may_be_named(succeed: Run, coloured_rows: list[Row], tmp_path: Path) -> None:
@@ -94,16 +94,16 @@ def test_a_table_of_captions_may_be_named(succeed: Run, coloured_rows: list[Row]
     lines = [f"{row.image.name},{text},train" for row in coloured_rows for text in row.references]
     table.write_text("\n".join(["image,caption,split", *lines]))
     common = ("--encoder", "small_cnn", "--epochs", 1, *SMALL)
-    told = succeed("train", "--dataset", "csv", "--data-dir", table, *common, "--out", tmp_path / "out").output
-    assert "16 images" in told
+    printed = succeed("train", "--dataset", "csv", "--data-dir", table, *common, "--out", tmp_path / "out").output
+    assert "16 images" in printed
 
 
 def test_scenes_are_drawn_and_learned(run: Run, tmp_path: Path) -> None:
     common = ("--epochs", 1, *SMALL, "--device", "cpu")
-    told = run("train", "--scenes", "--limit", 30, "--out", tmp_path / "starter", *common)
-    assert told.exit_code == 0, told.output
+    result = run("train", "--scenes", "--limit", 30, "--out", tmp_path / "starter", *common)
+    assert result.exit_code == 0, result.output
     scenes = tmp_path / "starter-scenes"
-    assert f"Drawing 30 scenes into {scenes}." in told.output
+    assert f"Drawing 30 scenes into {scenes}." in result.output
     assert len(manifest.load(scenes / "manifest.jsonl")) == 30
     assert (scenes / "cache").is_dir()
     assert checkpoint.read_info(tmp_path / "starter")["encoder"]["name"] == "small_cnn"
@@ -187,15 +187,15 @@ def test_tensorboard_that_is_not_installed_is_one_line(
     assert line.endswith("pip install tensorboard.")
 
 
-@pytest.mark.parametrize(("rank", "heard"), [(0, "told"), (1, "")])
+@pytest.mark.parametrize(("rank", "heard"), [(0, "printed"), (1, "")])
 def test_under_torchrun_only_the_first_process_prints(
     rank: int, heard: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
     monkeypatch.setattr(distributed, "get_node_local_rank", lambda: rank)
     with only_first_process_prints():
-        click.echo("told", nl=False)
-        click.echo("told", nl=False, err=True)
+        click.echo("printed", nl=False)
+        click.echo("printed", nl=False, err=True)
     click.echo("after", nl=False)
     assert capfd.readouterr() == (f"{heard}after", heard)
 

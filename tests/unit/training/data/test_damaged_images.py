@@ -1,4 +1,4 @@
-"""Image files as they are found in the world: odd modes, wrong tags, and sizes meant to hurt."""
+"""Unusual image files: rare modes, wrong tags, and extreme sizes."""
 
 from __future__ import annotations
 

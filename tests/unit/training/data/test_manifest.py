@@ -88,7 +88,7 @@ def test_an_interrupted_save_leaves_the_old_manifest(tmp_path: Path, image: Path
     assert [row.sha256 for row in manifest.load(path)] == ["ab"]
 
 
-def test_content_hash_is_of_what_is_trained_on() -> None:
+def test_content_hash_ignores_paths() -> None:
     row = Row(Path("a.jpg"), "ab", ("a dog",))
     same = manifest.content_hash([row])
     assert manifest.content_hash([Row(Path("moved/a.jpg"), "ab", ("a dog",))]) == same

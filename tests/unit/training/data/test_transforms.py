@@ -11,7 +11,7 @@ from training.data import transforms
 from training.errors import DataError
 
 
-def test_squashed_to_a_square(picture: Callable[..., Path]) -> None:
+def test_resized_to_a_square(picture: Callable[..., Path]) -> None:
     pixels = transforms.load(picture("red", size=(90, 30)), 32)
     assert pixels.shape == (32, 32, 3)
     assert tuple(pixels[0, 0]) == tuple(pixels[-1, -1]) == (220, 40, 40)
@@ -63,9 +63,9 @@ def test_truncated_is_a_data_error(tmp_path: Path) -> None:
 
 def test_load_all_keeps_order_and_puts_errors_in_place(picture: Callable[..., Path], tmp_path: Path) -> None:
     paths = [picture("red"), tmp_path / "absent.png", picture("blue")] * 40  # more than two chunks
-    found = list(transforms.load_all(paths, 32))
-    assert len(found) == 120
-    for red, error, blue in zip(found[::3], found[1::3], found[2::3], strict=True):
+    loaded = list(transforms.load_all(paths, 32))
+    assert len(loaded) == 120
+    for red, error, blue in zip(loaded[::3], loaded[1::3], loaded[2::3], strict=True):
         assert isinstance(red, np.ndarray)
         assert red[0, 0, 0] == 220
         assert isinstance(error, DataError)
@@ -73,7 +73,7 @@ def test_load_all_keeps_order_and_puts_errors_in_place(picture: Callable[..., Pa
         assert blue[0, 0, 2] == 220
 
 
-def test_normalise_takes_mean_and_deviation_out() -> None:
+def test_normalise_standardises() -> None:
     config = TransformConfig(side=32, mean=(0.2, 0.5, 0.0), std=(0.1, 0.25, 1.0))
     pixels = torch.full((2, 32, 32, 3), 51, dtype=torch.uint8)  # a fifth of 255
     images = transforms.normalise(pixels, config)
@@ -81,7 +81,7 @@ def test_normalise_takes_mean_and_deviation_out() -> None:
     assert images[0, :, 0, 0].tolist() == pytest.approx([0.0, -1.2, 0.2], abs=1e-6)
 
 
-def test_shift_moves_by_at_most_so_many_pixels() -> None:
+def test_shift_moves_by_at_most_this_many_pixels() -> None:
     images = torch.zeros(20, 3, 32, 32)
     images[:, :, 16, 16] = 1.0
     moved = transforms.shift(images, 2)

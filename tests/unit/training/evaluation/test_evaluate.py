@@ -15,27 +15,27 @@ def test_aligned_with_the_rows(
 ) -> None:
     absent = replace(coloured_rows[0], image=tmp_path / "absent.png", sha256="0" * 64)
     rows = [coloured_rows[3], absent, coloured_rows[0], coloured_rows[3]]
-    told = evaluate.hypotheses(tiny, rows, None, tmp_path / "cache")
-    assert told[1].text == ""
-    assert told[0] == told[3]
+    captions = evaluate.hypotheses(tiny, rows, None, tmp_path / "cache")
+    assert captions[1].text == ""
+    assert captions[0] == captions[3]
     alone = tiny.caption([rows[0].image, rows[2].image])
-    assert [item.text for item in alone if isinstance(item, Hypothesis)] == [told[0].text, told[2].text]
+    assert [item.text for item in alone if isinstance(item, Hypothesis)] == [captions[0].text, captions[2].text]
 
 
 def test_an_evaluation_the_gate_can_judge(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
     common = {"evaluation_set": "held out", "cache_dir": tmp_path / "cache"}
-    found = evaluate.evaluate(tiny, coloured_rows, model="v1", **common)  # type: ignore[arg-type]
-    assert found.decoding == tiny.decoding.signature()
-    assert found.references[2] == coloured_rows[2].references
-    assert len(found.hypotheses) == len(coloured_rows)
+    evaluation = evaluate.evaluate(tiny, coloured_rows, model="v1", **common)  # type: ignore[arg-type]
+    assert evaluation.decoding == tiny.decoding.signature()
+    assert evaluation.references[2] == coloured_rows[2].references
+    assert len(evaluation.hypotheses) == len(coloured_rows)
     again = evaluate.evaluate(tiny, coloured_rows, model="v2", **common)  # type: ignore[arg-type]
-    assert gate.judge([gate.EvaluationSet(gate.CORRECTIONS, again, found)]).pairs == len(coloured_rows)
+    assert gate.judge([gate.EvaluationSet(gate.CORRECTIONS, again, evaluation)]).pairs == len(coloured_rows)
     other = evaluate.evaluate(tiny, coloured_rows[1:], model="v1", decoding=DecodingConfig(beam=1), **common)  # type: ignore[arg-type]
-    assert other.set_hash != found.set_hash
-    assert other.decoding != found.decoding
+    assert other.set_hash != evaluation.set_hash
+    assert other.decoding != evaluation.decoding
 
 
 def test_progress_counts_images(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    evaluate.hypotheses(tiny, coloured_rows, None, tmp_path, lambda done, total: told.append((done, total)))
-    assert told[-1] == (16, 16)
+    captions: list[tuple[int, int]] = []
+    evaluate.hypotheses(tiny, coloured_rows, None, tmp_path, lambda done, total: captions.append((done, total)))
+    assert captions[-1] == (16, 16)

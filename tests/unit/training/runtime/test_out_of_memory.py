@@ -1,4 +1,4 @@
-"""A device that runs out of memory; none is needed for it: whoever is asked for too much says so."""
+"""Running out of memory, simulated by functions that raise OutOfMemoryError for large batches."""
 
 import logging
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def losses(folder: Path) -> list[float]:
     return [entry["loss"] for entry in curve(folder)]
 
 
-def test_a_portion_is_halved_down_to_the_fewest() -> None:
+def test_a_micro_batch_is_halved_down_to_the_fewest() -> None:
     portion = MicroBatch(26)
     assert portion.lowered is None
     found = []
@@ -71,7 +71,7 @@ def test_a_portion_is_halved_down_to_the_fewest() -> None:
 
 
 @pytest.mark.parametrize("most", [5, 10])
-def test_batches_in_parts_learn_what_whole_ones_do(
+def test_micro_batches_give_the_loss_of_whole_ones(
     config: TrainingConfig,
     train: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -80,20 +80,20 @@ def test_batches_in_parts_learn_what_whole_ones_do(
 ) -> None:
     whole = train("whole", config)
     monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, most))
-    told: list[Progress] = []
+    reported: list[Progress] = []
     with caplog.at_level(logging.WARNING):
-        parts = train("parts", config, progress=told.append)
+        parts = train("parts", config, progress=reported.append)
     at_once = 4 if most == 5 else 8
     assert f"from here on it is {at_once}." in caplog.text
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-4)
     assert losses(whole)[-1] < losses(whole)[0]
-    assert [p.steps for p in told if p.phase == "train"] == [1, 1, 1], "as many steps as ever"
-    assert {p.images_at_once for p in told if p.phase == "train"} == {at_once}
+    assert [p.steps for p in reported if p.phase == "train"] == [1, 1, 1], "as many steps as ever"
+    assert {p.images_at_once for p in reported if p.phase == "train"} == {at_once}
     assert checkpoint.read_info(parts)["extra"]["images_at_once"] == at_once
     assert checkpoint.read_info(whole)["extra"]["images_at_once"] == 16
 
 
-def test_what_was_learnt_of_half_a_batch_does_not_count_twice(
+def test_the_gradient_of_half_a_batch_does_not_count_twice(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train("whole", config)
@@ -110,7 +110,7 @@ def test_what_was_learnt_of_half_a_batch_does_not_count_twice(
     assert calls[0] == 1 + 2 + 3 * 4
 
 
-def test_rewards_are_learnt_from_in_parts_too(
+def test_rewards_are_micro_batched_too(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, 4))
@@ -119,7 +119,7 @@ def test_rewards_are_learnt_from_in_parts_too(
     assert found[-1]["reward"] >= 0
 
 
-def test_too_little_memory_for_the_fewest_is_told_in_one_sentence(
+def test_too_little_memory_for_the_fewest_is_one_sentence(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(TrainingStep, "forward", scarce(TrainingStep.forward, FEWEST - 1))
@@ -132,7 +132,7 @@ def test_too_little_memory_for_the_fewest_is_told_in_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_memory_that_runs_out_elsewhere_is_told_too(
+def test_memory_that_runs_out_elsewhere_is_explained_too(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any) -> Any:
@@ -143,14 +143,14 @@ def test_memory_that_runs_out_elsewhere_is_told_too(
         train("out", config)
 
 
-def test_features_are_computed_in_parts_too(
+def test_features_are_computed_in_micro_batches_too(
     config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Captioner, "encode", scarce(Captioner.encode, 4))
     assert len(losses(train("out", config))) == 3
 
 
-def test_a_killed_training_goes_on_in_parts_of_the_same_size(
+def test_a_killed_training_goes_on_in_micro_batches_of_the_same_size(
     tiny_config: TrainingConfig, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class StoppedError(Exception):
@@ -192,21 +192,21 @@ def test_items_are_halved_until_they_fit(caplog: pytest.LogCaptureFixture) -> No
         micro_batched(never, [1, 2, 3])
 
 
-def test_captions_are_the_same_in_parts(
+def test_captions_are_the_same_in_micro_batches(
     tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = [row.image for row in coloured_rows]
     whole = tiny.caption(images)
-    said = evaluate.hypotheses(tiny, coloured_rows, None, tmp_path / "cache")
+    captions = evaluate.hypotheses(tiny, coloured_rows, None, tmp_path / "cache")
     monkeypatch.setattr(
         model_module, "beam_search", scarce(model_module.beam_search, 3)
     )  # its second argument is the grid
     monkeypatch.setattr(Captioner, "encode", scarce(Captioner.encode, 5))
     assert [item.text for item in tiny.caption(images)] == [item.text for item in whole]  # type: ignore[union-attr]
     again = evaluate.hypotheses(tiny, coloured_rows, None, tmp_path / "cache")
-    assert [item.text for item in again] == [item.text for item in said]
+    assert [item.text for item in again] == [item.text for item in captions]
 
 
-def test_nothing_else_is_taken_for_scarce_memory() -> None:
+def test_nothing_else_is_taken_for_a_lack_of_memory() -> None:
     with pytest.raises(ZeroDivisionError), out_of_memory.explained():
         micro_batched(lambda items: [1 // 0], [1, 2])

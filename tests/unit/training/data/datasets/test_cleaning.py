@@ -25,7 +25,7 @@ def test_tidy(text: str, expected: str) -> None:
     assert tidy(text) == expected
 
 
-def test_captions_that_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_captions(caplog: pytest.LogCaptureFixture) -> None:
     rows = clean_captions([row("a", "A dog", "", "x", "A dog"), row("b", " ", "."), row("c")])
     assert [each.references for each in rows] == [("A dog", "A dog")], "two people may say the same"
     assert caplog.messages == [
@@ -50,14 +50,14 @@ def test_a_split_that_was_published_without_captions_is_kept(caplog: pytest.LogC
         (("held_out", "test"), "test"),
     ],
 )
-def test_of_an_image_in_several_splits_the_judged_copy_stays(
+def test_of_an_image_in_several_splits_the_copy_for_evaluation_stays(
     splits: tuple[str, ...], stays: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = merge_copies([row(split, "A dog", split=split, content="same") for split in splits])
     assert [each.split for each in rows] == [stays]
-    (said,) = caplog.messages
-    assert said.startswith(f"Left out {len(splits) - 1} of {len(splits)} images, which another split contains too: ")
-    assert f"is {stays}.jpg ({stays})" in said
+    (message,) = caplog.messages
+    assert message.startswith(f"Left out {len(splits) - 1} of {len(splits)} images, which another split contains too: ")
+    assert f"is {stays}.jpg ({stays})" in message
 
 
 def test_copies_within_a_split_become_one_row_in_its_place(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,8 +20,10 @@ def captions(photos: Path, year: int, names: dict[int, Sequence[str]], photo: Ph
     images = [{"id": number, "file_name": f"{prefix}{number:012d}.jpg", "height": 45, "width": 60} for number in names]
     for image in images:
         photo(photos / str(image["file_name"]))
-    told = [{"image_id": number, "caption": text} for number, texts in names.items() for text in texts]
-    annotations = [{"id": 100 + count, **each} for count, each in enumerate(sorted(told, key=lambda x: x["caption"]))]
+    annotated = [{"image_id": number, "caption": text} for number, texts in names.items() for text in texts]
+    annotations = [
+        {"id": 100 + count, **each} for count, each in enumerate(sorted(annotated, key=lambda x: x["caption"]))
+    ]
     return {"info": {}, "licenses": [], "type": "captions", "images": images, "annotations": annotations}
 
 
@@ -72,7 +74,7 @@ def test_an_image_without_captions_is_left_out(coco: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "is not whole JSON"),
         ("[" * 100_000, "is not whole JSON"),
@@ -82,10 +84,10 @@ def test_an_image_without_captions_is_left_out(coco: Path, caplog: pytest.LogCap
         ('{"images": [], "annotations": []}', "lists no images"),
     ],
 )
-def test_damaged_listings(tmp_path: Path, content: str, said: str) -> None:
+def test_damaged_listings(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "val2017").mkdir()
     (tmp_path / "captions_val2017.json").write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         datasets.read("coco2017", tmp_path)
 
 
@@ -114,11 +116,11 @@ def nocaps_images(count: int, **more: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("val", "test"), [("val", "test"), ("validation", "test"), ("images", "images/test")])
 def test_nocaps(tmp_path: Path, photo: Photo, val: str, test: str, caplog: pytest.LogCaptureFixture) -> None:
     published = nocaps_images(2, domain="in-domain") + nocaps_images(3, domain="out-domain")[2:]
-    told = [{"id": n, "image_id": n % 3, "caption": f"A horse {n}."} for n in range(30)]
+    annotated = [{"id": n, "image_id": n % 3, "caption": f"A horse {n}."} for n in range(30)]
     for folder, images in ((val, published), (test, nocaps_images(2))):
         for image in images:
             photo(tmp_path / folder / image["file_name"])
-    (tmp_path / "nocaps_val_4500_captions.json").write_text(json.dumps({"images": published, "annotations": told}))
+    (tmp_path / "nocaps_val_4500_captions.json").write_text(json.dumps({"images": published, "annotations": annotated}))
     (tmp_path / "nocaps_test_image_info.json").write_text(json.dumps({"images": nocaps_images(2)}))
     rows = datasets.read("nocaps", tmp_path)
     assert [(row.image_id, row.split, row.subset, len(row.references)) for row in rows] == [

@@ -34,8 +34,8 @@ def test_pycocotools_reads_the_results(tmp_path: Path) -> None:
     ids = [42, "007", "1000_2"]
     references.write_text(json.dumps({"images": [{"id": image_id} for image_id in ids], "annotations": []}))
     listed = COCO(str(references))
-    told = listed.loadRes(str(coco_format.export(rows(), ["a shoe", "a spy", "a dog"], tmp_path / "results.json")))
-    assert {key: told.imgToAnns[key][0]["caption"] for key in told.getImgIds() if told.imgToAnns[key]} == {
+    results = listed.loadRes(str(coco_format.export(rows(), ["a shoe", "a spy", "a dog"], tmp_path / "results.json")))
+    assert {key: results.imgToAnns[key][0]["caption"] for key in results.getImgIds() if results.imgToAnns[key]} == {
         42: "a shoe",
         "007": "a spy",
         "1000_2": "a dog",

@@ -12,7 +12,7 @@ from training.errors import DataError
 Photo = Callable[[Path], Path]
 
 
-def told(rows: list[Row]) -> list[tuple[str, str, tuple[str, ...]]]:
+def contents(rows: list[Row]) -> list[tuple[str, str, tuple[str, ...]]]:
     return [(row.image_id, row.split, row.references) for row in rows]
 
 
@@ -101,7 +101,7 @@ def test_flickr8k_of_kaggle_is_split_by_content(kaggle8k: Path) -> None:
 
 def test_flickr8k_of_kaggle_with_lists(kaggle8k: Path) -> None:
     (kaggle8k / "Flickr_8k.testImages.txt").write_text("2_b.jpg\n")
-    assert told(datasets.read("flickr8k", kaggle8k)) == [("2_b", "test", ("Two dogs , unquoted .",))]
+    assert contents(datasets.read("flickr8k", kaggle8k)) == [("2_b", "test", ("Two dogs , unquoted .",))]
 
 
 RESULTS = (
@@ -149,7 +149,7 @@ def test_flickr30k_of_its_authors_with_the_lists_of_its_entities(tmp_path: Path,
     (tmp_path / "results_20130124.token").write_text("".join(lines))
     for split, name in (("train", "30"), ("val", "10"), ("test", "20")):
         (tmp_path / f"{split}.txt").write_text(f"{name}\n")
-    assert told(datasets.read("flickr30k", tmp_path)) == [
+    assert contents(datasets.read("flickr30k", tmp_path)) == [
         ("30", "train", ("Caption 0 of 30 .", "Caption 1 of 30 .")),
         ("10", "dev", ("Caption 0 of 10 .", "Caption 1 of 10 .")),
         ("20", "test", ("Caption 0 of 20 .", "Caption 1 of 20 .")),

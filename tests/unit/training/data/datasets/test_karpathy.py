@@ -74,7 +74,7 @@ def test_which_file(coco: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"dataset": "vizwiz"}, "no Karpathy split of 'vizwiz'"),
         ({"images": [{"filename": "a.jpg", "split": "val"}]}, "the key 'sentences' is missing"),
@@ -82,8 +82,8 @@ def test_which_file(coco: Path) -> None:
         ({"images": "none"}, "is not a split of Karpathy's"),
     ],
 )
-def test_damaged_files(coco: Path, changed: dict[str, Any], said: str) -> None:
+def test_damaged_files(coco: Path, changed: dict[str, Any], message: str) -> None:
     path = coco / "dataset_coco.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         datasets.read("karpathy", coco)

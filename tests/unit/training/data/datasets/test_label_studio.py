@@ -80,7 +80,7 @@ def test_which_annotations_count(tmp_path: Path, photo: Photo) -> None:
     assert [row.references for row in rows] == [("One", "Two"), ("Given",), ("True",), ("Caption",), ("Last",)]
 
 
-def test_what_is_left_out_is_told(tmp_path: Path, photo: Photo, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_left_out_is_logged(tmp_path: Path, photo: Photo, caplog: pytest.LogCaptureFixture) -> None:
     photo(tmp_path / "images" / "1.jpg")
     photo(tmp_path / "images" / "5.jpg")
     rows = read(
@@ -126,7 +126,7 @@ def test_json_min(tmp_path: Path, photo: Photo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exported", "said"),
+    ("exported", "message"),
     [
         ([task(1, "1.jpg")], "holds no captions"),
         ([task(1, "1.jpg", annotation(result("a", name="one"), result("b", name="two")))], "several texts, one, two"),
@@ -137,6 +137,6 @@ def test_json_min(tmp_path: Path, photo: Photo) -> None:
         ([task(1, "1.jpg", annotation(result("A dog")))], "None of the images of the 1 tasks"),
     ],
 )
-def test_wrong_exports(tmp_path: Path, exported: Any, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_wrong_exports(tmp_path: Path, exported: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         read(tmp_path, exported)

@@ -69,15 +69,15 @@ def test_nothing_left(flickr8k: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "limit", "said"),
+    ("name", "split", "limit", "message"),
     [
         ("flickr9k", None, None, "there are flickr8k, flickr30k, coco2014, .*jsonl, csv, label-studio"),
         ("flickr8k", "test", None, "no images of the split 'test'; it has dev, train"),
         ("flickr8k", None, 0, "at least 1"),
     ],
 )
-def test_wrong_questions(flickr8k: Path, name: str, split: str | None, limit: int | None, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_wrong_arguments(flickr8k: Path, name: str, split: str | None, limit: int | None, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         datasets.read(name, flickr8k, split=split, limit=limit)
 
 
@@ -94,9 +94,7 @@ def test_images_without_splits_are_split_when_their_content_is_known(
         assert datasets.read("csv", tmp_path, split=split, limit=1) == expected[:1]
 
 
-def test_a_copy_in_another_split_is_left_out_of_the_one_that_is_learnt(
-    flickr8k: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_copy_in_another_split_is_left_out_of_training(flickr8k: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = flickr8k / "images"
     (images / "b.jpg").write_bytes((images / "c.jpg").read_bytes())
     assert [row.image.name for row in datasets.read("flickr8k", flickr8k)] == ["a.jpg", "c.jpg"]

@@ -37,7 +37,7 @@ def test_absolute_images_without_a_split(tmp_path: Path, photo: Photo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "needs the columns image and caption"),
         ("picture,words\na.jpg,A dog\n", r"needs the columns image and caption; its first line is 'picture,words'"),
@@ -51,9 +51,9 @@ def test_absolute_images_without_a_split(tmp_path: Path, photo: Photo) -> None:
         ("image,caption\n" + "a" * 5000 + ".jpg,A dog\n", "cannot be read"),
     ],
 )
-def test_wrong_tables(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "mine.csv").write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         datasets.read("csv", tmp_path)
 
 
