@@ -140,7 +140,7 @@ class ScoredEvaluation:
 class ScoredSet:
     """An evaluation set with the scores of both models and their difference with its bounds."""
 
-    def __init__(self, evaluation_set: EvaluationSet, resamples: int = bootstrap.RESAMPLES) -> None:
+    def __init__(self, evaluation_set: EvaluationSet) -> None:
         candidate, champion = evaluation_set.candidate, evaluation_set.champion
         self.evaluation_set, self.name, self.pairs = evaluation_set, candidate.evaluation_set, len(candidate.hypotheses)
         self.level = significance_level(evaluation_set.interim_looks)
@@ -148,7 +148,7 @@ class ScoredSet:
         self.champion = ScoredEvaluation(champion) if champion is not None else None
         self.difference: Difference | None = None
         if self.champion is not None:
-            counts = bootstrap.resamples(self.pairs, resamples)
+            counts = bootstrap.resamples(self.pairs)
             self.difference = bootstrap.compare(self.champion.statistics, self.candidate.statistics, counts, self.level)
 
     def verdict(self) -> SetVerdict:

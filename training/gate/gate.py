@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import get_args
 
 from training.errors import TrainingError
-from training.gate import bootstrap
 from training.gate.evaluation_sets import BASE, BLIND, CORRECTIONS, Evaluation, EvaluationSet, ScoredSet, check, pool
 from training.gate.rule import HOLD, IMPROVEMENT, MARGIN, PROMOTE, REJECT, Comparison, Decision, Policy, decide
 from training.gate.verdict import Change, Verdict
@@ -38,7 +37,6 @@ def judge(
     policy: Policy = MARGIN,
     margin: float = 1.0,
     floor: float = 5.0,
-    resamples: int = bootstrap.RESAMPLES,
     mismatch: str | None = None,
 ) -> Verdict:
     """Promote, reject or hold a candidate by nltk's BLEU-4; the rule is `training.gate.rule.decide`.
@@ -54,11 +52,11 @@ def judge(
     _check(sets, policy, margin)
     sets = [each for each in sets if each.candidate.hypotheses or each.candidate.references]
     corrections = [each for role in (CORRECTIONS, BLIND) for each in sets if each.role == role]
-    together = ScoredSet(pool(corrections), resamples) if corrections else None
+    together = ScoredSet(pool(corrections)) if corrections else None
     scored = [together] if together else []
     if len(corrections) > 1 and all(len(each.candidate.hypotheses) >= FIRM_PAIRS for each in corrections):
-        scored = [ScoredSet(each, resamples) for each in corrections]
-    base = [ScoredSet(each, resamples) for each in sets if each.role == BASE]
+        scored = [ScoredSet(each) for each in corrections]
+    base = [ScoredSet(each) for each in sets if each.role == BASE]
     scored += base
     pairs = together.pairs if together else 0
     missing = max(0, FIRM_PAIRS - pairs)
