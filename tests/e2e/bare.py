@@ -23,7 +23,7 @@ from tests.e2e.studio import START_SECONDS, Studio
 
 
 class Bare:
-    """Nothing is drafted or trained, so that what dies is back at once. Whatever dies is started again."""
+    """Whatever dies is started again, at once: no captioner has to be loaded unless the test registers one."""
 
     def __init__(self, data_dir: Path, studio: Studio, **environ: str) -> None:
         self._ended = threading.Event()

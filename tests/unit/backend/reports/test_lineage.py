@@ -50,7 +50,6 @@ def run(tmp_path: Path, *arguments: str) -> str:
     return result.output
 
 
-@pytest.mark.slow
 def test_a_version_leads_back_to_its_pairs_and_its_parents(registry: Registry, tmp_path: Path) -> None:
     shown = run(tmp_path, "versions", "show", "p1-v1")
     assert "12 captions of 7 images (1 dev, 1 held_out, 5 train), content " in shown
