@@ -225,7 +225,7 @@ class Retraining:
     def _remark(self) -> str:
         if self._images_at_once is None:
             return ""
-        return f" Memory sufficed for {self._images_at_once} images at once only, so batches were trained in parts."
+        return f" Memory sufficed for {self._images_at_once} images at once only, so micro-batches were used."
 
 
 def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:

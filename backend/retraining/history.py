@@ -56,8 +56,8 @@ class History:
         the captioner must also forget those it has indexed for retrieval. Raises TrainingError when nothing is left.
         """
         quarantined = self.quarantined()
-        judges = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
-        rows = [row for row in corrected if row.sha256 not in judges and _pair(row) not in quarantined]
+        evaluating = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
+        rows = [row for row in corrected if row.sha256 not in evaluating and _pair(row) not in quarantined]
         if not rows:
             raise TrainingError(
                 f"All {len(corrected)} corrected images are quarantined or judge models; "
@@ -69,7 +69,7 @@ class History:
             for row in self._base
             if row.split == manifest.TRAIN
             and row.sha256 not in of_project
-            and row.sha256 not in judges
+            and row.sha256 not in evaluating
             and not is_held_out(row.sha256, self._blind_share)
         }
         learnt = {_pair(row) for row in self._own}

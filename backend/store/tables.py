@@ -17,7 +17,7 @@ metadata = sa.MetaData(
 
 
 class Time(sa.types.TypeDecorator[datetime]):
-    """A moment, stored as UTC: SQLite forgets time zones, so they are taken off going in and put back coming out."""
+    """A moment, stored as UTC without a time zone, because SQLite has none; read with the time zone UTC."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -31,10 +31,10 @@ class Time(sa.types.TypeDecorator[datetime]):
         return value if value is None else value.replace(tzinfo=UTC)
 
 
-# Label Studio's own ids are 64 bits wide, and so are all columns that hold one.
+# Label Studio's own ids are 64 bits wide, and so are all columns with one.
 #
-# One row a Label Studio project. It is also what a transaction that changes anything of the project locks, so that
-# the numbers of its events are committed in order. `training_asked`: a person asked and no retrain has begun since.
+# One row for each Label Studio project. A transaction that changes anything of the project locks it, so that the
+# numbers of its events are committed in order. `training_asked`: a person asked and no retrain has begun since.
 projects = sa.Table(
     "projects",
     metadata,
@@ -46,7 +46,7 @@ projects = sa.Table(
     sa.Column("updated_at", Time, nullable=False),
 )
 
-# Everything Label Studio told us, as it was told. `seq` is never used twice.
+# Every event as Label Studio sent it. `seq` is never used twice.
 events = sa.Table(
     "events",
     metadata,
@@ -74,7 +74,7 @@ tasks = sa.Table(
     sa.Column("seen", sa.String(64)),
 )
 
-# When a project was last compared with Label Studio, and what that mended. A complete comparison looks at every task.
+# The last comparisons of a project with Label Studio and their repairs. A complete one compares every task.
 reconciliations = sa.Table(
     "reconciliations",
     metadata,
@@ -121,9 +121,9 @@ refreshes = sa.Table(
 
 
 def _revision_columns() -> list[sa.Column]:
-    """What one revision of an annotation says; `draft_*` is the draft it started from, where one had been served.
+    """Columns of one revision of an annotation; `draft_*` is the draft it started from, where one had been served.
 
-    `image_sha256` is of the image's bytes, known once it was fetched. `deleted_with_task`: not for its own sake.
+    `image_sha256` hashes the image's bytes, once fetched. `deleted_with_task`: it was deleted because its task was.
     """
     return [
         sa.Column("project_id", sa.BigInteger, nullable=False),
@@ -188,7 +188,7 @@ drafts = sa.Table(
     sa.UniqueConstraint("project_id", "task_id", "version", "image_key"),
 )
 
-# Why a task got no draft, the last time it was asked for.
+# Why a task got no draft, the last time one was requested.
 draft_failures = sa.Table(
     "draft_failures",
     metadata,
@@ -198,8 +198,8 @@ draft_failures = sa.Table(
     sa.Column("failed_at", Time, nullable=False),
 )
 
-# `attempt` counts the processes that began it; only the newest may write. `frozen`: the snapshot will not move again.
-# `deaths` counts those that ended without a word; a `postponed` one waits until `due_at`.
+# `attempt` counts the processes that began it; only the newest may write. `frozen`: the snapshot changes no more.
+# `deaths` counts those that ended without recording an outcome; a `postponed` one waits until `due_at`.
 retrains = sa.Table(
     "retrains",
     metadata,
