@@ -8,7 +8,7 @@ from typing import Any
 
 import labeling_config
 from backend.label_studio import wire
-from backend.label_studio.client import LabelStudio
+from demo.browser import Browser
 from training.metrics import word_edits
 
 TAGS = labeling_config.parse(labeling_config.shipped("caption"))  # the configuration of the project that `up` creates
@@ -32,7 +32,7 @@ class Submission:
         return word_edits(self.draft, self.caption)
 
 
-def caption_task(client: LabelStudio, project_id: int, task_id: int, correct: Callable[[str], str]) -> Submission:
+def caption_task(client: Browser, project_id: int, task_id: int, correct: Callable[[str], str]) -> Submission:
     """Open the task, read its draft and submit `correct(draft)`."""
     task = client.open_task(task_id, project_id)
     prediction = max(task["predictions"], key=lambda each: each["id"], default=None)

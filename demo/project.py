@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from backend.domain.errors import CaptionerError
-from backend.label_studio.client import LabelStudio
 from backend.up.steps import say
 from demo.annotator import Submission, caption_task
+from demo.browser import Browser
 from training.runtime.console import tracked
 
 RETRAIN_SECONDS = 600.0
@@ -25,7 +25,7 @@ class Project:
 
     def __init__(self, state: Mapping[str, Any], data_dir: Path) -> None:
         self.id = int(state["project"])
-        self.client = LabelStudio(state["label_studio_url"], state["token"])
+        self.client = Browser(state["label_studio_url"], state["token"])
         self._data_dir = data_dir
 
     def caption(

@@ -9,7 +9,7 @@ from typing import Any
 
 import labeling_config
 from backend.label_studio import wire
-from backend.label_studio.client import LabelStudio
+from demo.browser import Browser
 
 CONFIG = labeling_config.shipped("caption")
 TAGS = labeling_config.parse(CONFIG)
@@ -46,7 +46,7 @@ IN_BULK = {
 class Annotators:
     """Works on a project of its own. `done` counts by kind."""
 
-    def __init__(self, client: LabelStudio, seed: int) -> None:
+    def __init__(self, client: Browser, seed: int) -> None:
         self.client = client
         self.done: Counter[str] = Counter()
         self._chance = random.Random(seed)

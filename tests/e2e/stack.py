@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backend.label_studio.client import LabelStudio
 from backend.reports.status import report
 from backend.settings import Settings
 from backend.system.ports import free_port
 from backend.up.launch import Launch
+from demo.browser import Browser
 
 FEW_EPOCHS = Path(__file__).with_name("few_epochs")
 
@@ -44,8 +44,8 @@ class Stack(Launch):
         return int(self.state["project"])
 
     @property
-    def client(self) -> LabelStudio:
-        return LabelStudio(self.state["label_studio_url"], self.state["token"])
+    def client(self) -> Browser:
+        return Browser(self.state["label_studio_url"], self.state["token"])
 
     def captioner(self, *arguments: str) -> str:
         """Output of a `captioner` command over the same data folder."""

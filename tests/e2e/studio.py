@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
-from backend.label_studio.client import LabelStudio
 from backend.settings import loopback_without_proxy
 from backend.system.ports import free_port
 from backend.up import label_studio_server
+from demo.browser import Browser
 
 START_SECONDS = 300.0
 
@@ -27,8 +27,8 @@ class Studio:
     token: str
 
     @property
-    def client(self) -> LabelStudio:
-        return LabelStudio(self.url, self.token)
+    def client(self) -> Browser:
+        return Browser(self.url, self.token)
 
 
 @contextmanager

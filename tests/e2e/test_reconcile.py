@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.label_studio.client import LabelStudio
+from demo.browser import Browser
 from tests.e2e.annotators import COUNTS, Annotators
 from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
@@ -92,7 +92,7 @@ def assert_equal(loop: Bare, project: int) -> None:
     assert {row.annotation_id for row in loop.store.corrections(project)} == usable
 
 
-def exported(client: LabelStudio, project: int) -> tuple[dict[int, str], dict[int, Any]]:
+def exported(client: Browser, project: int) -> tuple[dict[int, str], dict[int, Any]]:
     """Images by task id and what is to be known of each annotation, by Label Studio's own export."""
     tasks = client.export(project)
     return {task["id"]: task["data"]["image"] for task in tasks}, {
