@@ -116,11 +116,11 @@ class _Comparison:
         self.tags = _tags(self.client, self.project_id)
         tasks = None
         if since is None:
-            listed = self._compare(self.client.task_heads(self.project_id))
+            listed = self._compare(self.client.task_summaries(self.project_id))
             self._delete_but(listed, begun)
             tasks = len(listed)
         else:
-            self._compare(self.client.changed_heads(self.project_id, since))
+            self._compare(self.client.changed_summaries(self.project_id, since))
         found = Reconciliation(
             project_id=self.project_id,
             tasks=tasks,
@@ -134,7 +134,9 @@ class _Comparison:
 
     def _compare(self, pages: Iterable[list[Any]]) -> dict[int, str | None]:
         """List tasks and read in full those whose fingerprint changed; the fingerprints of all listed ones by id."""
-        listed = {task.id: task.seen for page in pages for task in wire.heads(page, self.project_id, self.tags)}
+        listed = {
+            task.id: task.seen for page in pages for task in wire.task_summaries(page, self.project_id, self.tags)
+        }
         known = self.store.fingerprints(self.project_id)
         for some in chunks([id_ for id_, seen in listed.items() if known.get(id_) != seen], FULL_TASKS):
             asked_at = now()
@@ -150,7 +152,7 @@ class _Comparison:
 
     def _record_tasks(self, entries: Iterable[object], asked_at: datetime) -> None:
         """Record these full tasks, requested at that time."""
-        read = wire.reading(entries, self.project_id, self.tags)
+        read = wire.full_tasks(entries, self.project_id, self.tags)
         ids = [task.id for task in read.tasks]
         event = Event(
             action=RECONCILED,

@@ -184,7 +184,7 @@ class Run:
 
     def _store(self, entries: Sequence[Any]) -> tuple[int, int]:
         """Draft these tasks and store the drafts in Label Studio; how many were stored, of how many tasks."""
-        tasks = wire.heads(entries, self.state.project_id, self.tags)
+        tasks = wire.task_summaries(entries, self.state.project_id, self.tags)
         made: list[dict[str, Any]] = []
         for some in chunks(tasks, BATCH):
             drafted = self.draft(self.state.project_id, some, self.champion)
@@ -212,7 +212,7 @@ class Run:
             if not tasks:
                 break
             old = {task["id"]: gone for task in tasks if (gone := self._superfluous(task))}
-            begun = self.client.drafted_by_people(self.state.project_id, list(old))
+            begun = self.client.tasks_being_edited(self.state.project_id, list(old))
             being_edited += len(begun)
             deleted = [id_ for task_id, gone in old.items() if task_id not in begun for id_ in gone]
             for id_ in deleted:

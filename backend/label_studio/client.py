@@ -13,7 +13,7 @@ from typing import Any
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.api import JSON, Api
 
-HEADS, FULL_TASKS = 1000, 100  # tasks in a page, without and with their annotations
+SUMMARIES, FULL_TASKS = 1000, 100  # tasks in a page, without and with their annotations
 UPLOAD_FILES = 50  # in a request
 UPLOAD_BYTES = 50_000_000  # in a request, which is kept in memory; Label Studio allows 100 files and 250 MB
 
@@ -68,14 +68,14 @@ class LabelStudio(Api):
         """Every task of the project as the Data Manager lists it (with `fields=all`: annotations and predictions)."""
         return self._pages("/api/tasks", "tasks", page_size=page_size, project=project_id, fields="all")
 
-    def task_heads(self, project_id: int) -> Iterator[list[Any]]:
+    def task_summaries(self, project_id: int) -> Iterator[list[Any]]:
         """Pages of all tasks in order of id, without annotations. Tasks that are deleted meanwhile cause no gaps."""
         last = -1
-        while page := self._tasks(project_id, HEADS, _filter("id", "greater", "Number", last), "tasks:id"):
+        while page := self._tasks(project_id, SUMMARIES, _filter("id", "greater", "Number", last), "tasks:id"):
             yield page
             last = page[-1]["id"]
 
-    def changed_heads(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
+    def changed_summaries(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
         """Pages of the tasks that changed since then by Label Studio's clock, newest first, without annotations.
 
         A task that changes meanwhile may be missing; the next call returns it. Some bulk actions of Label Studio do not
@@ -84,9 +84,9 @@ class LabelStudio(Api):
         moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         chosen = _filter("updated_at", "greater_or_equal", "Datetime", moment)
         for number in count(1):
-            page = self._tasks(project_id, HEADS, chosen, "-tasks:updated_at", page=number)
+            page = self._tasks(project_id, SUMMARIES, chosen, "-tasks:updated_at", page=number)
             yield page
-            if len(page) < HEADS:
+            if len(page) < SUMMARIES:
                 return
 
     def full_tasks(self, project_id: int, task_ids: Sequence[int]) -> list[Any]:
@@ -111,7 +111,7 @@ class LabelStudio(Api):
         page = self._page(project_id, size, _all_of(items), "tasks:id", fields="all")
         return self._list(page.get("tasks"), "list of tasks"), int(page.get("total") or 0)
 
-    def drafted_by_people(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
+    def tasks_being_edited(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of at most `FULL_TASKS` tasks are being edited: their annotation is begun and not submitted."""
         if not task_ids:
             return set()

@@ -101,7 +101,7 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
 
 
 @dataclass(frozen=True)
-class Reading:
+class FullTasks:
     """Tasks with all annotations. `made` says by id how each was made: "created", "imported" or "in_bulk"."""
 
     tasks: tuple[Task, ...]
@@ -109,7 +109,7 @@ class Reading:
     made: dict[int, str]
 
 
-def reading(entries: Any, project_id: int, tags: Tags) -> Reading:
+def full_tasks(entries: Any, project_id: int, tags: Tags) -> FullTasks:
     """Decode tasks with annotations, of the API or the JSON export. Raises RequestError when they are malformed."""
     if not isinstance(entries, list):
         raise RequestError("The export is not a JSON list of tasks.")
@@ -120,7 +120,7 @@ def reading(entries: Any, project_id: int, tags: Tags) -> Reading:
         for annotation in entry.get("annotations") or []
     ]
     made = {a["id"]: _made(a) for a in annotations if reference(a.get("id")) is not None}
-    return Reading(_with_fingerprints(entries, project_id, tags), _corrections(annotations, project_id, tags), made)
+    return FullTasks(_with_fingerprints(entries, project_id, tags), _corrections(annotations, project_id, tags), made)
 
 
 def _made(annotation: Mapping[str, Any]) -> str:
@@ -131,7 +131,7 @@ def _made(annotation: Mapping[str, Any]) -> str:
     return "in_bulk" if copied else "imported"
 
 
-def heads(entries: Any, project_id: int, tags: Tags) -> tuple[Task, ...]:
+def task_summaries(entries: Any, project_id: int, tags: Tags) -> tuple[Task, ...]:
     """Decode tasks without annotations. Raises RequestError when they are malformed."""
     found = [object_of(entry, "A task of the list") for entry in clean(entries)]
     return _with_fingerprints(found, project_id, tags)

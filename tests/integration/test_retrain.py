@@ -215,9 +215,7 @@ def test_a_retrain_that_runs_out_of_memory_goes_on_in_parts(
     [retrain] = loop.store.retrains(1)
     assert retrain.state == DONE
     assert retrain.outcome is not None
-    assert retrain.outcome.endswith(
-        " Memory sufficed for 4 images at once only, so micro-batches were used."
-    )
+    assert retrain.outcome.endswith(" Memory sufficed for 4 images at once only, so micro-batches were used.")
 
 
 def test_images_that_cannot_be_had_now_are_waited_for(

@@ -35,13 +35,13 @@ class Studio:
         self.requests += 1
         return {"id": project_id, "label_config": self.label_config}
 
-    def task_heads(self, project_id: int) -> Iterator[list[Any]]:
+    def task_summaries(self, project_id: int) -> Iterator[list[Any]]:
         self.requests += 1
         yield [{key: value for key, value in task.items() if key != "annotations"} for task in self.tasks]
 
-    def changed_heads(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
+    def changed_summaries(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
         self.since = since
-        for page in self.task_heads(project_id):
+        for page in self.task_summaries(project_id):
             yield [task for task in page if datetime.fromisoformat(task["updated_at"]) >= since]
 
     def full_tasks(self, project_id: int, task_ids: Sequence[int]) -> list[Any]:
@@ -253,7 +253,7 @@ def test_the_client_pages_through_tasks_without_side_effects() -> None:
     with host() as studio:
         studio.answers["/api/tasks"] = tasks
         client = LabelStudio(studio.url, "0" * 40)
-        assert [[task["id"] for task in page] for page in client.task_heads(1)] == [[3, 4], [9]]
+        assert [[task["id"] for task in page] for page in client.task_summaries(1)] == [[3, 4], [9]]
         assert client.requests == 3
         assert client.full_tasks(1, []) == []
         assert client.requests == 3, "none is not all"

@@ -67,7 +67,7 @@ def test_stored_is_begun_in_the_background_and_entered_last(tmp_path: Path, stud
     assert "Label Studio is switched" in captioner(tmp_path, studio, "mode", "stored").output
     state = store.refresh_state(1)
     assert (state.wanted, state.is_due("v1", 0)) == (STORED, True)
-    assert "is live; stored, once" in captioner(tmp_path, studio, "mode").output
+    assert "is live, and becomes stored once" in captioner(tmp_path, studio, "mode").output
     assert "PATCH" not in str(studio.asked)
 
 
@@ -96,7 +96,7 @@ def test_live_is_entered_at_once(store: Store) -> None:
 
 def test_a_run_is_stopped_and_gone_on_with_by_commands(tmp_path: Path, studio: Host, store: Store) -> None:
     store.order_refresh(1, version="v1", state=DRAFTING, stored=5)
-    assert "until `captioner refresh --project 1`" in captioner(tmp_path, studio, "refresh", "--stop").output
+    assert "`captioner refresh --project 1` continues it" in captioner(tmp_path, studio, "refresh", "--stop").output
     assert store.refresh_state(1).stopped
     assert captioner(tmp_path, studio, "refresh").exit_code == 0
     state = store.refresh_state(1)
@@ -134,8 +134,8 @@ def test_the_client_lists_what_nobody_has_labelled(studio: Host) -> None:
     client = LabelStudio(studio.url, KEY)
     assert client.unlabelled(1, 2, 5) == ([{"id": 3}], 7)
     client.unlabelled(1, 2, 5, version="v1", several=True)
-    assert client.drafted_by_people(1, [3, 4]) == {3}
-    assert client.drafted_by_people(1, []) == set(), "none is not all"
+    assert client.tasks_being_edited(1, [3, 4]) == {3}
+    assert client.tasks_being_edited(1, []) == set(), "none is not all"
     nobody = {"total_annotations": 0, "cancelled_annotations": 0, "id": 2, "size": "5"}
     assert seen == [
         nobody,

@@ -78,7 +78,7 @@ class Studio:
         ]
         return found[:size], len(found)
 
-    def drafted_by_people(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
+    def tasks_being_edited(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         return self.typed_in & set(task_ids)
 
     def import_predictions(self, project_id: int, predictions: Sequence[Any]) -> int:

@@ -249,7 +249,7 @@ def test_a_project_without_a_caption_box_has_no_captions_but_is_recorded() -> No
 
 def test_export() -> None:
     export = json.loads((RECORDINGS / "50_export.json").read_text())["label_studio_response"]["body"]
-    read = wire.reading(export, 1, TAGS)
+    read = wire.full_tasks(export, 1, TAGS)
     tasks, corrections = read.tasks, read.corrections
     assert tasks == (*(Task(n, 1, PICTURES[n]) for n in (1, 2, 3, 4)), Task(5, 1, PICTURES[1]))
     assert [(c.annotation_id, c.task_id, c.texts, c.was_cancelled, c.ground_truth) for c in corrections] == [
@@ -273,15 +273,15 @@ def test_a_task_is_another_one_after_every_change_that_its_listing_shows() -> No
         {"cancelled_annotations": 1},
         {"data": {"image": "/b.jpg"}},
     ]
-    seen = [wire.heads([{**entry, **change}], 1, TAGS)[0].seen for change in [{}, *changes]]
+    seen = [wire.task_summaries([{**entry, **change}], 1, TAGS)[0].seen for change in [{}, *changes]]
     assert len(set(seen)) == 5
-    assert wire.heads([{**entry, "annotations": [], "total_predictions": 7}], 1, TAGS)[0].seen == seen[0]
-    assert wire.reading([entry], 1, TAGS).tasks[0].seen == seen[0], "the same, listed or read in full"
+    assert wire.task_summaries([{**entry, "annotations": [], "total_predictions": 7}], 1, TAGS)[0].seen == seen[0]
+    assert wire.full_tasks([entry], 1, TAGS).tasks[0].seen == seen[0], "the same, listed or read in full"
 
 
 def test_an_export_agrees_with_the_events_it_repeats() -> None:
     export = json.loads((RECORDINGS / "50_export.json").read_text())["label_studio_response"]["body"]
-    corrections = wire.reading(export, 1, TAGS).corrections
+    corrections = wire.full_tasks(export, 1, TAGS).corrections
     assert wire.event(received("32_update_annotation", "/webhook")).corrections[0] in corrections
     assert wire.event(received("33_skip_task", "/webhook")).corrections[0] in corrections
 
@@ -362,7 +362,7 @@ def test_malformed_requests_are_refused_in_one_sentence(decode: Any, payload: An
 @pytest.mark.parametrize("export", [{}, ["x"], [{"id": 1, "data": {}, "annotations": ["x"]}]])
 def test_malformed_exports_are_refused(export: Any) -> None:
     with pytest.raises(RequestError, match="export"):
-        wire.reading(export, 1, TAGS)
+        wire.full_tasks(export, 1, TAGS)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_what_no_database_takes_is_replaced_everywhere() -> None:
     (task,) = wire.predict_request(PREDICT | {"tasks": [{"id": 1, "data": {"image": "/data/\ud800"}}]}).tasks
     assert task.image == "/data/\ufffd"
     assert wire.event({"action": "\ud800", "project": 1}).action == "\ufffd"
-    (exported,) = wire.reading([{"id": 1, "data": {"image": "/\ud800"}}], 1, TAGS).tasks
+    (exported,) = wire.full_tasks([{"id": 1, "data": {"image": "/\ud800"}}], 1, TAGS).tasks
     assert exported.image == "/\ufffd"
 
 
