@@ -76,9 +76,9 @@ def _started() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True, redirect_stdout=False)
+    description, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+    columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
     bar.add_task("", total=None, note="")
     bar.start()
     return bar

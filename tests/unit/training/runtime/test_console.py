@@ -41,10 +41,10 @@ def test_on_a_terminal_a_bar_is_drawn_and_cleared(
     monkeypatch.setenv("TERM", "xterm")
     with ProgressBar() as bar:
         bar.show(3, 10, "Epoch 1 of 2", "loss 2.000")
-        bar.show(4, 10, "Epoch 2 of 2")
+        bar.show(4, 10, "Epoch 2 [of 2]")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "Epoch 2 of 2" in captured.err
+    assert "Epoch 2 [of 2]" in captured.err
     assert "4/10" in captured.err
 
 
