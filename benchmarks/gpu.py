@@ -59,7 +59,7 @@ def _measure(device: str, small: bool, quick: bool) -> dict[str, float]:
             found[f"encode_{encoder}"] = batch * _rate(lambda: captioner.encode(pixels), device, seconds)  # noqa: B023
     with torch.inference_mode():
         grid = captioner.encode(pixels).float()  # (B, P, C)
-        found["caption_beam5"] = batch * _rate(lambda: captioner.tell(grid), device, seconds)
+        found["caption_beam5"] = batch * _rate(lambda: captioner.generate(grid), device, seconds)
     found["train_captions"] = batch * CAPTIONS * _rate(_training_step(captioner, grid.clone()), device, seconds)
     return found
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.layers [--quick]
 
-  encoding   grids of images: batch normalisation folded into the convolutions, and as layers of its own
+  encoding   grids of images: batch normalisation fused into the convolutions, and as layers of its own
   teaching   forward and backward pass of the decoder that goes word by word (Show, Attend and Tell): each step
              of its recurrent layer by a cell, and by the kernel for sequences
   drafting   beam search over one image by the default decoder, the same two ways
@@ -34,9 +34,9 @@ from training.networks.encoder import Encoder
 from training.runtime.device import autocast, choose
 from training.vocabulary import END, PAD, START
 
-WORDS, CELLS, CHANNELS = 2500, 100, 3072  # of Flickr8k, at 320 pixels, of two levels of ResNet-50
+WORDS, CELLS, CHANNELS = 2500, 100, 3072  # of Flickr8k, at 320 pixels, of two stages of ResNet-50
 MEANINGS = {
-    "encoding_ms": "of an image, normalisation folded in",
+    "encoding_ms": "of an image, batch normalisation fused",
     "encoding_speedup": "over layers of its own",
     "teaching_ms": "of a batch of 32 images with two captions, a cell's steps",
     "teaching_speedup": "over the kernel for sequences",
@@ -57,7 +57,7 @@ def _measure(quick: bool) -> dict[str, float]:
     device = choose()
     torch.manual_seed(1)
     images, side, turns = (1, 64, 1) if quick else (8, 320, 7)
-    network = Encoder(EncoderConfig("resnet50", "none", levels=2)).to(device).eval()
+    network = Encoder(EncoderConfig("resnet50", "none", feature_stages=2)).to(device).eval()
     pixels = torch.randn(images, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     taught = _decoder(DecoderConfig(architecture="show_attend_tell"), device).train()
     grids = torch.randn(32, CELLS, CHANNELS, device=device)
@@ -65,7 +65,7 @@ def _measure(quick: bool) -> dict[str, float]:
     drafter = _decoder(DecoderConfig(), device).eval()
     learner = _decoder(DecoderConfig(), device).train()
 
-    usual = patch.object(network, "_unchanging", lambda: network.body)
+    usual = patch.object(network, "_fused_backbone", lambda: network.backbone)
     sequence = patch.object(recurrence, "_step", _by_sequence)
     multinomial = patch.object(sampling, "sample_words", _by_multinomial)
     compared: dict[str, tuple[Callable[[], object], AbstractContextManager[object], int]] = {

@@ -101,7 +101,7 @@ def _measure(folder: Path, quick: bool) -> dict[str, float]:
     rows = _rows(images, words)
     inputs = _cached(captioner, rows, folder)
     in_memory = [
-        (batch, inputs.stored(batch.views).float())
+        (batch, inputs.stored(batch.keys).float())
         for batch in batches(rows, config, captioner, np.random.default_rng(1))
     ]
     trainer = Trainer(0, stages(config)[0], captioner, inputs, rows, config, Group())

@@ -17,7 +17,7 @@ from training.decoding.retrieval import RetrievalMemory
 from training.decoding.sampling import nucleus_sampling
 from training.errors import DataError
 from training.networks import decoder as decoders
-from training.networks.encoder import Encoder, Looks
+from training.networks.encoder import Encoder, Views
 from training.runtime import out_of_memory
 from training.runtime.device import autocast
 from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
@@ -54,41 +54,30 @@ class Captioner(nn.Module):
 
     @property
     def side(self) -> int:
-        """S of the images that it is given: that of the largest scale it looks at them in."""
-        return self.encoder.largest(self.transform.side)
+        """S of the images that it is given: enough for the largest view."""
+        return self.encoder.input_side(self.transform.side)
 
-    def encode(self, pixels: np.ndarray | torch.Tensor, looks: Looks = "mean") -> torch.Tensor:
+    def encode(self, pixels: np.ndarray | torch.Tensor, views: Views = "averaged") -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to grids (B, P, C).
 
-        What is of its own size alone has half as many bits as float32 where the hardware has them.
+        Where the hardware computes in bfloat16, a grid of full-scale views alone is of that type.
         """
+        parts = torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH)
         with autocast(self.device):
-            return torch.cat([self.encoder(part, looks, self.transform.side) for part in self._parts(pixels)])
+            return torch.cat([self.encoder(self._images(part), views, self.transform.side) for part in parts])
 
-    def trunk(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Images as bytes (B, S, S, 3) to the maps (B, C', H', W') of the encoder's layers that are not trained."""
-        with autocast(self.device):
-            return torch.cat([self.encoder.trunk(part) for part in self._parts(pixels)])
-
-    def see(self, stored: torch.Tensor, shift: int = 0) -> torch.Tensor:
-        """Grids (B, P, C) of what the encoder keeps of images: grids themselves, maps, or pixels (B, S, S, 3), which
-        are moved by up to `shift`."""
-        if self.encoder.keeps == "grid":
-            return stored
-        if self.encoder.keeps == "maps":
-            with autocast(self.device):
-                return self.encoder.top(stored.float().contiguous(memory_format=torch.channels_last))
-        images = self._images(stored)
+    def grids(self, inputs: torch.Tensor, shift: int = 0) -> torch.Tensor:
+        """Grids (B, P, C) of what is cached of images: the grids themselves where the encoder is frozen, else pixels
+        (B, S, S, 3), which are moved by up to `shift`."""
+        if self.encoder.frozen:
+            return inputs
+        images = self._images(inputs)
         with autocast(self.device):
             return self.encoder(transforms.shift(images, shift) if shift else images, side=self.transform.side)
 
-    def _parts(self, pixels: np.ndarray | torch.Tensor) -> Iterator[torch.Tensor]:
-        """Images as bytes (B, S, S, 3) as `_images` (b, 3, S, S), as many as are best encoded at once."""
-        for part in torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH):
-            yield self._images(part)
-
-    def _images(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
-        return transforms.normalise(torch.as_tensor(pixels).to(self.device), self.transform)  # (B, 3, S, S)
+    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
+        encoder = self.encoder
+        return transforms.normalise(pixels.to(self.device), encoder.mean, encoder.std)  # (B, 3, S, S)
 
     def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
         """A caption for each image file, in order; for one that cannot be read its DataError stands in its place."""
@@ -98,15 +87,15 @@ class Captioner(nn.Module):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
             with torch.inference_mode():
                 grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(readable))) if readable else None
-            told: Iterator[Hypothesis] = iter(self.tell(grid, decoding) if grid is not None else ())
+            told: Iterator[Hypothesis] = iter(self.generate(grid, decoding) if grid is not None else ())
             captions += [next(told) if isinstance(item, np.ndarray) else item for item in batch]
         return captions
 
-    def tell(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
+    def generate(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
         """A caption for each encoded image of `grid` (B, P, C), in the annotators' style."""
-        return [captions[0] for captions in self.tell_several(grid, 1, decoding)]
+        return [captions[0] for captions in self.generate_n_best(grid, 1, decoding)]
 
-    def tell_several(
+    def generate_n_best(
         self, grid: torch.Tensor, number: int, decoding: DecodingConfig | None = None
     ) -> list[list[Hypothesis]]:
         """Up to `number` captions for each encoded image of `grid` (B, P, C), best first, in the annotators' style.
@@ -133,7 +122,7 @@ class Captioner(nn.Module):
             for several in found
         ]
 
-    def learn_words(self, vocabulary: Vocabulary) -> None:
+    def extend_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Take over an extension of the present vocabulary; the known words keep what was learned."""
         self.vocabulary = vocabulary
         self.decoder.grow(len(vocabulary))

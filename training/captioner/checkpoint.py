@@ -15,7 +15,7 @@ from training.vocabulary import Style, Vocabulary
 if TYPE_CHECKING:
     from training.captioner.captioner import Captioner
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 RETRIEVAL = "retrieval."
 """Begins the names of what is kept of the images it has learned from, beside its weights."""
@@ -52,37 +52,34 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
 
 def load(folder: Path, device: str = "auto") -> Captioner:
     """The captioner in `folder`, on the device, ready to caption. Raises CheckpointError naming what is wrong."""
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from training.captioner.captioner import Captioner
-    from training.data import transforms
     from training.decoding.retrieval import RetrievalMemory
     from training.runtime.device import choose
 
-    info = read_info(folder)
+    info = _current(read_info(folder), folder)
     words = _read(folder / VOCABULARY)
     try:
         captioner = Captioner(
             EncoderConfig.from_json(info["encoder"]),
             DecoderConfig.from_json(info["decoder"]),
             TransformConfig.from_json(info["transform"]),
-            DecodingConfig.from_json(legacy.current("decoding", info["decoding"])),
+            DecodingConfig.from_json(info["decoding"]),
             Vocabulary.from_json(words),
             Style(**info["style"]),
         )
         weights = load_file(folder / WEIGHTS)
-        weights = {legacy.weight(name): value for name, value in weights.items()}
+        if info["format"] == 2:
+            weights = legacy.weights(weights)
         remembered = {name: weights.pop(name) for name in list(weights) if name.startswith(RETRIEVAL)}
         captioner.load_state_dict(weights, strict=True)
         if remembered:
             tensors = {name.removeprefix(RETRIEVAL): value for name, value in remembered.items()}
             sizes = captioner.encoder.channels, len(captioner.vocabulary)
             captioner.retrieval = RetrievalMemory.from_tensors(tensors, *sizes)
-        # Numbers that are none would otherwise show with the first image, as nonsense or an error of torch's.
-        normalised = transforms.normalise(torch.zeros(1, 1, 1, 3), captioner.transform)  # (1, 3, 1, 1)
-        numbers = (normalised, *captioner.state_dict().values(), *remembered.values())
+        numbers = (*captioner.state_dict().values(), *remembered.values())
         if not all(value.isfinite().all() for value in numbers):
             raise CheckpointError("Not all of its numbers are finite.")
     except (TrainingError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -94,13 +91,13 @@ def load(folder: Path, device: str = "auto") -> Captioner:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """config.json of the checkpoint, checked to be of this format. Loads no weights and no torch."""
+    """config.json of the checkpoint as it was written, its format checked. Loads no weights and no torch."""
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint folder {folder}.")
     info = _read(folder / CONFIG)
     found = info.get("format") if isinstance(info, dict) else None
-    if not isinstance(info, dict) or found != FORMAT:
-        raise CheckpointError(f"The checkpoint {folder} has format {found!r}; this version reads {FORMAT}.")
+    if not isinstance(info, dict) or found not in (2, FORMAT):
+        raise CheckpointError(f"The checkpoint {folder} has format {found!r}; this version reads 2 and {FORMAT}.")
     missing = [name for name in ("encoder", "decoder", "transform", "decoding", "style") if name not in info]
     if missing:
         raise CheckpointError(f"The checkpoint {folder} is incomplete: {CONFIG} has no {', '.join(missing)}.")
@@ -109,7 +106,16 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 def encoder_of(folder: Path) -> EncoderConfig:
     """The encoder of the checkpoint, for `TrainingConfig.retraining`. Raises CheckpointError or ConfigError."""
-    return EncoderConfig.from_json(read_info(folder)["encoder"])
+    return EncoderConfig.from_json(_current(read_info(folder), folder)["encoder"])
+
+
+def _current(info: dict[str, Any], folder: Path) -> dict[str, Any]:
+    if info["format"] == FORMAT:
+        return info
+    try:
+        return legacy.config(info)
+    except CheckpointError as error:
+        raise CheckpointError(f"The checkpoint {folder} cannot be loaded: {error}") from error
 
 
 def _read(path: Path) -> Any:

@@ -105,7 +105,7 @@ def _captioned(
         if readable:
             with torch.inference_mode():
                 grid = torch.cat(out_of_memory.micro_batched(captioner.encode, np.stack(readable)))  # (B, P, C)
-            captioned = zip(captioner.tell_several(grid, n_best, decoding), grid, strict=True)
+            captioned = zip(captioner.generate_n_best(grid, n_best, decoding), grid, strict=True)
         for item in batch:
             yield item if isinstance(item, DataError) else next(captioned)
 

@@ -74,8 +74,8 @@ def complete(
         captions = sum(len(row.references) for row in learned) if rows else None
         size = {"batch_size": values["batch_size"]} if values.get("batch_size", 0) > 0 else {}
         preset = TrainingConfig.photos(name, weights, images=len(learned), captions=captions, **size)
-        if encoder.get("trained", "none") != "none":  # it would learn from every image at every scale, in every epoch
-            once = dataclasses.replace(preset.encoder, scales=(1.0,))
+        if encoder.get("trained", "none") != "none":  # it would be trained on every view of every image, in every epoch
+            once = dataclasses.replace(preset.encoder, views=EncoderConfig.views)
             preset = dataclasses.replace(preset, encoder=once, decoding=preset.decoding.quick())
     return TrainingConfig.from_json(merged(preset.to_json(), values))
 

@@ -23,7 +23,7 @@ from training.commands.options import (
 )
 from training.commands.progress import TrainingBar, only_first_process_prints
 from training.commands.writing import Output
-from training.config import ARCHITECTURES, ENCODERS, DecoderConfig, EncoderConfig
+from training.config import ARCHITECTURES, DecoderConfig, EncoderConfig
 
 STARTER_SCENES = 1800
 STARTER_SEED = 1
@@ -49,7 +49,7 @@ def _choices(config: type, name: str) -> click.Choice[str]:
 @click.option("--scenes", is_flag=True, help="Generated scenes, drawn into --data-dir: the starter captioner.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder of the checkpoint.")
 @click.option("--start-from", type=CHECKPOINT, help="A checkpoint to train further, with its encoder and decoder.")
-@click.option("--encoder", type=click.Choice(ENCODERS), help="The CNN [mobilenet_v2; with --scenes small_cnn].")
+@click.option("--encoder", help="A CNN of torchvision or timm [mobilenet_v2; with --scenes small_cnn].")
 @click.option(
     "--encoder-weights",
     help="imagenet (torchvision's download), the name of others of torchvision's such as IMAGENET1K_V1, a file, "

@@ -3,10 +3,6 @@
 from training.config.base import Config
 from training.config.captioner import (
     ARCHITECTURES,
-    ENCODERS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    SIDES,
     DecoderConfig,
     DecodingConfig,
     EncoderConfig,
@@ -16,10 +12,6 @@ from training.config.training import TrainingConfig
 
 __all__ = [
     "ARCHITECTURES",
-    "ENCODERS",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "SIDES",
     "Config",
     "DecoderConfig",
     "DecodingConfig",

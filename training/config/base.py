@@ -76,7 +76,7 @@ class Config:
                     raise ConfigError(f"A {cls.__name__} cannot be made of {dict(values)}: {name} must be an object.")
                 given[name] = default._made(value)
             elif isinstance(value, list):
-                given[name] = tuple(value)
+                given[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
             else:
                 given[name] = value
         return cls(**given)

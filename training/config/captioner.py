@@ -5,69 +5,46 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from training.config.base import Config, choice, number
 
-ENCODERS = (
-    "mobilenet_v2",
-    "small_cnn",
-    "vgg16",
-    "resnet18",
-    "resnet50",
-    "resnet101",
-    "inception_v3",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
-    "efficientnet_v2_s",
-    "convnext_tiny",
-    "regnet_y_3_2gf",
-)
-SIDES = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}
-"""Pixels of the side of the images an encoder was made for, where it is not 224."""
 ARCHITECTURES = ("two_layer_attention", "show_attend_tell", "initial_state", "first_input", "every_step")
 QUICK_BEAM = 5
 LARGEST_SCALE = 4
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class EncoderConfig(Config):
-    """The CNN: `weights` is "imagenet" (torchvision's best), the name of others of torchvision's ("IMAGENET1K_V1"),
-    "none", or the path of a state dict.
+    """The CNN: any of torchvision or timm that gives a grid of features, or "small_cnn". `weights` is "imagenet" (the
+    library's default), the name of others of torchvision ("IMAGENET1K_V1"), "none", or the path of a state dict.
 
-    `trained`: "none" keeps it frozen (its features can be cached), "last" trains its last `last_blocks` blocks together
-    with the decoder, "all" the whole of it. `pooled` reduces its grid to one vector an image, the mean of all cells.
+    `trained`: "none" keeps it frozen, so that its features can be cached; "all" trains it with the decoder. The maps of
+    its last `feature_stages` resolutions stand side by side in its grid.
 
-    `levels`: maps of so many resolutions stand side by side in its grid, not only the last, smallest ones. With
-    `mirror_mean` it is the mean of two, the image's and its mirror image's turned back, in which less is a matter of
-    chance. For the same reason captions are said of the mean over all `scales`, shares of the transform's side; what
-    a frozen encoder sees is learned from two looks alone. The grid has the cells of that side. With `alternate` a
-    `mirror_mean` over several scales looks at each from one of the two sides only, in turn: half of the looks.
+    `views` are pairs of a scale, relative to the transform's side, and whether the image is mirrored. The grids of all
+    views are averaged (test-time augmentation) when captions are generated; a frozen encoder is trained on two views.
+    The grid has the cells of the transform's side.
     """
 
-    name: str = choice(*ENCODERS)
+    name: str = "mobilenet_v2"
     weights: str = "imagenet"
-    trained: Literal["none", "last", "all"] = choice("none", "last", "all")
-    last_blocks: int = number(1, least=1)
-    pooled: bool = False
-    levels: int = number(1, least=1)
-    mirror_mean: bool = False
-    alternate: bool = False
-    scales: tuple[float, ...] = (1.0,)
+    trained: Literal["none", "all"] = choice("none", "all")
+    feature_stages: int = number(1, least=1)
+    views: tuple[tuple[float, bool], ...] = ((1.0, False),)
 
     def mistakes(self) -> list[str]:
         found = []
+        if not self.name:
+            found.append("name is empty, not that of a CNN")
         if not self.weights:
             found.append("weights is empty, not 'imagenet', 'none' or a file")
         if self.name == "small_cnn" and self.downloads:
             found.append(f"weights is {self.weights!r}, which small_cnn has none of: 'none' or a file is needed")
-        if not self.scales or not all(
-            type(scale) in {int, float} and 0 < scale <= LARGEST_SCALE for scale in self.scales
-        ):
+        if not self.views or not all(map(_is_view, self.views)):
             found.append(
-                f"scales is {list(self.scales)}, not one or more numbers above zero and at most {LARGEST_SCALE}"
+                f"views is {self.views}, not one or more pairs of a scale above zero and at most {LARGEST_SCALE} "
+                "and true or false"
             )
         return found
 
@@ -85,17 +62,9 @@ class EncoderConfig(Config):
 
 @dataclass(frozen=True)
 class TransformConfig(Config):
-    """How an image file becomes pixels: squashed to `side` x `side`, RGB, normalised per channel."""
+    """How an image file becomes pixels: squashed to `side` x `side`, RGB."""
 
     side: int = number(224, least=32, most=1024)
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    def mistakes(self) -> list[str]:
-        numbers = [*self.mean, *self.std]
-        if not all(isinstance(value, int | float) for value in numbers) or (len(self.mean), len(self.std)) != (3, 3):
-            return ["mean and std need three numbers each, std above zero"]
-        return [] if min(self.std) > 0 else ["mean and std need three numbers each, std above zero"]
 
 
 @dataclass(frozen=True)
@@ -147,3 +116,10 @@ class DecodingConfig(Config):
             return f"top-p:{self.top_p:g}|temperature:{self.temperature:g}|seed:{self.seed}|max:{self.max_length}"
         search = f"beam:{self.beam}|penalty:{self.length_penalty:g}|max:{self.max_length}"
         return f"{search}|neighbours:{self.neighbours}" if self.neighbours else search
+
+
+def _is_view(view: Any) -> bool:
+    if not isinstance(view, tuple) or len(view) != 2:
+        return False
+    scale, mirrored = view
+    return type(scale) in {int, float} and 0 < scale <= LARGEST_SCALE and type(mirrored) is bool

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from training.config.base import Config, number
-from training.config.captioner import SIDES, DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.config.captioner import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.config.encoders import described
 
 LARGE_SIDE = 320
 """Pixels of the side of photographs for a frozen encoder."""
@@ -84,16 +85,14 @@ class TrainingConfig(Config):
         to learn from is given, few images are repeated for more epochs, and few captions are all learned.
         """
         trained: Literal["none", "all"] = "all" if weights == "none" else "none"
-        side = SIDES.get(encoder, 224) if trained == "all" else max(SIDES.get(encoder, 224), LARGE_SIDE)
-        transform = _small_transform() if encoder == "small_cnn" else TransformConfig(side)
+        side = described(encoder).side
+        transform = TransformConfig(side if trained == "all" or encoder == "small_cnn" else max(side, LARGE_SIDE))
         config = cls(encoder=EncoderConfig(encoder, weights, trained), transform=transform)
         if trained == "none":
             config = dataclasses.replace(
                 config,
                 # the stage before the last shows more of what things look like than the classes it was trained for
-                encoder=dataclasses.replace(
-                    config.encoder, levels=2, mirror_mean=True, alternate=True, scales=(1.4, 0.8)
-                ),
+                encoder=dataclasses.replace(config.encoder, feature_stages=2, views=((1.4, False), (0.8, True))),
                 decoder=DecoderConfig(ensemble=2),
                 # at a penalty of 0.9 captions are a word and a half longer, and worse
                 decoding=DecodingConfig(beam=10, length_penalty=0.7, neighbours=20),
@@ -130,7 +129,7 @@ class TrainingConfig(Config):
         config = cls(
             encoder=EncoderConfig("small_cnn", "none", "all"),
             decoder=DecoderConfig(embedding=64, hidden=128, heads=4),
-            transform=_small_transform(),
+            transform=TransformConfig(described("small_cnn").side),
             epochs=18,
             batch_size=16,  # many small steps, for a scene is simple and the CNN starts from nothing
             captions_per_image=2,
@@ -163,7 +162,3 @@ class TrainingConfig(Config):
             if encoder is not None and encoder.trained != "none":
                 config = dataclasses.replace(config, frozen_epochs=config.epochs, epochs=0)
         return dataclasses.replace(config, **changes).validate()
-
-
-def _small_transform() -> TransformConfig:
-    return TransformConfig(side=64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -72,7 +72,7 @@ def image_text_match(
     report = progress or (lambda done, total: None)
     compared = [asked[name] for name in sorted(asked)]
     # in the views that they are learned from, so that no others are encoded of the new images
-    inputs = Inputs(captioner, compared, cache_dir, lambda *_: report(0, len(asked)), brief=compared)
+    inputs = Inputs(captioner, compared, cache_dir, lambda *_: report(0, len(asked)), two_views=compared)
     if len(inputs.rows) < 2:
         return ImageTextMatch(0, 0)
     others = [*(row.sha256 for row in inputs.rows[1:]), inputs.rows[0].sha256]

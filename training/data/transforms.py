@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
-from training.config import TransformConfig
 from training.errors import DataError
 
 MAX_PIXELS = 50_000_000
@@ -64,11 +63,10 @@ def load_all(paths: Sequence[Path], side: int) -> Iterator[np.ndarray | DataErro
         yield from ahead or ()
 
 
-def normalise(pixels: torch.Tensor, config: TransformConfig) -> torch.Tensor:
-    """Bytes (B, S, S, 3) to the encoder's input: floats (B, 3, S, S) standardised by `config.mean` and `config.std`."""
-    mean = torch.tensor(config.mean, device=pixels.device) * 255.0
-    std = torch.tensor(config.std, device=pixels.device) * 255.0
-    images = (pixels.float() - mean) / std  # (B, S, S, 3)
+def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Bytes (B, S, S, 3) to the encoder's input: floats (B, 3, S, S) standardised by each colour's `mean` and `std`."""
+    means = torch.tensor(mean, device=pixels.device) * 255.0
+    images = (pixels.float() - means) / (torch.tensor(std, device=pixels.device) * 255.0)  # (B, S, S, 3)
     return images.permute(0, 3, 1, 2)  # (B, 3, S, S), channels last in memory
 
 

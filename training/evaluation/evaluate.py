@@ -26,26 +26,26 @@ def hypotheses(
     decoding: DecodingConfig | None,
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
-    brief: bool = False,
+    two_views: bool = False,
 ) -> list[Hypothesis]:
     """A caption for each row, in order; an empty one for an image that cannot be read.
 
     `progress` gets the number of images captioned so far and of all; it is also called, with 0, while features are
-    computed. With `brief` the features are those that a training on the same rows uses and has in the cache.
+    computed. With `two_views` the features are those that a training on the same rows uses and has in the cache.
     """
 
     def reading(done: int, missing: int) -> None:
         if progress:
             progress(0, len(rows))
 
-    inputs = Inputs(captioner, rows, cache_dir, reading, brief=rows if brief else ())
+    inputs = Inputs(captioner, rows, cache_dir, reading, two_views=rows if two_views else ())
     hashes = list(dict.fromkeys(row.sha256 for row in inputs.rows))
     captions: dict[str, Hypothesis] = {}
     for first in range(0, len(hashes), BATCH):
         batch = hashes[first : first + BATCH]
         with torch.inference_mode():
             grid = torch.cat(out_of_memory.micro_batched(inputs.grid, batch))
-        captions.update(zip(batch, captioner.tell(grid, decoding), strict=True))
+        captions.update(zip(batch, captioner.generate(grid, decoding), strict=True))
         if progress:
             progress(min(first + BATCH, len(hashes)), len(hashes))
     return [captions.get(row.sha256, EMPTY) for row in rows]

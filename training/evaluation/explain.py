@@ -29,8 +29,6 @@ def check(captioner: Captioner) -> None:
     if not captioner.decoder.attends:
         architecture = captioner.decoder.config.architecture
         raise TrainingError(f"There is nothing to show: the decoder {architecture} has no attention.")
-    if captioner.encoder.config.pooled:
-        raise TrainingError("There is nothing to show: this encoder makes one vector of an image, without places.")
 
 
 def attention_maps(captioner: Captioner, grid: torch.Tensor, tokens: Sequence[int]) -> np.ndarray:

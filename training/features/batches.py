@@ -15,28 +15,28 @@ from training.features.features import MIRRORED
 from training.vocabulary import PAD, tokenize
 
 SIDED = set("left right links rechts gauche droite izquierda derecha esquerda direita sinistra destra".split())  # noqa: SIM905
-"""Words that are wrong in a mirror, in a few languages."""
+"""Words that are wrong for a mirror image, in a few languages."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images by content hash, their captions as ids (B, K, T) padded with PAD, a weight an image (B,), and the `views`
-    of the images that are shown."""
+    """Images by content hash, their captions as ids (B, K, T) padded with PAD, a weight an image (B,), and the `keys`
+    of the images in the cache, some of them of mirror images."""
 
     hashes: list[str]
     words: torch.Tensor
     weights: torch.Tensor
-    views: list[str]
+    keys: list[str]
 
     def part(self, rank: int, size: int) -> Batch:
-        """What the process `rank` of `size` works on; one that is left without images gets one that weighs nothing."""
+        """The share of the process `rank` of `size`; a process without images gets one of weight zero."""
         if size == 1:
             return self
         mine = list(range(rank, len(self.hashes), size))
         weights = self.weights[mine] if mine else torch.zeros_like(self.weights[:1])
         mine = mine or [0]
-        hashes, views = ([names[number] for number in mine] for names in (self.hashes, self.views))
-        return Batch(hashes, self.words[mine], weights, views)
+        hashes, keys = ([names[number] for number in mine] for names in (self.hashes, self.keys))
+        return Batch(hashes, self.words[mine], weights, keys)
 
 
 def batches(
@@ -45,10 +45,10 @@ def batches(
     captioner: Captioner,
     chance: np.random.Generator | None = None,
 ) -> Iterator[Batch]:
-    """All rows once: in a new order, with some of their captions where `chance` is given, else as they come.
+    """All rows once: in random order, with some of their captions, where `chance` is given; else as they come.
 
     Where images are `augmented`, half of them are mirrored, except those whose captions say what is left or right.
-    A caption longer than the captioner may ever say is learned as far as that.
+    A caption longer than the longest that the captioner generates is cut there.
     """
     vocabulary, longest = captioner.vocabulary, captioner.decoding.max_length + 2
     order = chance.permutation(len(rows)) if chance else np.arange(len(rows))
@@ -63,8 +63,8 @@ def batches(
                 words[image, number, : len(ids)] = ids
         weights = torch.tensor([row.weight for row in chosen], device=captioner.device)
         hashes = [row.sha256 for row in chosen]
-        views = [_view(row, chance) for row in chosen] if chance and config.augmented else hashes
-        yield Batch(hashes, torch.from_numpy(words).to(captioner.device), weights, views)
+        keys = [_key(row, chance) for row in chosen] if chance and config.augmented else hashes
+        yield Batch(hashes, torch.from_numpy(words).to(captioner.device), weights, keys)
 
 
 def _some(references: Sequence[str], most: int, chance: np.random.Generator | None) -> Sequence[str]:
@@ -73,7 +73,7 @@ def _some(references: Sequence[str], most: int, chance: np.random.Generator | No
     return [references[number] for number in chance.choice(len(references), most, replace=False)]
 
 
-def _view(row: Row, chance: np.random.Generator) -> str:
-    """One of an image's two views; always the plain one where a caption says what is left or right."""
-    turned = chance.random() < 0.5 and not any(SIDED.intersection(tokenize(text)) for text in row.references)
-    return row.sha256 + MIRRORED if turned else row.sha256
+def _key(row: Row, chance: np.random.Generator) -> str:
+    """The image or its mirror image; always the image where a caption says what is left or right."""
+    mirrored = chance.random() < 0.5 and not any(SIDED.intersection(tokenize(text)) for text in row.references)
+    return row.sha256 + MIRRORED if mirrored else row.sha256

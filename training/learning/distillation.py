@@ -22,16 +22,16 @@ class Teacher:
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = copy.deepcopy(captioner).eval()
 
-    def hold(self, held: bool) -> None:
+    def freeze(self, frozen: bool) -> None:
         """Freeze its encoder or not, like that of the captioner it teaches: both get the same inputs."""
-        self._captioner.encoder.hold(held)
+        self._captioner.encoder.freeze(frozen)
 
     @torch.no_grad()
     def soft_targets(self, stored: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         """Probabilities (M, V) of all words at each of the M target positions of `words` (B, K, T), for images as they
         are `stored`."""
         captioner = self._captioner
-        grid = captioner.see(stored)  # (B, P, C)
+        grid = captioner.grids(stored)  # (B, P, C)
         with autocast(captioner.device):
             states = captioner.decoder(grid.float(), words[:, :, :-1]).states[target_mask(words)]  # (M, E)
             return captioner.decoder.logits(states).float().softmax(dim=-1)

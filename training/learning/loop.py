@@ -58,11 +58,11 @@ class Loop:
                 continue
             if number > state.stage:
                 state = TrainingState(number, history=state.history)
-            self._captioner.encoder.hold(stage.held)
+            self._captioner.encoder.freeze(stage.frozen)
             if self._teacher:
-                self._teacher.hold(stage.held)
+                self._teacher.freeze(stage.frozen)
             self._stage(stage, state, progress, board, resume)
-        self._captioner.encoder.hold(False)
+        self._captioner.encoder.freeze(False)
         return state.history
 
     def _stage(
@@ -79,7 +79,7 @@ class Loop:
                 self._cache_dir,
                 lambda done, total: progress("prepare", 0, stage.epochs, done, total, None),
                 config.augmented,
-                brief=[row for row in self._rows if row.split == manifest.TRAIN],
+                two_views=[row for row in self._rows if row.split == manifest.TRAIN],
                 varied=config.augmented,
             )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]

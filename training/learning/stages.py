@@ -14,12 +14,12 @@ SECOND_STEP_RATE = 2e-4
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs of one kind. `held`: the encoder is frozen, whatever is trained of it in other stages."""
+    """Some epochs of one kind. `frozen`: the encoder is frozen, whatever is trained of it in other stages."""
 
     name: Literal["frozen", "train", "reward"]
     epochs: int
     learning_rate: float
-    held: bool = False
+    frozen: bool = False
 
     @property
     def is_rewarded(self) -> bool:
@@ -30,9 +30,9 @@ class Stage:
 def stages(config: TrainingConfig) -> list[Stage]:
     """The decoder alone, then all that is trained, then self-critical training; those that have epochs."""
     planned = [
-        Stage("frozen", config.frozen_epochs, config.learning_rate, held=True),
+        Stage("frozen", config.frozen_epochs, config.learning_rate, frozen=True),
         Stage("train", config.epochs, SECOND_STEP_RATE if config.frozen_epochs else config.learning_rate),
         # rewards say little about pixels
-        Stage("reward", config.self_critical_epochs, rewards.LEARNING_RATE, held=True),
+        Stage("reward", config.self_critical_epochs, rewards.LEARNING_RATE, frozen=True),
     ]
     return [stage for stage in planned if stage.epochs]

@@ -60,7 +60,7 @@ class TrainingStep(nn.Module):
         self.captioner, self.config, self._teacher = captioner, config, teacher
 
     def forward(self, stored: torch.Tensor, targets: Targets) -> tuple[Loss | None, Loss | None]:
-        grid = self.captioner.see(stored, SHIFT if self.training else 0)
+        grid = self.captioner.grids(stored, SHIFT if self.training else 0)
         soft_targets = None
         if self._teacher and targets.words is not None:
             soft_targets = self._teacher.soft_targets(stored, targets.words)

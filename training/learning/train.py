@@ -137,7 +137,7 @@ def _initial(captions: Sequence[str], config: TrainingConfig, start_from: Captio
     min_count = RARE if len(captions) >= LARGE_SET and not corrects else 1
     if start_from is not None:
         captioner = copy.deepcopy(start_from)
-        captioner.learn_words(captioner.vocabulary.extended(captions, min_count))
+        captioner.extend_vocabulary(captioner.vocabulary.extended(captions, min_count))
         return captioner
     vocabulary = Vocabulary.build(captions, min_count)
     captioner = Captioner(
@@ -164,7 +164,7 @@ def _index(
     whole caption is a draft that somebody left as it was: it is left out. `progress` gets image, images and no loss."""
     said = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
     said = [row for row in said if any(map(tokenize, row.references))][-MAX_IMAGES:]
-    inputs = Inputs(captioner, said, cache_dir, brief=said, varied=config.augmented)
+    inputs = Inputs(captioner, said, cache_dir, two_views=said, varied=config.augmented)
     if not inputs.rows:
         return
     captioner.eval()

@@ -170,7 +170,7 @@ class Trainer:
 
     def _prepared(self, batch: Batch, scheduled_sampling: float) -> tuple[torch.Tensor, Targets]:
         """The stored images or grids of a batch, and its targets."""
-        stored = self._inputs.shown(batch.views)
+        stored = self._inputs.shown(batch.keys)
         if self._rewards is None:
             return stored, Targets(batch.words, batch.weights, scheduled_sampling)
         return stored, Targets(batch.words, batch.weights, sampled=self._sampled(batch, stored, self._rewards))

@@ -70,5 +70,5 @@ class Validator:
         captions = []
         for first in range(0, len(self._rows), BATCH):
             grid = self._inputs.grid([row.sha256 for row in self._rows[first : first + BATCH]])
-            captions += [hypothesis.text for hypothesis in self._captioner.tell(grid, decoding)]
+            captions += [hypothesis.text for hypothesis in self._captioner.generate(grid, decoding)]
         return captions

@@ -1,131 +1,148 @@
-"""The convolutional part of each encoder: torchvision's without their classifiers, and a small one of our own."""
+"""The convolutional part of each encoder: a CNN of torchvision or timm without its classifier, or a small one of ours.
+
+A backbone maps images (B, 3, S, S) to its last maps (B, C, H, W) of each of some resolutions, the smallest last, as the
+values of a dictionary.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from training.config.encoders import described, no_cnn
 from training.errors import ConfigError
 
-LAYERS_OF = {
-    "vgg16": ("features",),
-    "resnet18": ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"),
-    "mobilenet_v2": ("features",),
-    "mobilenet_v3_large": ("features",),
-    "efficientnet_b0": ("features",),
-    "efficientnet_v2_s": ("features",),
-    "convnext_tiny": ("features",),
-    "regnet_y_3_2gf": ("stem", "trunk_output"),
+CLASSIFIERS = {"classifier", "fc"}
+POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout)
+"""They add nothing to the maps before them, of which a pooled grid would have fewer cells."""
+OPTIONS = {
+    # both were trained with colours scaled in another way, which they do themselves
+    "inception_v3": {"transform_input": True, "init_weights": False},
+    "googlenet": {"transform_input": True, "init_weights": False},
 }
-LAYERS_OF["resnet50"] = LAYERS_OF["resnet101"] = LAYERS_OF["resnet18"]
-LEFT_OUT_OF_INCEPTION = {"AuxLogits", "avgpool", "dropout", "fc"}
 
 
-class Body(nn.Module):
-    """Some layers of a network one after the other, under the names that they have there."""
-
-    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
-        super().__init__()
-        for name in names:
-            self.add_module(name, network.get_submodule(name))
-
-    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None, levels: int = 1) -> torch.Tensor:
-        """The layers from number `first` to before `end`: images (B, 3, S, S) or maps to maps (B, C, H, W).
-
-        With more `levels` than one the last maps of so many resolutions stand side by side in C, brought to the size of
-        the smallest, each cell of each level normalised. ConfigError where there are not so many.
-        """
-        larger: list[torch.Tensor] = []
-        for layer in self.layers()[first:end]:
-            before, maps = maps, layer(maps)
-            if levels > 1 and maps.shape[-1] < before.shape[-1]:
-                larger.append(before)  # the first is the image itself
-        if levels == 1:
-            return maps
-        if levels > len(larger):
-            raise ConfigError(f"levels is {levels}, but the encoder has {len(larger)} resolutions.")
-        return torch.cat([_normalised(level, maps.shape[-1]) for level in (*larger[1 - levels :], maps)], dim=1)
-
-    def folded(self) -> Body:
-        """A copy that gives the same maps with its batch normalisation folded into the convolutions before it.
-
-        It is right only as long as the statistics stay as they are.
-        """
-        body = copy.deepcopy(self).eval()
-        for module in list(body.modules()):
-            # torchvision's networks call these one after the other where they hold them so; each is tested
-            for (name, layer), (norm_name, norm) in pairwise(list(module.named_children())):
-                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    module.set_submodule(name, fuse_conv_bn_eval(layer, norm))
-                    module.set_submodule(norm_name, nn.Identity())
-        return body.to(memory_format=torch.channels_last)
-
-    def layers(self) -> list[nn.Module]:
-        """All that follows one another; a layer that only holds layers counts as those."""
-        layers = list(self.children())
-        if isinstance(layers[-1], nn.Sequential) and len(layers) <= 2:
-            layers = [*layers[:-1], *layers[-1].children()]
-        return layers
-
-    def first_of(self, last_blocks: int) -> int:
-        """The number of the layer at which the last so many blocks begin: a block is a layer with weights."""
-        blocks = [number for number, layer in enumerate(self.layers()) if any(True for _ in layer.parameters())]
-        return blocks[-min(last_blocks, len(blocks))]
-
-
-class InceptionBody(Body):
-    """Inception v3; its ImageNet weights were trained with colours scaled otherwise than all the others'."""
-
-    def __init__(self, network: nn.Module) -> None:
-        names = [name for name, _ in network.named_children() if name not in LEFT_OUT_OF_INCEPTION]
-        super().__init__(network, names)
-        self.scale: torch.Tensor
-        self.offset: torch.Tensor
-        # from the mean and deviation of ImageNet, a channel each, to 0.5 and 0.5
-        self.register_buffer("scale", torch.tensor([0.229, 0.224, 0.225])[:, None, None] / 0.5, persistent=False)
-        offset = (torch.tensor([0.485, 0.456, 0.406])[:, None, None] - 0.5) / 0.5
-        self.register_buffer("offset", offset, persistent=False)
-
-    def forward(self, maps: torch.Tensor, first: int = 0, end: int | None = None, levels: int = 1) -> torch.Tensor:
-        return super().forward(maps if first else maps * self.scale + self.offset, first, end, levels)
-
-
-class SmallCnn(Body):
-    """A CNN small enough to be trained from nothing in a minute on a CPU: a cell of its grid is 8x8 pixels."""
+class SmallCnn(nn.Module):
+    """A CNN small enough to be trained from scratch in a minute on a CPU: a cell of its grid is 8x8 pixels."""
 
     def __init__(self, channels: int = 128) -> None:
+        super().__init__()
         layers: list[nn.Module] = []
         for before, after, stride in ((3, 24, 2), (24, 48, 2), (48, 96, 2), (96, channels, 1)):
             convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
             layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-        super().__init__(nn.ModuleDict({"convolutions": nn.Sequential(*layers)}), ["convolutions"])
+        self.convolutions = nn.Sequential(*layers)
 
-    def first_of(self, last_blocks: int) -> int:
-        return max(0, len(self.layers()) - 3 * last_blocks)  # of convolution, norm and ReLU
-
-
-def _normalised(maps: torch.Tensor, side: int) -> torch.Tensor:
-    """Maps (B, C, H, W) as (B, C, side, side), every cell's vector with mean 0 and variance 1."""
-    cells = F.adaptive_avg_pool2d(maps, side).movedim(1, -1)  # (B, side, side, C)
-    return F.layer_norm(cells, cells.shape[-1:]).movedim(-1, 1)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.convolutions(images)
 
 
-def build(name: str) -> Body:
-    """The body of the encoder `name`, with random weights."""
-    if name == "small_cnn":
-        return SmallCnn()
+class TimmBackbone(nn.Module):
+    """A CNN of timm. `options` are those of `timm.create_model`."""
+
+    def __init__(self, name: str, stages: int, **options: Any) -> None:
+        super().__init__()
+        import timm
+
+        self.stages = stages
+        self.network = timm.create_model(name, num_classes=0, **options)
+        if not hasattr(self.network, "forward_intermediates"):
+            try:
+                self.network = timm.create_model(name, features_only=True, **options)
+            except (RuntimeError, AttributeError) as error:  # timm's words for a network that has none
+                raise no_cnn(name) from error
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        if hasattr(self.network, "forward_intermediates"):
+            # the final maps have passed layers that follow the last stage, such as EfficientNet's head
+            final, earlier = self.network.forward_intermediates(images)
+            maps = [each for each in earlier if each.shape[-1] > final.shape[-1]] + [final]
+        else:
+            maps = self.network(images)
+        return {str(number): each for number, each in enumerate(maps[-self.stages :])}
+
+
+def build(name: str, stages: int = 1) -> nn.Module:
+    """The backbone of the encoder `name` with random weights, for the maps of its last `stages` resolutions.
+
+    Raises ConfigError for a name that is no CNN, or where it has fewer resolutions.
+    """
+    network = described(name)
+    if network.library == "timm":
+        backbone = TimmBackbone(name, stages)
+        _check(name, backbone)
+        shapes = map_shapes(backbone, network.side)
+        if any(len(shape) != 4 for shape in shapes):
+            raise no_cnn(name)
+        _check_stages(stages, len(shapes))
+        return backbone
     import torchvision
+    from torchvision.models.feature_extraction import create_feature_extractor
 
-    if name == "inception_v3":
-        return InceptionBody(torchvision.models.inception_v3(weights=None, init_weights=False))
-    network = torchvision.models.get_model(name, weights=None)
-    if name == "vgg16":
-        # Without its last pooling the grid has 14x14 cells, those of "Show, Attend and Tell".
-        network.features = network.features[:-1]
-    return Body(network, LAYERS_OF[name])
+    if network.library == "ours":
+        whole: nn.Module = SmallCnn()
+    else:
+        whole = torchvision.models.get_model(name, weights=None, **OPTIONS.get(name, {}))
+    _check(name, whole)
+    nodes = _last_of_each_resolution(whole, network.side)
+    _check_stages(stages, len(nodes))
+    return create_feature_extractor(whole, {node: str(number) for number, node in enumerate(nodes[-stages:])})
+
+
+def map_shapes(backbone: nn.Module, side: int) -> list[tuple[int, ...]]:
+    """The shapes (B, C, H, W) of the maps of an image of `side` pixels, found without computing the maps.
+
+    Raises RuntimeError where the image is too small.
+    """
+    return [tuple(maps.shape) for maps in _without_computing(backbone, side).values()]
+
+
+def _without_computing(network: nn.Module, side: int) -> Any:
+    """What the network gives for an image of `side` pixels, as tensors without values."""
+    mode = network.training
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    shapes = {name: value.to("meta") for name, value in tensors}
+    try:
+        return torch.func.functional_call(network.eval(), shapes, torch.empty(1, 3, side, side, device="meta"))
+    finally:
+        network.train(mode)
+
+
+def _last_of_each_resolution(network: nn.Module, side: int) -> list[str]:
+    """The names of the layers that give the last maps of each resolution, the smallest last."""
+    layers: dict[str, nn.Module] = {}
+    for name, child in network.named_children():
+        if name not in CLASSIFIERS:
+            nested = child.named_children() if isinstance(child, nn.Sequential) else [("", child)]
+            layers |= {f"{name}.{number}".removesuffix("."): layer for number, layer in nested}
+    last: dict[int, str] = {}  # by the side of its maps
+
+    def record(name: str, layer: nn.Module, given: Any, maps: torch.Tensor) -> None:
+        if maps.ndim == 4:
+            last[maps.shape[-1]] = name
+
+    hooks = [
+        layer.register_forward_hook(partial(record, name))
+        for name, layer in layers.items()
+        if not isinstance(layer, POOLING)
+    ]
+    try:
+        _without_computing(network, side)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [last[size] for size in sorted(last, reverse=True)]
+
+
+def _check(name: str, network: nn.Module) -> None:
+    """Raises ConfigError for a transformer."""
+    if any("Attention" in type(module).__name__ for module in network.modules()):
+        raise no_cnn(name)
+
+
+def _check_stages(asked: int, found: int) -> None:
+    if asked > found:
+        raise ConfigError(f"encoder.feature_stages is {asked}, but the encoder has {found} resolutions.")

@@ -1,12 +1,16 @@
-"""Weights of an encoder, from a file or from torchvision."""
+"""Weights of an encoder, from a file or from the network's library."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from training.config import EncoderConfig
+from training.config.encoders import described
 from training.errors import WeightsError
+from training.networks.backbones import TimmBackbone
 from training.networks.encoder import Encoder
 
 
@@ -15,27 +19,30 @@ def load(encoder: Encoder) -> None:
 
     Raises WeightsError in one sentence when they cannot be had or do not fit.
     """
-    name, weights = encoder.config.name, encoder.config.weights
-    if weights == "none":
+    config = encoder.config
+    if config.weights == "none":
         return
-    state = _download(name, weights) if encoder.config.downloads else _read(Path(weights), name)
-    expected = set(encoder.body.state_dict())
-    kept = {layer for layer, _ in encoder.body.named_children()}
+    if described(config.name).library == "timm":
+        state = _of_timm(config)
+    else:
+        state = _download(config) if config.downloads else _read(config)
+    expected = set(encoder.backbone.state_dict())
+    kept = {layer for layer, _ in encoder.backbone.named_children()}
     state = {key: value for key, value in state.items() if key.partition(".")[0] in kept}  # no classifier
     # old files lack the counts of batches; torch adds them
     needed = {name for name in expected if not name.endswith("num_batches_tracked")}
     missing, surplus = sorted(needed - set(state)), sorted(set(state) - expected)
     if missing or surplus:
         wrong = f"{missing[0]} is missing" if missing else f"{surplus[0]} does not belong there"
-        raise WeightsError(f"The weights {weights} are not those of {name}: {wrong}.")
+        raise WeightsError(f"The weights {config.weights} are not those of {config.name}: {wrong}.")
     try:
-        encoder.body.load_state_dict(state, strict=True)
+        encoder.backbone.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise WeightsError(f"The weights {weights} are not those of {name}: {reason}") from error
+        raise _no_fit(config, error) from error
 
 
-def _read(path: Path, name: str) -> dict[str, torch.Tensor]:
+def _read(config: EncoderConfig) -> dict[str, torch.Tensor]:
+    path, name = Path(config.weights), config.name
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
@@ -47,21 +54,41 @@ def _read(path: Path, name: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def _download(name: str, weights_name: str) -> dict[str, torch.Tensor]:
+def _download(config: EncoderConfig) -> dict[str, torch.Tensor]:
     import torchvision
 
-    known = torchvision.models.get_model_weights(name)
-    member = "DEFAULT" if weights_name == "imagenet" else weights_name
+    known = torchvision.models.get_model_weights(config.name)
+    member = "DEFAULT" if config.weights == "imagenet" else config.weights
     if member not in known.__members__:
-        raise WeightsError(f"torchvision has no weights {weights_name} of {name}, but {', '.join(known.__members__)}.")
+        names = ", ".join(known.__members__)
+        raise WeightsError(f"torchvision has no weights {config.weights} of {config.name}, but {names}.")
     try:
-        weights = known[member]
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        return dict(known[member].get_state_dict(progress=False, check_hash=True))
     except Exception as error:  # urllib, ssl, socket, hash mismatch, disk: all mean that there are no weights
-        raise WeightsError(
-            f"The ImageNet weights of {name} could not be downloaded ({_first_line(error)}); "
-            f"give a file with --encoder-weights FILE, or `none` to train the encoder from nothing."
-        ) from error
+        raise _no_download(config, error) from error
+
+
+def _of_timm(config: EncoderConfig) -> dict[str, torch.Tensor]:
+    """The weights as timm's own loader puts them in, from its download or a file."""
+    if config.downloads and config.weights != "imagenet":
+        raise WeightsError(f"timm has no weights {config.weights} of {config.name}, but imagenet.")
+    source: dict[str, Any] = {} if config.downloads else {"state_dict": _read(config)}
+    try:
+        return TimmBackbone(config.name, 1, pretrained=True, pretrained_cfg_overlay=source).state_dict()
+    except Exception as error:  # of many kinds, as with torchvision's
+        raise (_no_download(config, error) if config.downloads else _no_fit(config, error)) from error
+
+
+def _no_download(config: EncoderConfig, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"The ImageNet weights of {config.name} could not be downloaded ({_first_line(error)}); "
+        f"give a file with --encoder-weights FILE, or `none` to train the encoder from scratch."
+    )
+
+
+def _no_fit(config: EncoderConfig, error: Exception) -> WeightsError:
+    reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+    return WeightsError(f"The weights {config.weights} are not those of {config.name}: {reason}")
 
 
 def _first_line(error: Exception) -> str:

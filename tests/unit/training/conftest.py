@@ -23,7 +23,7 @@ from training.vocabulary import Style, Vocabulary
 torch.set_num_threads(1)  # more only wait for each other over networks this small
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220), "white": (250, 250, 250)}
-TRANSFORM = TransformConfig(side=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+TRANSFORM = TransformConfig(side=32)
 SCRIPT = Path(__file__).with_name("training_process.py")
 DECODER = DecoderConfig(embedding=16, hidden=32, heads=2)
 

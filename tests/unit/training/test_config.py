@@ -4,7 +4,6 @@ import pytest
 
 from training.config import (
     ARCHITECTURES,
-    ENCODERS,
     Config,
     DecoderConfig,
     DecodingConfig,
@@ -38,10 +37,10 @@ def test_tuples_survive_real_json() -> None:
 
 
 def test_every_mistake_is_named_at_once() -> None:
-    config = TrainingConfig(encoder=EncoderConfig("vgg", "", "some"), epochs=0, dropout=1.0)  # type: ignore[arg-type]
+    config = TrainingConfig(encoder=EncoderConfig("", "", "some"), epochs=0, dropout=1.0)  # type: ignore[arg-type]
     with pytest.raises(ConfigError) as error:
         config.validate()
-    for part in ("encoder.name is 'vgg'", "encoder.trained", "encoder.weights", "epochs is 0", "dropout is 1.0"):
+    for part in ("encoder.name is empty", "encoder.trained", "encoder.weights", "epochs is 0", "dropout is 1.0"):
         assert part in str(error.value)
 
 
@@ -63,8 +62,8 @@ def test_imagenet_weights_of_an_encoder_without_any() -> None:
 def test_photos_without_weights_train_the_encoder() -> None:
     assert TrainingConfig.photos("mobilenet_v2", "none").encoder.trained == "all"
     assert TrainingConfig.photos("mobilenet_v2", "imagenet").encoder.trained == "none"
-    assert len(TrainingConfig.photos("mobilenet_v2", "imagenet").encoder.scales) > 1
-    assert TrainingConfig.photos("mobilenet_v2", "none").encoder.scales == (1.0,)
+    assert len(TrainingConfig.photos("mobilenet_v2", "imagenet").encoder.views) > 1
+    assert TrainingConfig.photos("mobilenet_v2", "none").encoder.views == ((1.0, False),)
 
 
 def test_a_checkpoint_records_no_path() -> None:
@@ -81,9 +80,13 @@ def test_decoding_signature_tells_settings_apart() -> None:
     assert len(signatures) == 3
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize(
+    "name", ["small_cnn", "inception_v3", "efficientnet_v2_s", "resnet50", "tf_efficientnet_lite2"]
+)
 def test_photos_come_in_the_size_the_encoder_was_made_for_or_larger_where_it_is_kept(name: str) -> None:
-    usual = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384}.get(name, 224)
+    usual = {"small_cnn": 64, "inception_v3": 299, "efficientnet_v2_s": 384, "tf_efficientnet_lite2": 260}.get(
+        name, 224
+    )
     assert TrainingConfig.photos(name, "none").transform.side == usual
     if name != "small_cnn":
         assert TrainingConfig.photos(name, "imagenet").transform.side == max(usual, 320)
@@ -129,13 +132,21 @@ def test_a_quick_search_is_narrow_and_likeliest() -> None:
 
 WRONG: dict[type[Config], dict[str, list[object]]] = {
     EncoderConfig: {
-        "name": ["vgg", ""],
+        "name": [""],
         "trained": ["some", ""],
-        "last_blocks": [0, -1],
+        "feature_stages": [0, -1],
         "weights": [""],
-        "scales": [(), (0.0,), (1.0, 4.1), (NAN,), (True,), ("1",)],
+        "views": [
+            (),
+            ((0.0, False),),
+            ((1.0, False), (4.1, True)),
+            ((NAN, False),),
+            ((1.0, 1),),
+            (1.0,),
+            (("1", True),),
+        ],
     },
-    TransformConfig: {"side": [31, 1025], "mean": [(0.5, 0.5)], "std": [(0.5, 0.5), (0.1, 0.0, 0.1), ()]},
+    TransformConfig: {"side": [31, 1025]},
     DecoderConfig: {
         "embedding": [0],
         "hidden": [0, 30],  # no multiple of the heads
@@ -186,7 +197,7 @@ def test_all_mistakes_are_named_in_one_message(kind: type[Config]) -> None:
 
 def test_the_mistakes_of_all_parts_are_told_together() -> None:
     config = TrainingConfig(
-        encoder=EncoderConfig(last_blocks=0),
+        encoder=EncoderConfig(feature_stages=0),
         decoder=DecoderConfig(architecture="sideways"),
         transform=TransformConfig(side=1),
         decoding=DecodingConfig(top_p=2),
@@ -194,7 +205,7 @@ def test_the_mistakes_of_all_parts_are_told_together() -> None:
     )
     with pytest.raises(ConfigError) as error:
         config.validate()
-    parts = ("encoder.last_blocks", "decoder.architecture", "transform.side", "decoding.top_p")
+    parts = ("encoder.feature_stages", "decoder.architecture", "transform.side", "decoding.top_p")
     for part in (*parts, "epochs is 0"):
         assert part in str(error.value)
     assert all(name in str(error.value) for name in ARCHITECTURES)
@@ -233,8 +244,7 @@ def test_a_retrain_learns_every_correction() -> None:
 
 
 def test_a_retrain_leaves_a_large_encoder_alone() -> None:
-    for trained in ("last", "all"):
-        config = TrainingConfig.retraining(EncoderConfig("resnet50", "none", trained))  # type: ignore[arg-type]
-        assert (config.frozen_epochs, config.epochs) == (3, 0)
+    config = TrainingConfig.retraining(EncoderConfig("resnet50", "none", "all"))
+    assert (config.frozen_epochs, config.epochs) == (3, 0)
     assert TrainingConfig.retraining(EncoderConfig("resnet50", "none")).frozen_epochs == 0
     assert TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "all")).frozen_epochs == 0

@@ -59,7 +59,7 @@ def test_captioning_leaves_training_mode(tiny: Captioner, picture: Callable[...,
 
 
 def test_new_words_can_be_said(tiny: Captioner, picture: Callable[..., Path]) -> None:
-    tiny.learn_words(tiny.vocabulary.extended(["zebra"]))
+    tiny.extend_vocabulary(tiny.vocabulary.extended(["zebra"]))
     assert isinstance(tiny.vocabulary, Vocabulary)
     with torch.no_grad():
         tiny.decoder.decoders[0].bias[-1] = 100.0

@@ -47,7 +47,7 @@ def test_a_failed_save_keeps_the_old_one(tiny: Captioner, tmp_path: Path) -> Non
 def test_every_architecture_comes_back(architecture: str, picture: Callable[..., Path], tmp_path: Path) -> None:
     torch.manual_seed(0)
     captioner = Captioner(
-        EncoderConfig("small_cnn", "none", pooled=True),
+        EncoderConfig("small_cnn", "none"),
         DecoderConfig(8, 16, 2, architecture, "gru"),
         TransformConfig(side=32),
         DecodingConfig(beam=2, max_length=5),
@@ -101,4 +101,4 @@ def test_reading_the_info_needs_no_torch(tiny: Captioner, tmp_path: Path) -> Non
         "print(checkpoint.read_info(pathlib.Path(sys.argv[1]))['format'], 'torch' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["2", "False"]
+    assert told.stdout.split() == ["3", "False"]

@@ -40,11 +40,11 @@ def test_json_nested_beyond_reading(tmp_path: Path, captioner: Captioner, name: 
         checkpoint.load(folder, "cpu")
 
 
-@pytest.mark.parametrize("mean", ["abc", [0.5, "x", 0.5], [0.5, float("nan"), 0.5], [0.5, 10**400, 0.5], [[1], 2, 3]])
-def test_a_transform_that_cannot_be_computed(tmp_path: Path, captioner: Captioner, mean: object) -> None:
+@pytest.mark.parametrize("side", ["abc", [64], 10**400, 63.5])
+def test_a_transform_that_cannot_be_computed(tmp_path: Path, captioner: Captioner, side: object) -> None:
     folder = checkpoint.save(tmp_path / "odd", captioner)
     config = json.loads((folder / "config.json").read_text())
-    config["transform"]["mean"] = mean
+    config["transform"]["side"] = side
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="is damaged"):
         checkpoint.load(folder, "cpu")

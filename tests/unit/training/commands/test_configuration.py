@@ -19,7 +19,7 @@ from training.errors import ConfigError, TrainingError
         ('decoder.cell="gru"', {"decoder": {"cell": "gru"}}),
         ("encoder.weights=folder/a=b.pth", {"encoder": {"weights": "folder/a=b.pth"}}),
         ("learning_rate=1", {"learning_rate": 1}),
-        ("transform.mean=[0.5, 0.5, 0.5]", {"transform": {"mean": [0.5, 0.5, 0.5]}}),
+        ("encoder.views=[[1.0, true]]", {"encoder": {"views": [[1.0, True]]}}),
         ('decoder={"hidden": 8, "heads": 2}', {"decoder": {"hidden": 8, "heads": 2}}),
     ],
 )
@@ -48,10 +48,9 @@ def test_a_setting_is_json_or_a_text(text: str, values: dict[str, Any]) -> None:
         ("learning_rate=1e999", "learning_rate is inf, not a number."),
         (f"learning_rate=1{'0' * 400}", "not a number."),
         ("encoder.weights=null", "encoder.weights is None, not a text."),
-        ("transform.mean=[1, 2]", "transform.mean is [1, 2], not a list of 3 numbers."),
-        ("encoder.scales=2", "encoder.scales is 2, not a list of numbers."),
-        ("encoder.scales=[1, false]", "not a list of numbers."),
-        ("transform.mean=[1, 2, true]", "not a list of 3 numbers."),
+        ("encoder.views=2", "encoder.views is 2, not a list."),
+        ("encoder.views=[1, false]", "encoder.views is [1, False]"),
+        ("encoder.views=[[true, 1]]", "encoder.views is [[True, 1]]"),
     ],
 )
 def test_a_wrong_setting_is_one_error_that_names_what_exists(text: str, says: str) -> None:
@@ -98,11 +97,11 @@ def test_the_preset_follows_the_encoder() -> None:
     assert complete({"encoder": {"name": "inception_v3", "weights": "none"}}).transform.side == 299
     assert complete(nested("encoder.name", "small_cnn")) == TrainingConfig.photos("small_cnn", "none")
     assert complete(nested("encoder.weights", "none")).encoder.trained == "all"
-    assert complete({"encoder": {"weights": "none", "trained": "last"}}).encoder.trained == "last"
-    assert complete(nested("encoder.trained", "last")).encoder.scales == (1.0,)
-    assert complete(nested("encoder.trained", "last")).decoding.neighbours == 0 < complete({}).decoding.neighbours
-    asked = {"encoder": {"trained": "last", "scales": [1.0, 1.5]}}
-    assert complete(asked).encoder.scales == (1.0, 1.5)
+    assert complete({"encoder": {"weights": "none", "trained": "none"}}).encoder.trained == "none"
+    assert complete(nested("encoder.trained", "all")).encoder.views == ((1.0, False),)
+    assert complete(nested("encoder.trained", "all")).decoding.neighbours == 0 < complete({}).decoding.neighbours
+    asked = {"encoder": {"trained": "all", "views": [[1.0, False], [1.5, True]]}}
+    assert complete(asked).encoder.views == ((1.0, False), (1.5, True))
     assert complete({"epochs": 2}) == TrainingConfig.photos(epochs=2)
     assert complete({"epochs": 2}, scenes=True) == TrainingConfig.starter(epochs=2)
     assert complete({"seed": 4}, start_from=EncoderConfig()) == TrainingConfig.retraining(seed=4)
@@ -110,7 +109,7 @@ def test_the_preset_follows_the_encoder() -> None:
     assert complete(rewarded, start_from=EncoderConfig()) == TrainingConfig.rewarded(5)
     assert complete({**rewarded, "frozen_epochs": 1}, start_from=EncoderConfig()).distillation
     assert complete(nested("self_critical_epochs", 5), start_from=EncoderConfig()).epochs == 3
-    with pytest.raises(ConfigError, match=r"encoder\.name is 'vgg'"):
+    with pytest.raises(ConfigError, match=r"encoder\.name is 'vgg', which is no CNN"):
         complete(nested("encoder.name", "vgg"))
     with pytest.raises(ConfigError, match=r"batch_size is 0.*dropout is -1"):
         complete({"batch_size": 0, "dropout": -1.0})

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +44,6 @@ def test_only_decoders_with_attention_are_explained(architecture: str, tiny: Cap
     else:
         with pytest.raises(TrainingError, match=f"the decoder {architecture} has no attention"):
             explain.check(captioner)
-
-
-def test_a_pooled_encoder_has_no_maps(tiny: Captioner) -> None:
-    pooled = replace(tiny.encoder.config, pooled=True)
-    captioner = Captioner(pooled, tiny.decoder.config, tiny.transform, tiny.decoding, tiny.vocabulary, tiny.style)
-    with pytest.raises(TrainingError, match="without places"):
-        explain.check(captioner)
 
 
 def test_the_region_with_attention_is_lit(picture: Callable[..., Path]) -> None:

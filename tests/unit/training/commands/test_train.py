@@ -28,7 +28,7 @@ def test_every_option_reaches_the_training(succeed: Run, listed: Path, tmp_path:
     options: dict[str, Any] = {
         "--encoder": "small_cnn",
         "--encoder-weights": "none",
-        "--encoder-trained": "last",
+        "--encoder-trained": "all",
         "--frozen-epochs": 1,
         "--architecture": "show_attend_tell",
         "--cell": "gru",
@@ -44,7 +44,7 @@ def test_every_option_reaches_the_training(succeed: Run, listed: Path, tmp_path:
     printed = succeed("train", "--manifest", listed, "--out", out, *given, *SMALL).output
     assert f"The checkpoint is in {out}: 12 images" in printed
     config = configuration_of(out)
-    assert (config["encoder"]["name"], config["encoder"]["trained"]) == ("small_cnn", "last")
+    assert (config["encoder"]["name"], config["encoder"]["trained"]) == ("small_cnn", "all")
     assert [config["decoder"][name] for name in ("architecture", "cell", "hidden")] == [
         "show_attend_tell",
         "gru",
@@ -136,7 +136,7 @@ def test_scenes_are_drawn_and_learned(run: Run, tmp_path: Path) -> None:
             ("--manifest", "LISTED", "--start-from", "SAVED", "--architecture", "show_attend_tell"),
             "keeps the checkpoint's own decoder",
         ),
-        (("--manifest", "LISTED", "--start-from", "SAVED", "--set", "encoder.pooled=true"), "own encoder"),
+        (("--manifest", "LISTED", "--start-from", "SAVED", "--set", "encoder.feature_stages=2"), "own encoder"),
         (("--manifest", "LISTED", "--device", "tpu"), "no device called 'tpu'"),
         (("--manifest", "LISTED", "--tensorboard", "LISTED/board"), "cannot be written"),
         (("--scenes", "--epochs", "0"), "epochs is 0"),

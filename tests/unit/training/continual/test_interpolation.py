@@ -17,7 +17,7 @@ from training.networks.encoder import features_hash
 def pair(tiny: Captioner) -> tuple[Captioner, Captioner]:
     """A captioner and what it became: other decoder weights and two words more."""
     before, after = tiny, copy.deepcopy(tiny)
-    after.learn_words(after.vocabulary.extended(["purple star"]))
+    after.extend_vocabulary(after.vocabulary.extended(["purple star"]))
     with torch.no_grad():
         for value in after.decoder.parameters():
             value.add_(torch.randn_like(value))

@@ -74,9 +74,9 @@ def test_load_all_keeps_order_and_puts_errors_in_place(picture: Callable[..., Pa
 
 
 def test_normalise_standardises() -> None:
-    config = TransformConfig(side=32, mean=(0.2, 0.5, 0.0), std=(0.1, 0.25, 1.0))
+    mean, std = (0.2, 0.5, 0.0), (0.1, 0.25, 1.0)
     pixels = torch.full((2, 32, 32, 3), 51, dtype=torch.uint8)  # a fifth of 255
-    images = transforms.normalise(pixels, config)
+    images = transforms.normalise(pixels, mean, std)
     assert images.shape == (2, 3, 32, 32)
     assert images[0, :, 0, 0].tolist() == pytest.approx([0.0, -1.2, 0.2], abs=1e-6)
 

@@ -161,17 +161,17 @@ def test_a_captioner_ranks_its_beam_by_them(remembering: Captioner) -> None:
     voted = replace(plain, neighbours=2)
     proposed = [
         [Candidate(one.tokens, float(np.log(one.score))) for one in several]
-        for several in remembering.tell_several(grid, 8, plain)
+        for several in remembering.generate_n_best(grid, 8, plain)
     ]
     assert remembering.retrieval is not None
     expected = remembering.retrieval.rerank(grid, proposed, 2, 0.9)
-    told = remembering.tell_several(grid, 3, voted)
+    told = remembering.generate_n_best(grid, 3, voted)
     assert [[one.tokens for one in several] for several in told] == [
         [one.tokens for one in several[:3]] for several in expected
     ]
     assert plain.signature() != voted.signature()
     remembering.retrieval = None
-    assert remembering.tell(grid, voted) == remembering.tell(grid, plain)
+    assert remembering.generate(grid, voted) == remembering.generate(grid, plain)
 
 
 def test_they_are_kept_in_the_checkpoint(remembering: Captioner, tmp_path: Path) -> None:

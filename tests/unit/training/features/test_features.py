@@ -15,7 +15,7 @@ from training.data import transforms
 from training.data.manifest import Row, hash_file
 from training.errors import DataError
 from training.features.cache import Cache
-from training.features.features import MIRRORED, NEAR, Inputs
+from training.features.features import FULL_SCALE, MIRRORED, Inputs
 
 
 def arrays(count: int, start: int = 0) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_each_image_is_encoded_once(
 ) -> None:
     encoded: list[int] = []
     encode = tiny.encode
-    monkeypatch.setattr(tiny, "encode", lambda pixels, looks: encoded.append(len(pixels)) or encode(pixels, looks))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(tiny, "encode", lambda pixels, views: encoded.append(len(pixels)) or encode(pixels, views))  # type: ignore[func-returns-value]
     told: list[tuple[int, int]] = []
     Inputs(tiny, coloured_rows[:3] + coloured_rows[:3], tmp_path, lambda done, total: told.append((done, total)))
     again = Inputs(tiny, coloured_rows[:5], tmp_path)
@@ -143,26 +143,7 @@ def test_a_damaged_entry_whose_image_is_gone(tiny: Captioner, coloured_rows: lis
         inputs.grid([coloured_rows[0].sha256])
 
 
-def test_where_the_last_blocks_learn_the_maps_before_them_are_kept(
-    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
-) -> None:
-    tiny.encoder.config = EncoderConfig("small_cnn", "none", "last")
-    tiny.encoder.hold(False)
-    hashes = [row.sha256 for row in coloured_rows[:3]]
-    inputs = Inputs(tiny, coloured_rows[:3], tmp_path)
-    assert inputs.stored(hashes).shape == (3, 96, 4, 4)
-    with torch.inference_mode():
-        pixels = np.stack([transforms.load(row.image, tiny.side) for row in coloured_rows[:3]])
-        torch.testing.assert_close(inputs.grid(hashes), tiny.encode(pixels), rtol=2e-2, atol=2e-2)
-    before = inputs.grid(hashes).detach()
-    with torch.no_grad():
-        list(tiny.encoder.parameters())[-1].add_(1.0)  # the last block has learned
-    again = Inputs(tiny, coloured_rows[:3], tmp_path)
-    assert len(list(tmp_path.glob("maps-*"))) == 1, "what is kept does not depend on it"
-    assert not torch.allclose(again.grid(hashes), before)
-
-
-def test_images_to_learn_from_have_a_second_view(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+def test_training_images_have_a_mirror_image(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
     rows = [lopsided(tmp_path), replace(coloured_rows[1], split="dev")]
     inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
     assert inputs.rows == rows
@@ -175,11 +156,11 @@ def test_images_to_learn_from_have_a_second_view(tiny: Captioner, coloured_rows:
     assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 3  # none of the dev row
 
 
-def test_the_second_view_of_a_mirror_mean_is_not_kept(
+def test_the_mirror_image_is_not_cached_where_a_view_is_mirrored(
     tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
 ) -> None:
-    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=True)
-    tiny.encoder.hold(True)
+    tiny.encoder.config = replace(tiny.encoder.config, views=((1.0, False), (1.0, True)))
+    tiny.encoder.freeze(True)
     rows = [lopsided(tmp_path), coloured_rows[1]]
     inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True)
     assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 2
@@ -193,32 +174,32 @@ def test_the_second_view_of_a_mirror_mean_is_not_kept(
 
 
 def of_two_sizes(
-    captioner: Captioner, folder: Path, mirror_mean: bool, scales: tuple[float, ...] = (1.0, 1.5)
+    captioner: Captioner, folder: Path, mirrors: bool, scales: tuple[float, ...] = (1.0, 1.5)
 ) -> list[Row]:
-    """An image to learn from and one to judge by, for a captioner that now looks at them in several sizes."""
-    captioner.encoder.config = replace(captioner.encoder.config, mirror_mean=mirror_mean, scales=scales)
-    captioner.encoder.hold(True)
+    """An image to train on and one to validate by, for a captioner that now has views at several scales."""
+    views = tuple((scale, mirrored) for scale in scales for mirrored in ((False, True) if mirrors else (False,)))
+    captioner.encoder.config = replace(captioner.encoder.config, views=views)
+    captioner.encoder.freeze(True)
     return [noise(folder, 0), replace(noise(folder, 1), split="dev")]
 
 
 @pytest.mark.usefixtures("exact")
-@pytest.mark.parametrize("mirror_mean", [False, True])
-def test_what_is_learned_from_is_seen_twice_what_is_said_of_as_often_as_there_are_sizes_and_sides(
-    mirror_mean: bool, tiny: Captioner, tmp_path: Path
-) -> None:
-    rows = of_two_sizes(tiny, tmp_path, mirror_mean, scales=(0.75, 1.0, 1.5))
-    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, brief=rows[:1])
+@pytest.mark.parametrize("mirrors", [False, True])
+def test_training_images_have_two_views_and_others_all(mirrors: bool, tiny: Captioner, tmp_path: Path) -> None:
+    rows = of_two_sizes(tiny, tmp_path, mirrors, scales=(0.75, 1.0, 1.5))
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, two_views=rows[:1])
     assert inputs.rows == rows
     index = next((tmp_path / "cache").iterdir()) / "index"
-    assert index.read_text().count("\n") == (3 if mirror_mean else 5)
+    assert index.read_text().count("\n") == (3 if mirrors else 5)
     pixels = np.stack([transforms.load(row.image, tiny.side) for row in rows])
     turned = pixels[:, :, ::-1].copy()
     with torch.inference_mode():
         mean = tiny.encode(pixels).float()
         own, mirrored = (
-            (tiny.encode(of, "near").float() + tiny.encode(of, "far").float()) / 2 for of in (pixels, turned)
+            (tiny.encode(of, "full_scale").float() + tiny.encode(of, "small_mirrored").float()) / 2
+            for of in (pixels, turned)
         )
-    if mirror_mean:
+    if mirrors:
         mirrored = around(own)
     assert not any(torch.allclose(one, of, rtol=2e-3, atol=2e-3) for one, of in zip(own, mean, strict=True))
     hashes = [row.sha256 for row in rows]
@@ -228,26 +209,27 @@ def test_what_is_learned_from_is_seen_twice_what_is_said_of_as_often_as_there_ar
     torch.testing.assert_close(inputs.shown(views[::2]), expected[::2], rtol=2e-3, atol=2e-3)
     others = Inputs(tiny, rows, tmp_path / "cache")  # who only captions
     torch.testing.assert_close(others.grid(hashes).float(), mean, rtol=2e-3, atol=2e-3)
-    assert index.read_text().count("\n") == (4 if mirror_mean else 6)
+    assert index.read_text().count("\n") == (4 if mirrors else 6)
 
 
 @pytest.mark.parametrize(("scales", "costs_less"), [((1.5, 0.75), True), ((1.0, 0.75), False)])
-def test_of_sizes_in_turn_two_looks_are_kept_where_they_cost_less(
+def test_two_views_are_cached_where_they_cost_less(
     scales: tuple[float, ...], costs_less: bool, tiny: Captioner, tmp_path: Path
 ) -> None:
-    rows = of_two_sizes(tiny, tmp_path, mirror_mean=True, scales=scales)
-    tiny.encoder.config = replace(tiny.encoder.config, alternate=True)
-    Inputs(tiny, rows, tmp_path / "cache", brief=rows[:1])
+    rows = of_two_sizes(tiny, tmp_path, mirrors=True)
+    views = tuple(zip(scales, (False, True), strict=True))
+    tiny.encoder.config = replace(tiny.encoder.config, views=views)
+    Inputs(tiny, rows, tmp_path / "cache", two_views=rows[:1])
     index = (next((tmp_path / "cache").iterdir()) / "index").read_text()
     assert index.count("\n") == (3 if costs_less else 2)
-    assert (NEAR in index) == costs_less
+    assert (FULL_SCALE in index) == costs_less
 
 
 @pytest.mark.usefixtures("exact")
-def test_an_image_to_learn_from_and_to_judge_by_is_judged_as_captions_are_said(tiny: Captioner, tmp_path: Path) -> None:
-    learned, _ = of_two_sizes(tiny, tmp_path, mirror_mean=True)
+def test_an_image_to_train_on_and_to_validate_by_has_all_views_in_validation(tiny: Captioner, tmp_path: Path) -> None:
+    learned, _ = of_two_sizes(tiny, tmp_path, mirrors=True)
     rows = [learned, replace(learned, split="dev")]
-    inputs = Inputs(tiny, rows, tmp_path / "cache", brief=[learned], varied=True)
+    inputs = Inputs(tiny, rows, tmp_path / "cache", two_views=[learned], varied=True)
     with torch.inference_mode():
         mean = tiny.encode(transforms.load(learned.image, tiny.side)[None].copy()).float()
     torch.testing.assert_close(inputs.grid([learned.sha256]).float(), mean, rtol=2e-3, atol=2e-3)
@@ -260,22 +242,22 @@ def around(grids: torch.Tensor) -> torch.Tensor:
     return grids.unflatten(1, (side, side)).flip(2).flatten(1, 2)
 
 
-@pytest.mark.parametrize("mirror_mean", [False, True])
+@pytest.mark.parametrize("mirrors", [False, True])
 @pytest.mark.parametrize("scales", [(1.0, 1.5), (0.75, 1.0)])
-def test_varied_images_are_shown_anew_each_time_between_two_looks(
-    mirror_mean: bool, scales: tuple[float, ...], tiny: Captioner, tmp_path: Path
+def test_varied_grids_are_drawn_anew_each_time_between_two_views(
+    mirrors: bool, scales: tuple[float, ...], tiny: Captioner, tmp_path: Path
 ) -> None:
-    rows = of_two_sizes(tiny, tmp_path, mirror_mean, scales)
-    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, brief=rows[:1], varied=True)
+    rows = of_two_sizes(tiny, tmp_path, mirrors, scales)
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, two_views=rows[:1], varied=True)
     index = next((tmp_path / "cache").iterdir()) / "index"
-    assert index.read_text().count("\n") == (3 if mirror_mean else 5)  # both of the one, the mean of the other
+    assert index.read_text().count("\n") == (3 if mirrors else 5)  # both of the one, the mean of the other
     pixels = transforms.load(rows[0].image, tiny.side).copy()
     shares = []
     for view, seen in ((rows[0].sha256, pixels), (rows[0].sha256 + MIRRORED, pixels[:, ::-1].copy())):
-        if mirror_mean and view.endswith(MIRRORED):
+        if mirrors and view.endswith(MIRRORED):
             continue  # such are turned around, of which the next test is
         with torch.inference_mode():
-            near, far = tiny.encode(seen[None], "near").float(), tiny.encode(seen[None], "far").float()
+            near, far = tiny.encode(seen[None], "full_scale").float(), tiny.encode(seen[None], "small_mirrored").float()
         for shown in inputs.shown([view] * 20):
             share = ((shown - near) * (far - near)).sum() / ((far - near) ** 2).sum()
             torch.testing.assert_close(shown[None], torch.lerp(near, far, share), rtol=5e-2, atol=5e-2)
@@ -292,39 +274,37 @@ def test_varied_images_are_shown_anew_each_time_between_two_looks(
 
 
 def test_a_varied_image_is_turned_around_for_its_mirror_image(tiny: Captioner, tmp_path: Path) -> None:
-    rows = of_two_sizes(tiny, tmp_path, mirror_mean=True)
-    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, brief=rows[:1], varied=True)
+    rows = of_two_sizes(tiny, tmp_path, mirrors=True)
+    inputs = Inputs(tiny, rows, tmp_path / "cache", mirrored=True, two_views=rows[:1], varied=True)
     torch.manual_seed(5)
     shown = inputs.shown([rows[0].sha256])
     torch.manual_seed(5)
     torch.testing.assert_close(around(inputs.shown([rows[0].sha256 + MIRRORED])), shown)
 
 
-def test_the_two_looks_are_at_the_own_size_and_at_the_least_from_the_other_side(
-    tiny: Captioner, tmp_path: Path
-) -> None:
-    of_two_sizes(tiny, tmp_path, mirror_mean=True, scales=(0.75, 1.0, 1.5))
+def test_the_two_views_are_at_full_scale_and_small_and_mirrored(tiny: Captioner, tmp_path: Path) -> None:
+    of_two_sizes(tiny, tmp_path, mirrors=True, scales=(0.75, 1.0, 1.5))
     pixels = transforms.load(noise(tmp_path, 0).image, tiny.side)[None].copy()
-    near, far = tiny.encode(pixels, "near").float(), tiny.encode(pixels, "far").float()
-    tiny.encoder.config = replace(tiny.encoder.config, mirror_mean=False, scales=(1.0,))
+    near, far = tiny.encode(pixels, "full_scale").float(), tiny.encode(pixels, "small_mirrored").float()
+    tiny.encoder.config = replace(tiny.encoder.config, views=((1.0, False),))
     own = tiny.encode(pixels).float()
-    tiny.encoder.config = replace(tiny.encoder.config, scales=(0.75,))
+    tiny.encoder.config = replace(tiny.encoder.config, views=((0.75, False),))
     turned = tiny.encode(pixels[:, :, ::-1].copy()).float()
     torch.testing.assert_close(near, own, rtol=2e-2, atol=2e-2)
     torch.testing.assert_close(far, around(turned), rtol=2e-2, atol=2e-2)
 
 
-def test_of_one_size_and_side_nothing_varies(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+def test_of_one_view_nothing_varies(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
     hashes = [row.sha256 for row in coloured_rows[:2]]
-    inputs = Inputs(tiny, coloured_rows[:2], tmp_path / "cache", brief=coloured_rows, varied=True)
+    inputs = Inputs(tiny, coloured_rows[:2], tmp_path / "cache", two_views=coloured_rows, varied=True)
     torch.testing.assert_close(inputs.shown(hashes), inputs.stored(hashes), rtol=0, atol=0)
     assert next((tmp_path / "cache").iterdir()).joinpath("index").read_text().count("\n") == 2
 
 
 def test_a_larger_scale_shows_what_the_file_has_at_that_size(tiny: Captioner, tmp_path: Path) -> None:
     row = noise(tmp_path, 0)  # of 48 pixels, of which 32 leave little
-    tiny.encoder.config = replace(tiny.encoder.config, scales=(1.5,))
-    tiny.encoder.hold(True)
+    tiny.encoder.config = replace(tiny.encoder.config, views=((1.5, False),))
+    tiny.encoder.freeze(True)
     assert tiny.side == 48
     with torch.inference_mode():
         shown = Inputs(tiny, [row], tmp_path / "cache").grid([row.sha256]).float()
@@ -334,31 +314,31 @@ def test_a_larger_scale_shows_what_the_file_has_at_that_size(tiny: Captioner, tm
     assert not torch.allclose(shown, wrong, rtol=5e-2, atol=5e-2)
 
 
-def test_a_damaged_look_is_computed_again(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
-    tiny.encoder.config = replace(tiny.encoder.config, scales=(0.75, 1.0, 1.5))
-    tiny.encoder.hold(True)
+def test_a_damaged_view_is_computed_again(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    tiny.encoder.config = replace(tiny.encoder.config, views=((0.75, False), (1.0, False), (1.5, False)))
+    tiny.encoder.freeze(True)
     hashes = [row.sha256 for row in coloured_rows[:2]]
-    before = Inputs(tiny, coloured_rows[:2], tmp_path, brief=coloured_rows).grid(hashes)
+    before = Inputs(tiny, coloured_rows[:2], tmp_path, two_views=coloured_rows).grid(hashes)
     (arrays_file,) = tmp_path.glob("grid-*/arrays")
     with arrays_file.open("r+b") as file:
         file.write(b"\x01\x02")
-    torch.testing.assert_close(Inputs(tiny, coloured_rows[:2], tmp_path, brief=coloured_rows).grid(hashes), before)
+    torch.testing.assert_close(Inputs(tiny, coloured_rows[:2], tmp_path, two_views=coloured_rows).grid(hashes), before)
 
 
 def test_an_encoder_that_learns_shows_its_mean(tiny: Captioner, tmp_path: Path) -> None:
-    tiny.encoder.config = EncoderConfig("small_cnn", "none", "all", scales=(1.0, 1.5))
-    tiny.encoder.hold(False)
+    tiny.encoder.config = EncoderConfig("small_cnn", "none", "all", views=((1.0, False), (1.5, False)))
+    tiny.encoder.freeze(False)
     tiny.eval()
     row = noise(tmp_path, 0)
     with torch.inference_mode():
-        shown = Inputs(tiny, [row], tmp_path / "cache", brief=[row], varied=True).grid([row.sha256])
-    assert NEAR not in next((tmp_path / "cache").iterdir()).joinpath("index").read_text()
+        shown = Inputs(tiny, [row], tmp_path / "cache", two_views=[row], varied=True).grid([row.sha256])
+    assert FULL_SCALE not in next((tmp_path / "cache").iterdir()).joinpath("index").read_text()
     with torch.inference_mode():
         expected = tiny.encode(np.stack([transforms.load(row.image, tiny.side)]))
     torch.testing.assert_close(shown, expected, rtol=2e-2, atol=2e-2)
 
 
-def test_an_unreadable_image_has_no_view(
+def test_an_unreadable_image_has_no_mirror_image(
     tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = tmp_path / "broken.jpg"

@@ -30,7 +30,7 @@ def test_even_one_step_learns_something() -> None:
 
 def test_biases_norms_and_embeddings_do_not_decay(tiny: Captioner) -> None:
     tiny.encoder.config = replace(tiny.encoder.config, weights="encoder.pth")
-    tiny.encoder.body.requires_grad_(True)
+    tiny.encoder.backbone.requires_grad_(True)
     groups = optimiser(tiny, 0.25).param_groups
     where = {id(value): group for group in groups for value in group["params"]}
     names = {name: where[id(value)] for name, value in tiny.named_parameters()}
@@ -117,5 +117,5 @@ def test_an_average_goes_on_from_its_state(tiny: Captioner) -> None:
 def test_an_encoder_with_pretrained_weights_moves_slowly(tiny: Captioner) -> None:
     for weights, rates in (("none", {0.25}), ("encoder.pth", {0.25, FINE_TUNING})):
         tiny.encoder.config = replace(tiny.encoder.config, weights=weights, trained="all")
-        tiny.encoder.hold(False)
+        tiny.encoder.freeze(False)
         assert {group["lr"] for group in optimiser(tiny, 0.25).param_groups} == rates

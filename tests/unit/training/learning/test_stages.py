@@ -16,7 +16,7 @@ from training.data import manifest
 from training.data.manifest import Row
 from training.decoding.beam_search import Hypothesis
 from training.decoding.sampling import Samples
-from training.features.features import FAR, NEAR, Inputs
+from training.features.features import FULL_SCALE, SMALL_MIRRORED, Inputs
 from training.learning import losses, rewards, trainer
 from training.learning.losses import Loss
 from training.learning.rewards import Rewards
@@ -84,9 +84,9 @@ def test_the_stages_are_those_that_have_epochs() -> None:
     assert stages(config) == [Stage("train", 3, 1e-3)]
     config = replace(config, frozen_epochs=2, self_critical_epochs=4)
     assert stages(config) == [
-        Stage("frozen", 2, 1e-3, held=True),
+        Stage("frozen", 2, 1e-3, frozen=True),
         Stage("train", 3, 2e-4),
-        Stage("reward", 4, 3e-4, held=True),
+        Stage("reward", 4, 3e-4, frozen=True),
     ]
     assert [stage.is_rewarded for stage in stages(config)] == [False, False, True]
 
@@ -112,13 +112,13 @@ def test_decoder_alone_then_both_then_rewards(
 def test_human_captions_and_rewards_are_learned_from_two_looks_and_judged_by_all(
     train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path
 ) -> None:
-    encoder = EncoderConfig("small_cnn", "none", "none", scales=(0.75, 1.0, 1.5))
+    encoder = EncoderConfig("small_cnn", "none", "none", views=((0.75, False), (1.0, False), (1.5, False)))
     train(replace(tiny_config, encoder=encoder, epochs=1, self_critical_epochs=1))
     learned = {row.sha256 for row in rows if row.split == manifest.TRAIN}
     judged = {row.sha256 for row in rows} - learned
     (index,) = (tmp_path / "cache").glob("grid-*/index")
     kept = {line.split()[0] for line in index.read_text().splitlines()}
-    assert kept == judged | {name + look for name in learned for look in (NEAR, FAR)}
+    assert kept == judged | {name + look for name in learned for look in (FULL_SCALE, SMALL_MIRRORED)}
 
 
 def test_both_are_learned_beside_varied_looks_where_that_is_asked_for(
@@ -134,7 +134,7 @@ def test_both_are_learned_beside_varied_looks_where_that_is_asked_for(
         return show(self, views)
 
     monkeypatch.setattr(Inputs, "shown", follow)
-    encoder = EncoderConfig("small_cnn", "none", "none", scales=(1.0, 1.5))
+    encoder = EncoderConfig("small_cnn", "none", "none", views=((1.0, False), (1.5, False)))
     config = replace(tiny_config, encoder=encoder, epochs=1, self_critical_epochs=1, augmented=True)
     out = train(config)
     assert [entry["stage"] for entry in curve(out)] == ["train", "reward"]
@@ -143,7 +143,7 @@ def test_both_are_learned_beside_varied_looks_where_that_is_asked_for(
     (index,) = (tmp_path / "cache").glob("grid-*/index")
     names = {line.split()[0] for line in index.read_text().splitlines()}
     said_of = {row.sha256 for row in rows} - learned
-    assert names == said_of | {name + look for name in learned for look in (NEAR, FAR)}
+    assert names == said_of | {name + look for name in learned for look in (FULL_SCALE, SMALL_MIRRORED)}
 
 
 @pytest.mark.parametrize("trained", ["none", "all"])

@@ -184,12 +184,12 @@ def test_half_of_the_images_are_turned_but_none_with_a_left_or_right(
 ) -> None:
     config, chance = replace(tiny_config, augmented=True), np.random.default_rng(0)
     rows = [replace(coloured_rows[0], references=("A dog", "The LEFT of two dogs.")), *coloured_rows[1:]]
-    seen = [view for _ in range(40) for batch in batches.batches(rows, config, tiny, chance) for view in batch.views]
+    seen = [view for _ in range(40) for batch in batches.batches(rows, config, tiny, chance) for view in batch.keys]
     turned = [view for view in seen if view.endswith(MIRRORED)]
     assert 0.4 < len(turned) / len(seen) < 0.6
     assert rows[0].sha256 + MIRRORED not in turned
     assert {view.removesuffix(MIRRORED) for view in turned} == {row.sha256 for row in rows[1:]}
-    judged = [view for batch in batches.batches(rows, config, tiny) for view in batch.views]
+    judged = [view for batch in batches.batches(rows, config, tiny) for view in batch.keys]
     assert judged == [row.sha256 for row in rows]
 
 

@@ -37,7 +37,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 
 def test_weights_of_another_shape(tmp_path: Path) -> None:
     network = Encoder(EncoderConfig("small_cnn", "none", "all"))
-    state = network.body.state_dict()
+    state = network.backbone.state_dict()
     state["convolutions.0.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match=r"odd\.pth are not those of small_cnn"):
@@ -82,13 +82,13 @@ def test_weights_of_a_larger_network_do_not_fit_a_smaller_one(tmp_path: Path) ->
 
 
 def test_weights_of_old_that_count_no_batches_fit(tmp_path: Path) -> None:
-    state = Encoder(EncoderConfig("small_cnn", "none")).body.state_dict()
+    state = Encoder(EncoderConfig("small_cnn", "none")).backbone.state_dict()
     old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     assert len(old) < len(state)
     torch.save(old, tmp_path / "old.pth")
     network = Encoder(EncoderConfig("small_cnn", str(tmp_path / "old.pth")))
     weights.load(network)
-    assert torch.equal(network.body.state_dict()["convolutions.0.weight"], state["convolutions.0.weight"])
+    assert torch.equal(network.backbone.state_dict()["convolutions.0.weight"], state["convolutions.0.weight"])
 
 
 def _unreachable(self: object, **arguments: object) -> None:
@@ -120,7 +120,7 @@ def test_torchvisions_weights_are_those_asked_for(named: str, asked: str, monkey
     monkeypatch.setattr(kinds, "get_state_dict", lambda self, **_: told.append(self) or given)  # type: ignore[func-returns-value]
     weights.load(network)
     assert told == [kinds[asked]]
-    assert torch.equal(network.body.state_dict()["conv1.weight"], given["conv1.weight"])
+    assert torch.equal(network.backbone.state_dict()["conv1.weight"], given["conv1.weight"])
 
 
 @pytest.mark.parametrize(("from_nothing", "moves"), [(False, False), (True, True)])
@@ -142,33 +142,26 @@ def test_frozen_parameters_learn_nothing() -> None:
 
 
 @pytest.mark.parametrize("from_nothing", [True, False])
-def test_a_held_encoder_gathers_no_statistics(from_nothing: bool) -> None:
+def test_a_frozen_encoder_gathers_no_statistics(from_nothing: bool) -> None:
     network = Encoder(EncoderConfig("small_cnn", "none", "all"))
     network.from_nothing = from_nothing
-    network.hold(True)
+    network.freeze(True)
     assert not any(module.training for module in network.train().modules())
-
-
-def test_features_hash_follows_pooling() -> None:
-    one, pooled = (Encoder(EncoderConfig("small_cnn", "none", pooled=pooled)) for pooled in (False, True))
-    pooled.load_state_dict(one.state_dict())
-    assert encoder.features_hash(one, TransformConfig()) != encoder.features_hash(pooled, TransformConfig())
 
 
 def test_features_hash_follows_what_else_is_in_a_grid() -> None:
     network, found = Encoder(EncoderConfig("small_cnn", "none")), set()
     for changes in (
         {},
-        {"levels": 2},
-        {"mirror_mean": True},
-        {"levels": 2, "mirror_mean": True},
-        {"scales": (1.0, 1.5)},
-        {"scales": (1.0, 1.5), "alternate": True},
+        {"feature_stages": 2},
+        {"views": ((1.0, False), (1.0, True))},
+        {"views": ((1.0, False), (1.5, False))},
+        {"views": ((1.0, False), (1.5, True))},
     ):
         network.config = EncoderConfig("small_cnn", "none", **changes)  # type: ignore[arg-type]
         found.add(encoder.features_hash(network, TransformConfig(32)))
-    assert len(found) == 6
-    network.config = EncoderConfig("small_cnn", "none", scales=(1,))
+    assert len(found) == 5
+    network.config = EncoderConfig("small_cnn", "none", views=((1, False),))
     assert encoder.features_hash(network, TransformConfig(32)) in found  # as JSON may write it
 
 
@@ -190,9 +183,23 @@ def test_images_too_small_for_a_network_are_refused_in_a_sentence() -> None:
     assert network.training
 
 
-def test_a_held_encoder_keeps_no_gradients() -> None:
+def test_a_frozen_encoder_keeps_no_gradients() -> None:
     """Left ones would count where the next stage clips its own."""
     network = Encoder(EncoderConfig("small_cnn", "none", "all"))
     network(torch.randn(1, 3, 32, 32)).sum().backward()
-    network.hold(True)
+    network.freeze(True)
     assert all(value.grad is None for value in network.parameters())
+
+
+def test_weights_of_timm_that_cannot_be_had(tmp_path: Path) -> None:
+    network = Encoder(EncoderConfig("dla46_c", "imagenet"))
+    with pytest.raises(
+        WeightsError, match=r"The ImageNet weights of dla46_c could not be downloaded \(.*\); give a file"
+    ) as error:
+        weights.load(network)
+    assert "\n" not in str(error.value)
+    with pytest.raises(WeightsError, match="timm has no weights IMAGENET1K_V1 of dla46_c, but imagenet"):
+        weights.load(Encoder(EncoderConfig("dla46_c", "IMAGENET1K_V1")))
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth are not those of dla46_c"):
+        weights.load(Encoder(EncoderConfig("dla46_c", str(tmp_path / "other.pth"))))
