@@ -89,7 +89,8 @@ def build(name: str, stages: int = 1) -> nn.Module:
     _check(name, whole)
     nodes = _last_of_each_resolution(whole, network.side)
     _check_stages(stages, len(nodes))
-    return create_feature_extractor(whole, {node: str(number) for number, node in enumerate(nodes[-stages:])})
+    wanted = {node: str(number) for number, node in enumerate(nodes[-stages:])}
+    return create_feature_extractor(whole, wanted, suppress_diff_warning=True)
 
 
 def map_shapes(backbone: nn.Module, side: int) -> list[tuple[int, ...]]:
