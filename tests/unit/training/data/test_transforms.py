@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from training.config import TransformConfig
 from training.data import transforms
 from training.errors import DataError
 
