@@ -37,7 +37,7 @@ def test_two_processes_learn_what_one_would(
         for number, row in enumerate(rows)
     ]
     torch.manual_seed(2)
-    torch.save(encoder.Encoder(EncoderConfig("small_cnn", "none")).body.state_dict(), tmp_path / "encoder.pth")
+    torch.save(encoder.Encoder(EncoderConfig("small_cnn", "none")).backbone.state_dict(), tmp_path / "encoder.pth")
     config = replace(
         tiny_config,
         encoder=EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "all"),

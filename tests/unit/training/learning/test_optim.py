@@ -38,7 +38,7 @@ def test_biases_norms_and_embeddings_do_not_decay(tiny: Captioner) -> None:
     for name, group in names.items():
         assert group["lr"] == (FINE_TUNING if name.startswith("encoder.") else 0.25)
     decaying = {name for name, group in names.items() if group["weight_decay"]}
-    assert {"decoder.word.weight", "decoder.first.weight_ih_l0", "encoder.body.convolutions.0.weight"} <= decaying
+    assert {"decoder.word.weight", "decoder.first.weight_ih_l0", "encoder.backbone.convolutions.0.weight"} <= decaying
     assert not decaying & {"decoder.word.bias", "decoder.grid.1.weight", "decoder.embedding.weight", "decoder.bias"}
 
 

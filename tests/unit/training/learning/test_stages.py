@@ -62,7 +62,7 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     epoch = Trainer.epoch
 
     def follow(self: Trainer, *arguments: object) -> float:
-        parts = self._captioner.encoder.body, self._captioner.decoder
+        parts = self._captioner.encoder.backbone, self._captioner.decoder
         told.append((self._stage.name, *(encoder.state_hash(part) for part in parts)))  # type: ignore[arg-type]
         loss = epoch(self, *arguments)  # type: ignore[arg-type]
         told.append((self._stage.name, *(encoder.state_hash(part) for part in parts)))  # type: ignore[arg-type]

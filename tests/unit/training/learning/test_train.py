@@ -86,7 +86,7 @@ def test_a_frozen_encoder_stays_as_it_was(
 ) -> None:
     torch.manual_seed(8)
     given = Encoder(EncoderConfig("small_cnn", "none", "none"))
-    torch.save(given.body.state_dict(), tmp_path / "encoder.pth")
+    torch.save(given.backbone.state_dict(), tmp_path / "encoder.pth")
     encoder = EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "none")
     config = replace(tiny_config, encoder=encoder, epochs=2)
     out = train_captioner(coloured_rows, tmp_path / "out", config, cache_dir=tmp_path / "cache", device="cpu")

@@ -33,7 +33,7 @@ from training.runtime.out_of_memory import FEWEST, MicroBatch, micro_batched
 def config(tiny_config: TrainingConfig, tmp_path: Path) -> TrainingConfig:
     """Batches of sixteen, of a frozen encoder: no norm of a CNN depends on how many images there are at once."""
     torch.manual_seed(8)
-    torch.save(Encoder(EncoderConfig("small_cnn", "none", "none")).body.state_dict(), tmp_path / "encoder.pth")
+    torch.save(Encoder(EncoderConfig("small_cnn", "none", "none")).backbone.state_dict(), tmp_path / "encoder.pth")
     encoder = EncoderConfig("small_cnn", str(tmp_path / "encoder.pth"), "none")
     return replace(tiny_config, encoder=encoder, batch_size=16, epochs=3)
 
