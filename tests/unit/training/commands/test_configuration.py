@@ -48,7 +48,7 @@ def test_a_setting_is_json_or_a_text(text: str, values: dict[str, Any]) -> None:
         ("learning_rate=1e999", "learning_rate is inf, not a number."),
         (f"learning_rate=1{'0' * 400}", "not a number."),
         ("encoder.weights=null", "encoder.weights is None, not a text."),
-        ("encoder.views=2", "encoder.views is 2, not a list."),
+        ("encoder.views=2", "encoder.views is 2, not a list of numbers."),
         ("encoder.views=[1, false]", "encoder.views is [1, False]"),
         ("encoder.views=[[true, 1]]", "encoder.views is [[True, 1]]"),
     ],
