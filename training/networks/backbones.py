@@ -96,20 +96,16 @@ def build(name: str, stages: int = 1) -> nn.Module:
 def map_shapes(backbone: nn.Module, side: int) -> list[tuple[int, ...]]:
     """The shapes (B, C, H, W) of the maps of an image of `side` pixels, found without computing the maps.
 
-    Raises RuntimeError where the image is too small.
+    The backbone is left in evaluation mode. Raises RuntimeError where the image is too small.
     """
     return [tuple(maps.shape) for maps in _without_computing(backbone, side).values()]
 
 
 def _without_computing(network: nn.Module, side: int) -> Any:
-    """What the network gives for an image of `side` pixels, as tensors without values."""
-    mode = network.training
+    """The output for an image of `side` pixels, as tensors without values; the network is left in evaluation mode."""
     tensors = (*network.named_parameters(), *network.named_buffers())
     shapes = {name: value.to("meta") for name, value in tensors}
-    try:
-        return torch.func.functional_call(network.eval(), shapes, torch.empty(1, 3, side, side, device="meta"))
-    finally:
-        network.train(mode)
+    return torch.func.functional_call(network.eval(), shapes, torch.empty(1, 3, side, side, device="meta"))
 
 
 def _last_of_each_resolution(network: nn.Module, side: int) -> list[str]:

@@ -130,10 +130,13 @@ class Encoder(nn.Module):
     def _size(self, side: int) -> tuple[int, int]:
         """C, and H and W, of the maps of images of `side` pixels. Raises ConfigError where that is too small."""
         if side not in self._sizes:
+            training = self.training
             try:
                 shapes = backbones.map_shapes(self.backbone, side)
             except RuntimeError as error:  # torch's own words for a layer that has nothing left to convolve
                 raise _too_small(side, self.config.name) from error
+            finally:
+                self.train(training)
             sizes = [shape[-1] for shape in shapes]
             if len(set(sizes)) < len(sizes):
                 raise _too_small(side, self.config.name)

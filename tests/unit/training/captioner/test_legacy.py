@@ -106,3 +106,15 @@ def test_several_scales_and_sides_become_views() -> None:
     assert views(scales=[1.4, 0.8], mirror_mean=True, alternate=True) == [(1.4, False), (0.8, True)]
     assert views(scales=[1.0], mirror_mean=True, alternate=True) == [(1.0, False), (1.0, True)]
     assert views(scales=[1.0, 2.0], alternate=True) == [(1.0, False), (2.0, False)]
+
+
+def test_options_that_left_are_ignored_where_they_did_nothing() -> None:
+    decoding = {"beam": 3, "consensus": False, "min_length": 1, "no_repeat": 0}
+    parts = {"encoder": {"last_blocks": 2}, "decoder": {"layers": 3}, "transform": {}, "decoding": decoding}
+    assert legacy.config(parts)["decoding"] == {"beam": 3}
+    assert legacy.config(parts)["decoder"] == {}
+    for name, value in (("consensus", True), ("min_length", 2), ("no_repeat", 3)):
+        with pytest.raises(
+            CheckpointError, match=rf"it has decoding\.{name} {value}, which this version no longer has"
+        ):
+            legacy.config(parts | {"decoding": {name: value}})
