@@ -100,21 +100,21 @@ class RetrievalMemory:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor], channels: int, words: int) -> RetrievalMemory:
-        """The inverse of `tensors`, for a captioner of so many channels and words. Raises CheckpointError."""
+        """The inverse of `tensors` for a captioner with this many channels and words. Raises CheckpointError."""
         wanted = {"hashes": (2, torch.uint8), "features": (2, torch.float16), "captions": (3, torch.int32)}
         if {name: (value.dim(), value.dtype) for name, value in tensors.items()} != wanted:
-            raise CheckpointError("What it keeps of the images it has learned from is incomplete.")
+            raise CheckpointError("Its index of training images is incomplete.")
         memory = cls(**tensors)
         sizes = {len(value) for value in tensors.values()}
         shapes = len(sizes) == 1 and 0 not in sizes and (memory.hashes.shape[1], memory.features.shape[1])
         captions = memory.captions
         if shapes != (32, channels) or not captions.any() or not 0 <= captions.min() <= captions.max() < words:
-            raise CheckpointError("What it keeps of the images it has learned from is of another captioner.")
+            raise CheckpointError("Its index of training images is of another captioner.")
         memory._weights, memory._channels  # noqa: B018 computed now, so that the first caption does not wait for them
         return memory
 
     def __deepcopy__(self, memo: object) -> RetrievalMemory:
-        return self  # it never changes
+        return self  # never modified, so copies can share it
 
     def _latest(self) -> RetrievalMemory:
         return RetrievalMemory(self.hashes[-MAX_IMAGES:], self.features[-MAX_IMAGES:], self.captions[-MAX_IMAGES:])

@@ -97,7 +97,7 @@ def test_the_same_every_time() -> None:
     assert search(network, grids) == search(network, grids)
 
 
-def test_without_an_end_the_best_unfinished_caption_is_told() -> None:
+def test_without_an_end_the_best_unfinished_caption_is_returned() -> None:
     network, grid = decoder(3), torch.randn(2, 4, 5)
     with torch.no_grad():
         network.bias[END] = float("-inf")
@@ -116,7 +116,7 @@ def test_no_caption_is_empty() -> None:
     assert min(len(one.tokens) for captions in found for one in captions) == 1
 
 
-def test_specials_are_never_said() -> None:
+def test_special_tokens_are_never_generated() -> None:
     network = decoder(5)
     with torch.no_grad():
         network.bias[[PAD, START, UNKNOWN]] = 30.0

@@ -1,4 +1,4 @@
-"""What people said of the images most like one: who is like it, how they vote, and where they are kept."""
+"""The retrieval memory: similar images, reranking by their captions, and where they are kept."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sha256(number: int) -> str:
 
 
 @pytest.fixture(autouse=True)
-def all_may_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_images_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "IMAGES_PER_NEIGHBOUR", 1)
 
 
@@ -69,7 +69,7 @@ def said(several: Sequence[Candidate]) -> list[str]:
     return [VOCABULARY.decode(one.tokens) for one in several]
 
 
-def test_what_was_said_of_the_image_most_like_it_decides() -> None:
+def test_the_captions_of_the_most_similar_image_decide() -> None:
     proposed = found("a child in a red coat", "men on a bench", "a dog runs")
     for number, caption in ((0, "a dog runs"), (2, "men on a bench"), (3, "a child in a red coat")):
         (ranked,) = known().rerank(grids()[number : number + 1], [proposed], 1, 0.7)
@@ -77,14 +77,14 @@ def test_what_was_said_of_the_image_most_like_it_decides() -> None:
         assert sorted(said(ranked)) == sorted(said(proposed))
 
 
-def test_a_far_likelier_caption_outvotes_them() -> None:
+def test_a_far_likelier_caption_stays_first() -> None:
     proposed = found("a child in a red coat", "a dog runs on the grass")
     likely = replace(proposed[0], mean_log_probability=-0.1)
     unlikely = replace(proposed[1], mean_log_probability=-9.0)
     assert said(known().rerank(grids()[:1], [[unlikely, likely]], 1, 0.7)[0])[0] == "a child in a red coat"
 
 
-def test_a_vote_is_cider_d_against_each_images_captions() -> None:
+def test_similarity_is_the_mean_cider_d_against_each_images_captions() -> None:
     texts = ["a dog runs on the grass", "a dog is a dog", "people sit on a red bench", "child"]
     proposed = found(*texts)
     references = [[tuple(VOCABULARY.encode(text)[1:-1]) for text in several] for several in CAPTIONS]
@@ -98,7 +98,7 @@ def test_a_vote_is_cider_d_against_each_images_captions() -> None:
     assert said(ranked) == [texts[place] for place in np.argsort(-worth, kind="stable")]
 
 
-def test_likeness_is_of_channels_that_count_alike() -> None:
+def test_image_similarity_gives_all_channels_the_same_weight() -> None:
     images = grids(40)
     images[:, :, 0] *= 1000  # a channel of large numbers must not decide alone
     many = [CAPTIONS[number % 4] for number in range(40)]
@@ -155,7 +155,7 @@ def remembering(tiny: Captioner) -> Captioner:
     return tiny
 
 
-def test_a_captioner_ranks_its_beam_by_them(remembering: Captioner) -> None:
+def test_a_captioner_reranks_its_beam(remembering: Captioner) -> None:
     grid = torch.randn(3, remembering.encoder.cells(32), remembering.encoder.channels)
     plain = DecodingConfig(beam=8, max_length=6)
     voted = replace(plain, neighbours=2)
@@ -174,7 +174,7 @@ def test_a_captioner_ranks_its_beam_by_them(remembering: Captioner) -> None:
     assert remembering.generate(grid, voted) == remembering.generate(grid, plain)
 
 
-def test_they_are_kept_in_the_checkpoint(remembering: Captioner, tmp_path: Path) -> None:
+def test_a_checkpoint_keeps_the_memory(remembering: Captioner, tmp_path: Path) -> None:
     assert remembering.retrieval is not None
     loaded = checkpoint.load(checkpoint.save(tmp_path / "kept", remembering), "cpu")
     assert loaded.retrieval is not None
@@ -232,7 +232,7 @@ def captions_of(captioner: Captioner) -> dict[str, set[str]]:
     }
 
 
-def test_a_training_remembers_what_it_learned_from_and_no_image_it_is_judged_by(
+def test_a_training_indexes_its_training_images_and_no_development_image(
     frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:
     rows = [*coloured_rows[:12], *(replace(row, split="dev") for row in coloured_rows[12:])]
@@ -246,7 +246,7 @@ def test_a_training_remembers_what_it_learned_from_and_no_image_it_is_judged_by(
         bar.update(told[-1])
 
 
-def test_a_retrain_remembers_more_and_only_what_people_said(
+def test_a_retrain_adds_its_images_with_human_captions_only(
     frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:
     common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
@@ -266,7 +266,7 @@ def test_a_retrain_remembers_more_and_only_what_people_said(
     assert kept[coloured_rows[1].sha256] == {"a green picture", "this is a picture in green"}
 
 
-def test_drafts_that_were_let_stand_captions_without_words_and_unreadable_images_are_not_remembered(
+def test_unedited_drafts_captions_without_words_and_unreadable_images_are_not_indexed(
     frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:
     unread = replace(coloured_rows[4], image=tmp_path / "gone.png", sha256=sha256(4))
@@ -279,7 +279,7 @@ def test_drafts_that_were_let_stand_captions_without_words_and_unreadable_images
     assert checkpoint.load(nothing, "cpu").retrieval is None
 
 
-def test_a_retrain_forgets_what_it_is_told_to(
+def test_a_retrain_removes_forgotten_images(
     frozen_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
 ) -> None:
     common = {"cache_dir": tmp_path / "cache", "device": "cpu"}
@@ -296,13 +296,13 @@ def test_a_retrain_forgets_what_it_is_told_to(
     assert kept == {row.sha256 for row in coloured_rows[:8]} - {coloured_rows[2].sha256}
 
 
-def test_only_an_encoder_that_sees_alike_can_remember(tiny_config: TrainingConfig) -> None:
+def test_only_a_frozen_encoder_can_have_a_memory(tiny_config: TrainingConfig) -> None:
     config = replace(tiny_config, decoding=replace(tiny_config.decoding, neighbours=2))
     with pytest.raises(ConfigError, match=r"decoding\.neighbours is 2, .* encoder\.trained is 'all'"):
         config.validate()
 
 
-def test_of_few_images_few_vote_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_memory_has_few_neighbours_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     proposed = found("a child in a red coat", "men on a bench", "a dog runs")
     monkeypatch.setattr(retrieval, "IMAGES_PER_NEIGHBOUR", 2)
     assert known().rerank(grids()[:1], [proposed], 9, 0.7) == known().rerank(grids()[:1], [proposed], 2, 0.7)

@@ -40,7 +40,7 @@ def test_case_and_punctuation_do_not_count(metric) -> None:  # type: ignore[no-u
 
 
 @pytest.mark.parametrize("metric", [bleu, rouge_l, cider_d])
-def test_a_corpus_of_nothing_said_scores_nothing(metric) -> None:  # type: ignore[no-untyped-def]
+def test_a_corpus_of_empty_hypotheses_scores_nothing(metric) -> None:  # type: ignore[no-untyped-def]
     assert metric(["", ""], [DOGS, DOGS]).value == 0
 
 
