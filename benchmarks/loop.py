@@ -1,9 +1,9 @@
-"""The loop's steps over the real wire: drafting, webhooks, a retrain of 50 corrections, promotion to served.
+"""Times the steps of the loop over HTTP: drafts, webhooks, a retrain on 50 corrections, promotion.
 
     python -m benchmarks.loop [--quick]
 
-Runs `captioner up --no-label-studio` over a temporary folder and speaks to it as Label Studio does. What Label Studio
-allows each step stands beside the figure.
+Runs `captioner up --no-label-studio` over a temporary folder and sends it the requests of Label Studio. Label Studio's
+own time limits are given beside the figures.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main(quick: bool) -> None:
 
 
 def _captioner(folder: Path, epochs: int) -> Path:
-    """A captioner whose speed is the starter's; how good it is does not matter here."""
+    """A captioner as fast as the starter model; its quality does not matter here."""
     from training.config import TrainingConfig
     from training.learning.train import train
 
@@ -173,7 +173,7 @@ def _measure(
 
 
 def _drafting(singles: Sequence[float], tasks: int, together: float) -> dict[str, float]:
-    """What drafting tasks one by one takes beside drafting as many in one request, from seconds."""
+    """Seconds of drafting tasks one by one over those of drafting as many in one request."""
     one = statistics.median(singles)
     return {
         "draft_one_ms": 1000 * one,

@@ -1,10 +1,10 @@
-"""How much slower drafts are made while the worker trains on the same device.
+"""Measures how much slower drafts are while the worker trains on the same device.
 
     python -m benchmarks.slowdown [--quick] [--rounds N]
 
-Runs `captioner up --no-label-studio` over a temporary folder, as `benchmarks.webhook` does, and asks for drafts of new
-images at a steady pace, one after another: while nothing is trained, during a retrain, and again after it, so that what
-else runs on the machine weighs on both. An image is never asked for twice, so that neither drafts nor files are cached.
+Runs `captioner up --no-label-studio` over a temporary folder, as `benchmarks.webhook` does, and requests drafts of new
+images one after another at a steady pace: before, during and after a retrain, so that other load on the machine affects
+both figures. No image is requested twice, because drafts and image files are cached.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from training.data import manifest
 from training.data.scenes import write
 
 PACE_SECONDS = 0.25
-"""From one request to the next, unless the answer takes longer: drafts are not to be the load that is measured."""
+"""Time from one request to the next, unless the answer takes longer, so that drafts themselves are a small load."""
 RETRAIN_SECONDS = 600
 WARM_UP = 5
 MEANINGS = {
@@ -76,8 +76,8 @@ def main(quick: bool, rounds: int) -> None:
 
 @dataclass
 class _Measurement:
-    """Images of the first half are corrected, `corrections` a round; those of the second half are drafted, each once:
-    `idle` before every round and after the last, `beside` at most during a retrain."""
+    """The first half of the images is corrected, `corrections` a round. The second half is drafted, each image once:
+    `idle` of them before every round and after the last, at most `beside` during a retrain."""
 
     load: _Load
     store: Store
@@ -122,7 +122,7 @@ class _Measurement:
         }
 
     def _retrain(self) -> None:
-        """Send the corrections that make a retrain due, and have drafts made from its beginning to its end."""
+        """Send the corrections that make a retrain due, and request drafts until it ends."""
         for _ in range(self.corrections):
             self.load.correct(self.corrected)
             self.corrected += 1
@@ -142,7 +142,7 @@ class _Measurement:
         return self.store.retrains(PROJECT, 1)[0]
 
     def _draft(self) -> float:
-        """Milliseconds of the draft of the next image, at the pace."""
+        """Milliseconds of the next image's draft; waits for its turn at the pace."""
         half = len(self.load.rows) // 2
         task = self.load.task(half + self.drafted)
         self.drafted += 1

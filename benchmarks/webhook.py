@@ -1,11 +1,11 @@
-"""How soon a webhook is written and answered while the worker trains and people wait for drafts.
+"""Measures how fast webhooks are committed and answered while the worker trains and drafts are requested.
 
     python -m benchmarks.webhook [--quick]
 
 Runs `captioner up --no-label-studio` over a temporary folder: the backend under gunicorn, the embedded Redis, a worker.
-Corrections come at a steady pace, each over a connection of its own as Label Studio sends them; every few of them make
-the next retrain due, and new tasks are drafted all the time. Only webhooks sent while a retrain ran are counted. Label
-Studio sends them inside the annotator's request, waits one second, and never again.
+Corrections arrive at a steady pace, each over a connection of its own, as Label Studio sends them. Some make the
+next retrain due, and new tasks are drafted throughout. Only webhooks sent during a retrain count. Label Studio sends a
+webhook once, inside the annotator's request, and waits one second for the answer.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main(quick: bool) -> None:
 
 @dataclass
 class _Load:
-    """What Label Studio sends to the backend at `url`; image `n` of the scenes is task n + 1."""
+    """Sends the requests of Label Studio to the backend at `url`; image `n` of the scenes is task n + 1."""
 
     url: str
     images: str
@@ -89,7 +89,7 @@ class _Load:
         return {"id": number + 1, "project": PROJECT, "data": {"image": image}}
 
     def correct(self, number: int) -> None:
-        """Send correction `number`; every one of them is new, their images repeat."""
+        """Send correction `number`, a new one; images repeat."""
         scene = number % (len(self.rows) // 2)
         project = {"id": PROJECT, "label_config": labeling_config.shipped("caption")}
         event = _created(number, self.task(scene), self.rows[scene].references[0], project)
@@ -98,7 +98,7 @@ class _Load:
         self.acks.append((sent, 1000 * (time.perf_counter() - begun)))
 
     def draft(self) -> None:
-        """Have tasks drafted one after another until told to stop; those of the second half, over and over."""
+        """Request drafts of the second half's tasks, one after another and over and over, until told to stop."""
         half = len(self.rows) // 2
         number = 0
         while not self.stopping.is_set():
@@ -161,14 +161,14 @@ def _later(load: _Load, number: int, at: float) -> None:
 
 
 def _ran(retrains: Sequence[Retrain], at: datetime) -> bool:
-    """Whether one of them was being done then."""
+    """Whether one of the retrains ran then."""
     return any(
         r.started_at is not None and r.started_at <= at and (not r.ended_at or at <= r.ended_at) for r in retrains
     )
 
 
 def _commits(folder: Path, count: int) -> list[float]:
-    """Milliseconds of commits of one small row to a database of our own beside the measured one."""
+    """Milliseconds of commits of one small row to another database on the same disk."""
     store = Store(f"sqlite:///{folder / 'beside.db'}")
     store.migrate()
     found = []
