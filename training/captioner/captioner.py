@@ -81,15 +81,23 @@ class Captioner(nn.Module):
 
     def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
         """A caption for each image file, in order; for one that cannot be read its DataError stands in its place."""
-        captions: list[Hypothesis | DataError] = []
+        results = self.caption_n_best(images, 1, decoding)
+        return [result if isinstance(result, DataError) else result[0][0] for result in results]
+
+    def caption_n_best(
+        self, images: Sequence[Path], number: int, decoding: DecodingConfig | None = None
+    ) -> Iterator[tuple[list[Hypothesis], torch.Tensor] | DataError]:
+        """For each image file, in order, up to `number` captions, best first, and its grid (P, C), or its DataError."""
         loaded = transforms.load_all(images, self.side)
         while batch := list(islice(loaded, BATCH)):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
-            with torch.inference_mode():
-                grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(readable))) if readable else None
-            told: Iterator[Hypothesis] = iter(self.generate(grid, decoding) if grid is not None else ())
-            captions += [next(told) if isinstance(item, np.ndarray) else item for item in batch]
-        return captions
+            results: Iterator[tuple[list[Hypothesis], torch.Tensor]] = iter(())
+            if readable:
+                with torch.inference_mode():
+                    grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(readable)))  # (B, P, C)
+                results = zip(self.generate_n_best(grid, number, decoding), grid, strict=True)
+            for item in batch:
+                yield item if isinstance(item, DataError) else next(results)
 
     def generate(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
         """A caption for each encoded image of `grid` (B, P, C), in the annotators' style."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.captioner.captioner import Captioner
-    from training.config import DecodingConfig
     from training.decoding.beam_search import Hypothesis
-
-Captioned = tuple["list[Hypothesis]", "torch.Tensor"]
-"""Captions of an image, best first, and its grid of features (P, C)."""
 
 
 @click.command(
@@ -65,7 +61,7 @@ def caption(
     decoding = decoding_with(captioner, overrides)
     explanations = _Explanations(captioner, explain_dir) if explain_dir else None
     entries: list[dict[str, Any]] = []
-    for image, result in zip(images, _captioned(captioner, images, n_best, decoding), strict=True):
+    for image, result in zip(images, captioner.caption_n_best(images, n_best, decoding), strict=True):
         if isinstance(result, DataError):
             click.echo(str(result), err=True)
             entries.append({"image": str(image), "error": str(result)})
@@ -83,31 +79,6 @@ def caption(
         )
     if failed := sum("error" in entry for entry in entries):
         raise click.ClickException(f"{failed} of {len(images)} images could not be captioned.")
-
-
-def _captioned(
-    captioner: Captioner, images: Sequence[Path], n_best: int, decoding: DecodingConfig
-) -> Iterator[Captioned | DataError]:
-    """The captions of each image in order, or why it cannot be read; computed in batches."""
-    from itertools import islice
-
-    import numpy as np
-    import torch
-
-    from training.captioner.captioner import BATCH
-    from training.data import transforms
-    from training.runtime import out_of_memory
-
-    loaded = transforms.load_all(images, captioner.side)
-    while batch := list(islice(loaded, BATCH)):
-        readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
-        captioned: Iterator[Captioned] = iter(())
-        if readable:
-            with torch.inference_mode():
-                grid = torch.cat(out_of_memory.micro_batched(captioner.encode, np.stack(readable)))  # (B, P, C)
-            captioned = zip(captioner.generate_n_best(grid, n_best, decoding), grid, strict=True)
-        for item in batch:
-            yield item if isinstance(item, DataError) else next(captioned)
 
 
 class _Explanations:
