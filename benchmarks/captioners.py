@@ -18,6 +18,7 @@ import click
 from benchmarks.flickr8k import scores
 from benchmarks.report import report
 from benchmarks.trained import seconds, trained
+from training.captioner import checkpoint
 from training.config import (
     DecoderConfig,
     DecodingConfig,
@@ -108,7 +109,8 @@ def _measure(name: str, config: TrainingConfig, rows: list[Row], out: Path, devi
     A design that an earlier run has trained in the same way is only scored.
     """
     folder = trained(rows, out / name, config, out / "features", device)
-    found = scores(folder, [row for row in rows if row.split == manifest.DEV], out / "features", device)
+    dev = [row for row in rows if row.split == manifest.DEV]
+    found = scores(checkpoint.load(folder, device), dev, out / "features")
     figures = {key: found[key] for key in FIGURES} | {"seconds": seconds(folder)}
     print(f"{name}: {', '.join(f'{key} {value:.1f}' for key, value in figures.items())}", flush=True)
     return figures

@@ -84,16 +84,16 @@ def run(
                 device=device,
             )
         figures[f"{name}_seconds"] = time.monotonic() - started
-        figures |= {f"{name}_{key}": value for key, value in scores(folder, dev, out / "features", device).items()}
+        captioner = checkpoint.load(folder, device)
+        figures |= {f"{name}_{key}": value for key, value in scores(captioner, dev, out / "features").items()}
         print(json.dumps(figures), flush=True)
-        before = checkpoint.load(folder, device)
+        before = captioner
     figures["second_over_first_words"] = figures["second_distinct_words"] / figures["first_distinct_words"]
     figures["seconds"] = time.monotonic() - begun
     return figures
 
 
-def scores(folder: Path, rows: list[Row], cache: Path, device: str) -> dict[str, float]:
-    captioner = checkpoint.load(folder, device)
+def scores(captioner: Captioner, rows: list[Row], cache: Path) -> dict[str, float]:
     references = [row.references for row in rows]
     alone = [item.text for item in hypotheses(captioner, rows, captioner.decoding.quick(), cache)]
     captions = [item.text for item in hypotheses(captioner, rows, None, cache)]

@@ -24,7 +24,7 @@ def test_flickr8k_scores_both_stages_on_development_images(monkeypatch: pytest.M
         started.append((out, start_from))
         return out
 
-    def scores(folder: Path, rows: list[Row], *_: Any) -> dict[str, float]:
+    def scores(folder: Path, rows: list[Row], _: Path) -> dict[str, float]:
         assert {each.split for each in rows} == {DEV}
         return {
             "bleu4": 10.0 if folder.name == "first" else 12.0,
@@ -32,11 +32,11 @@ def test_flickr8k_scores_both_stages_on_development_images(monkeypatch: pytest.M
         }
 
     monkeypatch.setattr(flickr8k, "train", train)
-    monkeypatch.setattr(flickr8k.checkpoint, "load", lambda folder, *_: f"loaded {folder.name}")
+    monkeypatch.setattr(flickr8k.checkpoint, "load", lambda folder, _: folder)
     monkeypatch.setattr(flickr8k, "scores", scores)
     monkeypatch.setattr(flickr8k.datasets, "read", lambda *_, **__: [row(1), row(2, DEV)])
     figures = flickr8k.run(tmp_path, tmp_path, TrainingConfig(), TrainingConfig(), "cpu", limit=None)
-    assert started == [(tmp_path / "first", None), (tmp_path / "second", "loaded first")]
+    assert started == [(tmp_path / "first", None), (tmp_path / "second", tmp_path / "first")]
     assert (figures["first_bleu4"], figures["second_bleu4"]) == (10, 12)
     assert figures["second_over_first_words"] == pytest.approx(2 / 3)
 
@@ -44,12 +44,11 @@ def test_flickr8k_scores_both_stages_on_development_images(monkeypatch: pytest.M
 def test_flickr8k_scores_are_of_all_references(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = [row(1, DEV, "a dog runs on the grass", "something else"), row(2, DEV, "a cat sleeps on a red chair")]
     captions = {None: ["a dog runs on the grass", "a cat sleeps on a red chair"], "quick": ["a dog", "a dog"]}
-    decoding = SimpleNamespace(quick=lambda: "quick")
-    monkeypatch.setattr(flickr8k.checkpoint, "load", lambda *_: SimpleNamespace(decoding=decoding))
+    captioner: Any = SimpleNamespace(decoding=SimpleNamespace(quick=lambda: "quick"))
     monkeypatch.setattr(
         flickr8k, "hypotheses", lambda _, __, how, ___: [SimpleNamespace(text=text) for text in captions[how]]
     )
-    figures = flickr8k.scores(tmp_path, rows, tmp_path, "cpu")
+    figures = flickr8k.scores(captioner, rows, tmp_path)
     assert figures["bleu4"] == pytest.approx(100)
     assert figures["alone_bleu4"] < 50
     assert figures["distinct_words"] == 10

@@ -23,7 +23,7 @@ def test_help_shows_an_example_on_a_line_of_its_own(run: Run, command: str) -> N
 
 def test_the_help_of_train_says_how_to_go_on_and_how_to_use_several_processes(run: Run) -> None:
     printed = " ".join(run("train", "--help").output.split())
-    assert "goes on from its last epoch when the same command is run again" in printed
+    assert "resumed after its last saved epoch when the same command is run again" in printed
     assert "torchrun --nproc-per-node 4 -m training.cli train" in printed
 
 
