@@ -92,11 +92,6 @@ class Verdict:
     def promotes(self) -> bool:
         return self.decision == PROMOTE
 
-    @property
-    def set_hashes(self) -> frozenset[str]:
-        """The hashes of all its evaluation sets; for pools, those of their parts."""
-        return frozenset(part for each in self.sets for part in each.set_hash.split("+"))
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -25,9 +25,6 @@ class Score:
     signature: str
     corpus: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.name} {self.value:.1f} ({self.signature}|{self.corpus})"
-
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `Score(**value)` is its inverse."""
         return {"name": self.name, "value": self.value, "signature": self.signature, "corpus": self.corpus}
