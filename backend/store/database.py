@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
 
 from backend.domain.errors import DatabaseError
-from backend.store.tables import projects
+from backend.store.tables import metadata, projects
 
 _BUSY_SECONDS = 30
 _MIGRATING = 5_870_293_114  # PostgreSQL's advisory lock of a migration: an arbitrary number, the same in all processes
@@ -54,7 +54,10 @@ class Database:
         self._turn = threading.RLock() if self._is_sqlite else contextlib.nullcontext()
 
     def migrate(self) -> None:
-        """Bring the schema up to date, in one transaction; processes that start together wait for one another."""
+        """Make the tables of a new database, or migrate those there are, in one transaction.
+
+        Processes that start together wait for one another.
+        """
         config = alembic.config.Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         with self._transaction(self._writing_engine) as connection:
@@ -62,8 +65,12 @@ class Database:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
             config.attributes["connection"] = connection
             try:
-                alembic.command.upgrade(config, "head")
-            except alembic.util.CommandError as error:  # made by a newer version of this program
+                if sa.inspect(connection).has_table("alembic_version"):
+                    alembic.command.upgrade(config, "head")
+                else:
+                    metadata.create_all(connection)
+                    alembic.command.stamp(config, "head")
+            except alembic.util.CommandError as error:  # made by a newer version of this program, or one before 0.1.0
                 raise DatabaseError(
                     f"The database {self.url.render_as_string()} has another schema: {error}."
                 ) from error

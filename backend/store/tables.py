@@ -1,4 +1,4 @@
-"""The SQL tables. `backend/store/migrations` make them in a database; a test compares the two."""
+"""The SQL tables. Migrations bring older databases to this schema; a test compares the result."""
 
 from __future__ import annotations
 

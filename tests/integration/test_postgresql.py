@@ -27,7 +27,7 @@ def registry(store: Store) -> Registry:
     return Registry(store)
 
 
-def test_the_migrations_make_the_tables_that_the_code_knows(postgresql_url: str) -> None:
+def test_a_new_database_has_the_tables_that_the_code_knows(postgresql_url: str) -> None:
     databases = [Database(postgresql_url) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(Database.migrate, databases))

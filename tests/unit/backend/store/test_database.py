@@ -23,7 +23,7 @@ def differences(database: Database) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection, {"compare_type": True}), metadata))
 
 
-def test_the_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
+def test_a_new_database_has_the_tables_that_the_code_knows(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/new/folder/captioner.db")
     assert differences(database)
     database.migrate()
