@@ -95,7 +95,7 @@ def run(
     champions, full_seconds = {}, 0.0
     for images in sizes:
         listed = manifest.save(base[:images], out / f"base-{images}.jsonl")
-        rows_of_base = [*base[:images], *others]  # the default recipe judges each epoch by development images
+        rows_of_base = [*base[:images], *others]  # the default recipe chooses the epoch by development images
         captions = sum(len(row.references) for row in base[:images])
         recipe = TrainingConfig.photos(encoder, weights, images=images, captions=captions)
         # both make the same number of steps: a captioner that has learned less says less, and is retrained sooner

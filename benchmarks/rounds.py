@@ -80,7 +80,7 @@ class Round:
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
 @click.option("--encoder", default="resnet50", show_default=True)
 @click.option("--base", default=1500, show_default=True, help="Images of the base.")
-@click.option("--base-dev", default=1000, show_default=True, help="Images that judge what becomes of the base.")
+@click.option("--base-dev", default=1000, show_default=True, help="Images of the gate that stand for the base.")
 @click.option("--size", default=500, show_default=True, help="Images of a round.")
 @click.option("--rounds", default=5, show_default=True, help="Clean rounds.")
 @click.option("--beam", default=5, show_default=True, help="Of all captioners.")
@@ -231,7 +231,7 @@ def _judged(
     done: list[Round],
     cache: Path,
 ) -> Verdict:
-    doubted = mismatch(*(image_text_match(champion, rows, cache) for rows in (corrected, judging)))
+    found = mismatch(*(image_text_match(champion, rows, cache) for rows in (corrected, judging)))
     evaluation_sets = []
     for role, rows in ((gate.CORRECTIONS, judging), (gate.BASE, base)):
         ours, theirs = (
@@ -240,7 +240,7 @@ def _judged(
         )
         interim_looks = sum(not each.verdict.provisional for each in done)
         evaluation_sets.append(EvaluationSet(role, ours, theirs, interim_looks))
-    return gate.judge(evaluation_sets, mismatch=doubted)
+    return gate.judge(evaluation_sets, mismatch=found)
 
 
 if __name__ == "__main__":

@@ -162,9 +162,9 @@ def _index(
 ) -> None:
     """Index the training images, as they were shown, with their captions for retrieval. A row that weighs less than a
     whole caption is a draft that somebody left as it was: it is left out. `progress` gets image, images and no loss."""
-    said = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
-    said = [row for row in said if any(map(tokenize, row.references))][-MAX_IMAGES:]
-    inputs = Inputs(captioner, said, cache_dir, two_views=said, varied=config.augmented)
+    learned = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
+    learned = [row for row in learned if any(map(tokenize, row.references))][-MAX_IMAGES:]
+    inputs = Inputs(captioner, learned, cache_dir, two_views=learned, varied=config.augmented)
     if not inputs.rows:
         return
     captioner.eval()

@@ -185,9 +185,9 @@ class Trainer:
             samples = [
                 sample_captions(decoder, grid.float(), decoding, number, never, self._generator) for decoder in decoders
             ]
-        earned = torch.cat([rewards_of.of(batch.hashes, one) for one in samples], dim=1)  # (B, decoders x K)
-        self._mean_rewards.append(earned.mean().item())
-        weighted = advantages(earned) * batch.weights[:, None]
+        rewarded = torch.cat([rewards_of.of(batch.hashes, one) for one in samples], dim=1)  # (B, decoders x K)
+        self._mean_rewards.append(rewarded.mean().item())
+        weighted = advantages(rewarded) * batch.weights[:, None]
         ignored = batch.weights[:, None, None] == 0  # the words of an image without weight do not count
         return [
             SampledCaptions(one.words.masked_fill(ignored, PAD), part)

@@ -14,7 +14,7 @@ from training.config import (
 from training.errors import ConfigError
 
 NAN = float("nan")
-MOST_OPTIONS = 39
+MOST_OPTIONS = 35
 PRESETS = [
     TrainingConfig(),
     TrainingConfig.photos("resnet50", "weights.pth", epochs=3),
