@@ -7,19 +7,16 @@ that are true of a scene, and `folder` writes pictures and captions as a data se
 from training.data.scenes.drawing import draw
 from training.data.scenes.folder import load_scenes, write
 from training.data.scenes.grammar import captions, closest, is_true, phrasings
-from training.data.scenes.world import WORLDS, Group, Scene, Thing, World, generate, is_novel
+from training.data.scenes.world import WORLDS, Scene, Thing, generate
 
 __all__ = [
     "WORLDS",
-    "Group",
     "Scene",
     "Thing",
-    "World",
     "captions",
     "closest",
     "draw",
     "generate",
-    "is_novel",
     "is_true",
     "load_scenes",
     "phrasings",

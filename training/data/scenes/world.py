@@ -111,13 +111,6 @@ def generate(count: int, seed: int, world: str = "starter") -> list[Scene]:
     return [_scene(WORLDS[world], rng) for _ in range(count)]
 
 
-def is_novel(scene: Scene) -> bool:
-    """Whether the scene holds something the starter world lacks."""
-    known = WORLDS["starter"]
-    strange = any(thing.kind not in known.kinds or thing.colour not in known.colours for thing in scene.things)
-    return strange or scene.relation in {"inside", "around"}
-
-
 def _scene(world: World, rng: random.Random) -> Scene:
     novelties = (*world.novel_kinds, *world.novel_colours, *world.novel_relations)
     novelty = rng.choice(novelties) if rng.random() < world.novel_share else None
