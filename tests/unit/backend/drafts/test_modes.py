@@ -105,7 +105,7 @@ def test_a_run_is_stopped_and_gone_on_with_by_commands(tmp_path: Path, studio: H
     captioner(tmp_path, studio, "refresh")
     assert store.refresh_state(1).version is None, "begun anew"
     other = CliRunner().invoke(main, ["refresh", "--project", "9"], env={"CAPTIONER_DATA_DIR": str(tmp_path)})
-    assert "No project 9 has been connected" in other.output
+    assert "Project 9 is not connected" in other.output
 
 
 def test_who_is_late_writes_nothing(store: Store) -> None:
