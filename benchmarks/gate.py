@@ -206,7 +206,7 @@ def promotions(
     title: str,
 ) -> dict[Policy, np.ndarray]:
     """By policy, who was promoted (draws, interim_looks): a draw is an evaluation set, a look a new candidate."""
-    size = counts.shape[1]
+    size: int = counts.shape[1]
 
     def passes(difference: Difference, policy: Policy) -> bool:
         comparisons = [Comparison("the set drawn", size, difference)]
