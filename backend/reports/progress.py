@@ -15,7 +15,6 @@ PHASES = {
     "collect": "collecting corrections and images",
     "confirm": "judging the champion again",
     "mismatch": "checking that captions belong to their images",
-    "replay": "captioning images to replay",
     "prepare": "reading images",
     "frozen": "training with the encoder frozen",
     "train": "training",

@@ -373,7 +373,8 @@ def test_a_process_that_died_after_registering_is_not_repeated(
 def test_a_first_model_is_trained_from_nothing_where_no_weights_can_be_had(
     make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("training.config.training.LEAST_STEPS", 20)
+    photos = TrainingConfig.photos
+    monkeypatch.setattr(TrainingConfig, "photos", lambda *given, **changes: photos(*given, **changes, epochs=2))
     loop = make_loop(
         CAPTIONER_RETRAIN_EVERY="12",
         CAPTIONER_GATE_FLOOR="0",

@@ -15,7 +15,9 @@ COLUMNS = {
     "part": "lease",
     "beat_at": "heartbeat_at",
 }
-PHASES = {"doubt": "mismatch", "rehearse": "replay", "remember": "index", "blend": "interpolate", "keep": "collect"}
+PHASES = {"doubt": "mismatch", "remember": "index", "blend": "interpolate"}
+LEFT = {"keep": "collect", "rehearse": "prepare"}
+"""Phases that are part of another one now."""
 
 
 def _rename(columns: dict[str, str], phases: dict[str, str]) -> None:
@@ -32,8 +34,8 @@ def _rename(columns: dict[str, str], phases: dict[str, str]) -> None:
 
 
 def upgrade() -> None:
-    _rename(COLUMNS, PHASES)
+    _rename(COLUMNS, PHASES | LEFT)
 
 
 def downgrade() -> None:
-    _rename({new: old for old, new in COLUMNS.items()}, {new: old for old, new in PHASES.items() if old != "keep"})
+    _rename({new: old for old, new in COLUMNS.items()}, {new: old for old, new in PHASES.items()})
