@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-from training.config import Config, EncoderConfig, TrainingConfig
+from training.config import EncoderConfig, TrainingConfig
 from training.data import manifest
 from training.data.datasets.files import read_json
 from training.data.manifest import Row
@@ -22,7 +20,7 @@ Values = dict[str, Any]
 
 def from_file(path: Path) -> Values:
     """The values in a JSON file. Raises DataError, or ConfigError for what is unknown or of a wrong type."""
-    return _checked(read_json(path), TrainingConfig, str(path))
+    return _checked(read_json(path), str(path))
 
 
 def from_setting(text: str) -> Values:
@@ -34,7 +32,7 @@ def from_setting(text: str) -> Values:
         value = json.loads(written)
     except (ValueError, RecursionError):
         value = written
-    return _checked(nested(path.strip(), value), TrainingConfig, f"--set {path}")
+    return _checked(nested(path.strip(), value), f"--set {path}")
 
 
 def nested(path: str, value: Any) -> Values:
@@ -80,49 +78,7 @@ def complete(
     return TrainingConfig.from_json(merged(preset.to_json(), values))
 
 
-def _checked(values: Any, kind: type[Config], source: str, inside: str = "") -> Values:
-    """The values, if a config of this kind has them all and they are of its types."""
-    hints = get_type_hints(kind)
-    whose = inside.rstrip(".") or "the configuration"
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {whose} is {values!r}, not an object with {', '.join(hints)}.")
-    for name, value in values.items():
-        if name not in hints:
-            raise ConfigError(f"{source}: {whose} has no value {name!r}; it has {', '.join(hints)}.")
-        hint = hints[name]
-        if isinstance(hint, type) and issubclass(hint, Config):
-            _checked(value, hint, source, f"{inside}{name}.")
-        elif not _fits(value, hint):
-            raise ConfigError(f"{source}: {inside}{name} is {value!r}, not {_described(hint)}.")
+def _checked(values: Any, source: str) -> Values:
+    if wrong := TrainingConfig.wrong(values):
+        raise ConfigError(f"{source}: {'; '.join(wrong)}.")
     return dict(values)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in parts
-    if origin is UnionType:
-        return any(_fits(value, part) for part in parts)
-    if origin is tuple:
-        if not isinstance(value, list):
-            return False
-        if parts[1:] == (...,):
-            return all(_fits(item, parts[0]) for item in value)
-        return len(value) == len(parts) and all(map(_fits, value, parts))
-    if hint is float:
-        return type(value) in {int, float} and abs(value) <= sys.float_info.max  # neither infinite nor no number
-    return type(value) is hint
-
-
-def _described(hint: Any) -> str:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return f"one of {', '.join(parts)}"
-    if origin is UnionType:
-        return " or ".join(_described(part) for part in parts)
-    if origin is tuple:
-        return "a list of numbers" if parts[1:] == (...,) else f"a list of {len(parts)} numbers"
-    return _KINDS[hint]
-
-
-_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}

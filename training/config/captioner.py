@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal, get_args
 
-from training.config.base import Config, choice, number
+from pydantic import Field
 
-ARCHITECTURES = ("two_layer_attention", "show_attend_tell", "initial_state", "first_input", "every_step")
+from training.config.base import Config, Count, Natural, Positive, Share
+
+Architecture = Literal["two_layer_attention", "show_attend_tell", "initial_state", "first_input", "every_step"]
+ARCHITECTURES = get_args(Architecture)
 QUICK_BEAM = 5
-LARGEST_SCALE = 4
+Scale = Annotated[float, Field(gt=0, le=4)]
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class EncoderConfig(Config):
 
     name: str = "mobilenet_v2"
     weights: str = "imagenet"
-    trained: Literal["none", "all"] = choice("none", "all")
-    feature_stages: int = number(1, least=1)
-    views: tuple[tuple[float, bool], ...] = ((1.0, False),)
+    trained: Literal["none", "all"] = "none"
+    feature_stages: Count = 1
+    views: tuple[tuple[Scale, bool], ...] = ((1.0, False),)
 
     def mistakes(self) -> list[str]:
         found = []
@@ -41,11 +44,8 @@ class EncoderConfig(Config):
             found.append("weights is empty, not 'imagenet', 'none' or a file")
         if self.name == "small_cnn" and self.downloads:
             found.append(f"weights is {self.weights!r}, which small_cnn has none of: 'none' or a file is needed")
-        if not self.views or not all(map(_is_view, self.views)):
-            found.append(
-                f"views is {self.views}, not one or more pairs of a scale above zero and at most {LARGEST_SCALE} "
-                "and true or false"
-            )
+        if not self.views:
+            found.append("views is empty")
         return found
 
     @property
@@ -64,7 +64,7 @@ class EncoderConfig(Config):
 class TransformConfig(Config):
     """How an image file becomes pixels: squashed to `side` x `side`, RGB."""
 
-    side: int = number(224, least=32, most=1024)
+    side: Annotated[int, Field(ge=32, le=1024)] = 224
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class DecoderConfig(Config):
     one are decoders that are trained independently, their word probabilities averaged.
     """
 
-    embedding: int = number(384, least=1)
-    hidden: int = number(512, least=1)
-    heads: int = number(4, least=1)
-    architecture: str = choice(*ARCHITECTURES)
-    cell: Literal["lstm", "gru"] = choice("lstm", "gru")
-    ensemble: int = number(1, least=1, most=8)
+    embedding: Count = 384
+    hidden: Count = 512
+    heads: Count = 4
+    architecture: Architecture = "two_layer_attention"
+    cell: Literal["lstm", "gru"] = "lstm"
+    ensemble: Annotated[int, Field(ge=1, le=8)] = 1
 
     def mistakes(self) -> list[str]:
         if self.heads > 0 and self.hidden % self.heads:
@@ -98,13 +98,13 @@ class DecodingConfig(Config):
     `seed` are those of sampling, which ignores all of these.
     """
 
-    beam: int = number(5, least=1, most=64)
-    length_penalty: float = number(0.9, least=0, most=4)
-    max_length: int = number(24, least=1, most=200)
-    neighbours: int = number(0, least=0, most=1000)
-    top_p: float = number(0.0, least=0, most=1)
-    temperature: float = number(1.0, above=0)
-    seed: int = number(1, least=0)
+    beam: Annotated[int, Field(ge=1, le=64)] = 5
+    length_penalty: Annotated[float, Field(ge=0, le=4)] = 0.9
+    max_length: Annotated[int, Field(ge=1, le=200)] = 24
+    neighbours: Annotated[int, Field(ge=0, le=1000)] = 0
+    top_p: Share = 0.0
+    temperature: Positive = 1.0
+    seed: Natural = 1
 
     def quick(self) -> DecodingConfig:
         """The same with a narrow beam, which orders captioners as well as a wide one at a fraction of the cost."""
@@ -116,10 +116,3 @@ class DecodingConfig(Config):
             return f"top-p:{self.top_p:g}|temperature:{self.temperature:g}|seed:{self.seed}|max:{self.max_length}"
         search = f"beam:{self.beam}|penalty:{self.length_penalty:g}|max:{self.max_length}"
         return f"{search}|neighbours:{self.neighbours}" if self.neighbours else search
-
-
-def _is_view(view: Any) -> bool:
-    if not isinstance(view, tuple) or len(view) != 2:
-        return False
-    scale, mirrored = view
-    return type(scale) in {int, float} and 0 < scale <= LARGEST_SCALE and type(mirrored) is bool

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from training.config.base import Config, number
+from training.config.base import Config, Count, Natural, PartialShare, Positive, Share
 from training.config.captioner import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.config.encoders import described
 
@@ -35,20 +35,20 @@ class TrainingConfig(Config):
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
-    epochs: int = number(15, least=0)
-    frozen_epochs: int = number(0, least=0)
-    self_critical_epochs: int = number(0, least=0)
-    batch_size: int = number(32, least=1)  # images
-    captions_per_image: int = number(5, least=1)
-    agreed_captions: int = number(0, least=0)
-    learning_rate: float = number(1e-3, above=0)
-    distillation: float = number(0.0, least=0, most=1)
-    label_smoothing: float = number(0.1, least=0, below=1)
-    scheduled_sampling: float = number(0.0, least=0, most=1)  # share of the words read that the decoder chose itself
-    dropout: float = number(0.4, least=0, below=1)
-    grid_dropout: float = number(0.0, least=0, below=1)  # of the encoder's features
+    epochs: Natural = 15
+    frozen_epochs: Natural = 0
+    self_critical_epochs: Natural = 0
+    batch_size: Count = 32  # images
+    captions_per_image: Count = 5
+    agreed_captions: Natural = 0
+    learning_rate: Positive = 1e-3
+    distillation: Share = 0.0
+    label_smoothing: PartialShare = 0.1
+    scheduled_sampling: Share = 0.0  # share of the words read that the decoder chose itself
+    dropout: PartialShare = 0.4
+    grid_dropout: PartialShare = 0.0  # of the encoder's features
     augmented: bool = False
-    seed: int = number(1, least=0)
+    seed: Natural = 1
 
     def mistakes(self) -> list[str]:
         if not any((self.epochs, self.frozen_epochs, self.self_critical_epochs)):

@@ -72,8 +72,12 @@ def _of_timm(config: EncoderConfig) -> dict[str, torch.Tensor]:
     """The weights as timm's own loader puts them in, from its download or a file."""
     if config.downloads and config.weights != "imagenet":
         raise WeightsError(f"timm has no weights {config.weights} of {config.name}, but imagenet.")
+    import timm
+
     source: dict[str, Any] = {} if config.downloads else {"state_dict": _read(config)}
     try:
+        # timm compares all names only where it loads the whole network
+        timm.create_model(config.name, pretrained=True, pretrained_cfg_overlay=dict(source))
         return TimmBackbone(config.name, 1, pretrained=True, pretrained_cfg_overlay=source).state_dict()
     except Exception as error:  # of many kinds, as with torchvision's
         raise (_no_download(config, error) if config.downloads else _no_fit(config, error)) from error

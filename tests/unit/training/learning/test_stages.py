@@ -16,7 +16,7 @@ from training.data import manifest
 from training.data.manifest import Row
 from training.decoding.beam_search import Hypothesis
 from training.decoding.sampling import Samples
-from training.features.features import FULL_SCALE, SMALL_MIRRORED, Inputs
+from training.features.features import FULL_SCALE, MIRRORED, SMALL_MIRRORED, Inputs
 from training.learning import losses, rewards, trainer
 from training.learning.losses import Loss
 from training.learning.rewards import Rewards
@@ -143,7 +143,8 @@ def test_both_are_learned_beside_varied_looks_where_that_is_asked_for(
     (index,) = (tmp_path / "cache").glob("grid-*/index")
     names = {line.split()[0] for line in index.read_text().splitlines()}
     said_of = {row.sha256 for row in rows} - learned
-    assert names == said_of | {name + look for name in learned for look in (FULL_SCALE, SMALL_MIRRORED)}
+    views = {view + side for view in (FULL_SCALE, SMALL_MIRRORED) for side in ("", MIRRORED)}
+    assert names == said_of | {name + view for name in learned for view in views}
 
 
 @pytest.mark.parametrize("trained", ["none", "all"])
