@@ -1,4 +1,4 @@
-"""Designs of captioners side by side: equal small budgets on Flickr8k, from cached features.
+"""Compares designs of captioners at equal small budgets on Flickr8k, from cached features.
 
     python -m benchmarks.captioners --data flickr8k --weights resnet50.pth --mobilenet-weights mobilenet_v2.pth \\
         --out DIR [--epochs 4] [--images 6000] [--only two-layer-lstm …] [--quick]
@@ -47,7 +47,7 @@ SMALL: dict[str, Any] = {
     "grid_dropout": 0.2,
 }
 """What makes the budget small: two captions and one view of an image an epoch, and no captioning after each. In so few
-epochs little is learned by heart, so that less is dropped."""
+epochs little is overfitted, so dropout is lower."""
 MOBILENET, REWARDED = "mobilenet-v2", "self-critical"
 FIGURES = ("bleu4", "cider_d", "rouge_l", "distinct_words", "mean_length")
 PATH = click.Path(path_type=Path)

@@ -1,13 +1,14 @@
-"""What the ways in which layers are computed are worth, each beside the usual one in one process.
+"""Speed of four layers as this project computes them, each measured beside the usual way in one process.
 
     python -m benchmarks.layers [--quick]
 
-  encoding   grids of images: batch normalisation fused into the convolutions, and as layers of its own
-  teaching   forward and backward pass of the decoder that goes word by word (Show, Attend and Tell): each step
-             of its recurrent layer by a cell, and by the kernel for sequences
+  encoding   grids of images: batch normalisation fused into the convolutions, or as layers of its own
+  teaching   forward and backward pass of Show, Attend and Tell, which reads word by word: each step of its recurrent
+             layer by a cell, or by the kernel for sequences
   drafting   beam search over one image by the default decoder, the same two ways
-  drawing    captions drawn by the default decoder: each word by one random number, and by one for each word there is
-Weights, images and captions are random: speed does not depend on them. On CUDA all steps are the kernel's.
+  drawing    captions sampled from the default decoder: each word by one random number, or by one for every word of the
+             vocabulary
+Weights, images and captions are random: speed does not depend on them. On CUDA every step is the kernel for sequences.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ CPU_BATCH = 8  # images a CPU encodes at once: maps of more do not fit its cache
 
 
 class Captioner(nn.Module):
-    """Show, attend and tell. Built with random weights; `checkpoint.load` and `fit.train` give it others."""
+    """A CNN and a recurrent decoder. It starts with random weights; `checkpoint.load` and `train` give it others."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Captioner(nn.Module):
         return transforms.normalise(pixels.to(self.device), encoder.mean, encoder.std)  # (B, 3, S, S)
 
     def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
-        """A caption for each image file, in order; for one that cannot be read its DataError stands in its place."""
+        """A caption for each image file, in order, or the DataError of one that cannot be read."""
         results = self.caption_n_best(images, 1, decoding)
         return [result if isinstance(result, DataError) else result[0][0] for result in results]
 
@@ -108,7 +108,8 @@ class Captioner(nn.Module):
     ) -> list[list[Hypothesis]]:
         """Up to `number` captions for each encoded image of `grid` (B, P, C), best first, in the annotators' style.
 
-        Where a device's memory does not suffice for all at once they are parted; TrainingError when not for one.
+        Where the device's memory does not suffice for all at once they are micro-batched. Raises TrainingError where it
+        does not suffice for one.
         """
         self.eval()
         decoding = decoding or self.decoding
@@ -119,18 +120,18 @@ class Captioner(nn.Module):
                 return nucleus_sampling(self.decoder, part, decoding, never, number)
             retrieval = self.retrieval if decoding.neighbours else None
             keep = max(number, decoding.beam) if retrieval else number
-            found = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
+            candidates = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
             if retrieval:
-                found = retrieval.rerank(part, found, decoding.neighbours, decoding.length_penalty)
-            return [several[:number] for several in found]
+                candidates = retrieval.rerank(part, candidates, decoding.neighbours, decoding.length_penalty)
+            return [several[:number] for several in candidates]
 
-        found = [several for part in out_of_memory.micro_batched(search, grid) for several in part]
+        candidates = [several for part in out_of_memory.micro_batched(search, grid) for several in part]
         return [
             [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
-            for several in found
+            for several in candidates
         ]
 
     def extend_vocabulary(self, vocabulary: Vocabulary) -> None:
-        """Take over an extension of the present vocabulary; the known words keep what was learned."""
+        """Take an extension of the present vocabulary; the weights of known words stay."""
         self.vocabulary = vocabulary
         self.decoder.grow(len(vocabulary))

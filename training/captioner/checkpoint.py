@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMAT = 3
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 RETRIEVAL = "retrieval."
-"""Begins the names of what is kept of the images it has learned from, beside its weights."""
+"""Prefix of the names of the retrieval memory, which is stored beside the weights."""
 
 
 def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None) -> Path:

@@ -1,1 +1,1 @@
-"""What a captioner is fed: encoder outputs, computed once an image and cached."""
+"""Inputs of a training: grids or pixels, computed once an image and cached."""
