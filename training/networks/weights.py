@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,22 @@ def load(encoder: Encoder) -> None:
     expected = set(encoder.backbone.state_dict())
     kept = {layer for layer, _ in encoder.backbone.named_children()}
     state = {key: value for key, value in state.items() if key.partition(".")[0] in kept}  # no classifier
-    # old files lack the counts of batches; torch adds them
-    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
-    missing, surplus = sorted(needed - set(state)), sorted(set(state) - expected)
-    if missing or surplus:
-        wrong = f"{missing[0]} is missing" if missing else f"{surplus[0]} does not belong there"
-        raise WeightsError(f"The weights {config.weights} are not those of {config.name}: {wrong}.")
+    _check_complete(config, state, expected)
+    if surplus := sorted(set(state) - expected):
+        raise WeightsError(
+            f"The weights {config.weights} are not those of {config.name}: {surplus[0]} does not belong there."
+        )
     try:
         encoder.backbone.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise _no_fit(config, error) from error
+
+
+def _check_complete(config: EncoderConfig, state: Iterable[str], expected: Iterable[str]) -> None:
+    # old files lack the counts of batches; torch adds them
+    missing = sorted(name for name in set(expected) - set(state) if not name.endswith("num_batches_tracked"))
+    if missing:
+        raise WeightsError(f"The weights {config.weights} are not those of {config.name}: {missing[0]} is missing.")
 
 
 def _read(config: EncoderConfig) -> dict[str, torch.Tensor]:
@@ -74,10 +81,12 @@ def _of_timm(config: EncoderConfig) -> dict[str, torch.Tensor]:
         raise WeightsError(f"timm has no weights {config.weights} of {config.name}, but imagenet.")
     import timm
 
-    source: dict[str, Any] = {} if config.downloads else {"state_dict": _read(config)}
+    source: dict[str, Any] = {}
+    if not config.downloads:
+        source["state_dict"] = _read(config)
+        # of some networks timm itself leaves random weights where the file has none
+        _check_complete(config, source["state_dict"], timm.create_model(config.name, num_classes=0).state_dict())
     try:
-        # timm compares all names only where it loads the whole network
-        timm.create_model(config.name, pretrained=True, pretrained_cfg_overlay=dict(source))
         return TimmBackbone(config.name, 1, pretrained=True, pretrained_cfg_overlay=source).state_dict()
     except Exception as error:  # of many kinds, as with torchvision's
         raise (_no_download(config, error) if config.downloads else _no_fit(config, error)) from error

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -191,7 +192,17 @@ def test_a_frozen_encoder_keeps_no_gradients() -> None:
     assert all(value.grad is None for value in network.parameters())
 
 
-def test_weights_of_timm_that_cannot_be_had(tmp_path: Path) -> None:
+def test_weights_of_timm_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    create = timm.create_model
+
+    def offline(name: str, pretrained: bool = False, **options: Any) -> object:
+        if pretrained and not options.get("pretrained_cfg_overlay"):
+            raise OSError("no route to host\nand more")
+        return create(name, pretrained=pretrained, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
     network = Encoder(EncoderConfig("dla46_c", "imagenet"))
     with pytest.raises(
         WeightsError, match=r"The ImageNet weights of dla46_c could not be downloaded \(.*\); give a file"
