@@ -42,7 +42,7 @@ class Settings(BaseModel):
         "LABEL_STUDIO_API_KEY", None, "personal access token or legacy token", secret=True
     )
     basic_auth_user: are.User | None = _setting(
-        "BASIC_AUTH_USER", None, "user name asked of Label Studio on everything but /health"
+        "BASIC_AUTH_USER", None, "user name that every request but /health must give"
     )
     basic_auth_pass: are.Password | None = _setting("BASIC_AUTH_PASS", None, "its password", secret=True)
     redis_url: are.RedisUrl | None = _setting(
@@ -70,23 +70,25 @@ class Settings(BaseModel):
         "captions of tasks deleted in Label Studio: `forget`, or `keep` for training",
     )
     reconcile_seconds: are.Whole = _setting(
-        "CAPTIONER_RECONCILE_SECONDS", 600, "time between comparisons with Label Studio, by what changed there"
+        "CAPTIONER_RECONCILE_SECONDS", 600, "seconds between comparisons of changed tasks with Label Studio"
     )
     sweep_seconds: are.Whole = _setting(
-        "CAPTIONER_SWEEP_SECONDS", 3600, "time between those that look at every task, as before every retrain"
+        "CAPTIONER_SWEEP_SECONDS", 3600, "seconds between comparisons of every task; one also precedes each retrain"
     )
     promotion: Literal["auto", "manual"] = _setting(
         "CAPTIONER_PROMOTION", "auto", "`auto`: the gate promotes; `manual`: an operator does"
     )
     gate_policy: Literal["margin", "improvement"] = _setting(
-        "CAPTIONER_GATE_POLICY", "margin", "`margin`: surely not worse by more than that; `improvement`: surely better"
+        "CAPTIONER_GATE_POLICY",
+        "margin",
+        "`margin`: significantly not worse by more than it; `improvement`: significantly better",
     )
     gate_margin: are.Number = _setting("CAPTIONER_GATE_MARGIN", 1.0, "BLEU-4 points a candidate may fall short by")
     gate_floor: are.Number = _setting("CAPTIONER_GATE_FLOOR", 5.0, "BLEU-4 a project's first model must reach")
     blind_share: are.Share = _setting(
-        "CAPTIONER_BLIND_SHARE", 0.05, "share of images whose tasks show no draft: their captions judge models"
+        "CAPTIONER_BLIND_SHARE", 0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"
     )
-    replay: are.Number = _setting("CAPTIONER_REPLAY", 1.0, "known pairs a retrain goes through again for each new one")
+    replay: are.Number = _setting("CAPTIONER_REPLAY", 1.0, "known pairs that a retrain replays for each new one")
     encoder: str = _setting("CAPTIONER_ENCODER", "mobilenet_v2", "encoder of a project's first model")
     encoder_weights: str = _setting(
         "CAPTIONER_ENCODER_WEIGHTS", "imagenet", "`imagenet` (torchvision's download), a file, or `none`"
@@ -97,7 +99,7 @@ class Settings(BaseModel):
         "where images that were trained on are kept: any fsspec URL; empty: the data folder",
     )
     refresh_per_minute: are.Whole = _setting(
-        "CAPTIONER_REFRESH_PER_MINUTE", 600, "tasks whose drafts are made anew a minute after a promotion or rollback"
+        "CAPTIONER_REFRESH_PER_MINUTE", 600, "drafts replaced per minute after a promotion or rollback"
     )
     web_workers: are.Whole = _setting(
         "CAPTIONER_WEB_WORKERS", 1, "web processes; each holds its own copy of the champion"

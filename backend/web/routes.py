@@ -86,7 +86,7 @@ def routes(services: Services) -> Blueprint:
 
 
 def version_of(champions: Champions, project_id: int) -> str:
-    """The version that Label Studio is told: the loaded one, never null or empty."""
+    """The version named to Label Studio: the loaded one, never null or empty."""
     return champions.serving(project_id) or UNTRAINED
 
 
