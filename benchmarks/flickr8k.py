@@ -56,7 +56,7 @@ def main(data: Path, weights: Path, out: Path, encoder: str, epochs: int, seed: 
     try:
         first = TrainingConfig.photos(encoder, str(weights), seed=seed, epochs=1 if quick else epochs)
         second = TrainingConfig.rewarded(seed=seed, **({"epochs": 1} if quick else {}))
-        figures = run(data, out, first, second, device, limit=40 if quick else None)
+        figures = run(data, out, first, second, device, limit=16 if quick else None)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     report("flickr8k", figures, MEANINGS)
