@@ -121,7 +121,7 @@ def test_human_captions_and_rewards_are_learned_from_two_looks_and_judged_by_all
     assert kept == judged | {name + look for name in learned for look in (FULL_SCALE, SMALL_MIRRORED)}
 
 
-def test_both_are_learned_beside_varied_looks_where_that_is_asked_for(
+def test_augmented_images_are_mirrored_and_shown_in_mixtures_of_two_views(
     train: Train, tiny_config: TrainingConfig, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[torch.Tensor] = []
@@ -144,7 +144,8 @@ def test_both_are_learned_beside_varied_looks_where_that_is_asked_for(
     names = {line.split()[0] for line in index.read_text().splitlines()}
     said_of = {row.sha256 for row in rows} - learned
     views = {view + side for view in (FULL_SCALE, SMALL_MIRRORED) for side in ("", MIRRORED)}
-    assert names == said_of | {name + view for name in learned for view in views}
+    kinds = [view + side for view in (FULL_SCALE, SMALL_MIRRORED) for side in ("", MIRRORED)]
+    assert names == said_of | {name + kind for name in learned for kind in kinds}
 
 
 @pytest.mark.parametrize("trained", ["none", "all"])
