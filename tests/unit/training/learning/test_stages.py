@@ -143,7 +143,6 @@ def test_augmented_images_are_mirrored_and_shown_in_mixtures_of_two_views(
     (index,) = (tmp_path / "cache").glob("grid-*/index")
     names = {line.split()[0] for line in index.read_text().splitlines()}
     said_of = {row.sha256 for row in rows} - learned
-    views = {view + side for view in (FULL_SCALE, SMALL_MIRRORED) for side in ("", MIRRORED)}
     kinds = [view + side for view in (FULL_SCALE, SMALL_MIRRORED) for side in ("", MIRRORED)]
     assert names == said_of | {name + kind for name in learned for kind in kinds}
 
