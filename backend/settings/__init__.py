@@ -81,7 +81,7 @@ class Settings(BaseModel):
     gate_policy: Literal["margin", "improvement"] = _setting(
         "CAPTIONER_GATE_POLICY",
         "margin",
-        "`margin`: significantly not worse by more than it; `improvement`: significantly better",
+        "`margin`: surely not worse by more than it; `improvement`: surely better",
     )
     gate_margin: are.Number = _setting("CAPTIONER_GATE_MARGIN", 1.0, "BLEU-4 points a candidate may fall short by")
     gate_floor: are.Number = _setting("CAPTIONER_GATE_FLOOR", 5.0, "BLEU-4 a project's first model must reach")
