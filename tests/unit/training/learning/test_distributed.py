@@ -76,7 +76,7 @@ def test_every_image_of_a_batch_has_one_process(images: int, size: int) -> None:
     for part in parts:
         assert part.hashes
         assert [f"image {number}" for number in part.words.flatten().tolist()] == part.hashes
-        assert part.views == [f"{name}-mirrored" for name in part.hashes]
+        assert part.keys == [f"{name}-mirrored" for name in part.hashes]
 
 
 def test_alone_there_is_nothing_to_wait_for() -> None:
