@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,8 +23,6 @@ from backend.domain.errors import QueueError
 from backend.store.database import now
 from backend.store.retrains import Retrain
 from backend.system.processes import end_with_parent
-
-log = logging.getLogger(__name__)
 
 NAME = "captioner"
 # By name: the web process never loads torch.
@@ -44,7 +44,10 @@ _NICE = 10
 
 
 class Queue:
-    """The queue at a Redis address; connects when first used. Threads may share it."""
+    """The queue at a Redis address; connects when first used. Threads may share it.
+
+    Every method raises QueueError when Redis cannot be reached.
+    """
 
     def __init__(self, redis_url: str | None) -> None:
         if not redis_url:
@@ -59,60 +62,40 @@ class Queue:
         self._queue = rq.Queue(NAME, connection=self._connection, serializer=JSONSerializer)
 
     def ping(self) -> None:
-        """Raises QueueError when Redis cannot be reached."""
-        try:
+        with _reaching():
             self._connection.ping()
-        except redis.RedisError as error:
-            raise self._unreachable(error) from error
 
     def waiting(self) -> int:
-        """Jobs that no worker has begun. Raises QueueError when Redis cannot be reached."""
-        try:
+        """Jobs that no worker has begun."""
+        with _reaching():
             return len(self._queue)
-        except redis.RedisError as error:
-            raise self._unreachable(error) from error
 
     def workers(self) -> int:
-        """Workers alive. Raises QueueError when Redis cannot be reached."""
-        try:
+        """Workers alive."""
+        with _reaching():
             return rq.Worker.count(queue=self._queue)
-        except redis.RedisError as error:
-            raise self._unreachable(error) from error
 
     def enqueue_retrain(self, retrain: Retrain) -> str:
-        """Queue the next attempt at it; nothing changes where it is queued already. Returns the job's id.
-
-        Raises QueueError when Redis cannot be reached.
-        """
+        """Queue the next attempt at it; nothing changes where it is queued already. Returns the job's id."""
         return self._enqueue(RETRAIN, retrain.id, job_id=_job_id(retrain))
 
     def drop_retrain(self, retrain: Retrain) -> bool:
-        """Take the next attempt at it out of the queue; False where none waits there.
-
-        Raises QueueError when Redis cannot be reached.
-        """
-        try:
+        """Take the next attempt at it out of the queue; False where none waits there."""
+        with _reaching():
             waited = bool(self._queue.remove(_job_id(retrain)))
             if waited:  # else a worker may have it
                 Job(_job_id(retrain), connection=self._connection, serializer=JSONSerializer).delete()
-        except redis.RedisError as error:
-            raise self._unreachable(error) from error
         return waited
 
     def schedule_reconcile(self, project_id: int, at: datetime) -> str:
         """Schedule a comparison of the project with Label Studio, or queue it where the time has come.
 
         Nothing changes where one is scheduled, queued or running already. Returns the job's id.
-
-        Raises QueueError when Redis cannot be reached.
         """
         return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", at=at)
 
     def enqueue_refresh(self, project_id: int, lease: int) -> str:
-        """Queue a run that refreshes the project's drafts, once for each lease. Returns the job's id.
-
-        Raises QueueError when Redis cannot be reached.
-        """
+        """Queue a run that refreshes the project's drafts, once for each lease. Returns the job's id."""
         return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{lease}")
 
     def work(self, burst: bool = False) -> None:
@@ -126,8 +109,8 @@ class Queue:
         worker.work(burst=burst, with_scheduler=True)
 
     def _enqueue(self, function: str, *arguments: Any, job_id: str, at: datetime | None = None) -> str:
-        try:
-            if self._is_over(job_id, RETRY_AFTER_SECONDS):
+        with _reaching(), suppress(DuplicateJobError):  # it is queued already
+            if self._is_over(job_id):
                 Job(job_id, connection=self._connection, serializer=JSONSerializer).delete()
                 self._queue.intermediate_queue.remove(job_id)  # or RQ would take the new one for the lost one
             job = self._queue.create_job(
@@ -142,32 +125,36 @@ class Queue:
                 self._queue.enqueue_job(job, unique=True)
             else:
                 self._queue.schedule_job(job, at, unique=True)
-        except DuplicateJobError:
-            log.debug("%s is queued already.", job_id)
-        except redis.RedisError as error:
-            raise self._unreachable(error) from error
         return job_id
 
-    def _is_over(self, job_id: str, after_seconds: float) -> bool:
+    def _is_over(self, job_id: str) -> bool:
         """Whether there is such a job and no worker will run it any more."""
         try:
             job = Job.fetch(job_id, connection=self._connection, serializer=JSONSerializer)
             status = job.get_status()
         except (NoSuchJobError, InvalidJobOperation):
             return False
+        after_seconds = RETRY_AFTER_SECONDS
         if status == JobStatus.STARTED:
             ended, after_seconds = job.last_heartbeat, LOST_AFTER_SECONDS
         elif status == JobStatus.QUEUED and self._queue.get_job_position(job_id) is None:
             # A worker took it and died before it began; RQ itself finds those only minutes later.
-            ended, after_seconds = job.enqueued_at, RETRY_AFTER_SECONDS
+            ended = job.enqueued_at
         elif status in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}:
             ended = job.ended_at
         else:
             return False
         return ended is None or now() - ended >= timedelta(seconds=after_seconds)
 
-    def _unreachable(self, error: Exception) -> QueueError:
-        return QueueError(f"Redis cannot be reached ({error}); work stays in the database and is queued again later.")
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueError(
+            f"Redis cannot be reached ({error}); work stays in the database and is queued again later."
+        ) from error
 
 
 def _job_id(retrain: Retrain) -> str:
