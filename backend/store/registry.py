@@ -154,8 +154,11 @@ class Registry:
         with self._store.writing(project_id) as connection:
             current = _newest_move(connection, project_id)
             if current is None or current.version is None:
-                raise RegistryError(f"{_whose(project_id)} to roll back.")
-            previous = _get_move(connection, current.previous_id)
+                if project_id == DEFAULT:
+                    raise RegistryError("There is no default champion to roll back.")
+                raise RegistryError(f"Project {project_id} has no champion of its own to roll back.")
+            of_id = sa.select(alias_moves).where(alias_moves.c.id == current.previous_id)
+            previous = connection.execute(of_id).first()
             version, before = (previous.version, previous.previous_id) if previous is not None else (None, None)
             _move(connection, project_id, version, before, reason, by)
             return _champion_name(connection, project_id)
@@ -196,10 +199,6 @@ def _newest_move(connection: Connection, project_id: int) -> Row[Any] | None:
     return connection.execute(query.order_by(alias_moves.c.id.desc()).limit(1)).first()
 
 
-def _get_move(connection: Connection, move_id: int | None) -> Row[Any] | None:
-    return connection.execute(sa.select(alias_moves).where(alias_moves.c.id == move_id)).first()
-
-
 def _move(
     connection: Connection, project_id: int, version: str | None, previous_id: int | None, reason: str, by: str
 ) -> None:
@@ -223,10 +222,4 @@ def _version(row: Row[Any]) -> ModelVersion:
     manifest = values["manifest"]
     return ModelVersion(
         **{**values, "checkpoint": Path(values["checkpoint"]), "manifest": None if manifest is None else Path(manifest)}
-    )
-
-
-def _whose(project_id: int) -> str:
-    return (
-        "There is no default champion" if project_id == DEFAULT else f"Project {project_id} has no champion of its own"
     )

@@ -150,9 +150,7 @@ class Store(Retrains, Reconciliations, Refreshes):
         if of_deleted_tasks:
             wanted |= table.c.deleted_with_task & (~table.c.was_cancelled if usable else sa.true())
         where = [table.c.project_id == project_id, *newest_of, wanted]
-        task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
-        image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
-        query = sa.select(table, image).join_from(table, tasks, task, isouter=True).where(*where)
+        query = _with_images(table).where(*where)
         with self.reading() as connection:
             rows = connection.execute(query.order_by(table.c.annotation_id)).mappings().all()
         found = [_stored_correction(dict(row)) for row in rows]
@@ -161,10 +159,8 @@ class Store(Retrains, Reconciliations, Refreshes):
     def revisions(self, project_id: int) -> list[Revision]:
         """Every revision of its annotations, by annotation id, oldest first; skipped and deleted ones too."""
         table = correction_revisions
-        task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
-        image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
-        query = sa.select(table, image).join_from(table, tasks, task, isouter=True)
-        query = query.where(table.c.project_id == project_id).order_by(table.c.annotation_id, table.c.id)
+        query = _with_images(table).where(table.c.project_id == project_id)
+        query = query.order_by(table.c.annotation_id, table.c.id)
         with self.reading() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         newest = {row["annotation_id"]: row["id"] for row in rows}
@@ -255,6 +251,13 @@ class Store(Retrains, Reconciliations, Refreshes):
                 new=new_corrections(connection, project_id),
                 untried=new_corrections(connection, project_id, states=ENDED),
             )
+
+
+def _with_images(table: sa.Table) -> sa.Select[Any]:
+    """Rows of corrections, each with the image it was made for as `task_image`."""
+    task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
+    image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
+    return sa.select(table, image).join_from(table, tasks, task, isouter=True)
 
 
 def _key(draft: Mapping[str, Any]) -> tuple[int, str, str]:
