@@ -43,7 +43,7 @@ def retrain(retrain_id: int) -> None:
             _attempt(settings, store, claimed)
     except StoppedError:
         log.warning("Retrain %s: the worker stops; the next one begins it again.", claimed.snapshot)
-        store.release_retrain(claimed.id, claimed.attempt)
+        store.release_retrain(claimed)
         return
     Inbox(store, Queue(settings.redis_url), settings).queue_due(claimed.project_id)
 
@@ -80,7 +80,7 @@ def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
             log.exception("Retrain %s failed.", claimed.snapshot)
             state, outcome = FAILED, f"The retrain failed ({error!r}); the worker's log tells where."
     log.info("Retrain %s: %s", claimed.snapshot, outcome)
-    store.finish_retrain(claimed.id, claimed.attempt, state=state, outcome=outcome, version=version)
+    store.finish_retrain(claimed, state=state, outcome=outcome, version=version)
 
 
 @contextmanager

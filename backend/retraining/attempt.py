@@ -75,7 +75,7 @@ class Retraining:
         return candidate.name, self._promoted(candidate) + self._remark()
 
     def _frozen(self) -> Retrain:
-        frozen = self._store.freeze_retrain(self._retrain.id, self._retrain.attempt)
+        frozen = self._store.freeze_retrain(self._retrain)
         if frozen is None:
             raise SupersededError
         return frozen

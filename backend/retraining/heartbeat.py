@@ -47,4 +47,4 @@ class Heartbeat(Lease):
 
     def _write(self) -> bool:
         with self._writing:
-            return self._store.renew_retrain(self._retrain.id, self._retrain.attempt, self._progress)
+            return self._store.renew_retrain(self._retrain, self._progress)

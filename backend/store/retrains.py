@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from backend.domain.corrections import retrain_due
 from backend.store.database import Database, now
@@ -85,22 +85,19 @@ class Retrains(Database):
         """
         if not asked:
             with self.reading() as connection:  # most webhooks during a retrain need no write
-                active = _newest(connection, project_id, _ACTIVE)
+                active = _active(connection, project_id)
             if active is not None:
                 return active
         with self.writing(project_id) as connection:
-            active = _newest(connection, project_id, _ACTIVE)
-            asked = asked or bool(connection.scalar(sa.select(projects.c.training_asked).where(_is(project_id))))
+            active = _active(connection, project_id)
+            asked_before = sa.select(projects.c.training_asked).where(projects.c.id == project_id)
+            asked = asked or bool(connection.scalar(asked_before))
             if active is None:
                 since_done = new_corrections(connection, project_id)
                 since_ended = new_corrections(connection, project_id, states=ENDED)
                 if retrain_due(since_ended, every, asked=False) or (asked and retrain_due(since_done, every, asked)):
                     active, asked = _create(connection, project_id), False
-            connection.execute(
-                projects.update()
-                .where(_is(project_id), projects.c.training_asked != asked)
-                .values(training_asked=asked)
-            )
+            _set_asked(connection, project_id, asked)
         return active
 
     def cancel_retrain(self, project_id: int) -> Retrain | None:
@@ -112,24 +109,21 @@ class Retrains(Database):
         if not any(retrain.active for retrain in self.retrains(project_id, limit=1)):
             return None  # before `writing` could add a row for an unknown project
         with self.writing(project_id) as connection:
-            active = _newest(connection, project_id, _ACTIVE)
+            active = _active(connection, project_id)
             if active is None or active.registers:
                 return None
+            _set_asked(connection, project_id, False)
             ended = {"state": CANCELLED, "outcome": "It was cancelled.", "ended_at": now()}
-            _change(connection, active.id, **ended, cutoff_seq=_newest_seq(connection, project_id))
-            connection.execute(projects.update().where(_is(project_id)).values(training_asked=False))
-            return _get(connection, active.id)
+            return _change(connection, active.id, **ended, cutoff_seq=_newest_seq(connection, project_id))
 
     def get_retrain(self, retrain_id: int) -> Retrain | None:
         with self.reading() as connection:
-            return _retrain(connection.execute(sa.select(retrains).where(retrains.c.id == retrain_id)).first())
+            return next(iter(_select(connection, retrains.c.id == retrain_id)), None)
 
     def retrains(self, project_id: int, limit: int = 20) -> list[Retrain]:
         """Retrains of the project, newest first."""
-        query = sa.select(retrains).where(retrains.c.project_id == project_id)
         with self.reading() as connection:
-            rows = connection.execute(query.order_by(retrains.c.id.desc()).limit(limit)).all()
-        return [Retrain(**row._mapping) for row in rows]
+            return _select(connection, retrains.c.project_id == project_id, limit=limit)
 
     def queued_retrains(self) -> list[Retrain]:
         """Retrains that a worker may begin now."""
@@ -148,7 +142,7 @@ class Retrains(Database):
         if known is None:
             return None
         with self.writing(known.project_id) as connection:
-            retrain = _get(connection, retrain_id)
+            [retrain] = _select(connection, retrains.c.id == retrain_id)
             if not retrain.due and not retrain.stale(stale_after_seconds):
                 return None
             deaths = retrain.deaths + (retrain.state == RUNNING)
@@ -156,8 +150,7 @@ class Retrains(Database):
                 outcome = f"Its process died {deaths} times; the machine may be short of memory."
                 _change(connection, retrain_id, state=FAILED, deaths=deaths, outcome=outcome, ended_at=now())
                 return None
-            started = retrain.started_at or now()
-            _change(
+            return _change(
                 connection,
                 retrain_id,
                 state=RUNNING,
@@ -165,43 +158,37 @@ class Retrains(Database):
                 deaths=deaths,
                 outcome=None,
                 due_at=None,
-                started_at=started,
+                started_at=retrain.started_at or now(),
                 heartbeat_at=now(),
                 progress={},
             )
-            return _get(connection, retrain_id)
 
-    def freeze_retrain(self, retrain_id: int, attempt: int) -> Retrain | None:
+    def freeze_retrain(self, claimed: Retrain) -> Retrain | None:
         """Set the cutoff to the newest event, once: a later attempt keeps it. None when superseded."""
-        known = self.get_retrain(retrain_id)
-        if known is None:
-            return None
-        with self.writing(known.project_id) as connection:
-            retrain = _get(connection, retrain_id)
-            if retrain.state != RUNNING or retrain.attempt != attempt:
+        with self.writing(claimed.project_id) as connection:
+            [retrain] = _select(connection, retrains.c.id == claimed.id)
+            if retrain.state != RUNNING or retrain.attempt != claimed.attempt:
                 return None
-            if not retrain.frozen:
-                cutoff = _newest_seq(connection, retrain.project_id)
-                snapshot = _snapshot(retrain.project_id, cutoff)
-                _change(connection, retrain_id, frozen=True, cutoff_seq=cutoff, snapshot=snapshot)
-                # This retrain answers every request up to now.
-                connection.execute(projects.update().where(_is(retrain.project_id)).values(training_asked=False))
-            return _get(connection, retrain_id)
+            if retrain.frozen:
+                return retrain
+            _set_asked(connection, retrain.project_id, False)  # this retrain answers every request up to now
+            cutoff = _newest_seq(connection, retrain.project_id)
+            snapshot = _snapshot(retrain.project_id, cutoff)
+            return _change(connection, retrain.id, frozen=True, cutoff_seq=cutoff, snapshot=snapshot)
 
-    def renew_retrain(self, retrain_id: int, attempt: int, progress: dict[str, Any]) -> bool:
+    def renew_retrain(self, retrain: Retrain, progress: dict[str, Any]) -> bool:
         """Renew the attempt's lease and store its progress. False: it was superseded or cancelled, and must stop."""
-        return self._write_attempt(retrain_id, attempt, durable=False, heartbeat_at=now(), progress=progress)
+        return self._write_attempt(retrain, durable=False, heartbeat_at=now(), progress=progress)
 
-    def release_retrain(self, retrain_id: int, attempt: int) -> bool:
+    def release_retrain(self, retrain: Retrain) -> bool:
         """Queue it again: its process was told to stop. False when the attempt was superseded."""
-        return self._write_attempt(retrain_id, attempt, state=QUEUED)
+        return self._write_attempt(retrain, state=QUEUED)
 
     def postpone_retrain(self, retrain: Retrain, reason: str) -> bool:
         """Queue it again for later, with the corrections recorded by then. False when it was superseded."""
         delay = timedelta(seconds=POSTPONED_SECONDS * 2**retrain.postponed)
         return self._write_attempt(
-            retrain.id,
-            retrain.attempt,
+            retrain,
             state=QUEUED,
             frozen=False,
             postponed=retrain.postponed + 1,
@@ -209,28 +196,21 @@ class Retrains(Database):
             outcome=reason,
         )
 
-    def finish_retrain(
-        self, retrain_id: int, attempt: int, *, state: str, outcome: str, version: str | None = None
-    ) -> bool:
+    def finish_retrain(self, retrain: Retrain, *, state: str, outcome: str, version: str | None = None) -> bool:
         """End it as DONE or FAILED with one sentence. False, and nothing changes, when the attempt was superseded."""
         return self._write_attempt(
-            retrain_id, attempt, state=state, outcome=outcome, version=version, ended_at=now(), heartbeat_at=now()
+            retrain, state=state, outcome=outcome, version=version, ended_at=now(), heartbeat_at=now()
         )
 
-    def _write_attempt(self, retrain_id: int, attempt: int, durable: bool = True, **values: Any) -> bool:
-        known = self.get_retrain(retrain_id)
-        if known is None:
-            return False
-        with self.writing(known.project_id, durable) as connection:
-            mine = (retrains.c.id == retrain_id) & (retrains.c.attempt == attempt) & (retrains.c.state == RUNNING)
-            return connection.execute(retrains.update().where(mine).values(**values)).rowcount == 1
+    def _write_attempt(self, retrain: Retrain, durable: bool = True, **values: Any) -> bool:
+        mine = retrains.c.id == retrain.id, retrains.c.attempt == retrain.attempt, retrains.c.state == RUNNING
+        with self.writing(retrain.project_id, durable) as connection:
+            return connection.execute(retrains.update().where(*mine).values(**values)).rowcount == 1
 
     def _in_state(self, state: str) -> list[Retrain]:
+        """Oldest first."""
         with self.reading() as connection:
-            rows = connection.execute(
-                sa.select(retrains).where(retrains.c.state == state).order_by(retrains.c.id)
-            ).all()
-        return [Retrain(**row._mapping) for row in rows]
+            return _select(connection, retrains.c.state == state)[::-1]
 
 
 def new_corrections(connection: Connection, project_id: int, states: tuple[str, ...] = (DONE,)) -> int:
@@ -266,7 +246,8 @@ def _create(connection: Connection, project_id: int) -> Retrain:
         )
     )
     assert result.inserted_primary_key is not None
-    return _get(connection, result.inserted_primary_key[0])
+    [created] = _select(connection, retrains.c.id == result.inserted_primary_key[0])
+    return created
 
 
 def _snapshot(project_id: int, cutoff_seq: int) -> str:
@@ -277,22 +258,23 @@ def _newest_seq(connection: Connection, project_id: int) -> int:
     return connection.scalar(sa.select(sa.func.max(events.c.seq)).where(events.c.project_id == project_id)) or 0
 
 
-def _newest(connection: Connection, project_id: int, states: tuple[str, ...]) -> Retrain | None:
-    query = sa.select(retrains).where(retrains.c.project_id == project_id, retrains.c.state.in_(states))
-    return _retrain(connection.execute(query.order_by(retrains.c.id.desc()).limit(1)).first())
+def _active(connection: Connection, project_id: int) -> Retrain | None:
+    mine = retrains.c.project_id == project_id, retrains.c.state.in_(_ACTIVE)
+    return next(iter(_select(connection, *mine, limit=1)), None)
 
 
-def _get(connection: Connection, retrain_id: int) -> Retrain:
-    return Retrain(**connection.execute(sa.select(retrains).where(retrains.c.id == retrain_id)).one()._mapping)
+def _select(connection: Connection, *where: sa.ColumnElement[bool], limit: int | None = None) -> list[Retrain]:
+    """Newest first."""
+    query = sa.select(retrains).where(*where).order_by(retrains.c.id.desc()).limit(limit)
+    return [Retrain(**row._mapping) for row in connection.execute(query)]
 
 
-def _change(connection: Connection, retrain_id: int, **values: Any) -> None:
+def _change(connection: Connection, retrain_id: int, **values: Any) -> Retrain:
     connection.execute(retrains.update().where(retrains.c.id == retrain_id).values(**values))
+    [changed] = _select(connection, retrains.c.id == retrain_id)
+    return changed
 
 
-def _retrain(row: Row[Any] | None) -> Retrain | None:
-    return None if row is None else Retrain(**row._mapping)
-
-
-def _is(project_id: int) -> sa.ColumnElement[bool]:
-    return projects.c.id == project_id
+def _set_asked(connection: Connection, project_id: int, asked: bool) -> None:
+    other = projects.c.id == project_id, projects.c.training_asked != asked
+    connection.execute(projects.update().where(*other).values(training_asked=asked))

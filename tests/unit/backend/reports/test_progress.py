@@ -42,7 +42,7 @@ def running(store: Store, said: dict[str, Any]) -> Retrain:
     assert requested is not None
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
-    assert store.renew_retrain(claimed.id, claimed.attempt, said)
+    assert store.renew_retrain(claimed, said)
     return claimed
 
 
@@ -124,7 +124,7 @@ def test_without_an_active_one_the_last_is_told(store: Store, clock: list[dateti
     assert told(store) == progress.NO_PROJECT
     retrain = running(store, TRAINING)
     clock[0] += timedelta(minutes=3)
-    store.finish_retrain(retrain.id, retrain.attempt, state=DONE, outcome="p1-v1 is promoted.", version="p1-v1")
+    store.finish_retrain(retrain, state=DONE, outcome="p1-v1 is promoted.", version="p1-v1")
     clock[0] += timedelta(hours=5)
     [project] = progress.report(store, 1)["projects"]
     assert project["active"] is None

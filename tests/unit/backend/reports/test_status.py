@@ -31,7 +31,7 @@ def test_after_a_failed_retrain_it_tells_when_the_next_one_really_begins(here: S
     assert requested is not None
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
-    store.finish_retrain(claimed.id, claimed.attempt, state=FAILED, outcome="The weights cannot be had.")
+    store.finish_retrain(claimed, state=FAILED, outcome="The weights cannot be had.")
     store.record(saved(correction(4)))
     assert store.request_retrain(1, asked=False, every=3) is None
     told = text(report(here))
@@ -77,7 +77,5 @@ def test_what_a_running_retrain_says_has_no_needless_digits(here: Settings, stor
     assert requested is not None
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
-    store.renew_retrain(
-        claimed.id, claimed.attempt, {"phase": "train", "epoch": 2, "epochs": 9, "loss": 2.123456789012345}
-    )
+    store.renew_retrain(claimed, {"phase": "train", "epoch": 2, "epochs": 9, "loss": 2.123456789012345})
     assert "  retrain      running: training, epoch 2 of 9, loss 2.123\n" in text(report(here)) + "\n"

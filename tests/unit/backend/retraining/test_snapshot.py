@@ -44,7 +44,7 @@ def _frozen(
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
     store.record(saved(deleted_annotations=deleted))
-    frozen = store.freeze_retrain(claimed.id, claimed.attempt)
+    frozen = store.freeze_retrain(claimed)
     assert frozen is not None
     return store, frozen
 
@@ -144,7 +144,7 @@ def test_a_later_snapshot_has_the_images_of_an_earlier_one(tmp_path: Path) -> No
         shutil.rmtree(configured.data_dir / "images")
         _serve(studio, 3)
         store.record(saved(correction(3, "three")))
-        store.finish_retrain(frozen.id, frozen.attempt, state="done", outcome="")
+        store.finish_retrain(frozen, state="done", outcome="")
         later = _attempt(configured, _frozen(configured, []))
     assert later.rows[:2] == first.rows
     assert [row.references for row in later.rows] == [("one",), ("two",), ("three",)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def correct(store: Store, *ids: int) -> int:
 def finish(store: Store, retrain: Retrain, state: str = DONE) -> None:
     claimed = store.claim_retrain(retrain.id)
     assert claimed is not None
-    assert store.freeze_retrain(claimed.id, claimed.attempt)
-    assert store.finish_retrain(claimed.id, claimed.attempt, state=state, outcome="It is over.")
+    assert store.freeze_retrain(claimed)
+    assert store.finish_retrain(claimed, state=state, outcome="It is over.")
 
 
 def requested(store: Store, asked: bool = False, every: int = 3) -> Retrain:
@@ -107,12 +108,12 @@ def test_corrections_until_the_freeze_belong_to_the_retrain_and_later_ones_to_th
     correct(store, 1, 2, 3)
     retrain = claimed(store, requested(store))
     seq = correct(store, 4)
-    frozen = store.freeze_retrain(retrain.id, retrain.attempt)
+    frozen = store.freeze_retrain(retrain)
     assert frozen is not None
     assert (frozen.cutoff_seq, frozen.snapshot) == (seq, f"1-{seq}")
     correct(store, 5, 6, 7)
     assert [row.annotation_id for row in store.corrections(1, up_to_seq=frozen.cutoff_seq)] == [1, 2, 3, 4]
-    assert store.finish_retrain(retrain.id, retrain.attempt, state=DONE, outcome="It is over.")
+    assert store.finish_retrain(retrain, state=DONE, outcome="It is over.")
     assert store.counts(1).new == 3
     assert requested(store).id > retrain.id
 
@@ -123,11 +124,11 @@ def test_asking_while_one_runs_is_honoured_after_it(store: Store, before: bool, 
     retrain = claimed(store, requested(store, asked=True))
     if before:  # the freeze takes in all there is: asking before it is asking for this one
         requested(store, asked=True)
-    store.freeze_retrain(retrain.id, retrain.attempt)
+    store.freeze_retrain(retrain)
     if not before:
         requested(store, asked=True)
     correct(store, 2)
-    store.finish_retrain(retrain.id, retrain.attempt, state=DONE, outcome="It is over.")
+    store.finish_retrain(retrain, state=DONE, outcome="It is over.")
     assert (store.request_retrain(1, asked=False, every=3) is not None) == again
 
 
@@ -159,10 +160,10 @@ def test_a_cancelled_retrain_is_over_and_its_process_may_no_longer_write(store: 
     assert cancelled is not None
     assert (cancelled.id, cancelled.state, cancelled.outcome) == (retrain.id, CANCELLED, "It was cancelled.")
     assert cancelled.ended_at is not None
-    assert not store.renew_retrain(retrain.id, retrain.attempt, {"phase": "train"})
-    assert store.freeze_retrain(retrain.id, retrain.attempt) is None
-    assert not store.release_retrain(retrain.id, retrain.attempt)
-    assert not store.finish_retrain(retrain.id, retrain.attempt, state=DONE, outcome="It is over.")
+    assert not store.renew_retrain(retrain, {"phase": "train"})
+    assert store.freeze_retrain(retrain) is None
+    assert not store.release_retrain(retrain)
+    assert not store.finish_retrain(retrain, state=DONE, outcome="It is over.")
     assert store.claim_retrain(retrain.id, stale_after_seconds=0) is None
     assert store.retrains(1) == [cancelled]
     assert store.cancel_retrain(1) is None, "once"
@@ -171,7 +172,7 @@ def test_a_cancelled_retrain_is_over_and_its_process_may_no_longer_write(store: 
 def test_a_cancelled_retrain_does_not_begin_again_by_itself_at_once(store: Store) -> None:
     correct(store, 1, 2, 3)
     retrain = claimed(store, requested(store))
-    store.freeze_retrain(retrain.id, retrain.attempt)
+    store.freeze_retrain(retrain)
     correct(store, 4, 5, 6)  # as many as make one due, but all of before
     requested(store, asked=True)
     assert store.cancel_retrain(1)
@@ -198,9 +199,9 @@ def test_asking_begins_the_next_after_a_cancelled_one(store: Store) -> None:
 def test_it_is_too_late_to_cancel_what_is_being_registered(store: Store) -> None:
     correct(store, 1, 2, 3)
     retrain = claimed(store, requested(store))
-    assert store.renew_retrain(retrain.id, retrain.attempt, {"phase": REGISTER})
+    assert store.renew_retrain(retrain, {"phase": REGISTER})
     assert store.cancel_retrain(1) is None
-    assert store.release_retrain(retrain.id, retrain.attempt)
+    assert store.release_retrain(retrain)
     assert store.cancel_retrain(1) is not None, "its process has stopped before it was through"
 
 
@@ -220,19 +221,19 @@ def test_one_process_at_a_time(store: Store) -> None:
 def test_a_dead_process_is_superseded_and_may_no_longer_write(store: Store) -> None:
     correct(store, 1, 2, 3)
     dead = claimed(store, requested(store))
-    frozen = store.freeze_retrain(dead.id, dead.attempt)
+    frozen = store.freeze_retrain(dead)
     assert frozen is not None
     assert store.stale_retrains(older_than_seconds=30) == []
     assert [retrain.id for retrain in store.stale_retrains(older_than_seconds=0)] == [dead.id]
     correct(store, 4)
     living = claimed(store, dead, stale_after_seconds=0)
     assert (living.attempt, living.snapshot, living.cutoff_seq) == (2, frozen.snapshot, frozen.cutoff_seq)
-    assert not store.renew_retrain(dead.id, dead.attempt, {"phase": "train"})
-    assert store.freeze_retrain(dead.id, dead.attempt) is None
-    assert not store.finish_retrain(dead.id, dead.attempt, state=DONE, outcome="From the grave.")
-    assert store.renew_retrain(living.id, living.attempt, {"phase": "train", "epoch": 2})
-    assert store.freeze_retrain(living.id, living.attempt) == store.get_retrain(living.id)
-    assert store.finish_retrain(living.id, living.attempt, state=DONE, outcome="It is over.", version="p1-v1")
+    assert not store.renew_retrain(dead, {"phase": "train"})
+    assert store.freeze_retrain(dead) is None
+    assert not store.finish_retrain(dead, state=DONE, outcome="From the grave.")
+    assert store.renew_retrain(living, {"phase": "train", "epoch": 2})
+    assert store.freeze_retrain(living) == store.get_retrain(living.id)
+    assert store.finish_retrain(living, state=DONE, outcome="It is over.", version="p1-v1")
     ended = store.retrains(1)[0]
     assert (ended.state, ended.outcome, ended.version, ended.progress) == (
         DONE, "It is over.", "p1-v1", {"phase": "train", "epoch": 2},
@@ -257,9 +258,10 @@ def test_a_retrain_given_back_has_not_died(store: Store) -> None:
     correct(store, 1, 2, 3)
     retrain = requested(store)
     for attempt in range(1, 2 * MAX_DEATHS):
-        assert claimed(store, retrain).attempt == attempt
-        assert not store.release_retrain(retrain.id, attempt - 1), "only the newest attempt may"
-        assert store.release_retrain(retrain.id, attempt)
+        running = claimed(store, retrain)
+        assert running.attempt == attempt
+        assert not store.release_retrain(replace(running, attempt=attempt - 1)), "only the newest attempt may"
+        assert store.release_retrain(running)
         assert [each.id for each in store.queued_retrains()] == [retrain.id], "the next worker begins it at once"
     assert claimed(store, retrain).deaths == 0
 
@@ -273,7 +275,7 @@ def test_a_postponed_retrain_waits_longer_each_time_and_takes_in_what_came(
     retrain = requested(store)
     for number in range(MAX_POSTPONED):
         running = claimed(store, retrain)
-        frozen = store.freeze_retrain(running.id, running.attempt)
+        frozen = store.freeze_retrain(running)
         assert frozen is not None
         assert store.postpone_retrain(frozen, "Label Studio is away.")
         assert store.claim_retrain(retrain.id) is None
@@ -285,15 +287,13 @@ def test_a_postponed_retrain_waits_longer_each_time_and_takes_in_what_came(
     seq = correct(store, 4)
     last = claimed(store, retrain)
     assert (last.postponed, last.deaths, last.outcome) == (MAX_POSTPONED, 0, None)
-    frozen = store.freeze_retrain(last.id, last.attempt)
+    frozen = store.freeze_retrain(last)
     assert frozen is not None
     assert frozen.cutoff_seq == seq
 
 
 def test_there_is_nothing_to_claim_that_was_never_requested(store: Store) -> None:
     assert store.claim_retrain(99) is None
-    assert not store.renew_retrain(99, 1, {})
-    assert store.freeze_retrain(99, 1) is None
 
 
 def test_queued_retrains_are_known_without_redis(store: Store) -> None:
