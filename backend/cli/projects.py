@@ -30,7 +30,7 @@ def connect(project: int, backend_url: str | None, **flags: Any) -> None:
     for sentence in connection.report:
         click.echo(sentence)
     click.echo(str(compare(project, client, store_of(settings))))
-    if not connection.complete:
+    if connection.problems:
         raise LabelStudioError(" ".join(connection.problems))
 
 

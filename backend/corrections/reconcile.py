@@ -175,14 +175,11 @@ class _Comparison:
         return receipt
 
     def _save(self, found: Reconciliation, begun: datetime) -> None:
+        state = self.store.reconciliation_state(self.project_id)
+        repaired = state.repaired + found.repaired
         state = replace(
-            self.store.reconciliation_state(self.project_id),
-            compared_at=begun,
-            repairs=found.repairs,
-            failed_at=None,
-            failure=None,
+            state, compared_at=begun, repairs=found.repairs, repaired=repaired, failed_at=None, failure=None
         )
-        state = replace(state, repaired=state.repaired + found.repaired)
         if found.tasks is not None:
             state = replace(
                 state,

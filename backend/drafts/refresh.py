@@ -98,10 +98,9 @@ class Run:
     def work(self) -> None:
         """Run until all is done or the time is up; an error is recorded, and a later job tries again."""
         project_id = self.state.project_id
-        # loading a model and drafting a batch take as long as they take
-        renew = partial(self.store.renew_refresh, project_id, self.state.lease)
         try:
-            with Lease(renew):
+            # loading a model and drafting a batch take as long as they take
+            with Lease(partial(self.store.renew_refresh, project_id, self.state.lease)):
                 self._refresh()
         except EndedError:
             log.info("The drafts of project %d: this run has ended.", project_id)
@@ -128,7 +127,9 @@ class Run:
         stored = STORED in {mode, self.state.wanted}
         self._save(mode=mode, failure=None, checked_to=self.state.checked_to if stored else 0)
         if stored:
-            self._draft_all()
+            newest = self.store.newest_task(self.state.project_id)
+            self._draft(self.state.checked_to)
+            self._save(checked_to=max(newest, self.state.checked_to))
             self._switch(project.get("model_version"))
         if self.state.state == DRAFTING:
             if not stored:
@@ -146,12 +147,6 @@ class Run:
                 self._wait()
             else:
                 self._save(state=DONE)
-
-    def _draft_all(self) -> None:
-        """Store a draft for every unlabelled task after the last one checked."""
-        newest = self.store.newest_task(self.state.project_id)
-        self._draft(self.state.checked_to)
-        self._save(checked_to=max(newest, self.state.checked_to))
 
     def _draft_stale(self) -> None:
         """Store a draft for every unlabelled task that has one by another version, oldest version first."""

@@ -67,7 +67,8 @@ class AddressGuard:
             addresses = self._resolve(host, port)
         except (OSError, UnicodeError) as error:
             raise UnreachableImageError(f"The host {host} is not known: check the address of the image.") from error
-        allowed = [address for address in addresses if self._may_reach(host, port, address)]
+        is_named = not self._named.isdisjoint({(host.lower(), port), (host.lower(), None)})
+        allowed = [address for address in addresses if is_named or is_public(address)]
         if not allowed:
             raise ImageError(
                 f"{host} is a private or local address, from which images are not fetched unless "
@@ -81,10 +82,6 @@ class AddressGuard:
             except OSError as error:
                 failure = error
         raise UnreachableImageError(f"{host}:{port} cannot be reached: {failure}.") from failure
-
-    def _may_reach(self, host: str, port: int, address: str) -> bool:
-        host = host.lower()
-        return (host, port) in self._named or (host, None) in self._named or is_public(address)
 
 
 def resolve_host(host: str, port: int) -> list[str]:

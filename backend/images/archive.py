@@ -60,8 +60,7 @@ class ImageStore:
         if self._url is None:
             return
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(self._names, {row.sha256[:2] for row in rows}):
-                pass  # each listing is a request
+            list(pool.map(self._names, {row.sha256[:2] for row in rows}))  # each listing is a request
             new = {row.sha256: row for row in rows if row.sha256 not in self._names(row.sha256)}
             for done, _ in enumerate(pool.map(self._put, new.values()), start=1):
                 if progress:
@@ -129,7 +128,7 @@ class ImageStore:
         name = row.sha256 + row.image.suffix.lower()
         with self._reaching() as (files, folder):
             parent = f"{folder}/{row.sha256[:2]}"
-            if _renames(files):
+            if type(files).mv is not AbstractFileSystem.mv:  # it renames, instead of copying and deleting
                 files.makedirs(parent, exist_ok=True)
                 unfinished = f"{parent}/.{uuid4().hex}"
                 try:
@@ -181,8 +180,3 @@ class ImageStore:
 
 def _is_hash(sha256: str | None) -> TypeGuard[str]:
     return sha256 is not None and _HASH.fullmatch(sha256) is not None
-
-
-def _renames(files: Any) -> bool:
-    """Whether the filesystem can rename a file, instead of copying and deleting it."""
-    return type(files).mv is not AbstractFileSystem.mv

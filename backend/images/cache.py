@@ -68,9 +68,9 @@ class Images:
     def __init__(self, settings: Settings, downloader: Downloader | None = None) -> None:
         self._root = settings.data_dir / "images"
         self._url = settings.label_studio_url
-        self._key = settings.label_studio_api_key if settings.label_studio_url else None
         self._download = downloader or Downloader(AddressGuard(self._url, settings.image_hosts))
-        self._token = Token(self._url, self._key) if self._url and self._key else None
+        key = settings.label_studio_api_key
+        self._token = Token(self._url, key) if self._url and key else None
         self._fetching: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 

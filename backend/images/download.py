@@ -22,6 +22,7 @@ from backend.images.addresses import AddressGuard, Origin
 
 LATER = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_SECONDS = 5.0
 _HEADERS = {"User-Agent": "label-studio-captioner", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
 
@@ -42,12 +43,10 @@ class Downloader:
         guard: AddressGuard,
         *,
         max_bytes: int = 50 * 1024 * 1024,
-        max_redirects: int = 5,
         total_timeout_seconds: float = 30.0,
     ) -> None:
         self._guard = guard
         self._max_bytes = max_bytes
-        self._max_redirects = max_redirects
         self._total_timeout_seconds = total_timeout_seconds
 
     def get(self, url: str, *, authorization: str | None = None, owner: Origin | None = None) -> bytes:
@@ -57,7 +56,7 @@ class Downloader:
         host gets no credentials either. Raises ImageError in one sentence.
         """
         asked, deadline = shown(url), time.monotonic() + self._total_timeout_seconds
-        for _ in range(self._max_redirects + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
             if origin != owner:
                 authorization = None
@@ -76,7 +75,7 @@ class Downloader:
                 raise UnreachableImageError(f"The image {asked} could not be fetched: {origin.host} answered {status}.")
             if status not in REDIRECTS or not location:
                 raise StatusError(f"The image {asked} could not be fetched: {origin.host} answered {status}.", status)
-        raise ImageError(f"The image {asked} could not be fetched: more than {self._max_redirects} redirects.")
+        raise ImageError(f"The image {asked} could not be fetched: more than {MAX_REDIRECTS} redirects.")
 
     def _hop(
         self, origin: Origin, url: str, authorization: str | None, deadline: float

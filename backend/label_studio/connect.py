@@ -28,11 +28,6 @@ class Connection:
     report: tuple[str, ...]
     problems: tuple[str, ...]
 
-    @property
-    def complete(self) -> bool:
-        """Whether both drafts and corrections will arrive."""
-        return not self.problems
-
 
 def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[str, str] | None = None) -> Connection:
     """Connect the project to the running backend at `backend_url`, the address by which Label Studio reaches it.

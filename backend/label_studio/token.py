@@ -39,14 +39,11 @@ class Token:
     def __init__(self, url: str, key: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = url.rstrip("/")
         self._key = key.strip()
+        self.personal = is_personal(self._key)
         self._clock = clock
         self._lock = threading.Lock()
         self._access: str | None = None
         self._expires = 0.0
-
-    @property
-    def personal(self) -> bool:
-        return is_personal(self._key)
 
     def header(self) -> dict[str, str]:
         """`{"Authorization": …}`, valid for the next minute.

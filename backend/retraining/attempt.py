@@ -60,7 +60,10 @@ class Retraining:
             self._heartbeat.report("compare")
             reconcile_if_possible(self._settings, self._store, self._project_id)
         self._heartbeat.report("collect")
-        self._retrain = self._frozen()
+        frozen = self._store.freeze_retrain(self._retrain)
+        if frozen is None:
+            raise SupersededError
+        self._retrain = frozen
         try:
             pairs = snapshot.take(self._settings, self._store, self._retrain, self._heartbeat, self._images)
             self._confirm_champion(pairs.rows)
@@ -73,12 +76,6 @@ class Retraining:
             raise
         self._heartbeat.report(REGISTER)
         return candidate.name, self._promoted(candidate) + self._remark()
-
-    def _frozen(self) -> Retrain:
-        frozen = self._store.freeze_retrain(self._retrain)
-        if frozen is None:
-            raise SupersededError
-        return frozen
 
     def _contender(self, version: ModelVersion) -> Contender:
         """The version with its captioner, which is loaded once for the whole retrain."""

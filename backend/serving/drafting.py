@@ -58,15 +58,16 @@ class Drafting:
         if version is None:
             return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
         deadline = (time.monotonic() if came is None else came) + self._budget_seconds
-        done: dict[_Key, Drafted] = dict(self._known(project_id, tasks, version))
+        done: dict[_Key, Drafted] = dict(self.known(project_id, tasks, version))
         todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
         if todo:
             made = self._make(project_id, todo, version, deadline)
             # Read back: another request may have drafted some of them meanwhile, and the first draft counts.
-            done |= made | self._known(project_id, todo, version)
+            done |= made | self.known(project_id, todo, version)
         return [done[_key(task)] for task in tasks]
 
-    def _known(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Drafted]:
+    def known(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Draft]:
+        """The drafts that the version has made of these tasks, by the task's id and image."""
         ids = list(dict.fromkeys(task.id for task in tasks))
         return {(draft.task_id, draft.image): draft for draft in self._store.get_drafts(project_id, ids, version)}
 
@@ -81,7 +82,7 @@ class Drafting:
             for start in range(0, len(fetched), BATCH):
                 if time.monotonic() >= deadline:
                     late = {_key(task): self._late(task) for task, _ in fetched[start:]}
-                    self._record(late)
+                    self._record(project_id, late)
                     return made | late
                 made |= self._caption(project_id, fetched[start : start + BATCH], version, deadline)
         finally:
@@ -123,26 +124,20 @@ class Drafting:
                     )
         except ModelUnavailableError as error:
             found |= {_key(task): DraftFailure(project_id, task.id, str(error)) for task, _ in ready}
-        self._record(found)
+        self._record(project_id, found)
         return found
 
     def _late(self, task: Task) -> DraftFailure:
         reason = f"Its turn did not come within {self._budget_seconds:g} seconds; ask again for the rest."
         return DraftFailure(task.project_id, task.id, reason)
 
-    def _record(self, found: Mapping[_Key, Drafted]) -> None:
-        self._store.add_drafts([draft for draft in found.values() if isinstance(draft, Draft)])
+    def _record(self, project_id: int, found: Mapping[_Key, Drafted]) -> None:
+        self._store.add_drafts(project_id, [draft for draft in found.values() if isinstance(draft, Draft)])
         failures = [failure for failure in found.values() if isinstance(failure, DraftFailure)]
-        self._store.add_failures(failures)
+        self._store.add_failures(project_id, failures)
         if failures:
-            first = failures[0]
-            log.warning(
-                "%d tasks of project %d get no draft; task %d: %s",
-                len(failures),
-                first.project_id,
-                first.task_id,
-                first.reason,
-            )
+            first = f"task {failures[0].task_id}: {failures[0].reason}"
+            log.warning("%d tasks of project %d get no draft; %s", len(failures), project_id, first)
 
 
 def _key(task: Task) -> _Key:

@@ -22,10 +22,7 @@ def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Dra
     drafting = Drafting(store, Images(settings), champions, settings.blind_share)
 
     def draft(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Drafted]:
-        known = {
-            (draft.task_id, draft.image)
-            for draft in store.get_drafts(project_id, [task.id for task in tasks], version.name)
-        }
+        known = drafting.known(project_id, tasks, version.name)
         if any((task.id, task.image) not in known for task in tasks) and not champions.serving(project_id):
             champions.serve(project_id, version.name, version.checkpoint)
         return drafting.draft(project_id, tasks, version.name)

@@ -141,10 +141,6 @@ class Registry:
             connection.execute(model_versions.update().where(model_versions.c.name == name).values(state=state))
         return version
 
-    def set_default(self, version: str, reason: str = "chosen as default", by: str = "operator") -> None:
-        """Make it the champion of projects that have none. Raises RegistryError as `promote` does."""
-        self.promote(DEFAULT, version, reason, by)
-
     def rollback(self, project_id: int, reason: str = "rolled back", by: str = "operator") -> str | None:
         """Serve the version before the present champion again; returns it, None when nothing serves now.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -185,25 +185,22 @@ class Store(Retrains, Reconciliations, Refreshes):
                     of_image = table.update().where(unknown, table.c.image == image)
                     connection.execute(of_image.values(image_sha256=sha256))
 
-    def add_drafts(self, served: Iterable[Draft]) -> None:
-        """Record drafts; the first one for a project, task, version and image stays."""
-        of_project: dict[int, list[Draft]] = {}
-        for draft in served:
-            of_project.setdefault(draft.project_id, []).append(draft)
-        for project_id, new in of_project.items():
-            with self.writing(project_id, durable=False) as connection:
-                ids = [draft.task_id for draft in new]
-                known = {_key(row) for row in drafts_of(connection, project_id, ids)}
-                rows: dict[tuple[int, str, str], dict[str, Any]] = {}
-                for draft in new:
-                    values = {**asdict(draft), "image_key": _image_key(draft.image), "served_at": now()}
-                    if _key(values) not in known:
-                        rows.setdefault(_key(values), values)
-                if rows:
-                    connection.execute(drafts.insert(), list(rows.values()))
-                for some in chunks(ids):
-                    mine = draft_failures.c.project_id == project_id
-                    connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
+    def add_drafts(self, project_id: int, served: Sequence[Draft]) -> None:
+        """Record drafts of the project; the first one for a task, version and image stays."""
+        if not served:
+            return
+        with self.writing(project_id, durable=False) as connection:
+            ids = [draft.task_id for draft in served]
+            known = {_key(row) for row in drafts_of(connection, project_id, ids)}
+            rows: dict[tuple[int, str, str], dict[str, Any]] = {}
+            for draft in served:
+                image_key = hashlib.sha256(draft.image.encode("utf-8", "surrogatepass")).hexdigest()
+                values = {**asdict(draft), "image_key": image_key, "served_at": now()}
+                if _key(values) not in known:
+                    rows.setdefault(_key(values), values)
+            if rows:
+                connection.execute(drafts.insert(), list(rows.values()))
+            _delete_failures(connection, project_id, ids)
 
     def get_drafts(self, project_id: int, task_ids: Sequence[int], version: str) -> list[Draft]:
         """Drafts the version has given these tasks, oldest first; a task whose image changed may have several."""
@@ -211,18 +208,14 @@ class Store(Retrains, Reconciliations, Refreshes):
             rows = drafts_of(connection, project_id, task_ids, drafts.c.version == version)
         return [Draft(*(row[name] for name in Draft.__dataclass_fields__)) for row in rows]
 
-    def add_failures(self, failures: Iterable[DraftFailure]) -> None:
+    def add_failures(self, project_id: int, failures: Sequence[DraftFailure]) -> None:
         """Store why these tasks got no draft, replacing earlier reasons; the last one for a task stays."""
-        of_project: dict[int, dict[int, DraftFailure]] = {}
-        for failure in failures:
-            of_project.setdefault(failure.project_id, {})[failure.task_id] = failure
-        for project_id, new in of_project.items():
-            with self.writing(project_id, durable=False) as connection:
-                for some in chunks(list(new)):
-                    mine = draft_failures.c.project_id == project_id
-                    connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
-                rows = [{**asdict(failure), "failed_at": now()} for failure in new.values()]
-                connection.execute(draft_failures.insert(), rows)
+        if not failures:
+            return
+        rows = {failure.task_id: {**asdict(failure), "failed_at": now()} for failure in failures}
+        with self.writing(project_id, durable=False) as connection:
+            _delete_failures(connection, project_id, list(rows))
+            connection.execute(draft_failures.insert(), list(rows.values()))
 
     def failures(self, project_id: int, limit: int = 20) -> list[DraftFailure]:
         """Tasks without a draft and why, newest first."""
@@ -264,8 +257,10 @@ def _key(draft: Mapping[str, Any]) -> tuple[int, str, str]:
     return draft["task_id"], draft["version"], draft["image_key"]
 
 
-def _image_key(image: str) -> str:
-    return hashlib.sha256(image.encode("utf-8", "surrogatepass")).hexdigest()
+def _delete_failures(connection: sa.Connection, project_id: int, task_ids: Sequence[int]) -> None:
+    for some in chunks(task_ids):
+        mine = draft_failures.c.project_id == project_id
+        connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
 
 
 def _stored_correction(row: Mapping[str, Any]) -> StoredCorrection:

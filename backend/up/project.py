@@ -82,7 +82,7 @@ def connect_project(settings: Settings, backend_url: str, project_id: int, store
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
     with step("Connecting Label Studio to the ML backend", "Label Studio and the ML backend connected"):
         connection = connect(client, project_id, backend_url, settings.basic_auth)
-        if not connection.complete:
+        if connection.problems:
             raise LabelStudioError(" ".join(connection.problems))
         reconcile(project_id, client, store)
 

@@ -26,7 +26,7 @@ from backend.queue import Queue
 from backend.serving.champions import Champions
 from backend.settings import Settings
 from backend.store.database import now
-from backend.store.registry import ModelVersion, Registry
+from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
 from backend.store.tables import retrains
@@ -143,7 +143,7 @@ class Loop:
     def serve_starter(self) -> None:
         """Register the small captioner as the default champion."""
         self.registry.register(ModelVersion("starter", self.pictures.captioner, manifest=self.pictures.manifest))
-        self.registry.set_default("starter")
+        self.registry.promote(DEFAULT, "starter", "chosen as default", "operator")
 
     def correct(self, rows: list[manifest.Row], first: int = 1, **fields: object) -> Event:
         """Have an annotator caption these pictures as tasks `first`, …: the event goes through the inbox."""

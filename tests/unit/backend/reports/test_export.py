@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         hashes[_source(number)] = sha256
-    store.add_drafts([draft(number, text=f"draft {number}") for number in range(1, 41)])
+    store.add_drafts(1, [draft(number, text=f"draft {number}") for number in range(1, 41)])
     record(store, *(correction(number, f"Bild {number}, größer") for number in range(1, 41)))
     store.add_image_hashes(1, hashes)
     return store

@@ -15,7 +15,7 @@ from backend.retraining.heartbeat import Heartbeat
 from backend.retraining.history import quarantined_rows
 from backend.retraining.snapshot import PostponedError
 from backend.settings import Settings
-from backend.store.registry import ModelVersion, Registry
+from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import MAX_POSTPONED
 from backend.store.store import Store
 from tests.factories import correction, picture, saved, settings
@@ -184,7 +184,7 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
         registry.register(ModelVersion("starter", tmp_path / "starter"))
         few = Verdict("promote", True, "as far as so few can say", 9, None, None, 1.0).to_json()
         registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, parent="starter", verdict=few, state="passed"))
-        registry.set_default("starter")
+        registry.promote(DEFAULT, "starter", "chosen as default", "operator")
         registry.promote(1, "p1-v1", reason="provisional", by="gate")
         with pytest.raises(EnoughError):
             retraining.run()
@@ -233,7 +233,7 @@ def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_go
         held = tmp_path / "held" / "manifest.jsonl"
         manifest.save(waiting, held)
         registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, parent="starter", manifest=held, state="held"))
-        registry.set_default("starter")
+        registry.promote(DEFAULT, "starter", "chosen as default", "operator")
         name, outcome = retraining.run()
     assert outcome.startswith(
         f"{name} is rejected, and what it learnt is quarantined: 50 of 100 new captions are likelier"

@@ -29,7 +29,7 @@ def champion(registry: Registry, project_id: int) -> str | None:
 def three(registry: Registry) -> Registry:
     """starter by default; p1-v1 and p1-v2 promoted in project 1."""
     registry.register(version("starter", None))
-    registry.set_default("starter")
+    registry.promote(DEFAULT, "starter", "chosen as default", "operator")
     for name in ("p1-v1", "p1-v2"):
         registry.register(version(name, parent="starter"))
         registry.promote(1, name, reason="better", by="gate")
@@ -104,7 +104,7 @@ def test_promoting_after_a_rollback_goes_back_to_what_served_then(three: Registr
 
 def test_rolling_back_the_only_champion_leaves_none(registry: Registry) -> None:
     registry.register(version("own", None))
-    registry.set_default("own")
+    registry.promote(DEFAULT, "own", "chosen as default", "operator")
     assert registry.rollback(DEFAULT) is None
     assert champion(registry, 1) is None
 

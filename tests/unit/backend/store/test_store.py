@@ -137,10 +137,10 @@ def test_projects_are_kept_apart(store: Store) -> None:
 
 
 def test_a_correction_keeps_the_last_draft_served_before_it(store: Store) -> None:
-    store.add_drafts([draft(1, "v1", "a dot"), draft(2, "v1", "of another task")])
-    store.add_drafts([draft(1, "v2", "a blue dot")])
+    store.add_drafts(1, [draft(1, "v1", "a dot"), draft(2, "v1", "of another task")])
+    store.add_drafts(1, [draft(1, "v2", "a blue dot")])
     store.record(saved(correction(1, "a red dot")))
-    store.add_drafts([draft(1, "v3", "served later")])
+    store.add_drafts(1, [draft(1, "v3", "served later")])
     store.record(saved(correction(1, "a big red dot", 1)))
     [row] = store.corrections(1)
     assert (row.draft_version, row.draft_text, row.texts) == ("v2", "a blue dot", ("a big red dot",))
@@ -153,18 +153,18 @@ def test_a_draft_made_anew_while_the_task_was_open_has_not_been_seen(
     for seconds_ago, name in ((600, "v1"), (10, "v2")):
         moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
         monkeypatch.setattr("backend.store.store.now", lambda moment=moment: moment)
-        store.add_drafts([draft(1, name, "a dot")])
+        store.add_drafts(1, [draft(1, name, "a dot")])
     store.record(saved(correction(1, "a red dot", lead_time_seconds=lead_time_seconds)))
     [row] = store.corrections(1)
     assert row.draft_version == version
 
 
 def test_a_correction_older_than_our_drafts_started_from_none(store: Store) -> None:
-    store.add_drafts([draft(1)])
+    store.add_drafts(1, [draft(1)])
     store.record(saved(correction(1), action=RECONCILED))
     store.record(saved(correction(2, updated_at=datetime.now(UTC) + timedelta(hours=1)), action=RECONCILED))
     assert [row.draft_text for row in store.corrections(1)] == [None, None]
-    store.add_drafts([draft(3)])
+    store.add_drafts(1, [draft(3)])
     store.record(saved(correction(3, updated_at=datetime.now(UTC) + timedelta(hours=1)), action=RECONCILED))
     assert [row.draft_text for row in store.corrections(1)] == [None, None, "a dot"]
 
@@ -184,8 +184,8 @@ def test_thousands_of_annotations_in_one_event(store: Store) -> None:
 
 
 def test_drafts_are_found_by_version_and_the_first_of_a_kind_stays(store: Store) -> None:
-    store.add_drafts([draft(1, text="first"), draft(1, text="second"), draft(2)])
-    store.add_drafts([draft(1, text="third"), draft(1, "v2"), draft(1, image="/other.jpg", text="of a new image")])
+    store.add_drafts(1, [draft(1, text="first"), draft(1, text="second"), draft(2)])
+    store.add_drafts(1, [draft(1, text="third"), draft(1, "v2"), draft(1, image="/other.jpg", text="of a new image")])
     assert store.get_drafts(1, [1, 2, 3], "v1") == [
         draft(1, text="first"),
         draft(2),
@@ -197,11 +197,11 @@ def test_drafts_are_found_by_version_and_the_first_of_a_kind_stays(store: Store)
 
 def test_a_failure_is_kept_until_the_task_gets_a_draft(store: Store) -> None:
     for reason in ("first reason", "it cannot be read"):
-        store.add_failures([DraftFailure(1, 1, reason)])
-    store.add_failures([DraftFailure(1, 2, "too big")])
+        store.add_failures(1, [DraftFailure(1, 1, reason)])
+    store.add_failures(1, [DraftFailure(1, 2, "too big")])
     assert store.failures(1) == [DraftFailure(1, 2, "too big"), DraftFailure(1, 1, "it cannot be read")]
     assert store.failures(1, limit=1) == [DraftFailure(1, 2, "too big")]
-    store.add_drafts([draft(1)])
+    store.add_drafts(1, [draft(1)])
     assert store.failures(1) == [DraftFailure(1, 2, "too big")]
 
 
@@ -211,11 +211,11 @@ def test_many_failures_are_one_transaction(store: Store, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         store, "writing", lambda project_id, **how: begun.append(project_id) or writing(project_id, **how)
     )
-    store.add_failures([DraftFailure(1, number % 1000, f"reason {number}") for number in range(2000)])
+    store.add_failures(1, [DraftFailure(1, number % 1000, f"reason {number}") for number in range(2000)])
     assert begun == [1]
     assert store.counts(1).failures == 1000
     assert {failure.reason for failure in store.failures(1, limit=1000)} == {f"reason {n}" for n in range(1000, 2000)}
-    store.add_failures([])
+    store.add_failures(1, [])
     assert begun == [1]
 
 
@@ -224,8 +224,8 @@ def test_ids_have_64_bits(store: Store) -> None:
     great = 2**63 - 1
     mine = {"project_id": great, "task_id": great, "annotator": great, "parent_prediction": great}
     store.record(saved(correction(great, **mine)))
-    store.add_drafts([draft(great, project_id=great)])
-    store.add_failures([DraftFailure(great, great, "too big")])
+    store.add_drafts(great, [draft(great, project_id=great)])
+    store.add_failures(great, [DraftFailure(great, great, "too big")])
     (found,) = store.corrections(great)
     assert {name: getattr(found, name) for name in mine} == mine
     assert found.annotation_id == great
@@ -253,8 +253,8 @@ def test_asking_for_training_is_remembered_with_the_event(store: Store) -> None:
 
 
 def test_counts(store: Store) -> None:
-    store.add_drafts([draft(1, text="kept as it was"), draft(2)])
-    store.add_failures([DraftFailure(1, 9, "too big")])
+    store.add_drafts(1, [draft(1, text="kept as it was"), draft(2)])
+    store.add_failures(1, [DraftFailure(1, 9, "too big")])
     store.record(saved(correction(1, "kept as it was"), correction(2, "changed"), correction(3, "from nothing")))
     store.record(saved(correction(4, "", was_cancelled=True), deleted_annotations=(3,)))
     counts = store.counts(1)
@@ -332,7 +332,7 @@ def test_corrections_of_a_deleted_task_are_there_for_who_asks(store: Store) -> N
 
 
 def test_the_hash_of_the_image_comes_from_its_draft_or_later(store: Store) -> None:
-    store.add_drafts([draft(1, image_sha256="ab" * 32)])
+    store.add_drafts(1, [draft(1, image_sha256="ab" * 32)])
     store.record(saved(correction(1), correction(2)))
     assert [row.image_sha256 for row in store.corrections(1)] == ["ab" * 32, None]
     store.add_image_hashes(1, {"/data/upload/1/1.jpg": "ef" * 32, "/data/upload/1/2.jpg": "cd" * 32})
@@ -353,7 +353,7 @@ def test_the_hash_of_the_image_comes_from_its_draft_or_later(store: Store) -> No
     ],
 )
 def test_the_models_own_words_weigh_less(store: Store, fields: dict[str, Any], accepted: bool) -> None:
-    store.add_drafts([draft(1, text="a dot")])
+    store.add_drafts(1, [draft(1, text="a dot")])
     store.record(saved(correction(1, **fields)))
     [row] = store.corrections(1)
     assert (row.accepted, row.weight(0.25)) == (accepted, 0.25 if accepted else 1.0)
@@ -366,7 +366,7 @@ def test_many_threads_and_processes_write_at_once(store: Store) -> None:
     def write(number: int) -> int:
         start.wait()
         other = others[number % len(others)]
-        other.add_drafts([draft(number), draft(1, "shared")])
+        other.add_drafts(1, [draft(number), draft(1, "shared")])
         # the same annotation once more, as Label Studio sends it when it runs a request twice
         return other.record(saved(correction(number), correction(1, "shared"))).new_corrections
 
