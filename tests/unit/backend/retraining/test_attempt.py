@@ -278,7 +278,7 @@ def test_a_retrain_waits_for_a_store_that_cannot_be_reached_and_says_so_in_the_e
         with pytest.raises(PostponedError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
             retraining.run()
         retraining._retrain = replace(retraining._retrain, postponed=MAX_POSTPONED)
-        retraining._frozen = lambda: retraining._retrain  # type: ignore[method-assign]
+        retraining._store.freeze_retrain = lambda claimed: claimed  # type: ignore[method-assign]
         with pytest.raises(UnreachableImageError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
             retraining.run()
     assert not trainings.rows
