@@ -190,15 +190,14 @@ class LabelStudio(Api):
         return enabled if isinstance(enabled, bool) else None
 
     def _pages(self, path: str, key: str, page_size: int, **params: Any) -> Iterator[dict[str, Any]]:
-        page, seen = 1, 0
-        while True:
+        seen = 0
+        for page in count(1):
             answer = self._object(self.get(path, page=page, page_size=page_size, **params), "page")
             yield from answer[key]
             seen += len(answer[key])
             # "total" counts tasks, "count" projects; a page beyond the last is answered 404
             if not answer[key] or seen >= answer.get("total", answer.get("count", 0)):
                 return
-            page += 1
 
     def _object(self, answer: JSON, noun: str) -> dict[str, Any]:
         return answer if isinstance(answer, dict) else self._unexpected(noun)

@@ -35,7 +35,11 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
     `auth` is the user name and password that the backend asks for. Safe to repeat. Raises LabelStudioError, one
     sentence that says how to fix it, when no draft could be served.
     """
-    url = _checked(backend_url)
+    parts, url = urlsplit(backend_url), backend_url.rstrip("/")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise LabelStudioError(
+            f"{backend_url!r} is not an address of a backend; one such as http://10.0.0.5:9090 is needed."
+        )
     if auth is not None and (":" in auth[0] or not "".join(auth).isascii() or not all(auth)):
         # Label Studio sends other characters as Latin-1, servers read them as UTF-8
         raise LabelStudioError("BASIC_AUTH_USER and BASIC_AUTH_PASS must be plain ASCII, and the user without a colon.")
@@ -78,7 +82,7 @@ def _record(
 ) -> tuple[int, str | None, str]:
     """Create or update the ML backend record; returns its id, its old address, and what was done."""
     records = client.ml_backends(project_id)
-    own = next((r for r in records if _same(r.get("url"), url)), None) or next(
+    own = next((r for r in records if str(r.get("url")).rstrip("/") == url), None) or next(
         (r for r in records if r.get("title") == TITLE), None
     )
     other = next((r for r in records if r is not own), None)
@@ -190,16 +194,3 @@ def _private(url: str) -> str:
         f"USE_DEFAULT_BANNED_SUBNETS=false (or with both ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false) "
         f"and connect again."
     )
-
-
-def _checked(backend_url: str) -> str:
-    parts = urlsplit(backend_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise LabelStudioError(
-            f"{backend_url!r} is not an address of a backend; one such as http://10.0.0.5:9090 is needed."
-        )
-    return backend_url.rstrip("/")
-
-
-def _same(url: Any, other: str) -> bool:
-    return isinstance(url, str) and url.rstrip("/") == other

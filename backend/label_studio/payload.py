@@ -71,13 +71,6 @@ def object_of(value: Any, owner: str) -> dict[str, Any]:
     return value
 
 
-def list_at(body: Mapping[str, Any], key: str, owner: str) -> list[Any]:
-    value = body.get(key)
-    if not isinstance(value, list):
-        raise RequestError(f'{owner} has no list "{key}".')
-    return value
-
-
 def text_at(body: Mapping[str, Any], key: str, owner: str) -> str:
     value = body.get(key)
     if not isinstance(value, str) or not value.strip():

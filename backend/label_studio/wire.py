@@ -17,7 +17,6 @@ from backend.label_studio.payload import (
     clean,
     id_of,
     ids_of,
-    list_at,
     object_of,
     optional_text_at,
     optional_time,
@@ -56,8 +55,10 @@ def predict_request(payload: Any) -> PredictRequest:
     """Decode the body of POST /predict. Raises RequestError when it or its labelling config is malformed."""
     body = object_of(clean(payload), "The request")
     tags = _tags(text_at(body, "label_config", "The request"))
-    project_id = _project_id(body.get("project"))
-    return PredictRequest(project_id, _tasks(list_at(body, "tasks", "The request"), project_id, tags), tags)
+    project_id, tasks = _project_id(body.get("project")), body.get("tasks")
+    if not isinstance(tasks, list):
+        raise RequestError('The request has no list "tasks".')
+    return PredictRequest(project_id, _tasks(tasks, project_id, tags), tags)
 
 
 def setup_request(payload: Any) -> SetupRequest:

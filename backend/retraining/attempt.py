@@ -75,7 +75,10 @@ class Retraining:
                 raise snapshot.PostponedError(str(error)) from error
             raise
         self._heartbeat.report(REGISTER)
-        return candidate.name, self._promoted(candidate) + self._remark()
+        outcome = self._promoted(candidate)
+        if self._images_at_once is not None:
+            outcome += f" Memory sufficed for {self._images_at_once} images at once only, so micro-batches were used."
+        return candidate.name, outcome
 
     def _contender(self, version: ModelVersion) -> Contender:
         """The version with its captioner, which is loaded once for the whole retrain."""
@@ -218,11 +221,6 @@ class Retraining:
         except RegistryError as error:
             return f"{candidate.name} passed but is not promoted: {error}"
         return f"{candidate.name} is promoted: {basis}."
-
-    def _remark(self) -> str:
-        if self._images_at_once is None:
-            return ""
-        return f" Memory sufficed for {self._images_at_once} images at once only, so micro-batches were used."
 
 
 def _first_model(encoder: str, weights: str, images: int) -> TrainingConfig:

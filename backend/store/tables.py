@@ -90,8 +90,7 @@ reconciliations = sa.Table(
     sa.Column("failure", sa.Text),
 )
 
-# How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/refreshes.py. `lease`
-# counts jobs and commands, and only the newest may write.
+# How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/refreshes.py.
 refreshes = sa.Table(
     "refreshes",
     metadata,
@@ -198,8 +197,7 @@ draft_failures = sa.Table(
     sa.Column("failed_at", Time, nullable=False),
 )
 
-# `attempt` counts the processes that began it; only the newest may write. `frozen`: the snapshot changes no more.
-# `deaths` counts those that ended without recording an outcome; a `postponed` one waits until `due_at`.
+# Only the newest `attempt` may write. `frozen`: the snapshot changes no more. See backend/store/retrains.py.
 retrains = sa.Table(
     "retrains",
     metadata,
