@@ -262,4 +262,4 @@ def test_the_wait_for_the_champions_is_part_of_the_budget(
     monkeypatch.setattr(services, "await_champions", wait)
     body = recorded("15_test_predict", "/predict")
     assert client.post("/predict", json=body).get_json()["results"] == [[]]
-    assert "not its turn" in services.store.failures(1)[0].reason
+    assert "Its turn did not come within 75 seconds" in services.store.failures(1)[0].reason
