@@ -162,7 +162,7 @@ def _cached(captioner: Captioner, rows: list[Row], folder: Path) -> Inputs:
 def _bare(captioner: Captioner, batch: Batch, grid: torch.Tensor, config: TrainingConfig) -> torch.Tensor:
     captioner.train()
     captioner.zero_grad(set_to_none=True)
-    human, _ = TrainingStep(captioner, config)(grid, Targets(batch.words, batch.weights))
+    human, *_ = TrainingStep(captioner, config)(grid, Targets(batch.words, batch.weights))
     assert human is not None
     loss = human[0] / human[1]
     loss.backward()

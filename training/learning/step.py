@@ -29,27 +29,24 @@ class SampledCaptions:
 
 @dataclass(frozen=True)
 class Targets:
-    """What one step learns from: human captions `words` (B, K, T) with `weights` (B,), or the captions that each
-    decoder of the ensemble has `sampled`, or both. `scheduled_sampling` is the share of words read that is sampled."""
+    """What one step learns from: human captions `words` (B, K, T) with `weights` (B,), and in a stage of rewards the
+    captions that each decoder has `sampled`. `scheduled_sampling` is the share of words read that is sampled."""
 
-    words: torch.Tensor | None = None
-    weights: torch.Tensor | None = None
+    words: torch.Tensor
+    weights: torch.Tensor
     scheduled_sampling: float = 0.0
     sampled: Sequence[SampledCaptions] = ()
 
     @property
-    def loss_weights(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The sums of weights of cross-entropy and policy gradient, known before the losses; None for an absent one."""
-        human, sampled = None, None
-        if self.words is not None and self.weights is not None:
-            human = losses.cross_entropy_weight(self.words, self.weights)
-        if self.sampled:
-            sampled = torch.stack([losses.policy_gradient_weight(one.words) for one in self.sampled]).float().mean()
-        return human, sampled
+    def loss_weights(self) -> list[torch.Tensor]:
+        """The sums of weights of the losses that `TrainingStep` returns, known before the losses."""
+        human = losses.cross_entropy_weight(self.words, self.weights)
+        sampled = [losses.policy_gradient_weight(one.words) for one in self.sampled]
+        return [human, torch.stack(sampled).float().mean()] if sampled else [human]
 
 
 class TrainingStep(nn.Module):
-    """From `stored` images or grids and targets to cross-entropy and policy gradient; None for an absent one.
+    """From `stored` images or grids and targets to cross-entropy and, of sampled captions, the policy gradient.
 
     The decoders of an ensemble are trained independently; the losses are means over them. With a `teacher` a share of
     the cross-entropy is to its predictions.
@@ -59,28 +56,23 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.captioner, self.config, self._teacher = captioner, config, teacher
 
-    def forward(self, stored: torch.Tensor, targets: Targets) -> tuple[Loss | None, Loss | None]:
+    def forward(self, stored: torch.Tensor, targets: Targets) -> list[Loss]:
         grid = self.captioner.grids(stored, SHIFT if self.training else 0)
-        soft_targets = None
-        if self._teacher and targets.words is not None:
-            soft_targets = self._teacher.soft_targets(stored, targets.words)
+        soft_targets = self._teacher.soft_targets(stored, targets.words) if self._teacher else None
         human: list[Loss] = []
         sampled: list[Loss] = []
         for number, decoder in enumerate(self.captioner.decoder.decoders):
             with autocast(grid.device):
                 encoded = decoder.prepare(grid.float())  # once for both losses
-            if targets.words is not None and targets.weights is not None:
-                captions = (targets.words, targets.weights, self.config, targets.scheduled_sampling, soft_targets)
-                human.append(losses.cross_entropy(decoder, encoded, *captions))
+            captions = (targets.words, targets.weights, self.config, targets.scheduled_sampling, soft_targets)
+            human.append(losses.cross_entropy(decoder, encoded, *captions))
             if targets.sampled:
                 own = targets.sampled[number]
                 temperature = rewards.TEMPERATURE
                 sampled.append(losses.policy_gradient(decoder, encoded, own.words, own.advantages, temperature))
-        return _mean(human), _mean(sampled)
+        return [_mean(several) for several in (human, sampled) if several]
 
 
-def _mean(several: Sequence[Loss]) -> Loss | None:
-    if not several:
-        return None
+def _mean(several: Sequence[Loss]) -> Loss:
     totals, weights = zip(*several, strict=True)
     return torch.stack(totals).mean(), torch.stack(weights).float().mean()

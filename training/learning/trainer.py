@@ -117,9 +117,17 @@ class Trainer:
     def _step(self, whole: Batch, scheduled_sampling: float) -> tuple[float, float]:
         """One optimisation step; the sums of the losses and of the weights over all processes."""
         batch = whole.part(self._group.rank, self._group.size)
-        sums = None
-        while sums is None:
-            sums = self._gradients(batch, scheduled_sampling)
+        counted = len(self._mean_rewards)
+        while True:
+            self._optimiser.zero_grad(set_to_none=True)
+            try:
+                sums = self._gradients(batch, scheduled_sampling)
+                break
+            except torch.OutOfMemoryError:
+                if self._group.size > 1:
+                    raise  # the other processes wait for this one, and cannot go back
+            del self._mean_rewards[counted:]
+            self._micro_batch.halve()
         # the loss is a mean over the decoders, so that each has only a share of the gradient
         clip = optim.CLIP / math.sqrt(len(self._captioner.decoder.decoders))
         nn.utils.clip_grad_norm_(self._captioner.parameters(), clip)
@@ -128,45 +136,22 @@ class Trainer:
         self._average.update()
         return sums
 
-    def _gradients(self, batch: Batch, scheduled_sampling: float) -> tuple[float, float] | None:
-        """Gradients of the loss of a batch, and its sum and weight over all processes; None where memory ran out, and
-        the step has to be repeated with fewer images at once."""
-        counted = len(self._mean_rewards)
-        self._optimiser.zero_grad(set_to_none=True)
-        try:
-            return self._in_micro_batches(batch, scheduled_sampling)
-        except torch.OutOfMemoryError:
-            if self._group.size > 1:
-                raise  # the other processes wait for this one, and cannot go back
-        del self._mean_rewards[counted:]
-        self._micro_batch.halve()
-        return None
-
-    def _in_micro_batches(self, batch: Batch, scheduled_sampling: float) -> tuple[float, float]:
-        """Accumulate the gradients of one micro-batch after another; the result is that of the whole batch."""
+    def _gradients(self, batch: Batch, scheduled_sampling: float) -> tuple[float, float]:
+        """Accumulate the gradients of a batch, one micro-batch after another; the sums of its losses and weights."""
         count = math.ceil(len(batch.hashes) / self._micro_batch.images)
         parts = [self._prepared(batch.part(number, count), scheduled_sampling) for number in range(count)]
-        weights = [self._total_weight([targets.loss_weights[kind] for _, targets in parts]) for kind in range(2)]
+        kinds = zip(*(targets.loss_weights for _, targets in parts), strict=True)
+        weights = [self._group.total(torch.stack(several).sum()).clamp(min=LEAST) for several in kinds]
         share = 1.0 if self._rewards is None else rewards.CROSS_ENTROPY_SHARE
         totals = [torch.zeros((), device=self._captioner.device) for _ in weights]
         for stored, targets in parts:
             objective = torch.zeros((), device=self._captioner.device)
-            for kind, loss in enumerate(self._training_step(stored, targets)):
-                if loss is None:
-                    continue
+            for kind, (loss, _) in enumerate(self._training_step(stored, targets)):
                 # gradients are averaged over processes, but the loss is a mean over the words of all
-                objective = objective + (share, 1.0 - share)[kind] * loss[0] * self._group.size / weights[kind]
-                totals[kind] += loss[0].detach()
+                objective = objective + (share, 1.0 - share)[kind] * loss * self._group.size / weights[kind]
+                totals[kind] += loss.detach()
             objective.backward()
-        reported = int(self._rewards is not None)
-        return self._group.total(totals[reported]).item(), weights[reported].item()
-
-    def _total_weight(self, weights: Sequence[torch.Tensor | None]) -> torch.Tensor:
-        """The sum of weights over all micro-batches and processes; 1 where there are none."""
-        known = [weight for weight in weights if weight is not None]
-        if not known:
-            return torch.ones((), device=self._captioner.device)
-        return self._group.total(torch.stack(known).sum()).clamp(min=LEAST)
+        return self._group.total(totals[-1]).item(), weights[-1].item()
 
     def _prepared(self, batch: Batch, scheduled_sampling: float) -> tuple[torch.Tensor, Targets]:
         """The stored images or grids of a batch, and its targets."""
