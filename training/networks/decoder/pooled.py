@@ -70,14 +70,10 @@ class FirstInputDecoder(PooledDecoder):
         return State(parts)
 
 
-class EveryStepDecoder(PooledDecoder):
-    """The image is concatenated to every word."""
+class EveryStepDecoder(FirstInputDecoder):
+    """The image is concatenated to every word instead."""
 
     image_at_every_step = True
-
-    def _make_layers(self, config: DecoderConfig) -> None:
-        super()._make_layers(config)
-        self.image = nn.Sequential(nn.Linear(2 * config.hidden, config.embedding), nn.LayerNorm(config.embedding))
 
     def initial_state(self, encoded: EncoderOutput, captions: int) -> State:
         return self._zero_state(encoded, captions, LAYERS)
