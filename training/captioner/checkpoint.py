@@ -1,4 +1,4 @@
-"""A captioner on disk: a folder with model.safetensors, config.json and vocabulary.json. Nothing in it is code."""
+"""A captioner on disk: a folder with model.safetensors, config.json and vocabulary.json. It contains no code."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RETRIEVAL = "retrieval."
 
 
 def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None) -> Path:
-    """Write the captioner to `folder` (replacing what is there); `extra` is free JSON kept in config.json.
+    """Write the captioner to `folder`, replacing an earlier checkpoint; `extra` is any JSON, kept in config.json.
 
-    A folder of that name is always whole. Raises CheckpointError where it cannot be written.
+    The folder appears only when it is complete. Raises CheckpointError if it cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -51,7 +51,7 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
 
 
 def load(folder: Path, device: str = "auto") -> Captioner:
-    """The captioner in `folder`, on the device, ready to caption. Raises CheckpointError naming what is wrong."""
+    """The captioner in `folder`, on `device`, in evaluation mode. Raises CheckpointError that says what is wrong."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -91,7 +91,7 @@ def load(folder: Path, device: str = "auto") -> Captioner:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """config.json of the checkpoint as it was written, its format checked. Loads no weights and no torch."""
+    """The checkpoint's config.json, unchanged. Checks its format; loads neither weights nor torch."""
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint folder {folder}.")
     info = _read(folder / CONFIG)
@@ -105,7 +105,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def encoder_of(folder: Path) -> EncoderConfig:
-    """The encoder of the checkpoint, for `TrainingConfig.retraining`. Raises CheckpointError or ConfigError."""
+    """The checkpoint's encoder config, for `TrainingConfig.retraining`. Raises CheckpointError or ConfigError."""
     return EncoderConfig.from_json(_current(read_info(folder), folder)["encoder"])
 
 

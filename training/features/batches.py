@@ -1,4 +1,4 @@
-"""Rows of a manifest to batches of image hashes and padded word ids."""
+"""Turns rows of a manifest into batches of image hashes and padded word ids."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from training.features.features import MIRRORED
 from training.vocabulary import PAD, tokenize
 
 SIDED = set("left right links rechts gauche droite izquierda derecha esquerda direita sinistra destra".split())  # noqa: SIM905
-"""Words that are wrong for a mirror image, in a few languages."""
+"""Words for left and right in several languages. A caption with one of them is wrong for the mirror image."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images by content hash, their captions as ids (B, K, T) padded with PAD, a weight an image (B,), and the `keys`
-    of the images in the cache, some of them of mirror images."""
+    """Images by content hash, their captions as ids (B, K, T) padded with PAD, one weight per image (B,), and the keys
+    under which the cache holds the images or their mirror images."""
 
     hashes: list[str]
     words: torch.Tensor
@@ -45,10 +45,11 @@ def batches(
     captioner: Captioner,
     chance: np.random.Generator | None = None,
 ) -> Iterator[Batch]:
-    """All rows once: in random order, with some of their captions, where `chance` is given; else as they come.
+    """Batches of all rows. With `chance` the order is random and each image gets `captions_per_image` random captions;
+    without it rows keep their order and all their captions.
 
-    Where images are `augmented`, half of them are mirrored, except those whose captions say what is left or right.
-    A caption longer than the longest that the captioner generates is cut there.
+    With `chance` and `augmented` half of the images are mirrored, except those with a caption that says left or right.
+    Captions are cut to the greatest length that the captioner generates.
     """
     vocabulary, longest = captioner.vocabulary, captioner.decoding.max_length + 2
     order = chance.permutation(len(rows)) if chance else np.arange(len(rows))
@@ -74,6 +75,6 @@ def _some(references: Sequence[str], most: int, chance: np.random.Generator | No
 
 
 def _key(row: Row, chance: np.random.Generator) -> str:
-    """The image or its mirror image; always the image where a caption says what is left or right."""
+    """The key of the image or of its mirror image; always of the image if a caption says left or right."""
     mirrored = chance.random() < 0.5 and not any(SIDED.intersection(tokenize(text)) for text in row.references)
     return row.sha256 + MIRRORED if mirrored else row.sha256
