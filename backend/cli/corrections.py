@@ -19,9 +19,7 @@ STDOUT = Path("-")
         "--out coco/annotations/captions_train2017.json",
     )
 )
-@setting("data_dir")
-@setting("database_url")
-@setting("images_url")
+@setting("data_dir", "database_url", "images_url")
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.option("--format", "form", type=click.Choice(["coco", "jsonl", "csv"]), default="jsonl", show_default=True)
 @click.option(

@@ -10,10 +10,7 @@ from backend.cli.options import example, label_studio_of, setting, settings_from
 
 
 @click.command(epilog=example("captioner mode --project 3", "captioner mode --project 3 stored"))
-@setting("data_dir")
-@setting("database_url")
-@setting("label_studio_url")
-@setting("label_studio_api_key")
+@setting("data_dir", "database_url", "label_studio_url", "label_studio_api_key")
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.argument("chosen", metavar="[live|stored]", type=click.Choice(["live", "stored"]), required=False)
 def mode(project: int, chosen: str | None, **flags: Any) -> None:
@@ -42,8 +39,7 @@ def mode(project: int, chosen: str | None, **flags: Any) -> None:
 
 
 @click.command(epilog=example("captioner refresh --project 3", "captioner refresh --project 3 --stop"))
-@setting("data_dir")
-@setting("database_url")
+@setting("data_dir", "database_url")
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.option("--stop", is_flag=True, help="Stop until this command is called again without --stop.")
 def refresh(project: int, stop: bool, **flags: Any) -> None:

@@ -10,24 +10,23 @@ import click
 from backend.settings import Settings
 
 
-def setting(name: str) -> Any:
-    """A flag for one setting; its help names the environment variable and the default."""
-    field = Settings.model_fields[name]
-    flag = "--api-key" if name == "label_studio_api_key" else "--" + name.replace("_", "-")
-    text = f"{field.description} [{field.alias}{f'; default {field.default}' if field.default else ''}]"
-    return click.option(flag, name, default=None, metavar="TEXT", help=text)
+def setting(*names: str) -> Any:
+    """A flag for each of these settings; its help names the environment variable and the default."""
+
+    def flags(function: Any) -> Any:
+        for name in reversed(names):
+            field = Settings.model_fields[name]
+            flag = "--api-key" if name == "label_studio_api_key" else "--" + name.replace("_", "-")
+            text = f"{field.description} [{field.alias}{f'; default {field.default}' if field.default else ''}]"
+            function = click.option(flag, name, metavar="TEXT", help=text)(function)
+        return function
+
+    return flags
 
 
 def settings_of(command: str) -> Any:
     """A flag for every setting that the command or a process it starts uses."""
-
-    def flags(function: Any) -> Any:
-        for name in reversed(Settings.model_fields):
-            if name not in _UNUSED.get(command, ()):
-                function = setting(name)(function)
-        return function
-
-    return flags
+    return setting(*(name for name in Settings.model_fields if name not in _UNUSED.get(command, ())))
 
 
 _UNUSED = {

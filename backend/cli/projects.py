@@ -14,9 +14,7 @@ from backend.domain.errors import LabelStudioError
 @click.command(
     epilog=example("captioner connect --label-studio-url http://localhost:8080 --project 3 --api-key $TOKEN")
 )
-@setting("data_dir")
-@setting("label_studio_url")
-@setting("label_studio_api_key")
+@setting("data_dir", "label_studio_url", "label_studio_api_key")
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.option("--backend-url", help="The ML backend's address as Label Studio reaches it [http://HOST:PORT].")
 def connect(project: int, backend_url: str | None, **flags: Any) -> None:
@@ -35,10 +33,7 @@ def connect(project: int, backend_url: str | None, **flags: Any) -> None:
 
 
 @click.command(epilog=example("captioner reconcile", "captioner reconcile --project 3"))
-@setting("data_dir")
-@setting("database_url")
-@setting("label_studio_url")
-@setting("label_studio_api_key")
+@setting("data_dir", "database_url", "label_studio_url", "label_studio_api_key")
 @click.option("--project", type=int, help="Only this project [default: every connected project].")
 def reconcile(project: int | None, **flags: Any) -> None:
     """Compare every task with Label Studio and record the changes that no webhook reported."""
@@ -56,9 +51,7 @@ def reconcile(project: int | None, **flags: Any) -> None:
 
 
 @click.command(epilog=example("captioner status", "captioner status --json"))
-@setting("data_dir")
-@setting("database_url")
-@setting("redis_url")
+@setting("data_dir", "database_url", "redis_url")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def status(as_json: bool, **flags: Any) -> None:
     """Show which model serves, what has been learnt, which retrain runs, and the latest failures."""

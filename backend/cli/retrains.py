@@ -11,8 +11,7 @@ from backend.cli.options import example, setting, settings_from, store_of
 
 
 @click.command("train-status", epilog=example("captioner train-status", "captioner train-status --project 3 --json"))
-@setting("data_dir")
-@setting("database_url")
+@setting("data_dir", "database_url")
 @click.option("--project", type=int, help="Only this project [default: every connected project].")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def train_status(project: int | None, as_json: bool, **flags: Any) -> None:
@@ -27,9 +26,7 @@ def train_status(project: int | None, as_json: bool, **flags: Any) -> None:
 
 
 @click.command("train-cancel", epilog=example("captioner train-cancel --project 3"))
-@setting("data_dir")
-@setting("database_url")
-@setting("redis_url")
+@setting("data_dir", "database_url", "redis_url")
 @click.option("--project", type=int, required=True, help="The project whose retrain is cancelled.")
 def train_cancel(project: int, **flags: Any) -> None:
     """Cancel the queued or running retrain of a project. It makes no version, and the champion stays.

@@ -7,19 +7,17 @@ from typing import Any
 import click
 
 from backend.cli.options import example, registry_of, setting, settings_from
-from backend.settings import Settings
 
 
 @click.group(invoke_without_command=True, epilog=example("captioner versions", "captioner versions show p1-v3"))
-@setting("data_dir")
-@setting("database_url")
+@setting("data_dir", "database_url")
 @click.option("--project", type=int, help="Only versions of this project.")
 @click.pass_context
 def versions(context: click.Context, project: int | None, **flags: Any) -> None:
     """List model versions with parent, verdict and the projects they serve."""
     from backend.reports.status import versions_text
 
-    context.obj = settings_from(flags)
+    context.obj = registry_of(settings_from(flags))
     if context.invoked_subcommand is None:
         click.echo(versions_text(context.obj, project))
 
@@ -27,16 +25,15 @@ def versions(context: click.Context, project: int | None, **flags: Any) -> None:
 @versions.command()
 @click.argument("version")
 @click.pass_obj
-def show(settings: Settings, version: str) -> None:
+def show(registry: Any, version: str) -> None:
     """Show where a version comes from: its training pairs, its parents, its verdict."""
     from backend.reports.lineage import shown
 
-    click.echo(shown(registry_of(settings), version))
+    click.echo(shown(registry, version))
 
 
 @click.group(invoke_without_command=True, epilog=example("captioner quarantine", "captioner quarantine release p1-v3"))
-@setting("data_dir")
-@setting("database_url")
+@setting("data_dir", "database_url")
 @click.option("--project", type=int, help="Only versions of this project.")
 @click.pass_context
 def quarantine(context: click.Context, project: int | None, **flags: Any) -> None:
@@ -69,8 +66,7 @@ def drop(registry: Any, version: str) -> None:
 @click.command(
     epilog=example("captioner promote p1-v3 --reason 'better on night photos'", "captioner promote p1-v3 --default")
 )
-@setting("data_dir")
-@setting("database_url")
+@setting("data_dir", "database_url")
 @click.argument("version")
 @click.option("--project", type=int, help="The project to serve [default: the one it was trained for].")
 @click.option("--default", "as_default", is_flag=True, help="Serve every project that has no champion of its own.")
@@ -88,8 +84,7 @@ def promote(version: str, project: int | None, as_default: bool, reason: str, **
 
 
 @click.command(epilog=example("captioner rollback --project 1"))
-@setting("data_dir")
-@setting("database_url")
+@setting("data_dir", "database_url")
 @click.option("--project", type=int, required=True, help="0 for the default champion.")
 def rollback(project: int, **flags: Any) -> None:
     """Serve the previous champion again."""

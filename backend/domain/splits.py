@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from training.data import manifest
-from training.data.manifest import split_position
 
 HELD_OUT_SHARE = 0.15
 """Share of images whose corrections evaluate candidates and are never trained on."""
@@ -31,4 +30,4 @@ def is_blind(sha256: str, share: float) -> bool:
 
     Captions edited from a draft favour the model that wrote it; captions of blind tasks do not.
     """
-    return split_position(sha256, "blind:") < share
+    return manifest.split_position(sha256, "blind:") < share

@@ -56,11 +56,8 @@ def text(status: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def versions_text(settings: Settings, project_id: int | None) -> str:
+def versions_text(registry: Registry, project_id: int | None) -> str:
     """The table of model versions, of one project or of all."""
-    store = Store(settings.database_url)
-    store.migrate()
-    registry = Registry(store)
     champions = registry.champions()
     rows = [_version(version, champions) for version in reversed(registry.versions(project_id))]
     return _table(rows) if rows else "There are no model versions yet."

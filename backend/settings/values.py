@@ -28,40 +28,15 @@ def _redis_url(text: str) -> str:
     return text
 
 
-def _database_url(text: str) -> str:
-    if not re.match(r"^\w+(\+\w+)?://", text):
-        raise ValueError("an SQLAlchemy address such as postgresql+psycopg://user@host/name is needed")
-    return text
+def _matching(pattern: str, otherwise: str) -> AfterValidator:
+    """A check that the text begins with the pattern; `otherwise` says what is needed instead."""
 
+    def check(text: str) -> str:
+        if not re.match(pattern, text):
+            raise ValueError(otherwise)
+        return text
 
-def _images_url(text: str) -> str:
-    if not re.match(r"^\w[\w+.-]*:", text) and not text.startswith(("/", "~", ".")):
-        raise ValueError("a folder or an address such as s3://bucket/folder is needed")
-    return text.rstrip("/")
-
-
-def _api_key(text: str) -> str:
-    if not re.fullmatch("[!-~]*", text):
-        raise ValueError("plain ASCII without blanks is needed, as Label Studio shows it")
-    return text
-
-
-def _credential(text: str) -> str:
-    if not text.isascii():  # Label Studio sends other characters as Latin-1, servers read them as UTF-8
-        raise ValueError("plain ASCII is needed")
-    return text
-
-
-def _user(text: str) -> str:
-    if ":" in text:
-        raise ValueError("a name without a colon is needed")
-    return _credential(text)
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise ValueError("`auto`, `cpu`, `cuda` or `cuda:N` is needed")
-    return text
+    return AfterValidator(check)
 
 
 def _hosts(text: str) -> tuple[str, ...]:
@@ -87,10 +62,19 @@ Number = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Url = Annotated[str, AfterValidator(_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-ImagesUrl = Annotated[str, AfterValidator(_images_url)]
-ApiKey = Annotated[str, AfterValidator(_api_key)]
-User = Annotated[str, AfterValidator(_user)]
-Password = Annotated[str, AfterValidator(_credential)]
-Device = Annotated[str, AfterValidator(_device)]
+DatabaseUrl = Annotated[
+    str,
+    _matching(r"\w+(\+\w+)?://", "an SQLAlchemy address such as postgresql+psycopg://user@host/name is needed"),
+]
+ImagesUrl = Annotated[
+    str,
+    _matching(r"\w[\w+.-]*:|[/~.]", "a folder or an address such as s3://bucket/folder is needed"),
+    AfterValidator(lambda text: text.rstrip("/")),
+]
+ApiKey = Annotated[str, _matching(r"[!-~]*\Z", "plain ASCII without blanks is needed, as Label Studio shows it")]
+# Label Studio sends other characters as Latin-1, servers read them as UTF-8.
+_ASCII = _matching(r"[\0-\x7f]*\Z", "plain ASCII is needed")
+Password = Annotated[str, _ASCII]
+User = Annotated[str, _matching(r"[^:]*\Z", "a name without a colon is needed"), _ASCII]
+Device = Annotated[str, _matching(r"(auto|cpu|cuda(:\d+)?)\Z", "`auto`, `cpu`, `cuda` or `cuda:N` is needed")]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_hosts)]

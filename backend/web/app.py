@@ -5,7 +5,8 @@ from __future__ import annotations
 import hmac
 import logging
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from backend.domain.errors import (
@@ -46,23 +47,22 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(routes(services))
 
     @app.before_request
-    def authenticate() -> Response | None:
+    def authenticate() -> ResponseReturnValue | None:
         if request.endpoint in WITHOUT_PASSWORD or _authenticated(services.settings):
             return None
-        answer = _error("The user name or password is missing or wrong: BASIC_AUTH_USER and BASIC_AUTH_PASS.", 401)
-        answer.headers["WWW-Authenticate"] = 'Basic realm="captioner"'
-        return answer
+        sentence = "The user name or password is missing or wrong: BASIC_AUTH_USER and BASIC_AUTH_PASS."
+        return {"error": sentence}, 401, {"WWW-Authenticate": 'Basic realm="captioner"'}
 
     @app.errorhandler(Exception)
-    def explain(error: Exception) -> Response:
+    def explain(error: Exception) -> ResponseReturnValue:
         if isinstance(error, HTTPException):
-            return _error(f"{error.name}: {error.description}", error.code or 500)
+            return {"error": f"{error.name}: {error.description}"}, error.code or 500
         for kind, status in STATUS:
             if isinstance(error, kind):
                 log.warning("%s %s: %s", request.method, request.path, error)
-                return _error(str(error), status)
+                return {"error": str(error)}, status
         log.exception("%s %s failed.", request.method, request.path)
-        return _error("Something failed inside the captioner; its log has the details.", 500)
+        return {"error": "Something failed inside the captioner; its log has the details."}, 500
 
     return app
 
@@ -76,9 +76,3 @@ def _authenticated(settings: Settings) -> bool:
     user = hmac.compare_digest((given.username or "").encode(), settings.basic_auth_user.encode())
     password = hmac.compare_digest((given.password or "").encode(), (settings.basic_auth_pass or "").encode())
     return user and password
-
-
-def _error(sentence: str, status: int) -> Response:
-    answer = jsonify(error=sentence)
-    answer.status_code = status
-    return answer
