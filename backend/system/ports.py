@@ -1,10 +1,12 @@
-"""Ports of this machine."""
+"""Ports of this machine, and whether a server answers there."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import time
+
+import requests
 
 from backend.domain.errors import CaptionerError
 
@@ -21,7 +23,8 @@ def check(port: int, host: str, flag: str, wait_seconds: float = 0.0) -> None:
     while (error := _bind_error(port, host)) is not None:
         taken = error.errno == errno.EADDRINUSE
         if not taken or time.monotonic() > deadline:
-            reason = "is taken by another program" if taken else f"of {host} cannot be used ({_reason(error)})"
+            cause = (error.strerror or str(error)).lower()
+            reason = "is taken by another program" if taken else f"of {host} cannot be used ({cause})"
             raise PortError(f"Port {port} {reason}: choose another with {flag}.")
         time.sleep(POLL_SECONDS)
 
@@ -38,6 +41,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_healthy(url: str) -> bool:
+    """Whether the server at this address answers /health, as the ML backend and Label Studio do."""
+    try:
+        return requests.get(f"{url}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
 def _bind_error(port: int, host: str) -> OSError | None:
     """The error of listening there; None if it works."""
     try:
@@ -48,7 +59,3 @@ def _bind_error(port: int, host: str) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

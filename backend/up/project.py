@@ -60,7 +60,8 @@ def open_project(settings: Settings, images: Images) -> int:
     assert settings.label_studio_url
     assert settings.label_studio_api_key
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-    known = _Known(settings.data_dir / "label-studio" / "projects.json")
+    known_file = settings.data_dir / "label-studio" / "projects.json"
+    known: dict[str, int] = json.loads(known_file.read_text()) if known_file.exists() else {}
     mark = f"Made by captioner up from {images.key}"
     descriptions = {project["id"]: project.get("description") for project in client.projects()}
     project_id = known.get(images.key)
@@ -70,18 +71,20 @@ def open_project(settings: Settings, images: Images) -> int:
         with step("Creating the project", f"Project “{images.title}” created"):
             config = labeling_config.shipped("caption")
             project_id = int(client.create_project(images.title, config, description=mark)["id"])
-    known.add(images.key, project_id)
+    known[images.key] = project_id
+    with atomic_file(known_file) as unfinished:
+        unfinished.write_text(json.dumps(known))
     _import(client, project_id, images, settings.data_dir)
     return project_id
 
 
-def connect_project(settings: Settings, backend_url: str, project_id: int, store: Store) -> None:
+def connect_project(settings: Settings, project_id: int, store: Store) -> None:
     """Connect the project to the backend and read the captions it already has."""
     assert settings.label_studio_url
     assert settings.label_studio_api_key
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
     with step("Connecting Label Studio to the ML backend", "Label Studio and the ML backend connected"):
-        connection = connect(client, project_id, backend_url, settings.basic_auth)
+        connection = connect(client, project_id, settings.backend_url, settings.basic_auth)
         if connection.problems:
             raise LabelStudioError(" ".join(connection.problems))
         reconcile(project_id, client, store)
@@ -99,7 +102,11 @@ def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path
     if not missing:
         return
     unlisted = Counter(_uploads(client, project_id)) - Counter(_kept_name(Path(path).name) for path in done)
-    arrived = [path for path in missing if _taken(unlisted, _kept_name(path.name))]
+    arrived = []
+    for path in missing:
+        if unlisted[_kept_name(path.name)] > 0:
+            unlisted[_kept_name(path.name)] -= 1  # each upload counts once
+            arrived.append(path)
     _list_as_done(done_file, arrived)
     if not (missing := [path for path in missing if path not in set(arrived)]):
         return
@@ -128,27 +135,3 @@ def _uploads(client: LabelStudio, project_id: int) -> Iterator[str]:
 def _kept_name(name: str) -> str:
     """The name under which Label Studio stores a file (Django's `get_valid_filename`), which cuts long names."""
     return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))[:_NAME_LENGTH]
-
-
-def _taken(names: Counter[str], name: str) -> bool:
-    """Whether the name is among them. It is removed, so that each upload counts once."""
-    if names[name] < 1:
-        return False
-    names[name] -= 1
-    return True
-
-
-class _Known:
-    """The projects made from this data folder, by the key of their images."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._ids: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-
-    def get(self, key: str) -> int | None:
-        return self._ids.get(key)
-
-    def add(self, key: str, project_id: int) -> None:
-        self._ids[key] = project_id
-        with atomic_file(self._path) as unfinished:
-            unfinished.write_text(json.dumps(self._ids))

@@ -28,11 +28,9 @@ def running(data_dir: Path) -> dict[str, Any] | None:
 
 def forget(data_dir: Path) -> bool:
     """Remove the file. Returns whether there was one, which at a start means that the last `up` was killed."""
-    try:
-        _path(data_dir).unlink()
-    except FileNotFoundError:
-        return False
-    return True
+    existed = _path(data_dir).exists()
+    _path(data_dir).unlink(missing_ok=True)
+    return existed
 
 
 def banner(state: dict[str, Any]) -> str:

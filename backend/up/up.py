@@ -6,13 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import filelock
-import requests
 
 from backend.domain.errors import CaptionerError
 from backend.queue import Queue
@@ -21,7 +19,7 @@ from backend.settings import Settings
 from backend.store.registry import DEFAULT, Registry
 from backend.store.store import Store
 from backend.system import redis_server
-from backend.system.ports import PortError, check
+from backend.system.ports import PortError, check, is_healthy
 from backend.system.processes import Child, ProcessError
 from backend.up import first_model, label_studio_server, project
 from backend.up.state import banner, forget, running, save
@@ -91,17 +89,21 @@ class Up:
     def _start(self) -> None:
         begun = time.monotonic()
         self._check_ports()
-        label_studio = self._start_label_studio() if self._label_studio_port else None
+        label_studio = self._start_label_studio(self._label_studio_port) if self._label_studio_port else None
         self._start_redis()
         store = Store(self._settings.database_url)
         with step("Preparing the database", "Database ready"):
             store.migrate()
         registry = Registry(store)
         version = self._first_version(registry)
-        self._start_backend()
+        with step("Starting the ML backend", "ML backend ready"):
+            backend = self._add(self._command("The ML backend", "serve", "backend.log"))
+            backend.await_ready(lambda: is_healthy(self._settings.backend_url), 90)
         if label_studio:
-            self._await_label_studio(label_studio)
-        self._start_worker()  # last, because a waiting retrain starts at once and needs images from Label Studio
+            with step("Waiting for Label Studio (its first start takes half a minute)", "Label Studio ready"):
+                label_studio.await_ready(lambda: is_healthy(self._label_studio_url), 180)
+        # The worker is last, because a waiting retrain starts at once and needs images from Label Studio.
+        self._add(self._command("The worker", "worker", "worker.log"))
         state: dict[str, Any] = {"backend_url": self._settings.backend_url, "pid": os.getpid(), "asked": self._asked}
         if label_studio:
             state |= self._open_project(store, registry, version)
@@ -145,21 +147,17 @@ class Up:
     def _add_redis(self) -> None:
         server = redis_server.child(self._data_dir)
         url = str(redis_server.url(self._data_dir))
-        self._add(server, lambda: _answers(url), 20)
+        self._add(server).await_ready(lambda: _answers(url), 20)
 
-    def _start_label_studio(self) -> Child:
+    def _start_label_studio(self, port: int) -> Child:
         """Install it if it is missing, and start it; its slow first start overlaps with the next steps."""
-        port = self._label_studio_port
-        assert port is not None
         if not label_studio_server.is_installed():
             with step(
                 f"Installing Label Studio {label_studio_server.VERSION} into {label_studio_server.environment()}"
             ):
                 label_studio_server.install(self._data_dir / "logs" / "label-studio-install.log")
         account = label_studio_server.login(self._data_dir)
-        server = label_studio_server.child(self._data_dir, port, account)
-        server.start()
-        self._children.append(server)
+        server = self._add(label_studio_server.child(self._data_dir, port, account))
         self._settings = self._settings.model_copy(
             update={"label_studio_url": self._label_studio_url, "label_studio_api_key": account.token}
         )
@@ -179,22 +177,9 @@ class Up:
         else:
             first_model.promote_starter(registry, project_id)
 
-    def _start_backend(self) -> None:
-        with step("Starting the ML backend", "ML backend ready"):
-            self._add(self._command("The ML backend", "serve", "backend.log"), self._backend_answers, 90)
-
-    def _start_worker(self) -> None:
-        worker = self._command("The worker", "worker", "worker.log")
-        worker.start()
-        self._children.append(worker)
-
     def _command(self, name: str, command: str, log: str) -> Child:
         argv = [sys.executable, "-P", "-m", "backend.cli", command]
         return Child(name, argv, self._data_dir / "logs" / log, {**os.environ, **self._settings.to_env()})
-
-    def _await_label_studio(self, server: Child) -> None:
-        with step("Waiting for Label Studio (its first start takes half a minute)", "Label Studio ready"):
-            server.await_ready(lambda: label_studio_server.is_healthy(self._label_studio_url), 180)
 
     def _open_project(self, store: Store, registry: Registry, version: str | None) -> dict[str, Any]:
         images = project.photos(self._images) if self._images else project.scenes(self._data_dir, self._scenes)
@@ -202,7 +187,7 @@ class Up:
         if version:
             self._promote(registry, project_id, version)
         self._await_champion(registry, project_id)
-        project.connect_project(self._settings, self._settings.backend_url, project_id, store)
+        project.connect_project(self._settings, project_id, store)
         account = label_studio_server.login(self._data_dir)
         return {
             "label_studio_url": self._label_studio_url,
@@ -244,10 +229,15 @@ class Up:
             child.stop()
 
     def _already_running(self) -> int:
+        """Show its addresses. Raises CaptionerError when options given now are neither the default nor its own."""
         state = running(self._data_dir)
         if state is None:
             raise CaptionerError(f"Another `captioner up` is starting or stopping with {self._data_dir}: wait for it.")
-        if other := self._asked_otherwise(state):
+        usual = Settings.from_env({"CAPTIONER_DATA_DIR": str(self._data_dir)}).to_env()
+        usual |= {"--images": "", "--checkpoint": "", "--no-label-studio": ""}
+        usual["--label-studio-port"] = str(LABEL_STUDIO_PORT)
+        other = [name for name, value in self._asked.items() if value not in {usual[name], state["asked"].get(name)}]
+        if other:
             raise CaptionerError(
                 f"A `captioner up` runs with {self._data_dir} (process {state['pid']}) and other values of "
                 f"{', '.join(other)}: stop it first (Ctrl-C), or choose another --data-dir (DATA=)."
@@ -256,27 +246,14 @@ class Up:
         say(banner(state))
         return 0
 
-    def _asked_otherwise(self, state: dict[str, Any]) -> list[str]:
-        """The options given now that are neither the default nor those of the running `up`."""
-        usual = Settings.from_env({"CAPTIONER_DATA_DIR": str(self._data_dir)}).to_env()
-        usual |= {"--images": "", "--checkpoint": "", "--no-label-studio": ""}
-        usual["--label-studio-port"] = str(LABEL_STUDIO_PORT)
-        return [name for name, value in self._asked.items() if value not in {usual[name], state["asked"].get(name)}]
-
-    def _add(self, child: Child, ready: Callable[[], bool], seconds: float) -> None:
+    def _add(self, child: Child) -> Child:
         child.start()
         self._children.append(child)
-        child.await_ready(ready, seconds)
+        return child
 
     @property
     def _label_studio_url(self) -> str:
         return f"http://127.0.0.1:{self._label_studio_port}"
-
-    def _backend_answers(self) -> bool:
-        try:
-            return requests.get(f"{self._settings.backend_url}/health", timeout=2).ok
-        except requests.RequestException:
-            return False
 
 
 def _answers(redis_url: str) -> bool:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock
 
 from backend.settings import loopback_without_proxy
-from backend.system.ports import free_port
+from backend.system.ports import free_port, is_healthy
 from backend.up import label_studio_server
 from demo.browser import Browser
 
@@ -41,7 +41,7 @@ def running(data_dir: Path) -> Iterator[Studio]:
     studio = Studio(f"http://127.0.0.1:{port}", account.token)
     server.start()
     try:
-        server.await_ready(lambda: label_studio_server.is_healthy(studio.url), START_SECONDS)
+        server.await_ready(lambda: is_healthy(studio.url), START_SECONDS)
         yield studio
     finally:
         server.stop()
