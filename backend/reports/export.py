@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +68,8 @@ class Pair:
             "annotation": correction.annotation_id,
             "annotator": correction.annotator,
             "lead_time_seconds": correction.lead_time_seconds,
-            "created_at": _iso(correction.created_at),
-            "updated_at": _iso(correction.updated_at),
+            "created_at": correction.created_at and correction.created_at.isoformat(),
+            "updated_at": correction.updated_at.isoformat(),
             "source": correction.image,
         }
 
@@ -82,8 +81,9 @@ class Pair:
         if self.image is None:
             return self.correction.image or "none"
         image = self.image.absolute()
-        inside = folder is not None and image.is_relative_to(folder.absolute())
-        return (image.relative_to(folder.absolute()) if inside and folder else image).as_posix()
+        if folder is not None and image.is_relative_to(folder.absolute()):
+            image = image.relative_to(folder.absolute())
+        return image.as_posix()
 
 
 def pairs(settings: Settings, store: Store, project_id: int, everything: bool = False) -> list[Pair]:
@@ -256,7 +256,3 @@ def _line(cells: Iterable[Any]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer).writerow(list(cells))
     return buffer.getvalue()
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None

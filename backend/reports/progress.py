@@ -122,14 +122,20 @@ def _lines(project: Mapping[str, Any]) -> Iterable[str]:
     yield f"Project {project['project']}"
     if active is None:
         yield "  retrain      none is queued or running"
+    elif active["state"] == QUEUED and active["reason"]:
+        yield f"  retrain      {active['retrain']} is queued: it waits until {active['due_at']}: {active['reason']}"
     elif active["state"] == QUEUED:
-        yield f"  retrain      {active['retrain']} is queued: {_waiting(active)}"
+        since = active["requested_at"]
+        yield f"  retrain      {active['retrain']} is queued: it has waited for a worker since {since}"
     elif active["lost"]:
         heard = duration(active["heard_seconds_ago"])
         yield f"  retrain      {active['retrain']} runs: no heartbeat for {heard}; the next worker starts it again"
     else:
         yield f"  retrain      {active['retrain']} runs: {phase_text(active)}"
-        yield f"  time         started {duration(active['elapsed_seconds'])} ago; {_left(active)}"
+        left = "the end of this phase cannot be estimated yet"
+        if active["phase_left_seconds"] is not None:
+            left = f"this phase ends in about {duration(active['phase_left_seconds'])} ({active['phase_ends_at']})"
+        yield f"  time         started {duration(active['elapsed_seconds'])} ago; {left}"
         if active["then"]:
             yield f"  next         {', '.join(PHASES[phase] for phase in active['then'])}"
     if active and active["images_at_once"]:
@@ -143,12 +149,6 @@ def _lines(project: Mapping[str, Any]) -> Iterable[str]:
         yield f"  last         {last['retrain']}, {last['state']}{ago}{took}: {last['outcome']}"
 
 
-def _waiting(active: Mapping[str, Any]) -> str:
-    if active["reason"]:
-        return f"it waits until {active['due_at']}: {active['reason']}"
-    return f"it has waited for a worker since {active['requested_at']}"
-
-
 def phase_text(progress: Mapping[str, Any]) -> str:
     """What a running retrain does, from its last heartbeat."""
     parts = [PHASES.get(progress.get("phase", ""), progress.get("phase") or "starting")]
@@ -159,12 +159,6 @@ def phase_text(progress: Mapping[str, Any]) -> str:
     if progress.get("loss") is not None:
         parts.append(f"loss {progress['loss']:.3f}")
     return ", ".join(parts)
-
-
-def _left(active: Mapping[str, Any]) -> str:
-    if active["phase_left_seconds"] is None:
-        return "the end of this phase cannot be estimated yet"
-    return f"this phase ends in about {duration(active['phase_left_seconds'])} ({active['phase_ends_at']})"
 
 
 def seconds_since(moment: datetime | None) -> float | None:

@@ -15,7 +15,7 @@ from backend.reports.progress import NO_PROJECT, duration, phase_text, seconds_s
 from backend.settings import Settings
 from backend.store.reconciliations import ReconciliationState
 from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, RefreshState
-from backend.store.registry import DEFAULT, ModelVersion, Registry
+from backend.store.registry import DEFAULT, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
 from training.runtime.console import table
@@ -29,13 +29,12 @@ def report(settings: Settings) -> dict[str, Any]:
     store.migrate()
     registry = Registry(store)
     loaded = serving(settings)
-    champions = registry.champions()
     return {
         "backend": {"url": settings.backend_url, "up": loaded is not None},
         "queue": _queue(settings),
-        "default_champion": champions.get(DEFAULT),
+        "default_champion": registry.champions().get(DEFAULT),
         "projects": [_project(settings, store, registry, loaded, each.id) for each in store.projects()],
-        "versions": [_version(version, champions) for version in reversed(registry.versions())],
+        "versions": _versions(registry),
     }
 
 
@@ -58,8 +57,7 @@ def text(status: Mapping[str, Any]) -> str:
 
 def versions_text(registry: Registry, project_id: int | None) -> str:
     """The table of model versions, of one project or of all."""
-    champions = registry.champions()
-    rows = [_version(version, champions) for version in reversed(registry.versions(project_id))]
+    rows = _versions(registry, project_id)
     return _table(rows) if rows else "There are no model versions yet."
 
 
@@ -193,16 +191,21 @@ def _fields(state: Retrain | RefreshState) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, datetime) else value for name, value in asdict(state).items()}
 
 
-def _version(version: ModelVersion, champions: Mapping[int, str]) -> dict[str, Any]:
-    return {
-        "name": version.name,
-        "project": version.project_id,
-        "parent": version.parent,
-        "state": version.state,
-        "verdict": version.verdict,
-        "champion_of": sorted(project for project, name in champions.items() if name == version.name),
-        "created_at": str(version.created_at),
-    }
+def _versions(registry: Registry, project_id: int | None = None) -> list[dict[str, Any]]:
+    """The newest first."""
+    champions = registry.champions()
+    return [
+        {
+            "name": version.name,
+            "project": version.project_id,
+            "parent": version.parent,
+            "state": version.state,
+            "verdict": version.verdict,
+            "champion_of": sorted(project for project, name in champions.items() if name == version.name),
+            "created_at": str(version.created_at),
+        }
+        for version in reversed(registry.versions(project_id))
+    ]
 
 
 def _table(versions: Sequence[Mapping[str, Any]]) -> str:
