@@ -17,7 +17,8 @@ def setting(*names: str) -> Any:
         for name in reversed(names):
             field = Settings.model_fields[name]
             flag = "--api-key" if name == "label_studio_api_key" else "--" + name.replace("_", "-")
-            text = f"{field.description} [{field.alias}{f'; default {field.default}' if field.default else ''}]"
+            shown = field.default is not None and field.default != "" and field.default_factory is None
+            text = f"{field.description} [{field.alias}{f'; default {field.default}' if shown else ''}]"
             function = click.option(flag, name, metavar="TEXT", help=text)(function)
         return function
 

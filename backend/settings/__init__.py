@@ -122,6 +122,8 @@ class Settings(BaseModel):
         except ValidationError as error:
             secrets = {field.alias for field in cls.model_fields.values() if not field.repr}
             for each in error.errors():
+                if each["type"] == "default_factory_not_called":
+                    continue  # a default that depends on a setting which is wrong itself
                 name, reason = str(each["loc"][0]), each["msg"].removeprefix("Value error, ")
                 mistakes.append(f"{name}: {reason}" if name in secrets else f"{name}={each['input']!r}: {reason}")
         if mistakes:

@@ -27,6 +27,7 @@ def test_each_help_carries_an_example(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
     assert f"captioner {command}" in result.output.split("Example")[1]
+    assert "Undefined" not in result.output
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,12 @@ def test_a_flag_wins_over_the_environment() -> None:
     assert Settings.from_env({"CAPTIONER_PORT": "1234"}, port=None).port == 1234
 
 
+def test_a_default_that_depends_on_a_wrong_setting_is_no_mistake_of_its_own() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"CAPTIONER_PORT": "abc"})
+    assert "DATABASE_URL" not in str(caught.value).upper()
+
+
 def test_every_mistake_is_named_at_once() -> None:
     wrong = {
         "CAPTIONER_PORT": "many",
