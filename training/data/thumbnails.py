@@ -1,4 +1,4 @@
-"""Small copies of images for people to look at: uncropped and upright."""
+"""Small copies of images for display: uncropped and upright."""
 
 from __future__ import annotations
 

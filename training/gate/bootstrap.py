@@ -53,7 +53,7 @@ def compare(champion: np.ndarray, candidate: np.ndarray, counts: np.ndarray, lev
 
     The standard error is that of the resampled differences; both models get the same resamples. The contributions of
     single sentences decide how many standard errors away a bound lies (`_distances`). Quantiles of the resampled
-    differences, the usual bounds, are undefined for levels below one in `len(counts)`, which later looks at a set need
+    differences, the usual bounds, are undefined for levels below one in `len(counts)`, which later interim looks need
     (`training.gate.rule.significance_level`). Raises TrainingError when the shapes do not belong together.
     """
     pairs = len(champion)

@@ -48,8 +48,8 @@ def test_a_share_of_the_loss_is_what_it_expects(
 
     logs = tiny.decoder.logits(tiny.decoder(grid, WORDS[:, :, :-1]).states).log_softmax(dim=-1)
     weight = WEIGHTS[:, None, None].expand(2, 2, 4)[losses.target_mask(WORDS)]
-    surprise = -(expected * logs[losses.target_mask(WORDS)]).sum(dim=-1)
-    assert loss(1.0) == pytest.approx((surprise * weight).sum().item(), rel=1e-5)
+    cross_entropy = -(expected * logs[losses.target_mask(WORDS)]).sum(dim=-1)
+    assert loss(1.0) == pytest.approx((cross_entropy * weight).sum().item(), rel=1e-5)
     assert loss(0.0) == pytest.approx(
         losses.cross_entropy(tiny.decoder, tiny.decoder.prepare(grid), WORDS, WEIGHTS, tiny_config)[0].item()
     )

@@ -206,23 +206,23 @@ def test_decoders_share_the_captions_to_sample_and_each_learns_from_its_own(
 ) -> None:
     drew: list[Decoder] = []
     learned: list[torch.Tensor] = []
-    draw, regret = trainer.sample_captions, losses.policy_gradient
+    draw, policy_gradient = trainer.sample_captions, losses.policy_gradient
 
     def follow_draw(decoder: Decoder, grid: torch.Tensor, config: object, captions: int, *rest: object) -> Samples:
         assert captions == each
         drew.append(decoder)
         return draw(decoder, grid, config, captions, *rest)  # type: ignore[arg-type]
 
-    def follow_regret(
+    def follow_policy_gradient(
         decoder: Decoder, encoded: EncoderOutput, words: torch.Tensor, worth: torch.Tensor, *rest: float
     ) -> Loss:
         assert decoder is drew[len(learned)]
         assert words.shape[:2] == worth.shape == (6, each)
         learned.append(worth)
-        return regret(decoder, encoded, words, worth, *rest)
+        return policy_gradient(decoder, encoded, words, worth, *rest)
 
     monkeypatch.setattr(trainer, "sample_captions", follow_draw)
-    monkeypatch.setattr(losses, "policy_gradient", follow_regret)
+    monkeypatch.setattr(losses, "policy_gradient", follow_policy_gradient)
     monkeypatch.setattr(rewards, "SAMPLES", 5)
     decoder = replace(tiny_config.decoder, ensemble=members)
     train(replace(tiny_config, decoder=decoder, epochs=1, batch_size=6, self_critical_epochs=1))
