@@ -59,7 +59,11 @@ def caption(
     read_info(checkpoint)
     captioner = load(checkpoint, device)
     decoding = decoding_with(captioner, overrides)
-    explanations = _Explanations(captioner, explain_dir) if explain_dir else None
+    if explain_dir:
+        from training.evaluation import explain
+
+        explain.check(captioner)
+    drawn: set[Path] = set()
     entries: list[dict[str, Any]] = []
     for image, result in zip(images, captioner.caption_n_best(images, n_best, decoding), strict=True):
         if isinstance(result, DataError):
@@ -70,8 +74,12 @@ def caption(
         for each in captions:
             click.echo(f"{image}\t{each.score:.2f}\t{each.text}")
         entry = {"image": str(image), "captions": [{"caption": each.text, "score": each.score} for each in captions]}
-        if explanations:
-            entry["explanation"] = str(explanations.draw(image, captions[0], grid))
+        if explain_dir:
+            names = (image.stem, *(f"{image.stem}-{number}" for number in range(2, len(images) + 1)))
+            path = next(path for name in names if (path := explain_dir / f"{name}.png") not in drawn)
+            _draw(captioner, image, captions[0], grid, path)
+            drawn.add(path)
+            entry["explanation"] = str(path)
         entries.append(entry)
     if json_file:
         write_json(
@@ -81,32 +89,11 @@ def caption(
         raise click.ClickException(f"{failed} of {len(images)} images could not be captioned.")
 
 
-class _Explanations:
-    """Pictures of attention maps in a folder, under the names of the images."""
+def _draw(captioner: Captioner, image: Path, caption: Hypothesis, grid: torch.Tensor, path: Path) -> None:
+    """Draw the attention maps of a caption to a picture at `path`."""
+    from training.evaluation import explain
 
-    def __init__(self, captioner: Captioner, folder: Path) -> None:
-        from training.evaluation import explain
-
-        explain.check(captioner)
-        self._captioner, self._folder = captioner, folder
-        self._names: set[str] = set()
-
-    def draw(self, image: Path, caption: Hypothesis, grid: torch.Tensor) -> Path:
-        """Draw the attention maps of a caption; returns the picture's path."""
-        from training.evaluation import explain
-
-        words = [self._captioner.vocabulary.words[token] for token in caption.tokens]
-        maps = explain.attention_maps(self._captioner, grid, caption.tokens)
-        path = self._folder / f"{self._name(image.stem)}.png"
-        with writing(path) as unfinished:
-            explain.draw(image, caption.text, words, maps).save(unfinished)
-        return path
-
-    def _name(self, stem: str) -> str:
-        """The stem, with a number if another image of this run has the same stem."""
-        name, number = stem, 1
-        while name in self._names:
-            number += 1
-            name = f"{stem}-{number}"
-        self._names.add(name)
-        return name
+    words = [captioner.vocabulary.words[token] for token in caption.tokens]
+    maps = explain.attention_maps(captioner, grid, caption.tokens)
+    with writing(path) as unfinished:
+        explain.draw(image, caption.text, words, maps).save(unfinished)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -35,14 +34,8 @@ if TYPE_CHECKING:
 
 TIMED = 64  # images captioned again to measure the speed
 
-
-@dataclass(frozen=True)
-class _Entry:
-    """A row of the comparison; `values` are by the names of `_COLUMNS`, None for a score that is not available."""
-
-    checkpoint: str
-    report: Report
-    values: dict[str, float | None]
+Values = dict[str, float | None]
+"""The scores of a checkpoint and the other columns by name, None for a score that is not available."""
 
 
 _COLUMNS = {
@@ -85,36 +78,51 @@ def compare(
     for checkpoint in checkpoints:
         read_info(checkpoint)
     decoding = decoding_with(load(checkpoints[0], device), overrides)
-    captioned, human_length = _captioned(source.rows_to_score(split))
-    entries = [
-        _entry(checkpoint, load(checkpoint, device), captioned, decoding, cache_dir or CACHE)
-        for checkpoint in checkpoints
-    ]
-    best = _best(entries, human_length)
-    click.echo(_table(entries, best))
-    report = entries[0].report
-    for name in _COLUMNS:
-        if score := report.scores.get(name):
-            click.echo(f"{score.name}: {score.signature}|{score.corpus}")
-    click.echo(f"Human captions: {human_length:.1f} words a caption. Decoding: {decoding.signature()}")
-    if json_file:
-        write_json(json_file, _to_json(entries, best, decoding, human_length))
+    rows = source.rows_to_score(split)
 
-
-def _captioned(rows: Sequence[Row]) -> tuple[list[Row], float]:
-    """The rows with human captions, and the mean number of words of these captions."""
-    from training.evaluation.outcome import has_references
+    from training.evaluation.outcome import SCORES, has_references, scores_to_json
     from training.metrics import mean_length
 
     captioned = [row for row in rows if has_references(row)]
     if not captioned:
         raise click.UsageError(f"None of the {len(rows)} images has a human caption: there is nothing to score by.")
-    return captioned, mean_length([text for row in captioned for text in row.references])
+    human_length = mean_length([text for row in captioned for text in row.references])
+    measured = [
+        _measured(checkpoint, load(checkpoint, device), captioned, decoding, cache_dir or CACHE)
+        for checkpoint in checkpoints
+    ]
+    entries, report = [values for _, values in measured], measured[0][0]
+    best = _best(entries, human_length)
+    header = ["", *(f"{_COLUMNS[column]}  " for column in best)]
+    lines = [
+        [str(checkpoint), *(_cell(column, values[column], number in best[column]) for column in best)]
+        for number, (checkpoint, values) in enumerate(zip(checkpoints, entries, strict=True))
+    ]
+    click.echo(table([header, *lines], "<" + ">" * len(best)))
+    for name in _COLUMNS:
+        if score := report.scores.get(name):
+            click.echo(f"{score.name}: {score.signature}|{score.corpus}")
+    click.echo(f"Human captions: {human_length:.1f} words a caption. Decoding: {decoding.signature()}")
+    if json_file:
+        described = scores_to_json(report)
+        comparison = {
+            "decoding": decoding.signature(),
+            "images": len(captioned),
+            "signatures": described["signatures"],
+            "unavailable": described["unavailable"],
+            "human_mean_length": human_length,
+            "checkpoints": [
+                {"checkpoint": str(checkpoint), "scores": {name: values.pop(name) for name in SCORES}, **values}
+                for checkpoint, values in zip(checkpoints, entries, strict=True)
+            ],
+            "best": {column: [str(checkpoints[number]) for number in winners] for column, winners in best.items()},
+        }
+        write_json(json_file, comparison)
 
 
-def _entry(
+def _measured(
     checkpoint: Path, captioner: Captioner, rows: Sequence[Row], decoding: DecodingConfig, cache_dir: Path
-) -> _Entry:
+) -> tuple[Report, Values]:
     from training.evaluation.evaluate import hypotheses
     from training.evaluation.outcome import score
 
@@ -129,16 +137,16 @@ def _entry(
     began = time.perf_counter()
     captioner.caption(images, decoding)
     speed = len(images) / (time.perf_counter() - began)
-    values = {name: each.value if each else None for name, each in outcome.report.scores.items()}
+    values: Values = {name: each.value if each else None for name, each in outcome.report.scores.items()}
     values |= {"distinct_words": outcome.distinct_words, "mean_length": outcome.mean_length, "captions_a_second": speed}
-    return _Entry(str(checkpoint), outcome.report, values)
+    return outcome.report, values
 
 
-def _best(entries: Sequence[_Entry], human_length: float) -> dict[str, list[int]]:
+def _best(entries: Sequence[Values], human_length: float) -> dict[str, list[int]]:
     """The indices of the best entries, by column; columns without values are left out."""
     best = {}
     for column in _COLUMNS:
-        values = {number: value for number, entry in enumerate(entries) if (value := entry.values[column]) is not None}
+        values = {number: value for number, entry in enumerate(entries) if (value := entry[column]) is not None}
         if column == "mean_length":
             values = {number: -abs(value - human_length) for number, value in values.items()}
         if values:
@@ -146,36 +154,6 @@ def _best(entries: Sequence[_Entry], human_length: float) -> dict[str, list[int]
     return best
 
 
-def _table(entries: Sequence[_Entry], best: dict[str, list[int]]) -> str:
-    header = ["", *(f"{_COLUMNS[column]}  " for column in best)]
-    rows = []
-    for number, entry in enumerate(entries):
-        cells = [entry.checkpoint]
-        for column, winners in best.items():
-            value = entry.values[column]
-            digits = 0 if column == "distinct_words" else 1
-            shown = "-" if value is None else f"{value:.{digits}f}"
-            cells.append(f"{shown} {'*' if number in winners else ' '}")
-        rows.append(cells)
-    return table([header, *rows], "<" + ">" * len(best))
-
-
-def _to_json(
-    entries: Sequence[_Entry], best: dict[str, list[int]], decoding: DecodingConfig, human_length: float
-) -> dict[str, Any]:
-    from training.evaluation.outcome import scores_to_json
-
-    described = [scores_to_json(entry.report) for entry in entries]
-    return {
-        "decoding": decoding.signature(),
-        "images": len(entries[0].report.each),
-        "signatures": described[0]["signatures"],
-        "unavailable": described[0]["unavailable"],
-        "human_mean_length": human_length,
-        "checkpoints": [
-            {"checkpoint": entry.checkpoint, "scores": each["scores"]}
-            | {name: entry.values[name] for name in ("distinct_words", "mean_length", "captions_a_second")}
-            for entry, each in zip(entries, described, strict=True)
-        ],
-        "best": {column: [entries[number].checkpoint for number in winners] for column, winners in best.items()},
-    }
+def _cell(column: str, value: float | None, best: bool) -> str:
+    digits = 0 if column == "distinct_words" else 1
+    return f"{'-' if value is None else f'{value:.{digits}f}'} {'*' if best else ' '}"

@@ -74,9 +74,13 @@ def source_options(command: Command) -> Command:
     return gathered
 
 
-def split_option(command: Command) -> Command:
-    text = "train, dev, test or held_out [dev of a data set, all of a manifest]."
-    return click.option("--split", help=text)(command)
+split_option = click.option("--split", help="train, dev, test or held_out [dev of a data set, all of a manifest].")
+cache_option = click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=f"Cache of encoder features, which are computed once [{CACHE}].",
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
 def decoding_options(command: Command) -> Command:
@@ -129,12 +133,3 @@ def decoding_with(captioner: Captioner, overrides: Overrides) -> DecodingConfig:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def cache_option(command: Command) -> Command:
-    text = f"Cache of encoder features, which are computed once [{CACHE}]."
-    return click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help=text)(command)
-
-
-def device_option(command: Command) -> Command:
-    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(command)

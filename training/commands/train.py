@@ -96,7 +96,10 @@ def train(
     Rows of the split train are learned, those of dev choose the best epoch. A training that was stopped is resumed
     after its last saved epoch when the same command is run again. Under torchrun several processes share every batch.
     """
-    asked = configuration.merged(_of_options(options), *map(configuration.from_setting, settings))
+    given = [
+        configuration.nested(_PATHS.get(name, name), value) for name, value in options.items() if value is not None
+    ]
+    asked = configuration.merged(*given, *map(configuration.from_setting, settings))
     if start_from and (kept := [name for name in _OWN if name in asked]):
         raise click.UsageError(f"--start-from keeps the checkpoint's own {kept[0]}: leave out what would change it.")
     if scenes and (source.dataset or source.manifest):
@@ -147,11 +150,6 @@ _PATHS = {
     "cell": "decoder.cell",
 }
 """Options that do not have the name of their value in the configuration."""
-
-
-def _of_options(options: dict[str, Any]) -> configuration.Values:
-    given = {_PATHS.get(name, name): value for name, value in options.items() if value is not None}
-    return configuration.merged(*(configuration.nested(path, value) for path, value in given.items()))
 
 
 def _holds_other_things(out: Path) -> bool:

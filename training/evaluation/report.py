@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,17 +18,6 @@ from training.metrics import Report, mean_length
 SHOWN = 12  # best captions, and worst captions
 BINS = 20
 PHOTO = 320  # pixels of a photo's longer side
-
-
-@dataclass(frozen=True)
-class Example:
-    """A caption with its photo as a data URI, which is empty if the photo cannot be read any more."""
-
-    name: str
-    photo: str
-    hypothesis: str
-    references: tuple[str, ...]
-    cider_d: float
 
 
 @dataclass(frozen=True)
@@ -69,20 +58,20 @@ def histogram(values: tuple[float, ...]) -> list[Bin]:
     return [Bin(place * width, (place + 1) * width, count, count / max(counts)) for place, count in enumerate(counts)]
 
 
-def _example(outcome: Outcome, number: int) -> Example:
-    row = outcome.rows[number]
-    name = row.image_id or row.image.name
-    return Example(name, _photo(row.image), outcome.hypotheses[number], row.references, outcome.each[number] or 0.0)
-
-
-def _photo(path: Path) -> str:
-    try:
-        small = thumbnail(path, PHOTO)
-    except DataError:
-        return ""
-    jpeg = io.BytesIO()
-    small.save(jpeg, "JPEG", quality=82, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode('ascii')}"
+def _example(outcome: Outcome, number: int) -> dict[str, object]:
+    """A caption with its photo as a data URI, which is empty if the photo cannot be read any more."""
+    row, photo = outcome.rows[number], ""
+    with suppress(DataError):
+        jpeg = io.BytesIO()
+        thumbnail(row.image, PHOTO).save(jpeg, "JPEG", quality=82, optimize=True)
+        photo = f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode('ascii')}"
+    return {
+        "name": row.image_id or row.image.name,
+        "photo": photo,
+        "hypothesis": outcome.hypotheses[number],
+        "references": row.references,
+        "cider_d": outcome.each[number],
+    }
 
 
 _TEMPLATES = Environment(

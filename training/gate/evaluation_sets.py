@@ -152,17 +152,33 @@ class ScoredSet:
             self.difference = bootstrap.compare(self.champion.statistics, self.candidate.statistics, counts, self.level)
 
     def verdict(self) -> SetVerdict:
+        """The result, with the pairs on which the candidate lost most, the worst first."""
+        candidate, champion = self.evaluation_set.candidate, self.evaluation_set.champion
+        worst: list[Example] = []
+        if champion is not None and self.champion is not None:
+            lost = sentence_bleu_4(self.candidate.statistics) - sentence_bleu_4(self.champion.statistics)
+            worst = [
+                Example(
+                    image=candidate.ids[row] if candidate.ids else "",
+                    references=candidate.references[row],
+                    champion=champion.hypotheses[row],
+                    candidate=candidate.hypotheses[row],
+                    change=float(lost[row]),
+                )
+                for row in np.argsort(lost, kind="stable")[:WORST].tolist()
+                if lost[row] < 0
+            ]
         return SetVerdict(
             name=self.name,
             role=self.evaluation_set.role,
             pairs=self.pairs,
-            set_hash=self.evaluation_set.candidate.set_hash,
+            set_hash=candidate.set_hash,
             interim_looks=self.evaluation_set.interim_looks,
             level=self.level,
             champion=self.champion.scores if self.champion else None,
             candidate=self.candidate.scores,
             difference=self.difference,
-            worst=self._worst(),
+            worst=tuple(worst),
         )
 
     def change(self, of: str, rows: Sequence[int] | None = None) -> Change | None:
@@ -178,21 +194,3 @@ class ScoredSet:
         """The tenth of the rows corrected first, at least one; none where times are unknown."""
         order = sorted(range(len(self.evaluation_set.times)), key=self.evaluation_set.times.__getitem__)
         return order[: -(-len(order) // 10)]
-
-    def _worst(self) -> tuple[Example, ...]:
-        """The pairs on which the candidate lost most, the worst first."""
-        candidate, champion = self.evaluation_set.candidate, self.evaluation_set.champion
-        if champion is None or self.champion is None:
-            return ()
-        lost = sentence_bleu_4(self.candidate.statistics) - sentence_bleu_4(self.champion.statistics)
-        return tuple(
-            Example(
-                image=candidate.ids[row] if candidate.ids else "",
-                references=candidate.references[row],
-                champion=champion.hypotheses[row],
-                candidate=candidate.hypotheses[row],
-                change=float(lost[row]),
-            )
-            for row in np.argsort(lost, kind="stable")[:WORST].tolist()
-            if lost[row] < 0
-        )

@@ -77,20 +77,32 @@ class CiderD:
     """
 
     def __init__(self, references: Sequence[Sequence[Tokens]]) -> None:
-        _check_references(references)
+        if not references:
+            raise TrainingError("There are no images to take references from.")
+        for number, captions in enumerate(references):
+            if not captions:
+                raise TrainingError(f"Image {number} has no reference.")
+            if any(isinstance(tokens, str) for tokens in (captions, *captions)):
+                raise TrainingError(f"The references of image {number} must be lists of tokens, not texts.")
         self._ids, self._images = TokenIds(), len(references)
         counts = np.array([len(captions) for captions in references])
         flat = [tokens for captions in references for tokens in captions]
-        captions = self._ids.ngrams(flat, np.repeat(np.arange(self._images), counts))
-        weights = NgramWeights(captions.number, captions.image[captions.caption], self._images)
-        self._references = References(captions, np.repeat(1 / counts, counts), weights)
+        ngrams = self._ids.ngrams(flat, np.repeat(np.arange(self._images), counts))
+        weights = NgramWeights(ngrams.number, ngrams.image[ngrams.caption], self._images)
+        self._references = References(ngrams, np.repeat(1 / counts, counts), weights)
 
     def rewards(self, images: Sequence[int], candidates: Sequence[Tokens]) -> np.ndarray:
         """CIDEr-D of each candidate against the references of image number `images[k]`, from 0 to 10: (K,).
 
         Raises TrainingError when images and candidates are misaligned or there is no image of that number.
         """
-        _check_candidates(images, candidates, self._images)
+        if len(images) != len(candidates):
+            raise TrainingError(f"{len(candidates)} candidates were given but {len(images)} image numbers.")
+        if any(isinstance(tokens, str) for tokens in (candidates, *candidates)):
+            raise TrainingError("Candidates must be lists of tokens, not texts.")
+        # A negative number would silently mean an image counted from the end.
+        if len(images) and not 0 <= min(images) <= max(images) < self._images:
+            raise TrainingError(f"Image numbers must be from 0 to {self._images - 1}, the number of images less one.")
         return 10 * self._references.similarity(self._ids.ngrams(candidates, np.array(images, dtype=np.int64)))
 
 
@@ -120,25 +132,3 @@ def mean_score(each: Sequence[float], references: Sequence[Sequence[str]]) -> Sc
         signature=f"ciderD|n:{ORDERS}|sigma:{SIGMA:g}|df:references|tok:{TOKENIZER}",
         corpus=corpus(references),
     )
-
-
-def _check_references(references: Sequence[Sequence[Tokens]]) -> None:
-    """Raise TrainingError unless every image has references and each is a list of tokens."""
-    if not references:
-        raise TrainingError("There are no images to take references from.")
-    for number, captions in enumerate(references):
-        if not captions:
-            raise TrainingError(f"Image {number} has no reference.")
-        if any(isinstance(tokens, str) for tokens in (captions, *captions)):
-            raise TrainingError(f"The references of image {number} must be lists of tokens, not texts.")
-
-
-def _check_candidates(images: Sequence[int], candidates: Sequence[Tokens], count: int) -> None:
-    """Raise TrainingError unless candidate k is a list of tokens and `images[k]` one of `count` images."""
-    if len(images) != len(candidates):
-        raise TrainingError(f"{len(candidates)} candidates were given but {len(images)} image numbers.")
-    if any(isinstance(tokens, str) for tokens in (candidates, *candidates)):
-        raise TrainingError("Candidates must be lists of tokens, not texts.")
-    # A negative number would silently mean an image counted from the end.
-    if len(images) and not 0 <= min(images) <= max(images) < count:
-        raise TrainingError(f"Image numbers must be from 0 to {count - 1}, the number of images less one.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from training.metrics.bleu_score import bleu
 from training.metrics.cider_score import cider_d_each, mean_score
@@ -24,11 +23,6 @@ class Report:
     scores: dict[str, Score | None]
     reasons: dict[str, str]
     each: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with all of it."""
-        scores = {name: score.to_json() if score else None for name, score in self.scores.items()}
-        return {"scores": scores, "reasons": self.reasons, "each": list(self.each)}
 
 
 def score_all(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Report:

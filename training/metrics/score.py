@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from training.errors import TrainingError
 
@@ -24,7 +23,3 @@ class Score:
     value: float
     signature: str
     corpus: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object; `Score(**value)` is its inverse."""
-        return {"name": self.name, "value": self.value, "signature": self.signature, "corpus": self.corpus}

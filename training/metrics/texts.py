@@ -9,11 +9,13 @@ from training.errors import TrainingError
 from training.vocabulary import tokenize
 
 
-def check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Raise TrainingError for anything that would be scored silently wrong.
+def split(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], list[list[list[str]]]]:
+    """The words of each hypothesis and of each image's references; references without a word are left out.
 
-    An empty hypothesis is allowed: a captioner that says nothing is to be scored. So is a reference without a word
-    beside one that has some.
+    An empty hypothesis is allowed: a captioner that says nothing is to be scored. Raises TrainingError for anything
+    that would be scored silently wrong, such as an image without any reference with a word.
     """
     if not _are_texts(hypotheses):
         raise TrainingError("Hypotheses must be a list of texts, one for each image.")
@@ -28,16 +30,6 @@ def check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Non
             raise TrainingError(f"The references of image {number} must be a list of texts, not one text.")
         if not any(tokenize(text) for text in texts):
             raise TrainingError(f"Image {number} has no reference with a word in it.")
-
-
-def split(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[list[list[str]], list[list[list[str]]]]:
-    """The words of each hypothesis and of each image's references; references without a word are left out.
-
-    Raises TrainingError as `check` does.
-    """
-    check(hypotheses, references)
     tokens = [tokenize(text) for text in hypotheses]
     expected = [[words for text in texts if (words := tokenize(text))] for texts in references]
     return tokens, expected

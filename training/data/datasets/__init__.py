@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from training.data import manifest
 from training.data.datasets.cleaning import clean_captions, merge_copies
-from training.data.datasets.coco import read_coco2014, read_coco2017, read_nocaps
+from training.data.datasets.coco import read_coco, read_nocaps
 from training.data.datasets.flickr import read_flickr8k, read_flickr30k
 from training.data.datasets.images import checked
 from training.data.datasets.karpathy import read_karpathy
@@ -57,8 +58,8 @@ def read_jsonl(path: Path) -> list[Row]:
 _READERS: dict[str, Callable[[Path], list[Row]]] = {
     "flickr8k": read_flickr8k,
     "flickr30k": read_flickr30k,
-    "coco2014": read_coco2014,
-    "coco2017": read_coco2017,
+    "coco2014": partial(read_coco, 2014),
+    "coco2017": partial(read_coco, 2017),
     "karpathy": read_karpathy,
     "nocaps": read_nocaps,
     "jsonl": read_jsonl,

@@ -27,18 +27,17 @@ class _Part(NamedTuple):
     photos: Sequence[str]
 
 
-def read_coco2014(data_dir: Path) -> list[Row]:
-    """COCO Captions 2014: 82,783 images of split train, 40,504 of dev. Images are not checked or hashed.
+def read_coco(year: int, data_dir: Path) -> list[Row]:
+    """COCO Captions. 2014: 82,783 images of split train, 40,504 of dev; 2017: 118,287 and 5,000. They are not checked.
 
     Files: `captions_{train,val}2014.json` (or in `annotations/`), images in `{train,val}2014/` (or in `images/`). A
     split without annotations or images is left out; COCO publishes no captions of its test images.
     """
-    return _read(data_dir, "COCO 2014", _parts_of_coco(2014))
-
-
-def read_coco2017(data_dir: Path) -> list[Row]:
-    """COCO Captions 2017, in the same layout as `read_coco2014`: 118,287 images of split train, 5,000 of dev."""
-    return _read(data_dir, "COCO 2017", _parts_of_coco(2017))
+    parts = []
+    for split, name in ((manifest.TRAIN, f"train{year}"), (manifest.DEV, f"val{year}")):
+        listing = f"captions_{name}.json"
+        parts.append(_Part(split, (f"annotations/{listing}", listing), (name, f"images/{name}")))
+    return _read(data_dir, f"COCO {year}", parts)
 
 
 def read_nocaps(data_dir: Path) -> list[Row]:
@@ -55,14 +54,6 @@ def read_nocaps(data_dir: Path) -> list[Row]:
         _Part(TEST, test, ("test", "images/test", "images")),
     ]
     return _read(data_dir, "nocaps", parts)
-
-
-def _parts_of_coco(year: int) -> list[_Part]:
-    parts = []
-    for split, name in ((manifest.TRAIN, f"train{year}"), (manifest.DEV, f"val{year}")):
-        listing = f"captions_{name}.json"
-        parts.append(_Part(split, (f"annotations/{listing}", listing), (name, f"images/{name}")))
-    return parts
 
 
 def _read(data_dir: Path, whose: str, parts: Sequence[_Part]) -> list[Row]:

@@ -39,8 +39,8 @@ def read_flickr8k(data_dir: Path) -> list[Row]:
     names = ("Flickr8k.token.txt", "Flickr8k_text/Flickr8k.token.txt", "captions.txt", "Flickr8k_text/captions.txt")
     texts = need(data_dir, names, "Flickr8k")
     captions = captions_of(texts) if texts.name == "captions.txt" else _tokens(texts)
-    listings = _listings((texts.parent, data_dir), _LISTS_8K)
-    return _rows(captions, need_photos(data_dir, PHOTOS_8K, "Flickr8k"), listings)
+    lists = {split: find(texts.parent, names) or find(data_dir, names) for split, names in _LISTS_8K.items()}
+    return _rows(captions, need_photos(data_dir, PHOTOS_8K, "Flickr8k"), lists)
 
 
 def read_flickr30k(data_dir: Path) -> list[Row]:
@@ -56,7 +56,8 @@ def read_flickr30k(data_dir: Path) -> list[Row]:
     texts = need(data_dir, [f"{folder}{file}" for file in files for folder in folders], "Flickr30k")
     read = {"results_20130124.token": _tokens, "results.csv": _results, "captions.txt": captions_of}[texts.name]
     photos = need_photos(texts.parent if find(texts.parent, PHOTOS_30K) else data_dir, PHOTOS_30K, "Flickr30k")
-    return _rows(read(texts), photos, _listings((texts.parent, data_dir), _LISTS_30K))
+    lists = {split: find(texts.parent, names) or find(data_dir, names) for split, names in _LISTS_30K.items()}
+    return _rows(read(texts), photos, lists)
 
 
 def _tokens(path: Path) -> dict[str, list[str]]:
@@ -82,18 +83,9 @@ def _results(path: Path) -> dict[str, list[str]]:
     return captions
 
 
-def _listings(folders: Sequence[Path], names: Mapping[str, Sequence[str]]) -> dict[str, Path]:
-    """The file that lists the images of each split, for the splits that have one in one of the folders."""
-    paths: dict[str, Path] = {}
-    for split, listings in names.items():
-        for folder in folders:
-            if split not in paths and (listing := find(folder, listings)):
-                paths[split] = listing
-    return paths
-
-
-def _rows(captions: Mapping[str, Sequence[str]], photos: Path, listings: Mapping[str, Path]) -> list[Row]:
+def _rows(captions: Mapping[str, Sequence[str]], photos: Path, lists: Mapping[str, Path | None]) -> list[Row]:
     """A row for each listed image, or for each image if there are no lists."""
+    listings = {split: listing for split, listing in lists.items() if listing}
     if not listings:
         splits = dict.fromkeys(captions, UNDECIDED)
     else:
@@ -103,8 +95,8 @@ def _rows(captions: Mapping[str, Sequence[str]], photos: Path, listings: Mapping
             stems = [line.strip().removesuffix(".jpg") for line in read_lines(listing)]
             splits |= {images[stem]: split for stem in stems if stem in images}
         if not splits:
-            lists = ", ".join(str(listing) for listing in listings.values())
-            raise DataError(f"No image that is listed has captions; the lists are {lists}.")
+            shown = ", ".join(map(str, listings.values()))
+            raise DataError(f"No image that is listed has captions; the lists are {shown}.")
     return [
         Row(photos / image, "", tuple(captions[image]), split, image_id=Path(image).stem)
         for image, split in splits.items()

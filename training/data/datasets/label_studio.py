@@ -50,7 +50,9 @@ def read_label_studio(path: Path) -> list[Row]:
         for entry in exported:
             _add(tasks, entry)
     control = _control({name for task in tasks.values() for name in task.texts}, listing)
-    images = _files_in(listing.parent)
+    images: dict[str, list[Path]] = defaultdict(list)
+    for file in sorted(listing.parent.rglob("*")):
+        images[file.name].append(file)
     rows, bare, elsewhere, lost = [], [], [], []
     for number, task in tasks.items():
         if not task.image:
@@ -127,14 +129,6 @@ def _place(address: str) -> str:
     if _UPLOADS in path:
         return unquote(path.partition(_UPLOADS)[2])
     return "" if _WEB.fullmatch(address) else address.strip("/")
-
-
-def _files_in(folder: Path) -> dict[str, list[Path]]:
-    """The files in the folder and below, by name."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        files[path.name].append(path)
-    return files
 
 
 def _image(place: str, files: Mapping[str, list[Path]]) -> Path | None:

@@ -45,11 +45,11 @@ def with_splits(rows: Iterable[Row]) -> list[Row]:
 
     An image therefore has the same split on every machine and under every file name, also when the data set grows.
     """
-    return [row if row.split != UNDECIDED else replace(row, split=_split_by_hash(row.sha256)) for row in rows]
-
-
-def _split_by_hash(sha256: str) -> str:
-    position = manifest.split_position(sha256, _SALT)
-    if position < SHARE:
-        return TEST
-    return manifest.DEV if position < 2 * SHARE else manifest.TRAIN
+    kept = []
+    for row in rows:
+        if row.split == UNDECIDED:
+            position = manifest.split_position(row.sha256, _SALT)
+            split = TEST if position < SHARE else manifest.DEV if position < 2 * SHARE else manifest.TRAIN
+            row = replace(row, split=split)
+        kept.append(row)
+    return kept

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.data.datasets.files import need_one
@@ -18,12 +17,6 @@ CAPTION = ("caption", "text", "comment")
 SPLIT = ("split",)
 
 
-@dataclass
-class _Entry:
-    captions: list[str] = field(default_factory=list)
-    split: str = UNDECIDED
-
-
 def read_csv(path: Path) -> list[Row]:
     """A CSV file, or the only one in a folder. Images are not checked or hashed.
 
@@ -32,22 +25,23 @@ def read_csv(path: Path) -> list[Row]:
     """
     table = need_one(path, ["*.csv"], "A CSV data set")
     return [
-        Row(_image(table.parent, image), "", tuple(entry.captions), entry.split, image_id=Path(image).stem)
-        for image, entry in _entries(table).items()
+        Row(_image(table.parent, image), "", tuple(captions), split, image_id=Path(image).stem)
+        for image, (split, captions) in _entries(table).items()
     ]
 
 
 def captions_of(path: Path) -> dict[str, list[str]]:
     """The captions in a CSV file by image. Raises DataError naming the line that is wrong."""
-    return {image: entry.captions for image, entry in _entries(path).items()}
+    return {image: captions for image, (_, captions) in _entries(path).items()}
 
 
-def _entries(path: Path) -> dict[str, _Entry]:
-    entries: dict[str, _Entry] = {}
+def _entries(path: Path) -> dict[str, tuple[str, list[str]]]:
+    """The split and the captions of each image."""
+    entries: dict[str, tuple[str, list[str]]] = {}
     for number, image, caption, split in _lines(path):
-        entry = entries.setdefault(image, _Entry(split=split))
-        entry.captions.append(caption)
-        if entry.split != split:
+        first_split, captions = entries.setdefault(image, (split, []))
+        captions.append(caption)
+        if first_split != split:
             raise DataError(f"Line {number} of {path} puts {image} into another split than a line before it.")
     if not entries:
         raise DataError(f"{path} holds no captions.")

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from tests.unit.training.metrics.corpora import HYPOTHESES, REFERENCES
@@ -29,12 +27,3 @@ def test_a_score_that_cannot_be_had_is_none_with_its_reason(monkeypatch: pytest.
     found = score_all(HYPOTHESES, REFERENCES)
     assert found.scores["meteor"] is None
     assert found.reasons == {"meteor": "METEOR needs Java."}
-    written = json.loads(json.dumps(found.to_json()))
-    assert written["scores"]["meteor"] is None
-    assert Score(**written["scores"]["bleu4"]) == found.scores["bleu4"]
-    assert (written["reasons"], written["each"]) == (found.reasons, list(found.each))
-
-
-def test_a_score_goes_through_json() -> None:
-    score = Score("BLEU-4", 27.04, "bleu4|nltk:3.9", "refs:5|n:10")
-    assert Score(**score.to_json()) == score
