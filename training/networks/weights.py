@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from training.config import EncoderConfig
-from training.config.encoders import described
+from training.config.encoders import PACKAGED, described
 from training.errors import WeightsError
 from training.networks.backbones import TimmBackbone
 from training.networks.encoder import Encoder
@@ -76,13 +78,15 @@ def _download(config: EncoderConfig) -> dict[str, torch.Tensor]:
 
 
 def _of_timm(config: EncoderConfig) -> dict[str, torch.Tensor]:
-    """The weights as timm's own loader puts them in, from its download or a file."""
+    """The weights as timm's own loader puts them in, from a package, its download or a file."""
     if config.downloads and config.weights != "imagenet":
         raise WeightsError(f"timm has no weights {config.weights} of {config.name}, but imagenet.")
     import timm
 
     source: dict[str, Any] = {}
-    if not config.downloads:
+    if config.downloads and (package := find_spec(PACKAGED.get(config.name, "-"))):
+        source["state_dict"] = _of_package(config, Path(package.submodule_search_locations[0]))
+    elif not config.downloads:
         source["state_dict"] = _read(config)
         # of some networks timm itself leaves random weights where the file has none
         _check_complete(config, source["state_dict"], timm.create_model(config.name, num_classes=0).state_dict())
@@ -90,6 +94,20 @@ def _of_timm(config: EncoderConfig) -> dict[str, torch.Tensor]:
         return TimmBackbone(config.name, 1, pretrained=True, pretrained_cfg_overlay=source).state_dict()
     except Exception as error:  # of many kinds, as with torchvision's
         raise (_no_download(config, error) if config.downloads else _no_fit(config, error)) from error
+
+
+def _of_package(config: EncoderConfig, package: Path) -> dict[str, torch.Tensor]:
+    """The weights in the folder of an installed package, under the names that timm gives them.
+
+    They are those of another implementation of the same network, whose tensors have other names but the same order.
+    """
+    import timm
+
+    [path] = sorted((package / "models").glob("*.pth"))
+    given = _read(dataclasses.replace(config, weights=str(path)))
+    names = [name for name in timm.create_model(config.name).state_dict() if not name.endswith("num_batches_tracked")]
+    tensors = [value for name, value in given.items() if not name.endswith("num_batches_tracked")]
+    return dict(zip(names, tensors, strict=True))
 
 
 def _no_download(config: EncoderConfig, error: Exception) -> WeightsError:
