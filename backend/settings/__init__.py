@@ -89,9 +89,11 @@ class Settings(BaseModel):
         "CAPTIONER_BLIND_SHARE", 0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"
     )
     replay: are.Number = _setting("CAPTIONER_REPLAY", 1.0, "known pairs that a retrain replays for each new one")
-    encoder: str = _setting("CAPTIONER_ENCODER", "mobilenet_v2", "encoder of a project's first model")
+    encoder: str = _setting("CAPTIONER_ENCODER", "tf_efficientnet_lite2", "encoder of a project's first model")
     encoder_weights: str = _setting(
-        "CAPTIONER_ENCODER_WEIGHTS", "imagenet", "`imagenet` (torchvision's download), a file, or `none`"
+        "CAPTIONER_ENCODER_WEIGHTS",
+        "imagenet",
+        "`imagenet` (installed for the default encoder, else downloaded), a file, or `none`",
     )
     images_url: are.ImagesUrl | None = _setting(
         "CAPTIONER_IMAGES_URL",

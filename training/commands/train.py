@@ -38,7 +38,7 @@ def _choices(config: type, name: str) -> click.Choice[str]:
 
 @click.command(
     epilog=example(
-        "captioner train --dataset flickr8k --data-dir flickr8k --encoder mobilenet_v2 --out checkpoint",
+        "captioner train --dataset flickr8k --data-dir flickr8k --out checkpoint",
         "captioner train --scenes --out starter",
         "captioner train --manifest manifest.jsonl --config recipe.json --set decoder.hidden=1024 --out checkpoint",
         "captioner train --scenes --start-from starter --epochs 0 --self-critical-epochs 6 --out better",
@@ -49,11 +49,11 @@ def _choices(config: type, name: str) -> click.Choice[str]:
 @click.option("--scenes", is_flag=True, help="Generated scenes, drawn into --data-dir: the starter captioner.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder of the checkpoint.")
 @click.option("--start-from", type=CHECKPOINT, help="A checkpoint to train further, with its encoder and decoder.")
-@click.option("--encoder", help="A CNN of torchvision or timm [mobilenet_v2; with --scenes small_cnn].")
+@click.option("--encoder", help="A CNN of torchvision or timm [tf_efficientnet_lite2; with --scenes small_cnn].")
 @click.option(
     "--encoder-weights",
-    help="imagenet (torchvision's download), the name of others of torchvision's such as IMAGENET1K_V1, a file, "
-    "or none [imagenet; of small_cnn none].",
+    help="imagenet (installed for tf_efficientnet_lite2, else downloaded), the name of others of torchvision's such as "
+    "IMAGENET1K_V1, a file, or none [imagenet; of small_cnn none].",
 )
 @click.option(
     "--encoder-trained",

@@ -30,7 +30,7 @@ class EncoderConfig(Config):
     The grid has the cells of the transform's side.
     """
 
-    name: str = "mobilenet_v2"
+    name: str = "tf_efficientnet_lite2"
     weights: str = "imagenet"
     trained: Literal["none", "all"] = "none"
     feature_stages: Count = 1

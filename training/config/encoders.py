@@ -49,5 +49,5 @@ def no_cnn(name: str) -> ConfigError:
     """The error for a name that cannot be an encoder."""
     return ConfigError(
         f"encoder.name is {name!r}, which is no CNN of torchvision or timm that gives a grid of features; "
-        "mobilenet_v2, resnet50 and small_cnn are some."
+        "tf_efficientnet_lite2, resnet50 and small_cnn are some."
     )

@@ -71,7 +71,7 @@ class TrainingConfig(Config):
     @classmethod
     def photos(
         cls,
-        encoder: str = "mobilenet_v2",
+        encoder: str = "tf_efficientnet_lite2",
         weights: str = "imagenet",
         *,
         images: int | None = None,

