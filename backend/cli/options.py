@@ -31,7 +31,7 @@ def settings_of(command: str) -> Any:
 
 
 _UNUSED = {
-    "serve": {"promotion", "gate_margin", "gate_floor", "encoder", "encoder_weights", "accepted_weight"}
+    "serve": {"promotion", "gate_margin", "gate_floor", "protect_base", "encoder", "encoder_weights", "accepted_weight"}
     | {"deleted_tasks", "sweep_seconds", "images_url", "refresh_per_minute"},
     "worker": {"host", "port", "basic_auth_user", "basic_auth_pass", "web_workers", "reconcile_seconds"},
 }

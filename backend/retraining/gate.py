@@ -103,6 +103,7 @@ class ProjectGate:
             margin=self._settings.gate_margin,
             floor=self._settings.gate_floor,
             mismatch=found_mismatch,
+            protect_base=self._settings.protect_base == "on",
         )
 
     def mismatch(self, champion: Contender, new: Sequence[Row], progress: Callable[[int, int], None]) -> str | None:

@@ -84,6 +84,9 @@ class Settings(BaseModel):
         "`margin`: surely not worse by more than it; `improvement`: surely better",
     )
     gate_margin: are.Number = _setting("CAPTIONER_GATE_MARGIN", 1.0, "BLEU-4 points a candidate may fall short by")
+    protect_base: Literal["off", "on"] = _setting(
+        "CAPTIONER_PROTECT_BASE", "off", "`on`: the gate also rejects a candidate that forgets what the base knew"
+    )
     gate_floor: are.Number = _setting("CAPTIONER_GATE_FLOOR", 5.0, "BLEU-4 a project's first model must reach")
     blind_share: are.Share = _setting(
         "CAPTIONER_BLIND_SHARE", 0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"

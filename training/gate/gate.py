@@ -7,7 +7,7 @@ from typing import get_args
 
 from training.errors import TrainingError
 from training.gate.evaluation_sets import BASE, BLIND, CORRECTIONS, Evaluation, EvaluationSet, ScoredSet, check, pool
-from training.gate.rule import HOLD, IMPROVEMENT, MARGIN, PROMOTE, REJECT, Comparison, Decision, Policy, decide
+from training.gate.rule import HOLD, IMPROVEMENT, MARGIN, PROMOTE, REJECT, Comparison, Decision, Policy, decide, shown
 from training.gate.verdict import Change, Verdict
 from training.metrics import Score
 
@@ -38,6 +38,7 @@ def judge(
     margin: float = 1.0,
     floor: float = 5.0,
     mismatch: str | None = None,
+    protect_base: bool = False,
 ) -> Verdict:
     """Promote, reject or hold a candidate by nltk's BLEU-4; the rule is `training.gate.rule.decide`.
 
@@ -46,6 +47,7 @@ def judge(
     judges again at FIRM_PAIRS. Without a champion the candidate is promoted when it reaches `floor` points on the
     corrections, and held otherwise, since a first model that is too weak needs more of them. Without corrections it is
     held. A `mismatch`, which says why its new captions seem to belong to other images, rejects it whatever its scores.
+    The base data set decides with `protect_base` only; otherwise the verdict tells how much of it was forgotten.
 
     Raises TrainingError when evaluations cannot be compared: other evaluation set, references or decoding settings.
     """
@@ -57,7 +59,6 @@ def judge(
     if len(corrections) > 1 and all(len(each.candidate.hypotheses) >= FIRM_PAIRS for each in corrections):
         scored = [ScoredSet(each) for each in corrections]
     base = [ScoredSet(each) for each in sets if each.role == BASE]
-    scored += base
     pairs = together.pairs if together else 0
     missing = max(0, FIRM_PAIRS - pairs)
 
@@ -68,21 +69,26 @@ def judge(
     elif mismatch:
         decision = Decision(REJECT, mismatch)
     else:
-        comparisons = [Comparison(each.name, each.pairs, each.difference) for each in scored if each.difference]
+        comparisons = _comparisons([*scored, *base] if protect_base else scored)
         decision = decide(comparisons, together.difference.value, policy=policy, margin=margin, missing=missing)
+    reported = [] if protect_base else [shown(each) for each in _comparisons(base)]
     return Verdict(
         decision=decision.outcome,
         provisional=missing > 0,
-        reason=decision.reason,
+        reason="; reported only: ".join([decision.reason, *reported]),
         pairs=pairs,
         champion_score=together.champion.scores.bleu_4 if together and together.champion else None,
         candidate_score=together.candidate.scores.bleu_4 if together else None,
         margin=margin,
         policy=policy,
-        sets=tuple(each.verdict() for each in scored),
+        sets=tuple(each.verdict() for each in (*scored, *base)),
         forgetting=_forgetting(together, base),
         more_pairs=decision.more_pairs,
     )
+
+
+def _comparisons(sets: Sequence[ScoredSet]) -> list[Comparison]:
+    return [Comparison(each.name, each.pairs, each.difference) for each in sets if each.difference]
 
 
 def _first(candidate: Score, floor: float) -> Decision:

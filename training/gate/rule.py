@@ -99,7 +99,7 @@ def decide(
         return Decision(PROMOTE, f"{_all(comparisons)}: {how}{', as far as so few pairs can say' if missing else ''}")
     lowest = min(comparisons, key=lambda each: each.difference.upper)
     if lowest.difference.upper < 0:
-        return Decision(REJECT, f"BLEU-4 {_one(lowest)}: worse than the champion there")
+        return Decision(REJECT, f"BLEU-4 {shown(lowest)}: worse than the champion there")
     if missing:
         return Decision(
             HOLD, f"{_all(comparisons)}: perhaps worse; {missing} more pairs are needed to judge it", missing
@@ -139,9 +139,10 @@ def _pairs_to(comparison: Comparison, line: float, *, up: bool) -> float:
 
 
 def _all(comparisons: Sequence[Comparison]) -> str:
-    return "BLEU-4 " + ", ".join(_one(each) for each in comparisons)
+    return "BLEU-4 " + ", ".join(shown(each) for each in comparisons)
 
 
-def _one(comparison: Comparison) -> str:
+def shown(comparison: Comparison) -> str:
+    """The difference on the set with its bounds, in words."""
     difference = comparison.difference
     return f"{difference.value:+.1f} on {comparison.name} ({difference.lower:+.1f} to {difference.upper:+.1f})"

@@ -75,6 +75,25 @@ def test_a_base_of_the_same_kind_is_an_evaluation_set(tmp_path: Path, contenders
     assert len(project_gate(tmp_path, corrected, other).verdict(*contenders).sets) == 1
 
 
+@pytest.mark.usefixtures("contenders")
+def test_forgetting_the_base_rejects_where_it_is_protected(tmp_path: Path) -> None:
+    class Forgets(Says):
+        def caption(self, row: Row, number: int) -> str:
+            return "a cat sits on a red wall" if row.split == DEV else super().caption(row, number)
+
+    corrected, base = rows(HELD_OUT, 120), rows(DEV, 120)
+    for protect, decision in (("off", gate.PROMOTE), ("on", gate.REJECT)):
+        protecting = settings(tmp_path, CAPTIONER_PROTECT_BASE=protect)
+        found = ProjectGate(protecting, 1, corrected, base, []).verdict(
+            Contender("p1-v1", Says(0.5)),  # type: ignore[arg-type]
+            Contender("p1-v2", Forgets(0.9)),  # type: ignore[arg-type]
+        )
+        assert found.decision == decision
+        assert " on the base's development images (-" in found.reason
+        assert found.forgetting[0].of == "the base's development images"
+        assert found.forgetting[0].bleu_4 < -10
+
+
 def test_a_first_model_has_no_champion(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
     verdict = project_gate(tmp_path, rows(HELD_OUT, 30)).verdict(None, contenders[1])
     assert verdict.promotes

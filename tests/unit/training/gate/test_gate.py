@@ -127,10 +127,34 @@ def test_corrections_and_blind_tasks_pool_until_each_has_100(blind: int, roles: 
 def test_every_set_can_reject() -> None:
     better = evaluated(CORRECTIONS, 200, 100, 20)
     for role in (BLIND, BASE):
-        verdict = judge([better, evaluated(role, 200, 20, 100)])
+        verdict = judge([better, evaluated(role, 200, 20, 100)], protect_base=True)
         assert verdict.decision == "reject"
         assert ("blind tasks" if role == BLIND else "base data") in verdict.reason
         assert "held-out" not in verdict.reason
+
+
+def test_without_protection_the_base_tells_what_was_forgotten_and_decides_nothing() -> None:
+    better, worse, forgets = (
+        evaluated(CORRECTIONS, 200, 100, 20),
+        evaluated(CORRECTIONS, 200, 20, 100),
+        evaluated(BASE, 200, 20, 100),
+    )
+    verdict = judge([better, forgets])
+    alone = judge([better])
+    difference = verdict.sets[-1].difference
+    assert difference is not None
+    bounds = f"({difference.lower:+.1f} to {difference.upper:+.1f})"
+    assert verdict.promotes
+    assert verdict.reason == f"{alone.reason}; reported only: {difference.value:+.1f} on base data {bounds}"
+    assert [change.of for change in verdict.forgetting] == ["base data"]
+    assert verdict.forgetting[0].bleu_4 == pytest.approx(difference.value)
+    assert difference.upper < 0
+
+    learns = evaluated(BASE, 200, 100, 20)
+    assert judge([worse, learns]).decision == "reject", "held-out corrections do not need the base to reject"
+    assert judge([worse, learns]).reason.startswith("BLEU-4 -")
+    assert judge([better, learns], mismatch="other images").decision == "reject"
+    assert judge([better, learns], mismatch="other images").reason.startswith("other images; reported only: +")
 
 
 @pytest.mark.parametrize(("pairs", "provisional"), [(1, True), (99, True), (100, False)])
@@ -182,7 +206,7 @@ def test_nothing_held_out_promotes_nothing(sets: list[EvaluationSet]) -> None:
     verdict = judge(sets, floor=0.0)
     assert verdict.decision == "hold"
     assert verdict.provisional
-    assert verdict.reason == "no held-out corrections to judge by yet"
+    assert verdict.reason.startswith("no held-out corrections to judge by yet")
     assert verdict.candidate_score is None
 
 
