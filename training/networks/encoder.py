@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import fx, nn
-from torch.fx.experimental.optimization import fuse
+from torch import nn
 from torch.nn import functional as F
 
 from training.config import EncoderConfig, TransformConfig
@@ -117,14 +115,11 @@ class Encoder(nn.Module):
 
     def _fused_backbone(self) -> nn.Module:
         """The backbone with its batch normalisation fused into the convolutions, made anew for other weights."""
-        if not isinstance(self.backbone, fx.GraphModule):
-            return self.backbone
         tensors = (*self.backbone.parameters(), *self.backbone.buffers())
         weights = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         if self._fused is None or self._fused[0] != weights:
             with torch.inference_mode(False), torch.no_grad():
-                fused = fuse(copy.deepcopy(self.backbone).eval(), inplace=True).to(memory_format=torch.channels_last)
-            self._fused = weights, fused
+                self._fused = weights, backbones.fused(self.backbone).to(memory_format=torch.channels_last)
         return self._fused[1]
 
     def _size(self, side: int) -> tuple[int, int]:
