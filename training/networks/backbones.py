@@ -103,14 +103,17 @@ def fused(backbone: nn.Module) -> nn.Module:
         return fuse(copy.deepcopy(backbone).eval(), inplace=True)
     if not isinstance(backbone, TimmBackbone) or type(backbone.network).__name__ != "EfficientNet":
         return backbone
+    from timm.layers import BatchNormAct2d
+
     faster = copy.deepcopy(backbone).eval()
     for module in list(faster.modules()):
         before: nn.Module | None = None
         for name, layer in list(module.named_children()):
-            if isinstance(before, nn.Conv2d) and isinstance(layer, nn.BatchNorm2d):
-                normalisation = layer.running_mean, layer.running_var, layer.eps, layer.weight, layer.bias
+            if isinstance(before, nn.Conv2d) and isinstance(layer, BatchNormAct2d):
+                mean, variance = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
+                normalisation = mean, variance, layer.eps, layer.weight, layer.bias
                 before.weight, before.bias = fuse_conv_bn_weights(before.weight, before.bias, *normalisation)
-                setattr(module, name, nn.Sequential(layer.drop, layer.act))  # timm's layer does these as well
+                setattr(module, name, nn.Sequential(layer.get_submodule("drop"), layer.get_submodule("act")))
             before = layer
     return faster
 
