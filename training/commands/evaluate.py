@@ -22,7 +22,7 @@ from training.commands.options import (
     split_option,
 )
 from training.commands.writing import Output, write_json, writing
-from training.data.datasets import coco_format
+from training.data.datasets import coco
 from training.runtime.console import ProgressBar, table
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def evaluate(
             unfinished.write_text(page(outcome, outcome.report), encoding="utf-8")
     if coco_file:
         with writing(coco_file) as unfinished:
-            coco_format.export(outcome.rows, outcome.hypotheses, unfinished)
+            coco.export(outcome.rows, outcome.hypotheses, unfinished)
 
 
 def _scores(report: Report) -> str:

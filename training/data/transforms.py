@@ -23,6 +23,8 @@ THINNED = 8
 """An image is subsampled to at most this many times the wanted side before it is converted, which saves memory."""
 
 CHUNK = 64  # images decoded together
+LYING = frozenset({5, 6, 7, 8})
+"""EXIF orientations that exchange width and height."""
 
 
 def load(path: Path, side: int) -> np.ndarray:
@@ -45,6 +47,18 @@ def load(path: Path, side: int) -> np.ndarray:
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DataError(f"The image {path} cannot be read: {error}.") from error
     return np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8)
+
+
+def thumbnail(path: Path, longest: int) -> Image.Image:
+    """The image in RGB, uncropped and upright, its longer side `longest` pixels long. Raises DataError as `load`."""
+    pixels = load(path, longest)  # a square; the proportions are restored below
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.getexif().get(ExifTags.Base.Orientation) in LYING:
+            width, height = height, width
+    scale = longest / max(width, height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
 def load_all(paths: Sequence[Path], side: int) -> Iterator[np.ndarray | DataError]:

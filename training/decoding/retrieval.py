@@ -15,7 +15,6 @@ import torch
 
 from training.data.manifest import Row
 from training.decoding.beam_search import Candidate
-from training.decoding.rerank import rerank
 from training.errors import CheckpointError
 from training.metrics.cider_score import NgramWeights, References
 from training.metrics.ngrams import Ngrams, occurrences
@@ -25,6 +24,8 @@ MAX_IMAGES = 20_000
 """Images kept, the latest ones: more take more memory than they are worth."""
 MAX_CAPTIONS = 10
 """Captions kept of an image, the first ones."""
+SIMILARITY_WEIGHT = 10.0
+"""What a similarity, from 0 to 1, counts beside a score of the beam search, which is a log probability."""
 IMAGES_PER_NEIGHBOUR = 20
 """Images there must be for each neighbour: among few images even the most similar ones have little in common."""
 CHUNK = 4096
@@ -154,6 +155,15 @@ class RetrievalMemory:
         tokens, length = _flat(self.captions.numpy())
         caption, _, number = occurrences(tokens, length)
         return NgramWeights(number, caption // self.captions.shape[1], len(self))
+
+
+def rerank(candidates: Sequence[Candidate], similarity: np.ndarray, length_penalty: float) -> list[Candidate]:
+    """The candidates, best first by their scores in the beam search and their `similarity` (K,) to other captions."""
+    scores = [
+        SIMILARITY_WEIGHT * similar + one.mean_log_probability * (len(one.tokens) + 1) ** (1 - length_penalty)
+        for one, similar in zip(candidates, similarity, strict=True)
+    ]
+    return [candidates[number] for number in np.argsort(-np.array(scores), kind="stable")]
 
 
 def _flat(captions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

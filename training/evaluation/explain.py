@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from training.captioner.captioner import Captioner
-from training.data.thumbnails import thumbnail
+from training.data.transforms import thumbnail
 from training.errors import TrainingError
 from training.vocabulary import START
 

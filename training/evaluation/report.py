@@ -10,7 +10,7 @@ from statistics import median
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from training.data.thumbnails import thumbnail
+from training.data.transforms import thumbnail
 from training.errors import DataError
 from training.evaluation.outcome import Outcome
 from training.metrics import Report, mean_length

@@ -1,7 +1,7 @@
 """Scores of captions against references: of corpora to report, of single captions as rewards. No torch.
 
-Scores to report split texts with `training.vocabulary.tokenize`, refuse what cannot be scored (`texts.py`) and carry a
-signature. Rewards take tokens of any kind, so that self-critical training scores word numbers.
+Scores to report split texts with `training.vocabulary.tokenize`, refuse what cannot be scored (`score.split`) and carry
+a signature. Rewards take tokens of any kind, so that self-critical training scores word numbers.
 """
 
 from training.metrics.bleu_score import bleu

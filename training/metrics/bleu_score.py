@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from training.errors import TrainingError
-from training.metrics.score import Score
-from training.metrics.texts import corpus, split
-from training.vocabulary import TOKENIZER
+from training.metrics.score import Score, corpus_score, split
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], n: int = 4) -> Score:
@@ -32,9 +30,4 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], n: int 
     if any(tokens):  # otherwise nltk gives 0, too, with a warning
         value = float(corpus_bleu(expected, tokens, weights=(1 / n,) * n, smoothing_function=smoothing))
     release = ".".join(nltk.__version__.split(".")[:2])
-    return Score(
-        name=f"BLEU-{n}",
-        value=100 * value,
-        signature=f"bleu{n}|nltk:{release}|smooth:method1|tok:{TOKENIZER}",
-        corpus=corpus(references),
-    )
+    return corpus_score(f"BLEU-{n}", 100 * value, f"bleu{n}|nltk:{release}|smooth:method1", references)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from training.metrics.ngrams import ORDERS, TokenIds
-from training.metrics.texts import split
+from training.metrics.score import split
 
 EPSILON = 0.1
 """What nltk's smoothing method 1 puts in place of no match at all."""

@@ -11,9 +11,7 @@ import numpy as np
 
 from training.errors import TrainingError
 from training.metrics.ngrams import ORDERS, Ngrams, TokenIds, Tokens, image_frequencies
-from training.metrics.score import Score
-from training.metrics.texts import corpus, split
-from training.vocabulary import TOKENIZER
+from training.metrics.score import Score, corpus_score, split
 
 SIGMA = 6.0
 """Tokens of difference in length at which the length penalty has its bend."""
@@ -126,9 +124,5 @@ def cider_d_each(hypotheses: Sequence[str], references: Sequence[Sequence[str]])
 
 def mean_score(each: Sequence[float], references: Sequence[Sequence[str]]) -> Score:
     """The corpus score of captions already scored by `cider_d_each`."""
-    return Score(
-        name="CIDEr-D",
-        value=sum(each) / len(each),
-        signature=f"ciderD|n:{ORDERS}|sigma:{SIGMA:g}|df:references|tok:{TOKENIZER}",
-        corpus=corpus(references),
-    )
+    signature = f"ciderD|n:{ORDERS}|sigma:{SIGMA:g}|df:references"
+    return corpus_score("CIDEr-D", sum(each) / len(each), signature, references)

@@ -1,13 +1,24 @@
-"""METEOR: words aligned with a reference's, also by stem and synonym, in as few unbroken runs as possible."""
+"""METEOR: words aligned with a reference's, also by stem and synonym, in as few unbroken runs as possible.
+
+Its Java program from pycocoevalcap runs as a child process that is always ended.
+"""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Timer
 
-from training.metrics.meteor_jar import RELEASE, jar_lacks, score_by_jar
-from training.metrics.score import MetricUnavailableError, Score
-from training.metrics.texts import corpus, split
-from training.vocabulary import TOKENIZER
+from training.metrics.score import MetricUnavailableError, Score, corpus_score, split
+
+RELEASE = "1.5"
+START_SECONDS = 120.0
+"""Limit for loading the paraphrases, which takes ten on a busy machine of two cores."""
+IMAGE_SECONDS = 0.5
+"""What each image adds to the limit; it usually takes milliseconds."""
 
 
 def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
@@ -22,7 +33,7 @@ def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Sc
         value, how = _by_nltk(tokens, expected, lacking)
     else:
         value, how = score_by_jar(tokens, expected), f"jar:{RELEASE}|lang:en|norm"
-    return Score("METEOR", 100 * value, f"meteor|{how}|tok:{TOKENIZER}", corpus(references))
+    return corpus_score("METEOR", 100 * value, f"meteor|{how}", references)
 
 
 def _by_nltk(tokens: list[list[str]], expected: list[list[list[str]]], lacking: str) -> tuple[float, str]:
@@ -40,3 +51,72 @@ def _by_nltk(tokens: list[list[str]], expected: list[list[list[str]]], lacking: 
     each = [meteor_score(captions, words, wordnet=wordnet) for words, captions in zip(tokens, expected, strict=True)]
     release = ".".join(nltk.__version__.split(".")[:2])
     return sum(each) / len(each), f"nltk:{release}|wordnet"
+
+
+def jar_lacks() -> str:
+    """What to install before `score_by_jar` can run; empty when nothing is missing."""
+    java = [] if shutil.which("java") else ["Java (apt-get install default-jre-headless)"]
+    return " and ".join(java + ([] if _jar() else ["pycocoevalcap (pip install pycocoevalcap)"]))
+
+
+def score_by_jar(candidates: list[list[str]], expected: list[list[list[str]]]) -> float:
+    """METEOR of the corpus from 0 to 1, as the program adds it up: matches of all images are counted together.
+
+    `candidates[i]` are the words of a hypothesis, possibly none, and `expected[i]` those of its references. Raises
+    MetricUnavailableError when the program ends early, takes too long or answers with something else.
+    """
+    seconds = START_SECONDS + IMAGE_SECONDS * len(candidates)
+    # Java reads text in the locale's encoding by default, and would lose letters in a container without a locale.
+    options = ["-Dfile.encoding=UTF-8", "-Xmx2G"]
+    command = ["java", *options, "-jar", str(_jar()), "-", "-", "-stdio", "-l", "en", "-norm"]
+    try:
+        # Not pycocoevalcap's own wrapper, which waits for ever for a program that hangs.
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+        ) as program:
+            watchdog = Timer(seconds, program.kill)
+            watchdog.start()
+            try:
+                return _run(program, candidates, expected)
+            finally:
+                watchdog.cancel()
+                program.kill()
+    except (OSError, ValueError) as error:
+        raise MetricUnavailableError(
+            f"METEOR's Java program failed or took over {seconds:.0f} seconds; see what `{' '.join(command)}` says."
+        ) from error
+
+
+def _run(program: subprocess.Popen[str], candidates: list[list[str]], expected: list[list[list[str]]]) -> float:
+    """Send statistics of each image, then ask for their score. Raises OSError or ValueError when no answer comes."""
+    statistics = []
+    for words, captions in zip(candidates, expected, strict=True):
+        # The hypothesis is the last field, present even when it has no words: references alone would be an error.
+        _send(program, "SCORE", *(" ".join(caption) for caption in captions), " ".join(words))
+        statistics.append(_receive(program))
+    _send(program, "EVAL", *statistics)
+    # A score for each image, then that of all.
+    return [float(_receive(program)) for _ in range(len(candidates) + 1)][-1]
+
+
+def _send(program: subprocess.Popen[str], *fields: str) -> None:
+    assert program.stdin is not None
+    program.stdin.write(" ||| ".join(fields) + "\n")
+    program.stdin.flush()
+
+
+def _receive(program: subprocess.Popen[str]) -> str:
+    assert program.stdout is not None
+    line = program.stdout.readline()
+    if not line:
+        raise ValueError("The program has ended.")
+    return line.strip()
+
+
+def _jar() -> Path | None:
+    """pycocoevalcap's copy of the program; None where there is none."""
+    # The package is located, not imported: only this file of it is needed.
+    spec = find_spec("pycocoevalcap")
+    folders = spec.submodule_search_locations if spec else None
+    jars = [Path(folder) / "meteor" / f"meteor-{RELEASE}.jar" for folder in folders or ()]
+    return next((jar for jar in jars if jar.is_file()), None)

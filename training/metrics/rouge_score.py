@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.metrics.score import Score
-from training.metrics.texts import corpus, split
-from training.vocabulary import TOKENIZER
+from training.metrics.score import Score, corpus_score, split
 
 BETA = 1.2
 """How many times as much recall counts as precision."""
@@ -20,12 +18,7 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> S
     """
     tokens, expected = split(hypotheses, references)
     each = [_f_measure(words, captions) for words, captions in zip(tokens, expected, strict=True)]
-    return Score(
-        name="ROUGE-L",
-        value=100 * sum(each) / len(each),
-        signature=f"rougeL|beta:{BETA:g}|refs:best|tok:{TOKENIZER}",
-        corpus=corpus(references),
-    )
+    return corpus_score("ROUGE-L", 100 * sum(each) / len(each), f"rougeL|beta:{BETA:g}|refs:best", references)
 
 
 def _f_measure(words: list[str], captions: list[list[str]]) -> float:

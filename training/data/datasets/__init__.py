@@ -1,8 +1,8 @@
 """Reads data sets in their publishers' files into cleaned rows of a manifest, after checking every image.
 
 Each reader (`flickr`, `coco`, `karpathy`, `tables`, `label_studio`) knows the files of one publisher. `splits` makes
-the splits that a publisher did not make, `images` checks the image files, `cleaning` corrects captions and removes
-duplicates, and `coco_format` writes captions in COCO's results format.
+the splits that a publisher did not make, `images` checks the image files, and `cleaning` corrects captions and removes
+duplicates.
 """
 
 from __future__ import annotations

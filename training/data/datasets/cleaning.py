@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from training.data import manifest
-from training.data.datasets.report import warn
+from training.data.datasets.files import warn
 from training.data.datasets.splits import TEST
 from training.data.manifest import Row
 

@@ -1,8 +1,9 @@
-"""Finds and reads the files of a data set; every failure is a DataError with one sentence."""
+"""Finds and reads the files of a data set. A failure is a DataError with one sentence; what is left out, a warning."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from typing import Any
 from training.errors import DataError
 
 SHOWN = 8  # file names in a message
+EXAMPLES = 3  # of a problem in a warning
+
+logger = logging.getLogger(__name__)
 
 
 def find(folder: Path, names: Sequence[str]) -> Path | None:
@@ -85,6 +89,14 @@ def text_of(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{str(value)[:60]!r} is not a text")
     return value
+
+
+def warn(done: str, examples: Sequence[str], total: int, what: str) -> None:
+    """Log "`done` 3 of `total` `what`: …" with some of the examples; nothing without examples."""
+    if examples:
+        more = f" and {len(examples) - EXAMPLES} more" if len(examples) > EXAMPLES else ""
+        shown = "; ".join(examples[:EXAMPLES])
+        logger.warning("%s %d of %d %s: %s%s.", done, len(examples), total, what, shown, more)
 
 
 def _holds(folder: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from training.data.datasets.report import warn
+from training.data.datasets.files import warn
 from training.data.manifest import Row
 from training.errors import DataError
 from training.runtime.console import ProgressBar

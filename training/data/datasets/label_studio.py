@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from training.data.datasets.files import layout, need_one, read_json
-from training.data.datasets.report import warn
+from training.data.datasets.files import layout, need_one, read_json, warn
 from training.data.datasets.splits import UNDECIDED
 from training.data.manifest import Row
 from training.errors import DataError

@@ -8,7 +8,7 @@ from PIL import Image
 
 from training.captioner.captioner import Captioner
 from training.config import ARCHITECTURES, DecoderConfig
-from training.data.thumbnails import thumbnail
+from training.data.transforms import thumbnail
 from training.errors import DataError, TrainingError
 from training.evaluation import explain
 from training.vocabulary import START

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.decoding.beam_search import Candidate
-from training.decoding.rerank import SIMILARITY_WEIGHT, rerank
+from training.decoding.retrieval import SIMILARITY_WEIGHT, rerank
 
 
 def candidates(*logs: float) -> list[Candidate]:

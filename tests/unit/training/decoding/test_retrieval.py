@@ -20,8 +20,7 @@ from training.continual.incremental import RetrainingData, retrain
 from training.data.manifest import Row
 from training.decoding import retrieval
 from training.decoding.beam_search import Candidate
-from training.decoding.rerank import SIMILARITY_WEIGHT
-from training.decoding.retrieval import RetrievalMemory
+from training.decoding.retrieval import SIMILARITY_WEIGHT, RetrievalMemory
 from training.errors import CheckpointError, ConfigError
 from training.learning.train import Progress, train
 from training.metrics import CiderD

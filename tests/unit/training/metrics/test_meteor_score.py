@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.training.metrics.corpora import HYPOTHESES, REFERENCES
-from training.metrics import MetricUnavailableError, meteor, meteor_jar
-from training.metrics.meteor_jar import jar_lacks
+from training.metrics import MetricUnavailableError, meteor, meteor_score
+from training.metrics.meteor_score import jar_lacks
 
 # pycocoevalcap 1.2's Meteor (METEOR 1.5, OpenJDK 17) on ROWS.
 RECORDED = 33.164276
@@ -56,7 +56,7 @@ def java(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    monkeypatch.setattr(meteor_jar, "_jar", lambda: folder / "meteor.jar")
+    monkeypatch.setattr(meteor_score, "_jar", lambda: folder / "meteor.jar")
 
 
 @pytest.mark.slow
@@ -81,8 +81,8 @@ def test_the_jar_is_asked_for_each_image_and_then_for_all(tmp_path: Path, monkey
 
 def test_a_jar_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     java(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/id; exec sleep 100")
-    monkeypatch.setattr(meteor_jar, "START_SECONDS", 1.0)
-    monkeypatch.setattr(meteor_jar, "IMAGE_SECONDS", 0.0)
+    monkeypatch.setattr(meteor_score, "START_SECONDS", 1.0)
+    monkeypatch.setattr(meteor_score, "IMAGE_SECONDS", 0.0)
     started = time.monotonic()
     with pytest.raises(MetricUnavailableError, match="took over 1 seconds"):
         meteor(["a dog"], [["a dog"]])
@@ -119,5 +119,5 @@ def test_with_neither_meteor_says_what_to_install(monkeypatch: pytest.MonkeyPatc
 
 def test_all_that_the_jar_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(meteor_jar, "find_spec", lambda name: None)
+    monkeypatch.setattr(meteor_score, "find_spec", lambda name: None)
     assert jar_lacks() == ("Java (apt-get install default-jre-headless) and pycocoevalcap (pip install pycocoevalcap)")
