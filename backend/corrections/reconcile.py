@@ -44,93 +44,46 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reconciliation:
-    """What a comparison found. `repairs` counts missed changes by kind; `new` counts usable corrections among them.
+    """A comparison of a project and what it found.
 
-    `tasks` is the number of tasks of the project, None after a partial comparison.
+    `repairs` counts missed changes by kind; `new` counts usable corrections among them. `tasks` is the number of tasks
+    of the project, None after a partial comparison.
     """
 
     project_id: int
-    tasks: int | None
-    new: int
-    repairs: dict[str, int]
-    requests: int
-    seconds: float
-
-    @property
-    def repaired(self) -> int:
-        return sum(self.repairs.values())
+    client: LabelStudio
+    store: Store
+    tasks: int | None = None
+    new: int = 0
+    repairs: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         what = "what changed lately" if self.tasks is None else f"all {self.tasks} tasks"
         price = f"{self.requests} requests, {self.seconds:.1f} s"
-        found = [f"  {count:>6} {KINDS[kind]}" for kind, count in self.repairs.items()]
+        found = [f"  {self.repairs[kind]:>6} {meaning}" for kind, meaning in KINDS.items() if self.repairs[kind]]
         if not found:
             return f"Project {self.project_id}: nothing had been missed ({what}, {price})."
         return "\n".join(
-            [f"Project {self.project_id}: {self.repaired} missed changes taken in ({what}, {price}):", *found]
+            [f"Project {self.project_id}: {self.repairs.total()} missed changes taken in ({what}, {price}):", *found]
         )
 
-
-def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool = True) -> Reconciliation:
-    """Record what Label Studio has and the store lacks. With `complete`, every task is compared.
-
-    May be repeated and run beside others; if it is interrupted, all it has read is recorded. Raises LabelStudioError
-    when Label Studio cannot be reached or the project's labelling config has no caption box.
-    """
-    compared_at = store.reconciliation_state(project_id).compared_at
-    since = compared_at - timedelta(seconds=OVERLAP_SECONDS) if compared_at and not complete else None
-    return _Comparison(project_id, client, store).run(since)
-
-
-def reconcile_if_possible(settings: Settings, store: Store, project_id: int, complete: bool = True) -> None:
-    """As `reconcile`, but an error is stored and logged: without it a retrain misses only lost events."""
-    if not settings.label_studio_url or not settings.label_studio_api_key:
-        return
-    try:
-        client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-        log.info("%s", reconcile(project_id, client, store, complete))
-    except CaptionerError as error:
-        log.warning("Project %d is not compared with Label Studio: %s", project_id, error)
-        store.save_failure(project_id, str(error))
-
-
-def is_complete_due(settings: Settings, store: Store, project_id: int) -> bool:
-    """Whether the scheduled comparison must be a complete one."""
-    completed_at = store.reconciliation_state(project_id).completed_at
-    return completed_at is None or now() - completed_at >= timedelta(seconds=settings.sweep_seconds)
-
-
-@dataclass
-class _Comparison:
-    project_id: int
-    client: LabelStudio
-    store: Store
-    new: int = 0
-    repairs: Counter[str] = field(default_factory=Counter)
-
-    def run(self, since: datetime | None) -> Reconciliation:
+    def run(self, since: datetime | None) -> None:
         """Compare the tasks changed since then, or all."""
         begun, clock, sent = now(), time.monotonic(), self.client.requests
         self.tags = _tags(self.client, self.project_id)
-        tasks = None
         if since is None:
             listed = self._compare(self.client.task_summaries(self.project_id))
             self._delete_but(listed, begun)
-            tasks = len(listed)
+            self.tasks = len(listed)
         else:
             self._compare(self.client.changed_summaries(self.project_id, since))
-        found = Reconciliation(
-            project_id=self.project_id,
-            tasks=tasks,
-            new=self.new,
-            repairs={kind: self.repairs[kind] for kind in KINDS if self.repairs[kind]},
-            requests=self.client.requests - sent,
-            seconds=time.monotonic() - clock,
-        )
-        self._save(found, begun)
-        return found
+        self.repairs = +self.repairs  # without those at zero
+        self.requests, self.seconds = self.client.requests - sent, time.monotonic() - clock
+        self._save(begun)
 
     def _compare(self, pages: Iterable[list[Any]]) -> dict[int, str | None]:
         """List tasks and read in full those whose fingerprint changed; the fingerprints of all listed ones by id."""
@@ -174,21 +127,46 @@ class _Comparison:
             self.repairs[kind] += len(getattr(changes, kind))
         return receipt
 
-    def _save(self, found: Reconciliation, begun: datetime) -> None:
+    def _save(self, begun: datetime) -> None:
         state = self.store.reconciliation_state(self.project_id)
-        repaired = state.repaired + found.repaired
-        state = replace(
-            state, compared_at=begun, repairs=found.repairs, repaired=repaired, failed_at=None, failure=None
-        )
-        if found.tasks is not None:
-            state = replace(
-                state,
-                completed_at=begun,
-                completed_tasks=found.tasks,
-                completed_requests=found.requests,
-                completed_seconds=found.seconds,
-            )
+        if self.tasks is not None:
+            state = replace(state, completed_at=begun, completed_tasks=self.tasks)
+            state = replace(state, completed_requests=self.requests, completed_seconds=self.seconds)
+        repaired = state.repaired + self.repairs.total()
+        repairs = dict(self.repairs)
+        state = replace(state, compared_at=begun, repairs=repairs, repaired=repaired, failed_at=None, failure=None)
         self.store.save_reconciliation(state)
+
+
+def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool = True) -> Reconciliation:
+    """Record what Label Studio has and the store lacks. With `complete`, every task is compared.
+
+    May be repeated and run beside others; if it is interrupted, all it has read is recorded. Raises LabelStudioError
+    when Label Studio cannot be reached or the project's labelling config has no caption box.
+    """
+    compared_at = store.reconciliation_state(project_id).compared_at
+    since = compared_at - timedelta(seconds=OVERLAP_SECONDS) if compared_at and not complete else None
+    found = Reconciliation(project_id, client, store)
+    found.run(since)
+    return found
+
+
+def reconcile_if_possible(settings: Settings, store: Store, project_id: int, complete: bool = True) -> None:
+    """As `reconcile`, but an error is stored and logged: without it a retrain misses only lost events."""
+    if not settings.label_studio_url or not settings.label_studio_api_key:
+        return
+    try:
+        client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+        log.info("%s", reconcile(project_id, client, store, complete))
+    except CaptionerError as error:
+        log.warning("Project %d is not compared with Label Studio: %s", project_id, error)
+        store.save_failure(project_id, str(error))
+
+
+def is_complete_due(settings: Settings, store: Store, project_id: int) -> bool:
+    """Whether the scheduled comparison must be a complete one."""
+    completed_at = store.reconciliation_state(project_id).completed_at
+    return completed_at is None or now() - completed_at >= timedelta(seconds=settings.sweep_seconds)
 
 
 def _tags(client: LabelStudio, project_id: int) -> Tags:

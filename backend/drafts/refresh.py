@@ -33,7 +33,7 @@ from backend.drafts.modes import mode_of
 from backend.label_studio import wire
 from backend.label_studio.client import FULL_TASKS, LabelStudio
 from backend.serving.champions import BATCH
-from backend.serving.offline import Drafter, drafter
+from backend.serving.drafting import Drafter, drafter
 from backend.settings import Settings
 from backend.store.database import chunks, now
 from backend.store.lease import Lease
@@ -68,16 +68,8 @@ def refresh_if_possible(settings: Settings, store: Store, project_id: int) -> No
     if champion is None or claimed is None:
         log.info("Project %d: a refresh runs already or was stopped, or there is no model.", project_id)
         return
-    run = Run(
-        client=LabelStudio(settings.label_studio_url, settings.label_studio_api_key),
-        store=store,
-        registry=registry,
-        draft=drafter(settings, store),
-        champion=champion,
-        per_minute=settings.refresh_per_minute,
-        state=claimed,
-    )
-    run.work()
+    client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+    Run(client, store, registry, drafter(settings, store), champion, settings.refresh_per_minute, claimed).work()
 
 
 @dataclass

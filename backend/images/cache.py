@@ -21,6 +21,7 @@ from backend.images.addresses import AddressGuard, Origin
 from backend.images.download import Downloader, StatusError, shown
 from backend.label_studio.token import Token
 from backend.settings import Settings
+from backend.store.store import Project
 from training.runtime.files import atomic_file
 
 log = logging.getLogger(__name__)
@@ -40,14 +41,6 @@ class LocalImage:
 
     path: Path
     sha256: str
-
-
-@dataclass(frozen=True)
-class Access:
-    """Label Studio's own address and the legacy token of the project's creator, as /setup gave them."""
-
-    hostname: str | None
-    token: str | None
 
 
 @dataclass(frozen=True)
@@ -74,15 +67,15 @@ class Images:
         self._fetching: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
-    def local(self, reference: str, task: Task, access: Access | None = None, whole: bool = False) -> LocalImage:
+    def local(self, reference: str, task: Task, project: Project | None = None, whole: bool = False) -> LocalImage:
         """The image `reference` of `task` as a local file; with `whole`, one that is damaged is fetched again.
 
         References are Label Studio's: `/data/upload/…`, `/data/local-files/?d=…`, `s3://…`, `gs://…`, `azure-blob://…`,
-        `https://…`. Raises ImageError in one sentence.
+        `https://…`. Where none is configured, `project` names Label Studio. Raises ImageError in one sentence.
         """
         if any("\ud800" <= character <= "\udfff" for character in reference):
             raise ImageError(f"{reference[:200]!a} is not an image reference: it holds half a character.")
-        source = self._source(reference.strip(), task, access)
+        source = self._source(reference.strip(), task, project)
         place = hashlib.sha256(f"{source.owner}\n{reference.strip()}".encode()).hexdigest()
         entry = self._root / "index" / place[:2] / f"{place}.json"
         with self._guard:
@@ -93,7 +86,7 @@ class Images:
                 if known and (source.lasting or fresh):
                     return known
                 try:
-                    return self._keep(self._fetch(source, access), reference, entry)
+                    return self._keep(self._fetch(source, project), reference, entry)
                 except ImageError as error:
                     if not known:
                         raise
@@ -103,9 +96,9 @@ class Images:
             with self._guard:
                 self._fetching.pop(place, None)
 
-    def _source(self, reference: str, task: Task, access: Access | None) -> _Source:
+    def _source(self, reference: str, task: Task, project: Project | None) -> _Source:
         scheme = "" if reference.startswith("/") else reference.partition("://")[0].lower()
-        base = self._url or (access.hostname.rstrip("/") if access and access.hostname else None)
+        base = self._url or (project.hostname.rstrip("/") if project and project.hostname else None)
         if scheme in {"http", "https"}:
             own = base is not None and Origin.of(reference) == Origin.of(base) and _serves_files(reference, base)
             return _Source(reference, Origin.of(reference) if own else None, lasting=False)
@@ -127,22 +120,22 @@ class Images:
             raise ImageError(f"{reference[:200]!r} is not a file of Label Studio: those begin with /data/.")
         return _Source(url, Origin.of(base), lasting=urlsplit(url).path.startswith(f"{prefix}/data/upload/"))
 
-    def _fetch(self, source: _Source, access: Access | None) -> bytes:
+    def _fetch(self, source: _Source, project: Project | None) -> bytes:
         if source.owner is None:
             return self._download.get(source.url)
         try:
-            return self._download.get(source.url, authorization=self._authorization(access), owner=source.owner)
+            return self._download.get(source.url, authorization=self._authorization(project), owner=source.owner)
         except StatusError as error:
             if error.status != 401:
                 raise
             if self._token and self._token.personal:  # restarted Label Studio, or clocks apart: a fresh access token
                 self._token.forget()
-                return self._download.get(source.url, authorization=self._authorization(access), owner=source.owner)
+                return self._download.get(source.url, authorization=self._authorization(project), owner=source.owner)
             raise ImageError(
                 f"{error} Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY (a personal access token) so that it answers."
             ) from error
 
-    def _authorization(self, access: Access | None) -> str | None:
+    def _authorization(self, project: Project | None) -> str | None:
         if self._token:
             try:
                 return self._token.header()["Authorization"]
@@ -151,8 +144,8 @@ class Images:
             except LabelStudioError as error:
                 raise ImageError(str(error)) from error
         # A token that came with a request is never exchanged: that would post to an address nobody has checked.
-        if access and access.token and access.token.isalnum():
-            return f"Token {access.token}"
+        if project and project.access_token and project.access_token.isalnum():
+            return f"Token {project.access_token}"
         return None
 
     def _known(self, entry: Path, whole: bool) -> tuple[LocalImage | None, bool]:

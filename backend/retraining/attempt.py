@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backend.corrections.reconcile import reconcile_if_possible
 from backend.domain.errors import RegistryError, UnreachableImageError
@@ -22,17 +22,15 @@ from backend.store.registry import HELD, PASSED, REJECTED, ModelVersion, Registr
 from backend.store.retrains import MAX_POSTPONED, REGISTER, Retrain
 from backend.store.store import Store
 from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
+from training.continual.incremental import RetrainingData, retrain
 from training.data import manifest
 from training.data.manifest import Row
 from training.errors import TrainingError, WeightsError
 from training.gate import gate
+from training.learning.train import Progress, train
 from training.vocabulary import Style
-
-if TYPE_CHECKING:
-    from training.captioner.captioner import Captioner
-    from training.continual.incremental import RetrainingData
-    from training.learning.train import Progress
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +143,6 @@ class Retraining:
 
     def _learned(self, data: RetrainingData, champion: Contender | None, out: Path) -> Captioner:
         """A captioner that has learned the corrections, saved at `out`."""
-        from training.continual.incremental import retrain
-        from training.learning.train import train
 
         def report(progress: Progress) -> None:
             self._images_at_once = progress.images_at_once

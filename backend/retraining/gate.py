@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from backend.settings import Settings
+from training.captioner.captioner import Captioner
 from training.continual.mismatch import image_text_match, mismatch
 from training.data import manifest
 from training.data.manifest import Row
@@ -15,10 +16,12 @@ from training.gate.evaluation_sets import Role
 from training.gate.gate import EvaluationSet, Verdict
 from training.vocabulary import tokenize
 
-if TYPE_CHECKING:
-    from training.captioner.captioner import Captioner
-
 ROLES: dict[str, Role] = {manifest.HELD_OUT: gate.CORRECTIONS, manifest.BLIND: gate.BLIND}
+NAMES: dict[Role, str] = {
+    gate.CORRECTIONS: "held-out corrections of project {}",
+    gate.BLIND: "blind tasks of project {}",
+    gate.BASE: "the base's development images",
+}
 BASE_ROWS = 500
 """Most development images of the base in its evaluation set; champion and candidate caption each of them."""
 TRUSTED_ROWS = 500
@@ -87,7 +90,7 @@ class ProjectGate:
                         contender.captioner,
                         rows,
                         model=contender.name,
-                        evaluation_set=self._name(role),
+                        evaluation_set=NAMES[role].format(self._project_id),
                         decoding=candidate.captioner.decoding,  # the same for both
                         cache_dir=self._cache_dir,
                         progress=report,
@@ -114,13 +117,6 @@ class ProjectGate:
             return None
         matches = (image_text_match(champion.captioner, rows, self._cache_dir, progress) for rows in (new, trusted))
         return mismatch(*matches)
-
-    def _name(self, role: Role) -> str:
-        return {
-            gate.CORRECTIONS: f"held-out corrections of project {self._project_id}",
-            gate.BLIND: f"blind tasks of project {self._project_id}",
-            gate.BASE: "the base's development images",
-        }[role]
 
     def _interim_looks(self, role: Role, pairs: int) -> int:
         """The number of earlier verdicts on this set; a set with half of its pairs counts as the same one."""

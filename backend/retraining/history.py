@@ -55,7 +55,7 @@ class History:
         Left out are images that were held out for any version of the lineage, and this project's quarantined captions;
         the captioner must also forget those it has indexed for retrieval. Raises TrainingError when nothing is left.
         """
-        quarantined = self.quarantined()
+        quarantined = self._first_learnt_by({REJECTED, DROPPED})  # and no operator has released
         evaluating = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
         rows = [row for row in corrected if row.sha256 not in evaluating and _pair(row) not in quarantined]
         if not rows:
@@ -96,17 +96,16 @@ class History:
 
     def verdicts(self) -> list[Verdict]:
         """All verdicts of the project's candidates so far."""
-        own = [version for version in self._registry.versions(self._project_id) if version.project_id is not None]
-        return [Verdict.from_json(version.verdict) for version in own if version.verdict]
+        return [Verdict.from_json(version.verdict) for version in self._versions if version.verdict]
 
-    def quarantined(self) -> set[_Pair]:
-        """The corrections that rejected candidates were the first to learn and no operator has released."""
-        return self._first_learnt_by({REJECTED, DROPPED})
+    @property
+    def _versions(self) -> list[ModelVersion]:
+        """Read anew each time, because an operator may decide on one meanwhile."""
+        return [each for each in self._registry.versions(self._project_id) if each.project_id == self._project_id]
 
     def _first_learnt_by(self, states: set[str]) -> set[_Pair]:
         """The corrections that the project's versions in these states were the first to learn."""
-        versions = [each for each in self._registry.versions(self._project_id) if each.project_id == self._project_id]
-        return {_pair(row) for each in versions if each.state in states for row in quarantined_rows(each)}
+        return {_pair(row) for each in self._versions if each.state in states for row in quarantined_rows(each)}
 
 
 def quarantined_rows(version: ModelVersion) -> list[Row]:

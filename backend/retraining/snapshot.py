@@ -17,13 +17,13 @@ from backend.domain.corrections import Task, normalise
 from backend.domain.errors import CaptionerError, ImageError, UnreachableImageError
 from backend.domain.splits import split_of
 from backend.images.archive import ImageStore
-from backend.images.cache import Access, Images, LocalImage, write
+from backend.images.cache import Images, LocalImage, write
 from backend.retraining.heartbeat import Heartbeat
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.registry import Registry
 from backend.store.retrains import MAX_POSTPONED, Retrain
-from backend.store.store import Store, StoredCorrection
+from backend.store.store import Project, Store, StoredCorrection
 from training.data import manifest
 from training.errors import DataError, TrainingError
 from training.runtime.files import atomic_file
@@ -158,7 +158,6 @@ def _rows(
     if not corrections:
         raise TrainingError(f"Project {retrain.project_id} has no corrections left to learn from.")
     project = store.get_project(retrain.project_id)
-    access = Access(project.hostname, project.access_token) if project else None
     images = Images(settings)
 
     def found(correction: StoredCorrection) -> tuple[StoredCorrection, list[str], LocalImage] | Exception:
@@ -170,7 +169,7 @@ def _rows(
             texts = [text for text in map(normalise, correction.texts) if tokenize(text)]
             if not texts:
                 raise DataError(f"Annotation {correction.annotation_id} has no word in it.")
-            return correction, texts, _local(images, kept, task, access, correction.image_sha256)
+            return correction, texts, _local(images, kept, task, project, correction.image_sha256)
         except (ImageError, DataError) as error:
             return error
         except Exception as error:  # one correction must not stop the retrain
@@ -206,11 +205,11 @@ def _rows(
     return list(rows.values())
 
 
-def _local(images: Images, kept: ImageStore, task: Task, access: Access | None, sha256: str | None) -> LocalImage:
+def _local(images: Images, kept: ImageStore, task: Task, project: Project | None, sha256: str | None) -> LocalImage:
     """The task's image, from the image store where its source no longer has it."""
     assert task.image is not None
     try:
-        return images.local(task.image, task, access, whole=True)
+        return images.local(task.image, task, project, whole=True)
     except ImageError:
         path = kept.find(sha256)
         if path is None or sha256 is None:

@@ -107,10 +107,6 @@ class Champions:
         with self._changed:
             return dict(self._refused)
 
-    def loaded(self) -> set[str]:
-        with self._changed:
-            return set(self._models)
-
     @contextmanager
     def in_use(self, project_id: int) -> Iterator[str | None]:
         """The version that serves the project; it stays loaded during the `with` block even if another takes over."""
@@ -129,7 +125,7 @@ class Champions:
     def caption(self, version: str, paths: Sequence[Path]) -> list[Hypothesis | DataError]:
         """One hypothesis an image, in order; a DataError in its place for an unreadable image.
 
-        Raises ModelUnavailableError when the version is not loaded or fails on the images.
+        The caller keeps it loaded (`in_use`). Raises ModelUnavailableError when it is not, or fails on the images.
         """
         if not paths:
             return []
@@ -138,15 +134,9 @@ class Champions:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="captioner", daemon=True)
                 self._thread.start()
-            self._users[version] += 1
             self._waiting.append(request)
             self._changed.notify()
-        try:
-            return request.done.result()
-        finally:
-            with self._changed:
-                self._users[version] -= 1
-                self._release()
+        return request.done.result()
 
     def _loaded(self, version: str, checkpoint: Path) -> Model:
         try:
@@ -159,9 +149,8 @@ class Champions:
 
     def _release(self) -> None:
         """Drop models that serve no project and that no request uses. The caller has the lock."""
-        needed = set(self._serving.values()) | {version for version, users in self._users.items() if users > 0}
-        self._users = Counter({version: self._users[version] for version in needed if self._users[version] > 0})
-        for version in set(self._models) - needed:
+        self._users = +self._users  # without those at zero
+        for version in set(self._models) - {*self._serving.values(), *self._users}:
             del self._models[version]
             log.info("%s is unloaded.", version)
 
@@ -192,7 +181,7 @@ class Champions:
         return batch
 
     def _answer(self, version: str, model: Model | None, batch: list[tuple[_Request, int]]) -> None:
-        requests = list({id(request): request for request, _ in batch}.values())
+        requests = dict.fromkeys(request for request, _ in batch)
         try:
             if model is None:
                 raise ModelUnavailableError(f"The model {version} is not loaded.")

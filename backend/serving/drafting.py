@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.errors import ImageError, ModelUnavailableError
 from backend.domain.splits import is_blind
-from backend.images.cache import Access, Images, LocalImage
-from backend.serving.champions import BATCH, Champions
-from backend.store.store import Store
+from backend.images.cache import Images, LocalImage
+from backend.serving.champions import BATCH, Champions, Loader
+from backend.settings import Settings
+from backend.store.registry import ModelVersion
+from backend.store.store import Project, Store
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +33,11 @@ _Key = tuple[int, str | None]
 class Drafting:
     """Drafts tasks by the version that serves. Threads may share it."""
 
-    def __init__(
-        self,
-        store: Store,
-        images: Images,
-        champions: Champions,
-        blind_share: float = 0.0,
-        budget_seconds: float = BUDGET_SECONDS,
-    ) -> None:
+    def __init__(self, store: Store, images: Images, champions: Champions, blind_share: float = 0.0) -> None:
         self._store = store
         self._images = images
         self._champions = champions
         self._blind_share = blind_share
-        self._budget_seconds = budget_seconds
 
     def draft(
         self, project_id: int, tasks: Sequence[Task], version: str | None, came: float | None = None
@@ -57,7 +51,7 @@ class Drafting:
         """
         if version is None:
             return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
-        deadline = (time.monotonic() if came is None else came) + self._budget_seconds
+        deadline = (time.monotonic() if came is None else came) + BUDGET_SECONDS
         done: dict[_Key, Drafted] = dict(self.known(project_id, tasks, version))
         todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
         if todo:
@@ -74,14 +68,13 @@ class Drafting:
     def _make(self, project_id: int, tasks: Sequence[Task], version: str, deadline: float) -> dict[_Key, Drafted]:
         """New drafts and failures, stored batch by batch, so that those before the deadline are not made again."""
         project = self._store.get_project(project_id)
-        access = Access(project.hostname, project.access_token) if project else None
         made: dict[_Key, Drafted] = {}
         pool = ThreadPoolExecutor(min(FETCHERS, len(tasks)), thread_name_prefix="images")
         try:
-            fetched = [(task, pool.submit(self._fetch, task, access)) for task in tasks]
+            fetched = [(task, pool.submit(self._fetch, task, project)) for task in tasks]
             for start in range(0, len(fetched), BATCH):
                 if time.monotonic() >= deadline:
-                    late = {_key(task): self._late(task) for task, _ in fetched[start:]}
+                    late = {_key(task): _late(task) for task, _ in fetched[start:]}
                     self._record(project_id, late)
                     return made | late
                 made |= self._caption(project_id, fetched[start : start + BATCH], version, deadline)
@@ -89,10 +82,10 @@ class Drafting:
             pool.shutdown(wait=False, cancel_futures=True)
         return made
 
-    def _fetch(self, task: Task, access: Access | None) -> LocalImage:
+    def _fetch(self, task: Task, project: Project | None) -> LocalImage:
         if task.image is None:
             raise ImageError("Its data has no image under the key that the labelling config shows.")
-        return self._images.local(task.image, task, access)
+        return self._images.local(task.image, task, project)
 
     def _caption(
         self, project_id: int, fetched: Sequence[tuple[Task, Future[LocalImage]]], version: str, deadline: float
@@ -105,7 +98,7 @@ class Drafting:
             except ImageError as error:
                 found[_key(task)] = DraftFailure(project_id, task.id, str(error))
             except TimeoutError:
-                found[_key(task)] = self._late(task)
+                found[_key(task)] = _late(task)
             except Exception as error:  # one task must not fail the others
                 log.exception("The image of task %d of project %d failed.", task.id, project_id)
                 found[_key(task)] = DraftFailure(project_id, task.id, _UNEXPECTED.format(type(error).__name__))
@@ -119,17 +112,12 @@ class Drafting:
                 elif not caption.text:  # Label Studio takes an empty prediction for a draft and asks no more
                     found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
                 else:
-                    found[_key(task)] = Draft(
-                        project_id, task.id, version, task.image or "", caption.text, caption.score
-                    )
+                    text, score = caption.text, caption.score
+                    found[_key(task)] = Draft(project_id, task.id, version, task.image or "", text, score)
         except ModelUnavailableError as error:
             found |= {_key(task): DraftFailure(project_id, task.id, str(error)) for task, _ in ready}
         self._record(project_id, found)
         return found
-
-    def _late(self, task: Task) -> DraftFailure:
-        reason = f"Its turn did not come within {self._budget_seconds:g} seconds; ask again for the rest."
-        return DraftFailure(task.project_id, task.id, reason)
 
     def _record(self, project_id: int, found: Mapping[_Key, Drafted]) -> None:
         self._store.add_drafts(project_id, [draft for draft in found.values() if isinstance(draft, Draft)])
@@ -138,6 +126,32 @@ class Drafting:
         if failures:
             first = f"task {failures[0].task_id}: {failures[0].reason}"
             log.warning("%d tasks of project %d get no draft; %s", len(failures), project_id, first)
+
+
+Drafter = Callable[[int, Sequence[Task], ModelVersion], list[Drafted]]
+"""Gives, for tasks of a project, a draft by the version or the reason why there is none, in order."""
+
+
+def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Drafter:
+    """Drafts outside the web process, the same as /predict makes, by one version.
+
+    It loads the version only for tasks that it has not drafted before.
+    """
+    champions = Champions(settings.device, load)
+    drafting = Drafting(store, Images(settings), champions, settings.blind_share)
+
+    def draft(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Drafted]:
+        known = drafting.known(project_id, tasks, version.name)
+        if any(_key(task) not in known for task in tasks) and not champions.serving(project_id):
+            champions.serve(project_id, version.name, version.checkpoint)
+        return drafting.draft(project_id, tasks, version.name)
+
+    return draft
+
+
+def _late(task: Task) -> DraftFailure:
+    reason = f"Its turn did not come within {BUDGET_SECONDS:g} seconds; ask again for the rest."
+    return DraftFailure(task.project_id, task.id, reason)
 
 
 def _key(task: Task) -> _Key:

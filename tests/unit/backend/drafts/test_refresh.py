@@ -15,7 +15,7 @@ from backend.domain.corrections import Draft, DraftFailure, Event, Task
 from backend.domain.errors import LabelStudioError
 from backend.drafts import refresh as module
 from backend.drafts.refresh import Run, refresh_if_possible
-from backend.serving.offline import drafter
+from backend.serving.drafting import drafter
 from backend.store.database import now
 from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry

@@ -14,7 +14,9 @@ from requests.utils import requote_uri
 
 from backend.domain.errors import ImageError
 from backend.images import cache as module
-from backend.images.cache import Access, Images
+from backend.images.cache import Images
+from backend.store.database import now
+from backend.store.store import Project
 from tests.factories import picture, settings, task
 from tests.fakes import Answer, Host, host
 from training.data import transforms
@@ -40,8 +42,12 @@ def configured(data_dir: Path, studio: Host, key: str = LEGACY, **environ: str) 
     return Images(settings(data_dir, LABEL_STUDIO_URL=studio.url, LABEL_STUDIO_API_KEY=key, **environ))
 
 
-def fetched(images: Images, reference: str, access: Access | None = None) -> bytes:
-    return images.local(reference, task(id=7), access).path.read_bytes()
+def project_at(hostname: str, access_token: str) -> Project:
+    return Project(1, None, hostname, access_token, training_asked=False, updated_at=now())
+
+
+def fetched(images: Images, reference: str, project: Project | None = None) -> bytes:
+    return images.local(reference, task(id=7), project).path.read_bytes()
 
 
 def test_an_upload_is_fetched_with_the_token_and_kept_by_content(tmp_path: Path, studio: Host) -> None:
@@ -104,7 +110,7 @@ def test_a_cloud_file_may_be_answered_by_label_studio_itself(tmp_path: Path, stu
 def test_an_address_elsewhere_gets_no_token(tmp_path: Path, studio: Host, other: Host) -> None:
     other.answers["/a.png"] = Answer(200, PHOTO)
     images = configured(tmp_path, studio, CAPTIONER_IMAGE_HOSTS=other.address)
-    assert fetched(images, f"{other.url}/a.png", Access(studio.url, LEGACY)) == PHOTO
+    assert fetched(images, f"{other.url}/a.png", project_at(studio.url, LEGACY)) == PHOTO
     assert other.credentials() == [None]
     assert studio.asked == []
 
@@ -169,13 +175,13 @@ def test_a_refused_access_token_is_exchanged_anew(tmp_path: Path, studio: Host) 
 def test_what_setup_said_is_used_where_nothing_is_configured(tmp_path: Path, studio: Host) -> None:
     studio.answers["/data/upload/1/a.png"] = Answer(200, PHOTO)
     images = Images(settings(tmp_path, CAPTIONER_IMAGE_HOSTS=studio.address))
-    assert fetched(images, "/data/upload/1/a.png", Access(f"{studio.url}/", LEGACY)) == PHOTO
+    assert fetched(images, "/data/upload/1/a.png", project_at(f"{studio.url}/", LEGACY)) == PHOTO
     assert studio.credentials() == [f"Token {LEGACY}"]
 
 
 def test_the_host_setup_names_is_no_exception_to_the_guard(tmp_path: Path, studio: Host) -> None:
     with pytest.raises(ImageError, match="CAPTIONER_IMAGE_HOSTS"):
-        fetched(Images(settings(tmp_path)), "/data/upload/1/a.png", Access(studio.url, LEGACY))
+        fetched(Images(settings(tmp_path)), "/data/upload/1/a.png", project_at(studio.url, LEGACY))
     assert studio.asked == []
 
 
@@ -183,14 +189,14 @@ def test_the_configured_key_does_not_go_to_a_host_that_setup_names(tmp_path: Pat
     other.answers["/data/upload/1/a.png"] = Answer(200, PHOTO)
     secret = "f" * 40
     images = Images(settings(tmp_path, LABEL_STUDIO_API_KEY=secret, CAPTIONER_IMAGE_HOSTS=other.address))
-    fetched(images, "/data/upload/1/a.png", Access(other.url, LEGACY))
+    fetched(images, "/data/upload/1/a.png", project_at(other.url, LEGACY))
     assert other.credentials() == [f"Token {LEGACY}"]
 
 
 def test_the_configured_address_goes_before_what_setup_said(tmp_path: Path, studio: Host, other: Host) -> None:
     studio.answers["/data/upload/1/a.png"] = Answer(200, PHOTO)
     images = configured(tmp_path, studio, CAPTIONER_IMAGE_HOSTS=other.address)
-    assert fetched(images, "/data/upload/1/a.png", Access(other.url, "0" * 40)) == PHOTO
+    assert fetched(images, "/data/upload/1/a.png", project_at(other.url, "0" * 40)) == PHOTO
     assert studio.credentials() == [f"Token {LEGACY}"]
     assert other.asked == []
 
@@ -199,7 +205,7 @@ def test_the_configured_address_goes_before_what_setup_said(tmp_path: Path, stud
 def test_a_token_of_setup_is_never_exchanged_nor_sent_when_odd(tmp_path: Path, other: Host, token: str) -> None:
     other.answers["/data/upload/1/a.png"] = Answer(200, PHOTO)
     images = Images(settings(tmp_path, CAPTIONER_IMAGE_HOSTS=other.address))
-    fetched(images, "/data/upload/1/a.png", Access(other.url, token))
+    fetched(images, "/data/upload/1/a.png", project_at(other.url, token))
     assert other.paths() == ["/data/upload/1/a.png"]
     assert other.credentials() == [None]
 

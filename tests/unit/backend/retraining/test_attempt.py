@@ -49,7 +49,7 @@ class Trainings:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     stand_in = Trainings()
-    monkeypatch.setattr("training.learning.train.train", stand_in)
+    monkeypatch.setattr("backend.retraining.attempt.train", stand_in)
     monkeypatch.setattr(
         "training.captioner.checkpoint.encoder_of", lambda folder: EncoderConfig("small_cnn", "none", "all")
     )
@@ -91,7 +91,7 @@ def test_a_champion_learns_on_from_what_is_new(
         asked.update(options, champion=champion, data=data)
         raise EnoughError("enough")
 
-    monkeypatch.setattr("training.continual.incremental.retrain", retrain)
+    monkeypatch.setattr("backend.retraining.attempt.retrain", retrain)
     monkeypatch.setattr("training.captioner.checkpoint.load", lambda folder, device: folder)
     monkeypatch.setattr("backend.retraining.gate.ProjectGate.mismatch", lambda *_: None)
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
@@ -174,7 +174,7 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
     monkeypatch.setattr(
         "training.captioner.checkpoint.load", lambda folder, device: Captioner(right if folder.name == "p1-v1" else 0.7)
     )
-    monkeypatch.setattr("training.continual.incremental.retrain", _enough)
+    monkeypatch.setattr("backend.retraining.attempt.retrain", _enough)
     monkeypatch.setattr("backend.retraining.gate.ProjectGate.mismatch", lambda *_: None)
     captions = {n: (picture((n, 11, 12)), f"a picture of the number {n} on a wall") for n in range(1, 251)}
     with host() as studio:
@@ -217,7 +217,7 @@ def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_go
         "training.evaluation.evaluate.hypotheses", lambda _, rows, *__: [Hypothesis("a picture", 0.5, ())] * len(rows)
     )
     monkeypatch.setattr("training.captioner.checkpoint.load", lambda *_: Captioner())
-    monkeypatch.setattr("training.continual.incremental.retrain", retrain)
+    monkeypatch.setattr("backend.retraining.attempt.retrain", retrain)
     train = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
     held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
     captions = {n: (content, f"waits {n}") for n, content in enumerate(train[:5], start=1)}

@@ -10,14 +10,14 @@ from backend.domain.corrections import Task
 from backend.domain.errors import UnreachableImageError
 from backend.domain.splits import is_blind
 from backend.images.archive import ImageStore
-from backend.images.cache import Access, Images, LocalImage
+from backend.images.cache import Images, LocalImage
 from backend.retraining.attempt import snapshot
 from backend.retraining.heartbeat import Heartbeat
 from backend.retraining.snapshot import RECORD, Snapshot, record_of
 from backend.settings import Settings
 from backend.store.registry import ModelVersion, Registry
 from backend.store.retrains import Retrain
-from backend.store.store import Store
+from backend.store.store import Project, Store
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training.data import manifest
@@ -73,11 +73,11 @@ def test_one_bad_correction_does_not_keep_the_others_from_being_learnt(
     local = Images.local
 
     def surprising(
-        self: Images, reference: str, task: Task, access: Access | None = None, whole: bool = False
+        self: Images, reference: str, task: Task, project: Project | None = None, whole: bool = False
     ) -> LocalImage:
         if task.id == 4:
             raise KeyError("a surprise")
-        return local(self, reference, task, access, whole)
+        return local(self, reference, task, project, whole)
 
     monkeypatch.setattr(Images, "local", surprising)
     texts = ["a red box", "...", "hi \ud83d there", "unlucky", "a\u2028blue\x85box"]

@@ -57,7 +57,7 @@ def test_a_project_has_its_own_or_the_default_one() -> None:
     assert (room.serving(7), room.serving(8)) == ("own", "default")
     room.withdraw(7)
     assert room.serving(7) == "default"
-    assert room.loaded() == {"default"}
+    assert room._models.keys() == {"default"}
 
 
 def test_a_swap_releases_the_old_model_from_memory() -> None:
@@ -68,7 +68,7 @@ def test_a_swap_releases_the_old_model_from_memory() -> None:
     room.caption("v1", [A])
     room.serve(1, "v2", Path("v2"))
     assert room.serving(1) == "v2"
-    assert room.loaded() == {"v2"}
+    assert room._models.keys() == {"v2"}
     room.caption("v2", [A])  # the computing thread, too, has let go
     gc.collect()
     assert old() is None
@@ -79,7 +79,7 @@ def test_a_version_serving_another_project_stays() -> None:
     room.serve(1, "v1", Path("v1"))
     room.serve(2, "v1", Path("v1"))
     room.serve(1, "v2", Path("v2"))
-    assert room.loaded() == {"v1", "v2"}
+    assert room._models.keys() == {"v1", "v2"}
 
 
 def test_a_request_in_progress_keeps_its_version_over_a_swap() -> None:
@@ -90,7 +90,7 @@ def test_a_request_in_progress_keeps_its_version_over_a_swap() -> None:
         assert version == "v1"
         assert texts(room.caption("v1", [A])) == ["v1 on a.jpg"]
         assert room.serving(1) == "v2"
-    assert room.loaded() == {"v2"}
+    assert room._models.keys() == {"v2"}
     with pytest.raises(ModelUnavailableError, match="The model v1 is not loaded"):
         room.caption("v1", [A])
 

@@ -12,8 +12,9 @@ import pytest
 
 from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.splits import is_blind
-from backend.images.cache import Access, LocalImage
-from backend.serving.drafting import NO_MODEL, Drafting
+from backend.images.cache import LocalImage
+from backend.serving.drafting import NO_MODEL
+from backend.store.store import Project
 from backend.web.services import Services
 from tests import factories
 from tests.factories import picture, served, task
@@ -159,7 +160,9 @@ def test_the_project_of_setup_opens_its_images(tmp_path: Path, studio: Host) -> 
     assert studio.credentials() == ["Token " + "b" * 40]
 
 
-def test_what_is_done_before_the_budget_ends_is_kept(services: Services, studio: Host) -> None:
+def test_what_is_done_before_the_budget_ends_is_kept(
+    services: Services, studio: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = threading.Event()
 
     def stuck(handler: BaseHTTPRequestHandler) -> Answer:
@@ -168,8 +171,9 @@ def test_what_is_done_before_the_budget_ends_is_kept(services: Services, studio:
 
     studio.answers["/data/upload/1/2.png"] = stuck
     version = served(services, "v1")
-    hasty = Drafting(services.store, services.images, services.champions, budget_seconds=0.5)
-    drafted = hasty.draft(1, numbered(1, 2), version)
+    with monkeypatch.context() as hasty:
+        hasty.setattr("backend.serving.drafting.BUDGET_SECONDS", 0.5)
+        drafted = services.drafting.draft(1, numbered(1, 2), version)
     assert [type(d) for d in drafted] == [Draft, DraftFailure]
     assert "within 0.5 seconds" in drafted[1].reason  # type: ignore[union-attr]
     release.set()
@@ -189,10 +193,10 @@ def test_an_unforeseen_failure_of_one_image_fails_alone(
 ) -> None:
     local = services.images.local
 
-    def surprising(reference: str, task: Task, access: Access | None = None) -> LocalImage:
+    def surprising(reference: str, task: Task, project: Project | None = None) -> LocalImage:
         if task.id == 2:
             raise KeyError("a secret of ours")
-        return local(reference, task, access)
+        return local(reference, task, project)
 
     monkeypatch.setattr(services.images, "local", surprising)
     drafted = services.drafting.draft(1, numbered(1, 2, 3), served(services, "v1"))

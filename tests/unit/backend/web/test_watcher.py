@@ -84,7 +84,7 @@ def test_a_promoted_champion_comes_to_serve(services: WatchedServices) -> None:
     services.registry.rollback(1)
     watcher.load_champions()
     assert services.champions.serving(1) == "starter"
-    assert services.champions.loaded() == {"starter"}
+    assert services.champions._models.keys() == {"starter"}
 
 
 def test_the_old_champion_stays_while_the_new_one_cannot_be_loaded(
