@@ -71,7 +71,7 @@ class LabelStudio(Api):
     def task_summaries(self, project_id: int) -> Iterator[list[Any]]:
         """Pages of all tasks in order of id, without annotations. Tasks that are deleted meanwhile cause no gaps."""
         last = -1
-        while page := self._tasks(project_id, SUMMARIES, _filter("id", "greater", "Number", last), "tasks:id"):
+        while page := self._tasks(project_id, SUMMARIES, _all_of(_item("id", "greater", "Number", last)), "tasks:id"):
             yield page
             last = page[-1]["id"]
 
@@ -82,7 +82,7 @@ class LabelStudio(Api):
         change a task's time.
         """
         moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        chosen = _filter("updated_at", "greater_or_equal", "Datetime", moment)
+        chosen = _all_of(_item("updated_at", "greater_or_equal", "Datetime", moment))
         for number in count(1):
             page = self._tasks(project_id, SUMMARIES, chosen, "-tasks:updated_at", page=number)
             yield page
@@ -108,14 +108,14 @@ class LabelStudio(Api):
         items = [*_UNLABELLED, _item("id", "greater", "Number", after_task)]
         items += [_item("predictions_model_versions", "contains", "List", [version])] if version else []
         items += [_item("total_predictions", "greater", "Number", 1)] if several else []
-        page = self._page(project_id, size, _all_of(items), "tasks:id", fields="all")
+        page = self._page(project_id, size, _all_of(*items), "tasks:id", fields="all")
         return self._list(page.get("tasks"), "list of tasks"), int(page.get("total") or 0)
 
     def tasks_being_edited(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of at most `FULL_TASKS` tasks are being edited: their annotation is begun and not submitted."""
         if not task_ids:
             return set()
-        begun = _all_of([_item("draft_exists", "equal", "Boolean", True)])
+        begun = _all_of(_item("draft_exists", "equal", "Boolean", True))
         chosen = {**begun, "selectedItems": {"all": False, "included": list(task_ids)}}
         return {task["id"] for task in self._tasks(project_id, FULL_TASKS, chosen, "tasks:id")}
 
@@ -213,12 +213,8 @@ def _item(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
-def _all_of(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _all_of(*items: dict[str, Any]) -> dict[str, Any]:
     return {"filters": {"conjunction": "and", "items": list(items)}}
-
-
-def _filter(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
-    return _all_of([_item(field, operator, kind, value)])
 
 
 _UNLABELLED = [_item(field, "equal", "Number", 0) for field in ("total_annotations", "cancelled_annotations")]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import labeling_config
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.client import LabelStudio
-from labeling_config import LabelingConfigError, Tags
+from labeling_config import LabelingConfigError
 
 TITLE = "captioner"
 """Title of the ML backend record. The label stream asks for drafts only if `project.model_version` is this title."""
@@ -21,10 +21,6 @@ TITLE = "captioner"
 class Connection:
     """What was done, in sentences for the user (`report`), and what does not work yet (`problems`)."""
 
-    project_id: int
-    tags: Tags
-    backend_id: int
-    webhook_id: int | None
     report: tuple[str, ...]
     problems: tuple[str, ...]
 
@@ -59,13 +55,11 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
         f"{tags.data_key!r}.",
         *labeling_config.advice(label_config),
     ]
-    backend_id, old_url, sentence = _record(client, project_id, url, auth)
+    old_url, sentence = _record(client, project_id, url, auth)
     report.append(sentence)
     problems = []
-    webhook_id = None
     try:
-        webhook_id, sentence = _webhook(client, project_id, url, old_url, auth)
-        report.append(sentence)
+        report.append(_webhook(client, project_id, url, old_url, auth))
     except LabelStudioRefusalError as error:
         problems.append(_why_no_webhook(error, url))
     report.append(_prelabel(client, project, known=old_url is not None))
@@ -74,13 +68,11 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
             "Legacy tokens are off in this Label Studio, so the token it sends to the backend is invalid: set "
             "LABEL_STUDIO_API_KEY (a personal access token will do), or the backend cannot fetch uploaded images."
         )
-    return Connection(project_id, tags, backend_id, webhook_id, tuple(report), tuple(problems))
+    return Connection(tuple(report), tuple(problems))
 
 
-def _record(
-    client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None
-) -> tuple[int, str | None, str]:
-    """Create or update the ML backend record; returns its id, its old address, and what was done."""
+def _record(client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None) -> tuple[str | None, str]:
+    """Create or update the ML backend record; returns its old address, and what was done."""
     records = client.ml_backends(project_id)
     own = next((r for r in records if str(r.get("url")).rstrip("/") == url), None) or next(
         (r for r in records if r.get("title") == TITLE), None
@@ -99,18 +91,16 @@ def _record(
         fields |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}
     try:
         if own is None:
-            created = client.create_ml_backend(project_id, url, **fields)
-            return created["id"], None, f"Label Studio has a new ML backend {TITLE!r} at {url}."
+            client.create_ml_backend(project_id, url, **fields)
+            return None, f"Label Studio has a new ML backend {TITLE!r} at {url}."
         client.update_ml_backend(own["id"], project_id, url, **fields)
     except LabelStudioRefusalError as error:
         raise LabelStudioError(_why_no_record(error, url, auth)) from error
-    return own["id"], own.get("url"), f"The ML backend {TITLE!r} at {url} existed already and is up to date."
+    return own.get("url"), f"The ML backend {TITLE!r} at {url} existed already and is up to date."
 
 
-def _webhook(
-    client: LabelStudio, project_id: int, url: str, old_url: str | None, auth: tuple[str, str] | None
-) -> tuple[int, str]:
-    """Create or update the webhook for all events, with the credentials; returns its id and what was done."""
+def _webhook(client: LabelStudio, project_id: int, url: str, old_url: str | None, auth: tuple[str, str] | None) -> str:
+    """Create or update the webhook for all events, with the credentials; returns what was done."""
     address = f"{url}/webhook"
     wanted: dict[str, Any] = {"url": address, "is_active": True, "send_payload": True, "send_for_all_actions": True}
     hooks = client.webhooks(project_id)
@@ -124,11 +114,10 @@ def _webhook(
     wanted["headers"] = headers
     credentials = " with the user name and password" if auth else ""
     if hook is None:
-        return client.create_webhook(project_id, **wanted)[
-            "id"
-        ], f"A new webhook sends every event to {address}{credentials}."
+        client.create_webhook(project_id, **wanted)
+        return f"A new webhook sends every event to {address}{credentials}."
     client.update_webhook(hook["id"], **wanted)  # even if unchanged: Label Studio then checks the address
-    return hook["id"], f"The webhook sends every event to {address}{credentials}."
+    return f"The webhook sends every event to {address}{credentials}."
 
 
 def _prelabel(client: LabelStudio, project: Mapping[str, Any], known: bool) -> str:

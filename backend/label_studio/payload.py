@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,18 +41,7 @@ def id_of(entry: Mapping[str, Any], noun: str) -> int:
     return number
 
 
-def ids_of(entries: Sequence[Mapping[str, Any]], noun: str) -> tuple[int, ...]:
-    return tuple(id_of(entry, noun) for entry in entries)
-
-
-def time_of(value: Any, owner: str) -> datetime:
-    moment = optional_time(value)
-    if moment is None:
-        raise RequestError(f'{owner} has no valid "updated_at" (an ISO 8601 time is needed).')
-    return moment
-
-
-def optional_time(value: Any) -> datetime | None:
+def time_of(value: Any) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

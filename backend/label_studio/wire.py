@@ -16,10 +16,8 @@ from backend.label_studio.payload import (
     both,
     clean,
     id_of,
-    ids_of,
     object_of,
     optional_text_at,
-    optional_time,
     reference,
     seconds,
     text_at,
@@ -95,8 +93,8 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
         project_id=project_id,
         corrections=_corrections(annotations, project_id, tags) if of_annotations and not deleted and tags else (),
         tasks=_tasks(tasks, project_id, tags) if (of_annotations or of_tasks) and not deleted and tags else (),
-        deleted_annotations=ids_of(annotations, "an annotation") if of_annotations and deleted else (),
-        deleted_tasks=ids_of(tasks, "a task") if of_tasks and deleted else (),
+        deleted_annotations=tuple(id_of(a, "an annotation") for a in annotations if of_annotations and deleted),
+        deleted_tasks=tuple(id_of(task, "a task") for task in tasks if of_tasks and deleted),
         body=record,
     )
 
@@ -180,7 +178,7 @@ def _tasks(entries: Sequence[Any], project_id: int, tags: Tags) -> tuple[Task, .
         data = task.get("data")
         image = data.get(tags.data_key) if isinstance(data, dict) else None
         image = image if isinstance(image, str) and image.strip() else None
-        tasks.append(Task(id_of(task, "a task"), project_id, image, optional_time(task.get("created_at"))))
+        tasks.append(Task(id_of(task, "a task"), project_id, image, time_of(task.get("created_at"))))
     return tuple(tasks)
 
 
@@ -193,13 +191,16 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
     task_id = reference(annotation.get("task"))
     if task_id is None:
         raise RequestError(f'Annotation {annotation_id} has no number "task".')
+    updated_at = time_of(annotation.get("updated_at"))
+    if updated_at is None:
+        raise RequestError(f'Annotation {annotation_id} has no valid "updated_at" (an ISO 8601 time is needed).')
     typed, origin = _captions(annotation.get("result"), tags)
     return Correction(
         annotation_id=annotation_id,
         project_id=project_id,
         task_id=task_id,
         texts=tuple(normalise(text) for text in typed),
-        updated_at=time_of(annotation.get("updated_at"), f"Annotation {annotation_id}"),
+        updated_at=updated_at,
         was_cancelled=bool(annotation.get("was_cancelled")),
         ground_truth=bool(annotation.get("ground_truth")),
         origin=origin,
@@ -207,7 +208,7 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         lead_time_seconds=seconds(annotation.get("lead_time")),
         parent_prediction=reference(annotation.get("parent_prediction")),
         typed=typed,
-        created_at=optional_time(annotation.get("created_at")),
+        created_at=time_of(annotation.get("created_at")),
     )
 
 
