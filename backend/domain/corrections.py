@@ -104,8 +104,3 @@ def normalise(text: str) -> str:
 
 
 _SHOWN = {"Cc": " ", "Zl": " ", "Zp": " ", "Cs": ""}
-
-
-def retrain_due(new_corrections: int, every: int, asked: bool) -> bool:
-    """A retrain is due after `every` new usable corrections, or on request when there is at least one."""
-    return new_corrections >= (1 if asked else every)

@@ -78,11 +78,9 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> contextlib.AbstractContextManager[Connection]:
         """A transaction that sees one state of the database throughout."""
-        with self._transaction(self.engine) as connection:
-            yield connection
+        return self._transaction(self.engine)
 
     @contextlib.contextmanager
     def writing(self, project_id: int, durable: bool = True) -> Iterator[Connection]:

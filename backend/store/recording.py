@@ -84,6 +84,14 @@ def drafts_of(
     return sorted(_rows(connection, drafts.c.task_id, task_ids, mine, *where), key=lambda row: int(row["id"]))
 
 
+def delete_rows(
+    connection: Connection, column: sa.Column[int], ids: Sequence[int], *where: sa.ColumnElement[bool]
+) -> None:
+    """Delete rows of the column's table where it holds one of the ids."""
+    for some in chunks(ids):
+        connection.execute(sa.delete(column.table).where(column.in_(some), *where))
+
+
 def _record_tasks(connection: Connection, event: Event) -> dict[str, tuple[int, ...]]:
     """Write the event's tasks; the ids of those created, changed and deleted, by the names of `Changes`."""
     reported = {task.id: task for task in event.tasks}
@@ -113,9 +121,7 @@ def _record_tasks(connection: Connection, event: Event) -> dict[str, tuple[int, 
             changed["tasks_created"].append(task_id)
         elif old["image"] != row["image"]:
             changed["tasks_updated"].append(task_id)
-    mine = tasks.c.project_id == event.project_id
-    for some in chunks([row["id"] for row in rows]):
-        connection.execute(tasks.delete().where(mine, tasks.c.id.in_(some)))
+    delete_rows(connection, tasks.c.id, [row["id"] for row in rows], tasks.c.project_id == event.project_id)
     if rows:
         connection.execute(tasks.insert(), rows)
     return {name: tuple(ids) for name, ids in changed.items()}
@@ -264,8 +270,7 @@ _NOTHING: dict[str, Any] = {column.name: None for column in corrections.c if col
 
 def _write_revisions(connection: Connection, rows: Mapping[int, dict[str, Any]], seq: int) -> None:
     written = [{**row, "seq": seq if row["seq"] is None else row["seq"]} for row in rows.values()]
-    for some in chunks(list(rows)):
-        connection.execute(corrections.delete().where(corrections.c.annotation_id.in_(some)))
+    delete_rows(connection, corrections.c.annotation_id, list(rows))
     if written:
         connection.execute(corrections.insert(), written)
         connection.execute(correction_revisions.insert(), [{**row, "event_seq": seq} for row in written])

@@ -64,15 +64,11 @@ class Registry:
 
     def register(self, version: ModelVersion) -> ModelVersion:
         """Add a version. Raises RegistryError when the name is taken."""
-        values: dict[str, Any] = {
-            **version.__dict__,
-            "checkpoint": str(version.checkpoint),
-            "manifest": None if version.manifest is None else str(version.manifest),
-        }
+        paths = {"checkpoint": str(version.checkpoint), "manifest": version.manifest and str(version.manifest)}
         with self._store.writing(version.project_id or DEFAULT) as connection:
             if _find(connection, version.name) is not None:
                 raise RegistryError(f"There is a version {version.name!r} already; choose another name.")
-            connection.execute(model_versions.insert().values(**values))
+            connection.execute(model_versions.insert().values(**vars(version) | paths))
         return version
 
     def get(self, name: str) -> ModelVersion:
@@ -214,8 +210,5 @@ def _get(connection: Connection, name: str) -> ModelVersion:
 
 
 def _version(row: Row[Any]) -> ModelVersion:
-    values = dict(row._mapping)
-    manifest = values["manifest"]
-    return ModelVersion(
-        **{**values, "checkpoint": Path(values["checkpoint"]), "manifest": None if manifest is None else Path(manifest)}
-    )
+    paths = {"checkpoint": Path(row.checkpoint), "manifest": row.manifest and Path(row.manifest)}
+    return ModelVersion(**{**row._mapping, **paths})

@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from backend.domain.corrections import retrain_due
 from backend.store.database import Database, now
 from backend.store.lease import LEASE_SECONDS, has_expired
 from backend.store.tables import corrections, events, projects, retrains
@@ -95,7 +94,7 @@ class Retrains(Database):
             if active is None:
                 since_done = new_corrections(connection, project_id)
                 since_ended = new_corrections(connection, project_id, states=ENDED)
-                if retrain_due(since_ended, every, asked=False) or (asked and retrain_due(since_done, every, asked)):
+                if since_ended >= every or (asked and since_done):
                     active, asked = _create(connection, project_id), False
             _set_asked(connection, project_id, asked)
         return active
@@ -231,20 +230,8 @@ def new_corrections(connection: Connection, project_id: int, states: tuple[str, 
 
 def _create(connection: Connection, project_id: int) -> Retrain:
     cutoff = _newest_seq(connection, project_id)
-    result = connection.execute(
-        retrains.insert().values(
-            project_id=project_id,
-            snapshot=_snapshot(project_id, cutoff),
-            cutoff_seq=cutoff,
-            frozen=False,
-            attempt=0,
-            state=QUEUED,
-            deaths=0,
-            postponed=0,
-            progress={},
-            requested_at=now(),
-        )
-    )
+    values = {"project_id": project_id, "snapshot": _snapshot(project_id, cutoff), "cutoff_seq": cutoff}
+    result = connection.execute(retrains.insert().values(**values, state=QUEUED, requested_at=now()))
     assert result.inserted_primary_key is not None
     [created] = _select(connection, retrains.c.id == result.inserted_primary_key[0])
     return created

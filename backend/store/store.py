@@ -11,9 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
-from backend.store.database import chunks, now
+from backend.store.database import now
 from backend.store.reconciliations import Reconciliations
-from backend.store.recording import Receipt, drafts_of, record
+from backend.store.recording import Receipt, delete_rows, drafts_of, record
 from backend.store.refreshes import Refreshes
 from backend.store.retrains import ENDED, Retrains, new_corrections
 from backend.store.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
@@ -200,7 +200,7 @@ class Store(Retrains, Reconciliations, Refreshes):
                     rows.setdefault(_key(values), values)
             if rows:
                 connection.execute(drafts.insert(), list(rows.values()))
-            _delete_failures(connection, project_id, ids)
+            delete_rows(connection, draft_failures.c.task_id, ids, draft_failures.c.project_id == project_id)
 
     def get_drafts(self, project_id: int, task_ids: Sequence[int], version: str) -> list[Draft]:
         """Drafts the version has given these tasks, oldest first; a task whose image changed may have several."""
@@ -214,7 +214,7 @@ class Store(Retrains, Reconciliations, Refreshes):
             return
         rows = {failure.task_id: {**asdict(failure), "failed_at": now()} for failure in failures}
         with self.writing(project_id, durable=False) as connection:
-            _delete_failures(connection, project_id, list(rows))
+            delete_rows(connection, draft_failures.c.task_id, list(rows), draft_failures.c.project_id == project_id)
             connection.execute(draft_failures.insert(), list(rows.values()))
 
     def failures(self, project_id: int, limit: int = 20) -> list[DraftFailure]:
@@ -255,12 +255,6 @@ def _with_images(table: sa.Table) -> sa.Select[Any]:
 
 def _key(draft: Mapping[str, Any]) -> tuple[int, str, str]:
     return draft["task_id"], draft["version"], draft["image_key"]
-
-
-def _delete_failures(connection: sa.Connection, project_id: int, task_ids: Sequence[int]) -> None:
-    for some in chunks(task_ids):
-        mine = draft_failures.c.project_id == project_id
-        connection.execute(draft_failures.delete().where(mine, draft_failures.c.task_id.in_(some)))
 
 
 def _stored_correction(row: Mapping[str, Any]) -> StoredCorrection:
