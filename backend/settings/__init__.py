@@ -18,8 +18,8 @@ LEFT = {
 """Variables of earlier releases: what became of each."""
 
 
-def _setting(variable: str, default: Any, meaning: str, secret: bool = False) -> Any:
-    """A field read from `variable`. A secret one is shown in no message and no log."""
+def _setting(default: Any, meaning: str, variable: str | None = None, secret: bool = False) -> Any:
+    """A field read from `variable` (default: CAPTIONER_ and its name). A secret one is in no message and no log."""
     return Field(default, alias=variable, description=meaning, repr=not secret)
 
 
@@ -30,23 +30,28 @@ class Settings(BaseModel):
     else that `captioner --help` imports.
     """
 
-    model_config = ConfigDict(frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        alias_generator=lambda name: f"CAPTIONER_{name}".upper(),
+    )
 
-    data_dir: are.Folder = _setting("CAPTIONER_DATA_DIR", "./data", "the one folder that holds all state")
-    host: str = _setting("CAPTIONER_HOST", "127.0.0.1", "address the ML backend listens on")
-    port: are.Port = _setting("CAPTIONER_PORT", 9090, "port the ML backend listens on")
+    data_dir: are.Folder = _setting("./data", "the one folder that holds all state")
+    host: str = _setting("127.0.0.1", "address the ML backend listens on")
+    port: are.Port = _setting(9090, "port the ML backend listens on")
     label_studio_url: are.Url | None = _setting(
-        "LABEL_STUDIO_URL", None, "where Label Studio is, as this machine reaches it"
+        None, "where Label Studio is, as this machine reaches it", "LABEL_STUDIO_URL"
     )
     label_studio_api_key: are.ApiKey | None = _setting(
-        "LABEL_STUDIO_API_KEY", None, "personal access token or legacy token", secret=True
+        None, "personal access token or legacy token", "LABEL_STUDIO_API_KEY", secret=True
     )
     basic_auth_user: are.User | None = _setting(
-        "BASIC_AUTH_USER", None, "user name that every request but /health must give"
+        None, "user name that every request but /health must give", "BASIC_AUTH_USER"
     )
-    basic_auth_pass: are.Password | None = _setting("BASIC_AUTH_PASS", None, "its password", secret=True)
+    basic_auth_pass: are.Password | None = _setting(None, "its password", "BASIC_AUTH_PASS", secret=True)
     redis_url: are.RedisUrl | None = _setting(
-        "REDIS_URL", None, "Redis for the queue; empty: the embedded one in the data folder", secret=True
+        None, "Redis for the queue; empty: the embedded one in the data folder", "REDIS_URL", secret=True
     )
     database_url: are.DatabaseUrl = Field(
         default_factory=lambda known: f"sqlite:///{known['data_dir'] / 'captioner.db'}",
@@ -54,61 +59,41 @@ class Settings(BaseModel):
         description="any SQLAlchemy URL; empty: SQLite in the data folder",
         repr=False,
     )
-    device: are.Device = _setting("CAPTIONER_DEVICE", "auto", "`auto` (CUDA when there), `cpu`, `cuda` or `cuda:N`")
+    device: are.Device = _setting("auto", "`auto` (CUDA when there), `cpu`, `cuda` or `cuda:N`")
     image_hosts: are.Hosts = _setting(
-        "CAPTIONER_IMAGE_HOSTS", "", "private or loopback hosts images may come from: `host` or `host:port`, commas"
+        "", "private or loopback hosts images may come from: `host` or `host:port`, commas"
     )
-    retrain_every: are.Whole = _setting(
-        "CAPTIONER_RETRAIN_EVERY", 50, "new corrections that start a retrain of a project"
-    )
-    accepted_weight: are.Share = _setting(
-        "CAPTIONER_ACCEPTED_WEIGHT", 0.5, "what a draft accepted unchanged counts for in training, from 0 to 1"
-    )
+    retrain_every: are.Whole = _setting(50, "new corrections that start a retrain of a project")
+    accepted_weight: are.Share = _setting(0.5, "what a draft accepted unchanged counts for in training, from 0 to 1")
     deleted_tasks: Literal["forget", "keep"] = _setting(
-        "CAPTIONER_DELETED_TASKS",
-        "forget",
-        "captions of tasks deleted in Label Studio: `forget`, or `keep` for training",
+        "forget", "captions of tasks deleted in Label Studio: `forget`, or `keep` for training"
     )
-    reconcile_seconds: are.Whole = _setting(
-        "CAPTIONER_RECONCILE_SECONDS", 600, "seconds between comparisons of changed tasks with Label Studio"
-    )
+    reconcile_seconds: are.Whole = _setting(600, "seconds between comparisons of changed tasks with Label Studio")
     sweep_seconds: are.Whole = _setting(
-        "CAPTIONER_SWEEP_SECONDS", 3600, "seconds between comparisons of every task; one also precedes each retrain"
+        3600, "seconds between comparisons of every task; one also precedes each retrain"
     )
-    promotion: Literal["auto", "manual"] = _setting(
-        "CAPTIONER_PROMOTION", "auto", "`auto`: the gate promotes; `manual`: an operator does"
-    )
+    promotion: Literal["auto", "manual"] = _setting("auto", "`auto`: the gate promotes; `manual`: an operator does")
     gate_policy: Literal["margin", "improvement"] = _setting(
-        "CAPTIONER_GATE_POLICY",
-        "margin",
-        "`margin`: surely not worse by more than it; `improvement`: surely better",
+        "margin", "`margin`: surely not worse by more than it; `improvement`: surely better"
     )
-    gate_margin: are.Number = _setting("CAPTIONER_GATE_MARGIN", 1.0, "BLEU-4 points a candidate may fall short by")
+    gate_margin: are.Number = _setting(1.0, "BLEU-4 points a candidate may fall short by")
     protect_base: Literal["off", "on"] = _setting(
-        "CAPTIONER_PROTECT_BASE", "off", "`on`: the gate also rejects a candidate that forgets what the base knew"
+        "off", "`on`: the gate also rejects a candidate that forgets what the base knew"
     )
-    gate_floor: are.Number = _setting("CAPTIONER_GATE_FLOOR", 5.0, "BLEU-4 a project's first model must reach")
+    gate_floor: are.Number = _setting(5.0, "BLEU-4 a project's first model must reach")
     blind_share: are.Share = _setting(
-        "CAPTIONER_BLIND_SHARE", 0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"
+        0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"
     )
-    replay: are.Number = _setting("CAPTIONER_REPLAY", 1.0, "known pairs that a retrain replays for each new one")
-    encoder: str = _setting("CAPTIONER_ENCODER", "tf_efficientnet_lite2", "encoder of a project's first model")
+    replay: are.Number = _setting(1.0, "known pairs that a retrain replays for each new one")
+    encoder: str = _setting("tf_efficientnet_lite2", "encoder of a project's first model")
     encoder_weights: str = _setting(
-        "CAPTIONER_ENCODER_WEIGHTS",
-        "imagenet",
-        "`imagenet` (installed for the default encoder, else downloaded), a file, or `none`",
+        "imagenet", "`imagenet` (installed for the default encoder, else downloaded), a file, or `none`"
     )
     images_url: are.ImagesUrl | None = _setting(
-        "CAPTIONER_IMAGES_URL",
-        None,
-        "where images that were trained on are kept: any fsspec URL; empty: the data folder",
+        None, "where images that were trained on are kept: any fsspec URL; empty: the data folder"
     )
-    refresh_per_minute: are.Whole = _setting(
-        "CAPTIONER_REFRESH_PER_MINUTE", 600, "drafts replaced per minute after a promotion or rollback"
-    )
-    web_workers: are.Whole = _setting(
-        "CAPTIONER_WEB_WORKERS", 1, "web processes; each holds its own copy of the champion"
-    )
+    refresh_per_minute: are.Whole = _setting(600, "drafts replaced per minute after a promotion or rollback")
+    web_workers: are.Whole = _setting(1, "web processes; each holds its own copy of the champion")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:

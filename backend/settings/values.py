@@ -11,21 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 
-def _folder(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
 def _url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("an address such as http://localhost:8080 is needed")
     return text.rstrip("/")
-
-
-def _redis_url(text: str) -> str:
-    if urlsplit(text).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("an address such as redis://localhost:6379/0 is needed")
-    return text
 
 
 def _matching(pattern: str, otherwise: str) -> AfterValidator:
@@ -55,13 +45,13 @@ def _hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
-Folder = Annotated[Path, AfterValidator(_folder)]
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Whole = Annotated[int, Field(ge=1)]
 Number = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Url = Annotated[str, AfterValidator(_url)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+RedisUrl = Annotated[str, _matching(r"(?i)(rediss?|unix):", "an address such as redis://localhost:6379/0 is needed")]
 DatabaseUrl = Annotated[
     str,
     _matching(r"\w+(\+\w+)?://", "an SQLAlchemy address such as postgresql+psycopg://user@host/name is needed"),
