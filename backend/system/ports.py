@@ -13,25 +13,16 @@ from backend.domain.errors import CaptionerError
 POLL_SECONDS = 0.1
 
 
-class PortError(CaptionerError):
-    """A server cannot listen on the given port."""
-
-
 def check(port: int, host: str, flag: str, wait_seconds: float = 0.0) -> None:
-    """Raises PortError when no server can listen there. Waits `wait_seconds` for a port that is taken."""
+    """Raises CaptionerError when no server can listen there. Waits `wait_seconds` for a port that is taken."""
     deadline = time.monotonic() + wait_seconds
-    while (error := _bind_error(port, host)) is not None:
+    while (error := bind_error(port, host)) is not None:
         taken = error.errno == errno.EADDRINUSE
         if not taken or time.monotonic() > deadline:
             cause = (error.strerror or str(error)).lower()
             reason = "is taken by another program" if taken else f"of {host} cannot be used ({cause})"
-            raise PortError(f"Port {port} {reason}: choose another with {flag}.")
+            raise CaptionerError(f"Port {port} {reason}: choose another with {flag}.")
         time.sleep(POLL_SECONDS)
-
-
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server can listen on the port now."""
-    return _bind_error(port, host) is None
 
 
 def free_port() -> int:
@@ -49,7 +40,7 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def _bind_error(port: int, host: str) -> OSError | None:
+def bind_error(port: int, host: str = "127.0.0.1") -> OSError | None:
     """The error of listening there; None if it works."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

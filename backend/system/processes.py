@@ -16,6 +16,7 @@ from backend.domain.errors import CaptionerError
 RESTARTS_A_MINUTE = 5
 """A child that dies more often is taken to be broken, and `up` stops with an error."""
 
+STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -33,19 +34,11 @@ def end_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
 class Child:
     """One child process; its output goes to `log`. The terminal's Ctrl-C does not reach it: it has its own session."""
 
-    def __init__(
-        self,
-        name: str,
-        argv: Sequence[str],
-        log: Path,
-        environ: Mapping[str, str] | None = None,
-        stop_seconds: float = 10.0,
-    ) -> None:
+    def __init__(self, name: str, argv: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.log = log
         self._argv = list(argv)
         self._environ = dict(os.environ if environ is None else environ)
-        self._stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._starts: list[float] = []
 
@@ -66,10 +59,6 @@ class Child:
                 )
             except OSError as error:
                 raise ProcessError(f"{self.name} could not be started: {error}.") from error
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
 
     @property
     def alive(self) -> bool:
@@ -102,7 +91,7 @@ class Child:
             return
         process.terminate()
         try:
-            process.wait(timeout=self._stop_seconds)
+            process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -7,7 +7,7 @@ import secrets
 import time
 from pathlib import Path
 
-from backend.system.ports import free_port, is_free
+from backend.system.ports import bind_error, free_port
 from backend.system.processes import Child
 from training.runtime.files import atomic_file
 
@@ -29,7 +29,7 @@ def child(data_dir: Path) -> Child:
     folder = str(_config_file(data_dir).parent).replace("\\", "\\\\").replace('"', '\\"')
     known = re.match(r"redis://:(\S+)@127\.0\.0\.1:(\d+)/", url(data_dir) or "")
     password = known[1] if known else secrets.token_urlsafe(24)
-    port = int(known[2]) if known and is_free(int(known[2])) else free_port()
+    port = int(known[2]) if known and bind_error(int(known[2])) is None else free_port()
     with atomic_file(_config_file(data_dir), private=True) as unfinished:
         unfinished.write_text(
             f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir "{folder}"\n'

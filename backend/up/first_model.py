@@ -56,17 +56,16 @@ def starter(registry: Registry, data_dir: Path, device: str) -> str:
     return STARTER
 
 
-def promote_given(registry: Registry, project_id: int, version: str) -> None:
-    """Promote the user's checkpoint, unless it is the one given last time: a retrain may have improved on it since."""
-    given = (move.version for move in registry.moves(project_id, limit=10_000) if move.moved_by == _BY)
-    if next(given, None) != version:
+def promote(registry: Registry, project_id: int, version: str) -> None:
+    """Promote the user's checkpoint, unless it is the one given last time: a retrain may have improved on it since.
+
+    The starter is promoted where the project has had no champion before.
+    """
+    moves = registry.moves(project_id, limit=10_000)
+    if version == STARTER and not moves:
+        registry.promote(project_id, version, reason="there is no better model yet", by=_BY)
+    elif version != STARTER and next((move.version for move in moves if move.moved_by == _BY), None) != version:
         registry.promote(project_id, version, reason="given to `captioner up`", by=_BY)
-
-
-def promote_starter(registry: Registry, project_id: int) -> None:
-    """Promote the starter, unless the project has had a champion before."""
-    if not registry.moves(project_id, limit=1):
-        registry.promote(project_id, STARTER, reason="there is no better model yet", by=_BY)
 
 
 _TRAINING = [sys.executable, "-P", "-m", "training.cli"]

@@ -22,10 +22,6 @@ _HERE = Path(__file__).parent
 VERSION = (_HERE / "label_studio_version.txt").read_text().strip()
 
 
-class LoginError(CaptionerError):
-    """The file with the account of Label Studio is damaged."""
-
-
 @dataclass(frozen=True)
 class Login:
     """The account that `up` makes once per data folder."""
@@ -39,15 +35,15 @@ def login(data_dir: Path) -> Login:
     """The account of the data folder, made on first use and readable by its owner only.
 
     The token is read from Label Studio's database, because it may differ from the one in the file: Label Studio makes
-    another one when it is killed during its first start, or when the user asks for one. Raises LoginError when the file
-    is damaged.
+    another one when it is killed during its first start, or when the user asks for one. Raises CaptionerError when
+    the file is damaged.
     """
     path = data_dir / "label-studio" / "login.json"
     if path.exists():
         try:
             known = Login(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise LoginError(
+            raise CaptionerError(
                 f"{path} is damaged ({error}): restore it, or remove {path.parent} to start with a new Label Studio."
             ) from error
         return replace(known, token=_token(path.parent / "label_studio.sqlite3", known.email) or known.token)

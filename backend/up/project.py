@@ -55,12 +55,9 @@ def scenes(data_dir: Path, count: int) -> Images:
     return Images("scenes", "Captions of generated scenes", sorted(folder.glob("*.jpg")))
 
 
-def open_project(settings: Settings, images: Images) -> int:
+def open_project(client: LabelStudio, data_dir: Path, images: Images) -> int:
     """Create the project for these images and import them; returns its number. Steps of an earlier run are skipped."""
-    assert settings.label_studio_url
-    assert settings.label_studio_api_key
-    client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-    known_file = settings.data_dir / "label-studio" / "projects.json"
+    known_file = data_dir / "label-studio" / "projects.json"
     known: dict[str, int] = json.loads(known_file.read_text()) if known_file.exists() else {}
     mark = f"Made by captioner up from {images.key}"
     descriptions = {project["id"]: project.get("description") for project in client.projects()}
@@ -74,15 +71,12 @@ def open_project(settings: Settings, images: Images) -> int:
     known[images.key] = project_id
     with atomic_file(known_file) as unfinished:
         unfinished.write_text(json.dumps(known))
-    _import(client, project_id, images, settings.data_dir)
+    _import(client, project_id, images, data_dir)
     return project_id
 
 
-def connect_project(settings: Settings, project_id: int, store: Store) -> None:
+def connect_project(client: LabelStudio, settings: Settings, project_id: int, store: Store) -> None:
     """Connect the project to the backend and read the captions it already has."""
-    assert settings.label_studio_url
-    assert settings.label_studio_api_key
-    client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
     with step("Connecting Label Studio to the ML backend", "Label Studio and the ML backend connected"):
         connection = connect(client, project_id, settings.backend_url, settings.basic_auth)
         if connection.problems:

@@ -7,19 +7,19 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import filelock
 
 from backend.domain.errors import CaptionerError
+from backend.label_studio.client import LabelStudio
 from backend.queue import Queue
 from backend.reports.status import serving
 from backend.settings import Settings
 from backend.store.registry import DEFAULT, Registry
 from backend.store.store import Store
 from backend.system import redis_server
-from backend.system.ports import PortError, check, is_healthy
+from backend.system.ports import check, is_healthy
 from backend.system.processes import Child, ProcessError
 from backend.up import first_model, label_studio_server, project
 from backend.up.state import banner, forget, running, save
@@ -75,7 +75,7 @@ class Up:
             return self._already_running()
         self._killed_before = forget(self._data_dir)
         for stop in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell starts background jobs with it ignored
-            signal.signal(stop, _interrupt)
+            signal.signal(stop, signal.default_int_handler)
         try:
             self._start()
             self._watch()
@@ -108,7 +108,7 @@ class Up:
         if label_studio:
             state |= self._open_project(store, registry, version)
         elif version:
-            self._promote(registry, DEFAULT, version)
+            first_model.promote(registry, DEFAULT, version)
             self._await_champion(registry, DEFAULT)
         state["settings"] = self._settings.to_env()
         save(self._data_dir, state)
@@ -116,11 +116,10 @@ class Up:
         say(banner(state))
 
     def _check_ports(self) -> None:
-        """Check before anything is started."""
         mine = [(self._settings.port, self._settings.host, "--port (PORT=)")]
         if self._label_studio_port:
             if self._label_studio_port == self._settings.port:
-                raise PortError(
+                raise CaptionerError(
                     f"Port {self._settings.port} is given for both Label Studio and the ML backend: choose another "
                     f"with --port (PORT=) or --label-studio-port (LS_PORT=)."
                 )
@@ -171,24 +170,19 @@ class Up:
             return None
         return first_model.starter(registry, self._data_dir, self._settings.device)
 
-    def _promote(self, registry: Registry, project_id: int, version: str) -> None:
-        if self._checkpoint:
-            first_model.promote_given(registry, project_id, version)
-        else:
-            first_model.promote_starter(registry, project_id)
-
     def _command(self, name: str, command: str, log: str) -> Child:
         argv = [sys.executable, "-P", "-m", "backend.cli", command]
         return Child(name, argv, self._data_dir / "logs" / log, {**os.environ, **self._settings.to_env()})
 
     def _open_project(self, store: Store, registry: Registry, version: str | None) -> dict[str, Any]:
         images = project.photos(self._images) if self._images else project.scenes(self._data_dir, self._scenes)
-        project_id = project.open_project(self._settings, images)
-        if version:
-            self._promote(registry, project_id, version)
-        self._await_champion(registry, project_id)
-        project.connect_project(self._settings, project_id, store)
         account = label_studio_server.login(self._data_dir)
+        client = LabelStudio(self._label_studio_url, account.token)
+        project_id = project.open_project(client, self._data_dir, images)
+        if version:
+            first_model.promote(registry, project_id, version)
+        self._await_champion(registry, project_id)
+        project.connect_project(client, self._settings, project_id, store)
         return {
             "label_studio_url": self._label_studio_url,
             "project": project_id,
@@ -216,7 +210,6 @@ class Up:
                 time.sleep(0.2)
 
     def _watch(self) -> None:
-        """Restart processes that die, until Ctrl-C."""
         while True:
             for child in self._children:
                 if child.revive():
@@ -262,7 +255,3 @@ def _answers(redis_url: str) -> bool:
     except CaptionerError:
         return False
     return True
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -7,15 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backend.system.ports import free_port, is_free
+from backend.system.ports import bind_error, free_port
 from backend.system.processes import RESTARTS_A_MINUTE, Child, ProcessError
 
 
-def python(tmp_path: Path, code: str, **options: float) -> Child:
-    return Child("The thing", [sys.executable, "-u", "-c", code], tmp_path / "thing.log", **options)  # type: ignore[arg-type]
+def python(tmp_path: Path, code: str) -> Any:
+    return Child("The thing", [sys.executable, "-u", "-c", code], tmp_path / "thing.log")
 
 
 def gone(pid: int) -> bool:
@@ -50,21 +51,24 @@ def test_a_killed_child_is_started_again_but_not_for_ever(tmp_path: Path) -> Non
     child.start()
     assert not child.revive()
     for _ in range(RESTARTS_A_MINUTE):
-        os.kill(child.pid or 0, signal.SIGKILL)
+        os.kill(child._process.pid, signal.SIGKILL)
         await_true(lambda: not child.alive)
         assert child.revive()
-    os.kill(child.pid or 0, signal.SIGKILL)
+    os.kill(child._process.pid, signal.SIGKILL)
     await_true(lambda: not child.alive)
     with pytest.raises(ProcessError, match="keeps dying"):
         child.revive()
 
 
-def test_a_child_that_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
+def test_a_child_that_ignores_the_signal_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.system.processes.STOP_SECONDS", 0.3)
     code = (
         "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid); time.sleep(60)"
     )
-    child = python(tmp_path, code, stop_seconds=0.3)
+    child = python(tmp_path, code)
     child.start()
     await_true(lambda: child.log.read_text().strip())
     grandchild = int(child.log.read_text())
@@ -77,7 +81,7 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from backend.system.processes import Child\n"
         f"c = Child('c', [sys.executable, '-c', 'import time; time.sleep(60)'], Path({str(tmp_path / 'c.log')!r}))\n"
-        "c.start(); print(c.pid, flush=True); import time; time.sleep(60)"
+        "c.start(); print(c._process.pid, flush=True); import time; time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout
@@ -94,7 +98,7 @@ def test_the_web_worker_dies_with_its_arbiter_though_a_request_is_being_served(t
     with (tmp_path / "log").open("wb") as log:
         arbiter = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
-        await_true(lambda: not is_free(port), 30)
+        await_true(lambda: bind_error(port) is not None, 30)
         with socket.create_connection(("127.0.0.1", port)) as caller:
             caller.sendall(b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
             assert caller.recv(4096).startswith(b"HTTP/1.1 200")
@@ -107,4 +111,4 @@ def test_the_web_worker_dies_with_its_arbiter_though_a_request_is_being_served(t
     finally:
         arbiter.kill()
         arbiter.wait()
-    await_true(lambda: is_free(port), 3)
+    await_true(lambda: bind_error(port) is None, 3)

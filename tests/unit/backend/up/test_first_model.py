@@ -12,7 +12,7 @@ from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.system.processes import end_with_parent
 from backend.up import first_model
-from backend.up.first_model import STARTER, adopt, promote_given, promote_starter
+from backend.up.first_model import STARTER, adopt, promote
 
 
 @pytest.fixture
@@ -63,16 +63,16 @@ def test_a_folder_that_is_no_checkpoint_is_one_sentence(registry: Registry, tmp_
 
 def test_a_checkpoint_given_again_does_not_take_the_place_of_what_was_learnt_from_it(registry: Registry) -> None:
     served(registry, "mine", "p1-v1")
-    promote_given(registry, 1, "mine")
+    promote(registry, 1, "mine")
     registry.promote(1, "p1-v1", reason="better", by="gate")
-    promote_given(registry, 1, "mine")
+    promote(registry, 1, "mine")
     assert registry.champions()[1] == "p1-v1"
 
 
 def test_another_checkpoint_is_promoted_though_it_has_served_before(registry: Registry) -> None:
     served(registry, "mine", "other")
     for given in ("mine", "other", "mine"):
-        promote_given(registry, 1, given)
+        promote(registry, 1, given)
         assert registry.champions()[1] == given
 
 
@@ -94,10 +94,10 @@ def test_the_starter_is_trained_on_the_device_that_was_asked_for(
 
 def test_the_starter_takes_nobodys_place(registry: Registry) -> None:
     served(registry, STARTER, "mine")
-    promote_starter(registry, 1)
+    promote(registry, 1, STARTER)
     assert registry.champions()[1] == STARTER
     registry.promote(1, "mine", reason="mine", by="operator")
-    promote_starter(registry, 1)
-    promote_given(registry, 2, "mine")
-    promote_starter(registry, 2)
+    promote(registry, 1, STARTER)
+    promote(registry, 2, "mine")
+    promote(registry, 2, STARTER)
     assert registry.champions() == {1: "mine", 2: "mine"}

@@ -8,10 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from backend.domain.errors import LabelStudioError
-from backend.settings import Settings
-from backend.up import project
 from backend.up.project import Images, open_project
-from tests.factories import settings
 
 
 class Studio:
@@ -21,9 +18,6 @@ class Studio:
         self.made: list[dict[str, Any]] = []
         self.shown: list[str] = []
         self.dies = ""
-
-    def __call__(self, url: str, key: str) -> Studio:
-        return self
 
     def projects(self) -> list[dict[str, Any]]:
         return self.made
@@ -50,16 +44,14 @@ class Studio:
 
 
 @pytest.fixture
-def studio(monkeypatch: pytest.MonkeyPatch) -> Studio:
-    made = Studio()
-    monkeypatch.setattr(project, "LabelStudio", made)
-    return made
+def studio() -> Any:
+    return Studio()
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Settings:
+def here(tmp_path: Path) -> Path:
     (tmp_path / "label-studio").mkdir()
-    return settings(tmp_path, LABEL_STUDIO_URL="http://127.0.0.1:1", LABEL_STUDIO_API_KEY="k" * 40)
+    return tmp_path
 
 
 def photos(*names: str) -> Images:
@@ -70,29 +62,27 @@ MANY = photos(*(f"{folder}/Ähre {n} (copy).jpg" for folder in "ab" for n in ran
 
 
 @pytest.mark.parametrize("dies", ["create", "upload", ""])
-def test_what_a_killed_run_did_is_not_done_again(studio: Studio, here: Settings, dies: str) -> None:
+def test_what_a_killed_run_did_is_not_done_again(studio: Any, here: Path, dies: str) -> None:
     studio.dies = dies
     if dies:
         with pytest.raises(LabelStudioError):
-            open_project(here, MANY)
+            open_project(studio, here, MANY)
     for _ in range(2):
-        assert open_project(here, MANY) == 1
+        assert open_project(studio, here, MANY) == 1
     assert len(studio.made) == 1
     assert len(studio.shown) == 60
     assert len({name.split("-", 1)[1] for name in studio.shown}) == 30
 
 
-def test_new_photos_are_added_and_others_of_the_same_name_are_not_taken_for_them(
-    studio: Studio, here: Settings
-) -> None:
-    open_project(here, photos("a/1.jpg", "a/2.jpg"))
-    open_project(here, photos("a/1.jpg", "a/2.jpg", "b/1.jpg"))
+def test_new_photos_are_added_and_others_of_the_same_name_are_not_taken_for_them(studio: Any, here: Path) -> None:
+    open_project(studio, here, photos("a/1.jpg", "a/2.jpg"))
+    open_project(studio, here, photos("a/1.jpg", "a/2.jpg", "b/1.jpg"))
     assert [name.split("-", 1)[1] for name in studio.shown] == ["1.jpg", "2.jpg", "1.jpg"]
 
 
-def test_a_project_that_was_deleted_is_made_anew(studio: Studio, here: Settings) -> None:
-    open_project(here, photos("1.jpg"))
+def test_a_project_that_was_deleted_is_made_anew(studio: Any, here: Path) -> None:
+    open_project(studio, here, photos("1.jpg"))
     studio.made = [{"id": 7, "title": "Another", "description": "Made by hand"}]
     studio.shown.clear()
-    assert open_project(here, photos("1.jpg")) == 2
+    assert open_project(studio, here, photos("1.jpg")) == 2
     assert len(studio.shown) == 1

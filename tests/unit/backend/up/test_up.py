@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.cli.main import main
+from backend.domain.errors import CaptionerError
 from backend.system import redis_server
 from backend.system.ports import free_port
 from backend.up import state
-from backend.up.label_studio_server import LoginError, login
+from backend.up.label_studio_server import login
 from backend.up.up import Up
 from tests.factories import settings
 
@@ -98,7 +99,7 @@ def test_a_damaged_account_is_one_sentence(tmp_path: Path) -> None:
     made = login(tmp_path)
     assert login(tmp_path) == made
     (tmp_path / "label-studio" / "login.json").write_text("")
-    with pytest.raises(LoginError, match=r"login\.json is damaged"):
+    with pytest.raises(CaptionerError, match=r"login\.json is damaged"):
         login(tmp_path)
 
 
