@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import dataclass, field
 
@@ -17,8 +16,6 @@ from backend.store.store import Store
 from backend.system import redis_server
 from backend.web.watcher import Watcher
 
-log = logging.getLogger(__name__)
-
 
 @dataclass
 class Services:
@@ -32,39 +29,27 @@ class Services:
     images: Images
     champions: Champions
     drafting: Drafting
-    _champions_loaded: threading.Event = field(default_factory=threading.Event)
     _watcher: Watcher | None = None
     _starting: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
         """Load the champions in the background, then watch for new ones. A second call changes nothing."""
         with self._starting:
-            if self._watcher is not None:
-                return
-            self._watcher = Watcher(self)
-            threading.Thread(target=self._load_champions, args=(self._watcher,), name="champions", daemon=True).start()
+            if self._watcher is None:
+                self._watcher = Watcher(self)
+                self._watcher.start()
 
     def await_champions(self, timeout_seconds: float) -> bool:
         """Wait until the champions that served before the start are loaded; returns whether they are.
 
         Without the wait a request right after a start would be answered as if the project had no model.
         """
-        return self._watcher is None or self._champions_loaded.wait(timeout_seconds)
+        return self._watcher is None or self._watcher.loaded.wait(timeout_seconds)
 
     def stop(self) -> None:
         """Stop the watcher; for tests and short-lived processes."""
         if self._watcher is not None:
-            self._champions_loaded.wait()
             self._watcher.stop()
-
-    def _load_champions(self, watcher: Watcher) -> None:
-        try:
-            watcher.load_champions()
-        except Exception:  # the watcher tries again in a second, and logs what keeps failing
-            log.exception("The champions could not be loaded at the start.")
-        finally:
-            watcher.start()
-            self._champions_loaded.set()
 
 
 def build(settings: Settings, load: Loader | None = None) -> Services:

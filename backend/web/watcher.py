@@ -43,21 +43,18 @@ class Watcher:
 
     def __init__(self, services: WatchedServices) -> None:
         self._services = services
+        self.loaded = threading.Event()  # set once the champions from before the start are loaded, or cannot be
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._failed: dict[tuple[int, str], float] = {}
         self._errors: dict[str, str] = {}
 
     def start(self) -> None:
-        """Start the thread, once."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-            self._thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
     def load_champions(self) -> None:
         """Load the champion of each project and let it serve. Requests are answered by the old one meanwhile."""
@@ -110,6 +107,8 @@ class Watcher:
                 self._services.queue.enqueue_refresh(project.id, state.lease + 1)
 
     def _run(self) -> None:
+        self._try("load the champions", self.load_champions)
+        self.loaded.set()
         queued = scheduled = float("-inf")
         while not self._stopping.wait(POLL_SECONDS):
             self._try("load the champions", self.load_champions)
