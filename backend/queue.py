@@ -70,11 +70,6 @@ class Queue:
         with _reaching():
             return len(self._queue)
 
-    def workers(self) -> int:
-        """Workers alive."""
-        with _reaching():
-            return rq.Worker.count(queue=self._queue)
-
     def enqueue_retrain(self, retrain: Retrain) -> str:
         """Queue the next attempt at it; nothing changes where it is queued already. Returns the job's id."""
         return self._enqueue(RETRAIN, retrain.id, job_id=_job_id(retrain))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from backend.cli.options import example, setting, settings_from, store_of
+from backend.domain.errors import CaptionerError
 
 STDOUT = Path("-")
 
@@ -61,7 +62,7 @@ def export(
     if splits:
         pairs = [pair for pair in pairs if pair.split in splits]
         if not pairs:
-            raise exporting.ExportError(f"Project {project} has no corrections of the split {' or '.join(splits)}.")
+            raise CaptionerError(f"Project {project} has no corrections of the split {' or '.join(splits)}.")
     if images is not None:
         pairs = exporting.with_copies(settings, pairs, images)
     folder = images if form == "coco" else None if out == STDOUT else out.parent

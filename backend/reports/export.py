@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,6 @@ from training.runtime.files import atomic_file
 CURRENT, SKIPPED, PAST, DELETED = "current", "skipped", "past", "deleted"
 UNKNOWN = ""
 """The split of a correction whose image was never fetched: the split depends on the image's content."""
-
-
-class ExportError(CaptionerError):
-    """There is nothing to export, or the file cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,11 @@ class Pair:
     @property
     def typed(self) -> tuple[str, ...]:
         return self.correction.typed or self.correction.texts
+
+    def row(self, folder: Path | None, **captions: Any) -> dict[str, Any]:
+        """A row of JSON lines and CSV: with these captions, its image as in a file in `folder`."""
+        place = {"image": self.image_path(folder), "sha256": self.correction.image_sha256}
+        return {**place, **captions, "split": self.split, "weight": self.weight, **self.metadata()}
 
     def metadata(self) -> dict[str, Any]:
         """What every format has besides image and captions."""
@@ -89,7 +91,7 @@ class Pair:
 def pairs(settings: Settings, store: Store, project_id: int, everything: bool = False) -> list[Pair]:
     """The project's usable corrections; with `everything` also skipped and deleted ones and past revisions.
 
-    Raises ExportError when there are none.
+    Raises CaptionerError when there are none.
     """
     keeps = settings.deleted_tasks == "keep"
     usable = store.corrections(project_id, of_deleted_tasks=keeps)
@@ -103,7 +105,7 @@ def pairs(settings: Settings, store: Store, project_id: int, everything: bool = 
     if not annotations:
         others = ", ".join(str(project.id) for project in store.projects() if project.id != project_id)
         known = f"; other projects are {others}" if others else ""
-        raise ExportError(f"Project {project_id} has no corrections to export{known}.")
+        raise CaptionerError(f"Project {project_id} has no corrections to export{known}.")
     images = ImageStore(settings)
     hashes = {each.image: each.image_sha256 for each, _ in annotations if each.image_sha256}
     exported = []
@@ -119,7 +121,7 @@ def with_copies(settings: Settings, pairs: Sequence[Pair], folder: Path) -> list
     """The pairs with their images copied into `folder`, each once, named by the hash of its content.
 
     Images that are not here are fetched from the image archive. Raises ImageError when it cannot be reached,
-    ExportError when the folder cannot be written.
+    CaptionerError when the folder cannot be written.
     """
     images = ImageStore(settings)
     copies: dict[str | None, Path | None] = {}
@@ -132,12 +134,12 @@ def with_copies(settings: Settings, pairs: Sequence[Pair], folder: Path) -> list
             with atomic_file(folder / path.name) as unfinished:
                 shutil.copyfile(path, unfinished)
         except OSError as error:
-            raise ExportError(f"The image {path.name} cannot be copied to {folder}: {error.strerror}.") from error
+            raise CaptionerError(f"The image {path.name} cannot be copied to {folder}: {error.strerror}.") from error
     return [replace(pair, image=copies[pair.correction.image_sha256]) for pair in pairs]
 
 
 def save(chunks: Iterable[str], out: Path) -> None:
-    """Write the file `out`, whole or not at all. Raises ExportError when it cannot be written."""
+    """Write the file `out`, whole or not at all. Raises CaptionerError when it cannot be written."""
     try:
         with (
             atomic_file(out) as unfinished,
@@ -145,38 +147,22 @@ def save(chunks: Iterable[str], out: Path) -> None:
         ):
             file.writelines(chunks)
     except OSError as error:
-        raise ExportError(f"{out} cannot be written: {error.strerror}.") from error
+        raise CaptionerError(f"{out} cannot be written: {error.strerror}.") from error
 
 
 def as_jsonl(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
     """A manifest with more keys, one line per annotation; images relative to `folder`."""
     for pair in pairs:
-        row = {
-            "image": pair.image_path(folder),
-            "sha256": pair.correction.image_sha256,
-            "references": list(pair.captions),
-            "split": pair.split,
-            "weight": pair.weight,
-            "typed": list(pair.typed),
-        }
-        yield _json({**row, **pair.metadata()}) + "\n"
+        yield _json(pair.row(folder, references=list(pair.captions), typed=list(pair.typed))) + "\n"
 
 
 def as_csv(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
     """A table with one row per caption, or one for an annotation without captions."""
     header: list[str] | None = None
     for pair in pairs:
-        metadata = {**pair.metadata(), "accepted": "true" if pair.metadata()["accepted"] else "false"}
-        for number, typed in enumerate(pair.typed or ("",)):
-            row = {
-                "image": pair.image_path(folder),
-                "sha256": pair.correction.image_sha256,
-                "caption": pair.captions[number] if number < len(pair.captions) else "",
-                "split": pair.split,
-                "weight": pair.weight,
-                "typed": typed,
-                **metadata,
-            }
+        for caption, typed in zip_longest(pair.captions, pair.typed or ("",), fillvalue=""):
+            row = pair.row(folder, caption=caption, typed=typed)
+            row["accepted"] = str(row["accepted"]).lower()
             if header is None:
                 header = list(row)
                 yield _line(header)
@@ -192,23 +178,24 @@ def as_coco(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
     for pair in pairs:
         images.setdefault(_image_of(pair), pair)
     ids = {image: number for number, image in enumerate(images, start=1)}
-    project = pairs[0].correction.project_id
-    info = {"description": f"Corrected captions of project {project}", "date_created": now().isoformat()}
-    yield f'{{"info": {_json(info)}, "licenses": [], "type": "captions", "images": [\n'
-    yield from _joined(_coco_image(ids[image], pair, folder) for image, pair in images.items())
-    yield '], "annotations": [\n'
     annotations = [
         {"image_id": ids[_image_of(pair)], "caption": caption, "typed": list(pair.typed), **pair.metadata()}
         for pair in pairs
         for caption in pair.captions
     ]
-    yield from _joined({"id": number, **each} for number, each in enumerate(annotations, start=1))
-    yield '], "other_annotations": [\n'
     others = [pair for pair in pairs if not pair.captions]
-    yield from _joined(
-        {"image_id": ids[_image_of(pair)], "typed": list(pair.typed), **pair.metadata()} for pair in others
-    )
-    yield "]}\n"
+    description = f"Corrected captions of project {pairs[0].correction.project_id}"
+    listing = {
+        "info": {"description": description, "date_created": now().isoformat()},
+        "licenses": [],
+        "type": "captions",
+        "images": [_coco_image(ids[image], pair, folder) for image, pair in images.items()],
+        "annotations": [{"id": number, **each} for number, each in enumerate(annotations, start=1)],
+        "other_annotations": [
+            {"image_id": ids[_image_of(pair)], "typed": list(pair.typed), **pair.metadata()} for pair in others
+        ],
+    }
+    yield _json(listing) + "\n"
 
 
 FORMATS: dict[str, Callable[[Sequence[Pair], Path | None], Iterator[str]]] = {
@@ -239,11 +226,6 @@ def _coco_image(number: int, pair: Pair, folder: Path | None) -> dict[str, Any]:
             pass  # damaged since it was fetched; the captions are exported without its size
     details = {"sha256": pair.correction.image_sha256, "split": pair.split, "task": pair.correction.task_id}
     return {**entry, **details, "coco_url": pair.correction.image}
-
-
-def _joined(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
-    for number, entry in enumerate(entries):
-        yield (",\n" if number else "") + _json(entry)
 
 
 def _json(value: Any) -> str:

@@ -20,8 +20,6 @@ from backend.store.retrains import Retrain
 from backend.store.store import Store
 from training.runtime.console import table
 
-UNTRAINED = "none yet"
-
 
 def report(settings: Settings) -> dict[str, Any]:
     """The whole report as JSON values. What cannot be reached is described; it is no error."""
@@ -33,7 +31,7 @@ def report(settings: Settings) -> dict[str, Any]:
         "backend": {"url": settings.backend_url, "up": loaded is not None},
         "queue": _queue(settings),
         "default_champion": registry.champions().get(DEFAULT),
-        "projects": [_project(settings, store, registry, loaded, each.id) for each in store.projects()],
+        "projects": [_project(settings, store, loaded, each.id) for each in store.projects()],
         "versions": _versions(registry),
     }
 
@@ -62,15 +60,10 @@ def versions_text(registry: Registry, project_id: int | None) -> str:
 
 
 def _project(
-    settings: Settings,
-    store: Store,
-    registry: Registry,
-    loaded: Mapping[str, Mapping[str, str]] | None,
-    project_id: int,
+    settings: Settings, store: Store, loaded: Mapping[str, Mapping[str, str]] | None, project_id: int
 ) -> dict[str, Any]:
     counts = store.counts(project_id)
-    champion = registry.champion(project_id)
-    retrains = store.retrains(project_id, limit=50)
+    champion = Registry(store).champion(project_id)
     own, default = str(project_id), str(DEFAULT)
     served = loaded and (loaded["serving"].get(own) or loaded["serving"].get(default))
     return {
@@ -80,7 +73,7 @@ def _project(
         "refused": loaded and loaded["refused"].get(own),
         **asdict(counts),
         "retrain_in": max(settings.retrain_every - counts.untried, 0),
-        "retrains": [_retrain(retrain) for retrain in retrains],
+        "retrains": [_retrain(retrain) for retrain in store.retrains(project_id, limit=50)],
         "compared": _compared(store.reconciliation_state(project_id)),
         "drafting": _fields(store.refresh_state(project_id)),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
@@ -89,7 +82,7 @@ def _project(
 
 def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
     yield f"Project {project['id']}"
-    champion = project["champion"] or UNTRAINED
+    champion = project["champion"] or "none yet"
     swapping = project["serving"] not in {None, project["champion"]}
     yield f"  champion     {champion}" + (f" (loading; {project['serving']} still serves)" if swapping else "")
     if project["refused"]:
@@ -221,7 +214,7 @@ def _table(versions: Sequence[Mapping[str, Any]]) -> str:
                 _score(verdict.get("candidate_score")),
                 _score(verdict.get("champion_score")),
                 str(verdict.get("pairs", "-")),
-                _decision(verdict),
+                verdict.get("decision", "-") + (" (provisional)" if verdict.get("provisional") else ""),
                 ", ".join(serves) or "-",
             )
         )
@@ -230,10 +223,6 @@ def _table(versions: Sequence[Mapping[str, Any]]) -> str:
 
 def _score(score: Mapping[str, Any] | None) -> str:
     return f"{score['value']:.1f}" if score else "-"
-
-
-def _decision(verdict: Mapping[str, Any]) -> str:
-    return f"{verdict['decision']}{' (provisional)' if verdict['provisional'] else ''}" if verdict else "-"
 
 
 def _queue(settings: Settings) -> str:

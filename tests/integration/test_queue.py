@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -163,12 +164,12 @@ def test_a_comparison_is_begun_when_its_time_comes(queue: Queue, redis_url: str,
 def test_a_worker_stops_at_the_first_signal(queue: Queue, redis_url: str, tmp_path: Path) -> None:
     worker = start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=False)
     try:
-        wait_for(lambda: queue.workers() == 1, "a worker", worker)
+        wait_for(lambda: Worker.count(queue=queue._queue) == 1, "a worker", worker)
         # RQ makes itself known before it minds signals
         wait_for(lambda: _minds(worker.pid, signal.SIGTERM), "the worker to mind the signal", worker)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
-        assert queue.workers() == 0
+        assert Worker.count(queue=queue._queue) == 0
     finally:
         worker.kill()
         worker.wait()
