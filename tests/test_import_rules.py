@@ -58,6 +58,7 @@ ONLY = {
 
 LIGHT = (
     "training.errors",
+    "training.captioner.bundled",
     "training.cli",
     "training.data.scenes",
     "training.data.manifest",

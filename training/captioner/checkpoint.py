@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.captioner import legacy
+from training.captioner import bundled, legacy
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.errors import CheckpointError, TrainingError
 from training.runtime.files import atomic_folder
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
+SUMS = "SHA256SUMS"
+"""In the form of `sha256sum`: where a folder has this file, the files it lists are checked when it is loaded."""
 RETRIEVAL = "retrieval."
 """Prefix of the names of the retrieval memory, which is stored beside the weights."""
 
 
-def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None) -> Path:
+def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None, *, half: bool = False) -> Path:
     """Write the captioner to `folder`, replacing an earlier checkpoint; `extra` is any JSON, kept in config.json.
 
-    The folder appears only when it is complete. Raises CheckpointError if it cannot be written.
+    With `half` the weights are rounded to float16, which halves the file; they are float32 again when loaded. The
+    folder appears only when it is complete. Raises CheckpointError if it cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -38,6 +42,8 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
         "extra": extra or {},
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in captioner.state_dict().items()}
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     if captioner.retrieval:
         weights |= {f"{RETRIEVAL}{name}": value for name, value in captioner.retrieval.tensors().items()}
     try:
@@ -61,6 +67,7 @@ def load(folder: Path, device: str = "auto") -> Captioner:
 
     info = _current(read_info(folder), folder)
     words = _read(folder / VOCABULARY)
+    _check_sums(folder)
     try:
         captioner = Captioner(
             EncoderConfig.from_json(info["encoder"]),
@@ -92,6 +99,8 @@ def load(folder: Path, device: str = "auto") -> Captioner:
 
 def read_info(folder: Path) -> dict[str, Any]:
     """The checkpoint's config.json, unchanged. Checks its format; loads neither weights nor torch."""
+    if folder == bundled.STARTER:
+        bundled.starter()
     if not folder.is_dir():
         raise CheckpointError(f"There is no checkpoint folder {folder}.")
     info = _read(folder / CONFIG)
@@ -125,6 +134,17 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"The checkpoint {path.parent} is incomplete: {path.name}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"The checkpoint {path.parent} is damaged: {path.name} is no JSON ({error}).") from error
+
+
+def _check_sums(folder: Path) -> None:
+    """Raises CheckpointError where a file differs from the one that the folder's checksums are of."""
+    if not (folder / SUMS).exists():
+        return
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise CheckpointError(f"The checkpoint {folder} is damaged: {SUMS} lists another {name}; install it again.")
 
 
 def _write(path: Path, value: Any) -> None:

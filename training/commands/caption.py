@@ -12,6 +12,7 @@ from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CHECKPOINT,
     PATH,
+    STARTER,
     Overrides,
     decoding_options,
     decoding_with,
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=example(
-        "captioner caption checkpoint photo.jpg another.png",
+        "captioner caption photo.jpg",
         "captioner caption checkpoint photo.jpg --beam 10 --n-best 3 --explain maps",
     )
 )
-@click.argument("checkpoint", type=CHECKPOINT)
-@click.argument("images", type=PATH, nargs=-1, required=True)
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="[CHECKPOINT] IMAGES...")
 @click.option("--n-best", type=click.IntRange(1, 64), default=1, help="Captions per image, best first [1].")
 @click.option("--json", "json_file", type=Output(), help="Write captions and scores here.")
 @click.option(
@@ -47,15 +47,22 @@ if TYPE_CHECKING:
 @decoding_options
 @device_option
 def caption(
-    checkpoint: Path,
-    images: Sequence[Path],
+    paths: Sequence[Path],
     n_best: int,
     json_file: Path | None,
     explain_dir: Path | None,
     overrides: Overrides,
     device: str,
 ) -> None:
-    """Caption image files. Prints one line per caption: image, score between 0 and 1, caption."""
+    """Caption image files. Prints one line per caption: image, score between 0 and 1, caption.
+
+    Without CHECKPOINT, or with the word `starter`, the captioner that comes with the project captions them.
+    """
+    named = paths[0].is_dir() or (len(paths) > 1 and not paths[0].is_file())
+    checkpoint: Path = CHECKPOINT.convert(paths[0] if named else STARTER, None, None)
+    images = paths[named:]
+    if not images:
+        raise click.MissingParameter(param_hint="'IMAGES...'", param_type="argument")
     read_info(checkpoint)
     captioner = load(checkpoint, device)
     decoding = decoding_with(captioner, overrides)

@@ -11,6 +11,7 @@ from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
+    STARTER,
     Overrides,
     Source,
     cache_option,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
         "captioner evaluate checkpoint --dataset nocaps --data-dir nocaps --split test --coco submission.json",
     )
 )
-@click.argument("checkpoint", type=CHECKPOINT)
+@click.argument("checkpoint", type=CHECKPOINT, default=STARTER)
 @source_options
 @split_option
 @click.option("--json", "json_file", type=Output(), help="Write the scores, and a row for each image, here.")
@@ -65,6 +66,7 @@ def evaluate(
 ) -> None:
     """Caption images and score the captions against the human captions of the same images.
 
+    Without CHECKPOINT, or with the word `starter`, the captioner that comes with the project is scored.
     Two scores may be compared if their signatures are the same. Images without human captions, such as nocaps' test
     split, are captioned for --coco and --json.
     """

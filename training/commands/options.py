@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from training.captioner import bundled
 from training.config import DecodingConfig
 from training.data import datasets
 
@@ -17,7 +19,17 @@ if TYPE_CHECKING:
     from training.captioner.captioner import Captioner
     from training.data.manifest import Row
 
-CHECKPOINT = click.Path(path_type=Path, file_okay=False)
+
+class _Checkpoint(click.Path):
+    """A checkpoint folder; where no folder has the name STARTER, that is the one that comes with the project."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return bundled.STARTER if str(path) == STARTER and not path.exists() else path
+
+
+STARTER = bundled.STARTER.name
+CHECKPOINT = _Checkpoint(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)
 

@@ -39,16 +39,21 @@ def _choices(config: type, name: str) -> click.Choice[str]:
 @click.command(
     epilog=example(
         "captioner train --dataset flickr8k --data-dir flickr8k --out checkpoint",
-        "captioner train --scenes --out starter",
+        "captioner train --scenes --out scenes",
         "captioner train --manifest manifest.jsonl --config recipe.json --set decoder.hidden=1024 --out checkpoint",
-        "captioner train --scenes --start-from starter --epochs 0 --self-critical-epochs 6 --out better",
+        "captioner train --manifest manifest.jsonl --start-from starter --out checkpoint",
+        "captioner train --scenes --start-from scenes --epochs 0 --self-critical-epochs 6 --out better",
         "torchrun --nproc-per-node 4 -m training.cli train --dataset coco2017 --data-dir coco --out checkpoint",
     )
 )
 @source_options
-@click.option("--scenes", is_flag=True, help="Generated scenes, drawn into --data-dir: the starter captioner.")
+@click.option("--scenes", is_flag=True, help="Generated scenes, drawn into --data-dir, and a small captioner.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder of the checkpoint.")
-@click.option("--start-from", type=CHECKPOINT, help="A checkpoint to train further, with its encoder and decoder.")
+@click.option(
+    "--start-from",
+    type=CHECKPOINT,
+    help="A checkpoint to train further, with its encoder and decoder; `starter` comes with the project.",
+)
 @click.option("--encoder", help="A CNN of torchvision or timm [tf_efficientnet_lite2; with --scenes small_cnn].")
 @click.option(
     "--encoder-weights",

@@ -42,7 +42,6 @@ class Encoder(nn.Module):
         self.freeze(False)
         network = described(config.name)
         self.mean, self.std = network.mean, network.std
-        self.channels = self._size(network.side)[0]
 
     def forward(self, images: torch.Tensor, views: Views = "averaged", side: int | None = None) -> torch.Tensor:
         """Grids of images; scales are relative to `side`, by default the side of the images."""
@@ -68,6 +67,13 @@ class Encoder(nn.Module):
         self._frozen = frozen
         self.backbone.zero_grad()  # otherwise left gradients would count when the next stage clips its own
         self.backbone.requires_grad_(not self.frozen)
+
+    @property
+    def channels(self) -> int:
+        """C, of images of any size; finding a size takes a tenth of a second, so that one found before serves."""
+        if not self._sizes:
+            self._size(described(self.config.name).side)
+        return next(iter(self._sizes.values()))[0]
 
     @property
     def frozen(self) -> bool:

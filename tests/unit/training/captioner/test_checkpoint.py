@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,34 @@ def test_every_architecture_comes_back(architecture: str, picture: Callable[...,
     again = checkpoint.load(checkpoint.save(tmp_path / "saved", captioner), "cpu")
     assert again.decoder.config == captioner.decoder.config
     assert again.caption([picture("red"), picture("blue")]) == captioner.caption([picture("red"), picture("blue")])
+
+
+def test_in_half_precision_it_takes_half_the_bytes_and_is_float32_again(
+    tiny: Captioner, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    tiny.decoding = DecodingConfig(beam=1, max_length=6)
+    whole, half = checkpoint.save(tmp_path / "whole", tiny), checkpoint.save(tmp_path / "half", tiny, half=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.55 * sizes[0]
+    again, before = checkpoint.load(half, "cpu").state_dict(), tiny.state_dict()
+    assert {value.dtype for value in again.values()} == {value.dtype for value in before.values()}
+    assert all(torch.equal(again[name], value.half().to(value.dtype)) for name, value in before.items())
+
+
+def _summed(folder: Path) -> Path:
+    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocabulary.json"])
+def test_a_file_that_differs_from_its_checksum_is_damaged(tiny: Captioner, tmp_path: Path, name: str) -> None:
+    folder = _summed(checkpoint.save(tmp_path / "saved", tiny))
+    assert checkpoint.load(folder, "cpu").vocabulary == tiny.vocabulary
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if name.endswith("tensors") else content + b" ")
+    with pytest.raises(CheckpointError, match=rf"is damaged: SHA256SUMS lists another {name}; install it again\.$"):
+        checkpoint.load(folder, "cpu")
 
 
 def _absent(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from training import cli
-from training.captioner import checkpoint
+from training.captioner import bundled, checkpoint
 from training.captioner.captioner import Captioner
 from training.config import DecoderConfig
 from training.data import manifest
@@ -69,6 +69,13 @@ def fail(run: Run) -> Run:
 @pytest.fixture
 def saved(tiny: Captioner, tmp_path: Path) -> Path:
     return checkpoint.save(tmp_path / "saved", tiny)
+
+
+@pytest.fixture
+def starter(tiny: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of the captioner that comes with the project."""
+    monkeypatch.setattr(bundled, "STARTER", checkpoint.save(tmp_path / "installed" / "starter", tiny, half=True))
+    return bundled.STARTER
 
 
 @pytest.fixture

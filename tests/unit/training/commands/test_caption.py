@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from tests.unit.training.commands.conftest import Run
+from training.captioner import bundled
 from training.captioner.captioner import Captioner
 from training.data.manifest import Row
 
@@ -20,6 +21,18 @@ def test_a_line_a_caption_with_its_score(succeed: Run, saved: Path, coloured_row
         _, score, text = line.split("\t")
         assert 0 < float(score) <= 1
         assert text.endswith(".")
+
+
+def test_without_a_checkpoint_the_starter_captions(
+    succeed: Run, fail: Run, starter: Path, coloured_rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [row.image for row in coloured_rows[:2]]
+    captions = succeed("caption", *images).output
+    assert [line.split("\t")[0] for line in captions.splitlines()] == [str(image) for image in images]
+    assert succeed("caption", "starter", *images).output == captions
+    assert "1 of 1 images could not be captioned" in fail("caption", "absent.png", "--device", "cpu")
+    monkeypatch.setattr(bundled, "STARTER", starter / "absent")
+    assert "comes with this project, is missing in" in fail("caption", *images)
 
 
 def test_several_captions_of_an_image_best_first(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:

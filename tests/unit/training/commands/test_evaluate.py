@@ -45,6 +45,18 @@ def test_scores_are_printed_with_signatures_and_written(
     assert list(written.parent.iterdir()) == [written]
 
 
+def test_without_a_checkpoint_the_starter_is_scored(
+    succeed: Run, fail: Run, starter: Path, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--manifest", listed, "--json", tmp_path / "scores.json")
+    scored = succeed("evaluate", *asked).output
+    assert json.loads((tmp_path / "scores.json").read_text())["checkpoint"] == "starter"
+    assert succeed("evaluate", "starter", *asked).output == scored
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "starter").mkdir()
+    assert "The checkpoint starter is incomplete" in fail("evaluate", *asked), "a folder of that name goes before"
+
+
 def test_all_rows_of_a_manifest_are_scored_and_the_dev_rows_of_a_data_set(
     succeed: Run, saved: Path, listed: Path
 ) -> None:

@@ -159,6 +159,15 @@ def test_wrong_input_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_training_starts_from_the_starter_by_its_name(
+    succeed: Run, starter: Path, listed: Path, tmp_path: Path
+) -> None:
+    succeed("train", "--manifest", listed, "--start-from", "starter", "--epochs", 1, "--out", tmp_path / "mine")
+    assert checkpoint.encoder_of(tmp_path / "mine") == checkpoint.encoder_of(starter)
+    known = checkpoint.load(starter, "cpu").vocabulary.words
+    assert checkpoint.load(tmp_path / "mine", "cpu").vocabulary.words[: len(known)] == known
+
+
 def test_a_folder_in_use_is_not_replaced(
     fail: Run, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
