@@ -1,16 +1,22 @@
 """Figures of the benchmarks that train on Flickr8k, without a training."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from benchmarks import captioners, flickr8k, retraining, rounds
+from benchmarks import captioners, flickr8k, retraining, rounds, starter
+from tests.pictures import Pictures
+from training.captioner import checkpoint
 from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import DEV, TRAIN, Row
+from training.decoding.retrieval import RetrievalMemory
+from training.errors import CheckpointError
 
 
 def row(number: int, split: str = TRAIN, *captions: str) -> Row:
@@ -90,3 +96,32 @@ def test_rounds_chooses_by_a_tenth_of_the_images_of_any_round() -> None:
         assert {each.split for each in learned} == {manifest.TRAIN}
     assert {each.split for each in data.choosing} == {DEV}
     assert set(data.choosing) <= set(rows[:700])
+
+
+def test_the_starter_keeps_nothing_of_single_images_and_has_its_figures_on_its_card(
+    pictures: Pictures, tmp_path: Path
+) -> None:
+    captioner = checkpoint.load(pictures.captioner, "cpu")
+    rows = [replace(each, split=DEV) for each in pictures.rows[:12]]
+    grids = torch.randn(12, captioner.encoder.channels)
+    captioner.retrieval = RetrievalMemory.build(rows, grids, captioner.vocabulary, 9)
+    folder = starter.pack(captioner, tmp_path / "starter", {"recipe": "lite2"})
+    figures, signatures = starter.measured(folder, rows, tmp_path / "cache")
+    assert figures["cider_d"] > 0
+    assert figures.keys() | {"train_seconds"} == starter.MEANINGS.keys()
+    held = load_file(folder / "model.safetensors")
+    assert held.keys() == captioner.state_dict().keys()
+    assert {value.dtype for value in held.values() if value.is_floating_point()} == {torch.float16}
+    card = starter.card("lite2", captioner, rows, figures, signatures)
+    for part in (f"| CIDEr-D | {figures['cider_d']:.1f} | `{signatures[1]}` |", "--recipe lite2", "non-commercial"):
+        assert part in card
+    (folder / "vocabulary.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="SHA256SUMS lists another vocabulary"):
+        checkpoint.load(folder, "cpu")
+
+
+@pytest.mark.parametrize("stages", starter.RECIPES.values(), ids=starter.RECIPES)
+def test_a_recipe_of_the_starter_is_for_a_frozen_encoder_without_retrieval(stages: Any) -> None:
+    first, second = (each.validate() for each in stages())
+    assert (first.encoder.trained, first.decoding.neighbours) == ("none", 0)
+    assert second.epochs == 0 < second.self_critical_epochs
