@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make up`, `make demo`, `make test`. Variables: IMAGES= CHECKPOINT= PORT= LS_PORT= DATA=
+# Everything a newcomer needs: `make up`, `make demo`, `make test`. Variables: IMAGES= NO_STARTER= CHECKPOINT= PORT= LS_PORT= DATA=
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -7,6 +7,7 @@ DATA ?= ./data
 PORT ?=
 LS_PORT ?=
 IMAGES ?=
+NO_STARTER ?=
 CHECKPOINT ?=
 SEED ?= 1
 
@@ -41,9 +42,9 @@ $(READY): requirements.lock pyproject.toml | $(UV)
 
 setup: $(READY)  ## make the environment in .venv
 
-up: $(READY)  ## Label Studio, the ML backend, its worker and Redis; IMAGES= CHECKPOINT= PORT= LS_PORT= DATA=
+up: $(READY)  ## Label Studio, the ML backend, its worker and Redis; IMAGES= NO_STARTER= CHECKPOINT= PORT= LS_PORT= DATA=
 	@$(BIN)/captioner up --data-dir "$(DATA)" \
-		$(if $(IMAGES),--images "$(IMAGES)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") \
+		$(if $(IMAGES),--images "$(IMAGES)") $(if $(NO_STARTER),--no-starter) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") \
 		$(if $(PORT),--port $(PORT)) $(if $(LS_PORT),--label-studio-port $(LS_PORT))
 
 demo: $(READY)  ## the whole loop with a simulated annotator in a real Label Studio; SEED=

@@ -54,10 +54,10 @@ def test_the_list_of_make_targets_is_complete() -> None:
 
 
 def test_every_make_variable_reaches_the_command() -> None:
-    given = ["IMAGES=/photos", "CHECKPOINT=/checkpoint", "PORT=9191", "LS_PORT=8181", "DATA=/elsewhere"]
+    given = ["IMAGES=/photos", "NO_STARTER=1", "CHECKPOINT=/checkpoint", "PORT=9191", "LS_PORT=8181", "DATA=/elsewhere"]
     argv = ["make", "--dry-run", "up", *given]
     printed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for value in ("/photos", "/checkpoint", "9191", "8181", "/elsewhere"):
+    for value in ("/photos", "--no-starter", "/checkpoint", "9191", "8181", "/elsewhere"):
         assert value in printed
 
 

@@ -17,17 +17,26 @@ from backend.domain.errors import LabelStudioError
 @setting("data_dir", "label_studio_url", "label_studio_api_key")
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.option("--backend-url", help="The ML backend's address as Label Studio reaches it [http://HOST:PORT].")
-def connect(project: int, backend_url: str | None, **flags: Any) -> None:
-    """Connect a Label Studio project to a running ML backend and read the captions it already has."""
+@click.option("--no-starter", is_flag=True, help="No drafts until a model has learned the project's captions.")
+def connect(project: int, backend_url: str | None, no_starter: bool, **flags: Any) -> None:
+    """Connect a Label Studio project to a running ML backend and read the captions it already has.
+
+    A project that nothing drafts yet gets its drafts from the captioner of photographs that comes with this one.
+    """
     from backend.corrections.reconcile import reconcile as compare
     from backend.label_studio.connect import connect as connect_project
+    from backend.store.registry import Registry
+    from backend.up.first_model import promote_bundled
 
     settings = settings_from(flags)
     client = label_studio_of(settings)
     connection = connect_project(client, project, backend_url or settings.backend_url, settings.basic_auth)
     for sentence in connection.report:
         click.echo(sentence)
-    click.echo(str(compare(project, client, store_of(settings))))
+    store = store_of(settings)
+    if not no_starter and (version := promote_bundled(Registry(store), project, settings.data_dir)):
+        click.echo(f"{version}, which comes with the captioner, drafts until corrections have taught a better one.")
+    click.echo(str(compare(project, client, store)))
     if connection.problems:
         raise LabelStudioError(" ".join(connection.problems))
 

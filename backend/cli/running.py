@@ -19,12 +19,14 @@ from backend.settings import Settings
     "--images", type=click.Path(path_type=Path), help="Folder of photos to import [default: generated scenes]."
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Serve this captioner from the start.")
+@click.option("--no-starter", is_flag=True, help="Photos get no drafts until a model has learned their captions.")
 @click.option("--label-studio-port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option("--scenes", default=100, show_default=True, help="Number of generated scenes to import without --images.")
 @click.option("--no-label-studio", is_flag=True, help="Backend, worker and Redis only; then `captioner connect`.")
 def up(
     images: Path | None,
     checkpoint: Path | None,
+    no_starter: bool,
     label_studio_port: int,
     scenes: int,
     no_label_studio: bool,
@@ -35,8 +37,10 @@ def up(
 
     if no_label_studio and images:
         raise click.UsageError("--images needs a Label Studio: leave out --no-label-studio.")
-    up = Up(Settings.from_env(**flags), images, checkpoint, None if no_label_studio else label_studio_port, scenes)
-    sys.exit(up.run())
+    if no_starter and not images:
+        raise click.UsageError("--no-starter is for photos: give --images, or leave it out.")
+    port = None if no_label_studio else label_studio_port
+    sys.exit(Up(Settings.from_env(**flags), images, checkpoint, port, scenes, not no_starter).run())
 
 
 @click.command(epilog=example("captioner serve --port 9090"))

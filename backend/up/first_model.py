@@ -1,4 +1,4 @@
-"""The model that drafts from the start: a checkpoint that the user gives, or the starter for generated scenes."""
+"""The model that drafts from the start: a checkpoint that the user gives, or a starter, for photos or for scenes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from backend.domain.errors import CaptionerError
 from backend.store.registry import ModelVersion, Registry
 from backend.system.processes import end_with_parent
 from backend.up.steps import say, step
+from training.captioner.bundled import starter as bundled
 from training.runtime.files import atomic_folder
 
 STARTER = "starter-v1"
+"""The captioner of generated scenes."""
 _BY = "up"
 
 
@@ -66,6 +68,18 @@ def promote(registry: Registry, project_id: int, version: str) -> None:
         registry.promote(project_id, version, reason="there is no better model yet", by=_BY)
     elif version != STARTER and next((move.version for move in moves if move.moved_by == _BY), None) != version:
         registry.promote(project_id, version, reason="given to `captioner up`", by=_BY)
+
+
+def promote_bundled(registry: Registry, project_id: int, data_dir: Path) -> str | None:
+    """Promote the captioner of photographs that comes with the project where nothing drafts or ever drafted.
+
+    Returns its name, or None where the project keeps what it has. Raises TrainingError where it is not installed.
+    """
+    if registry.champion(project_id) or registry.moves(project_id, limit=1):
+        return None
+    version = adopt(registry, bundled(), data_dir)
+    registry.promote(project_id, version, reason="it comes with the captioner", by=_BY)
+    return version
 
 
 _TRAINING = [sys.executable, "-P", "-m", "training.cli"]

@@ -43,6 +43,7 @@ class Up:
         checkpoint: Path | None,
         label_studio_port: int | None,
         scenes: int = SCENES,
+        starter: bool = True,
     ) -> None:
         if images and not images.is_dir():
             raise CaptionerError(f"The folder of photos {images} does not exist.")
@@ -55,12 +56,14 @@ class Up:
         self._checkpoint = checkpoint.absolute() if checkpoint else None
         self._label_studio_port = label_studio_port
         self._scenes = scenes
+        self._starter = starter
         self._asked = {
             **settings.to_env(),
             "--images": str(self._images or ""),
             "--checkpoint": str(self._checkpoint or ""),
             "--label-studio-port": str(label_studio_port or LABEL_STUDIO_PORT),
             "--no-label-studio": "" if label_studio_port else "yes",
+            "--no-starter": "" if starter else "yes",
         }
         self._data_dir = settings.data_dir
         self._children: list[Child] = []
@@ -163,7 +166,7 @@ class Up:
         return server
 
     def _first_version(self, registry: Registry) -> str | None:
-        """The model that drafts from the start. None for photos: a model of generated scenes cannot caption them."""
+        """The model that is there before the project. None for photos: those of scenes cannot caption them."""
         if self._checkpoint:
             return first_model.adopt(registry, self._checkpoint, self._data_dir)
         if self._images or not self._label_studio_port:
@@ -181,6 +184,8 @@ class Up:
         project_id = project.open_project(client, self._data_dir, images)
         if version:
             first_model.promote(registry, project_id, version)
+        elif self._starter:
+            first_model.promote_bundled(registry, project_id, self._data_dir)
         self._await_champion(registry, project_id)
         project.connect_project(client, self._settings, project_id, store)
         return {
@@ -227,7 +232,7 @@ class Up:
         if state is None:
             raise CaptionerError(f"Another `captioner up` is starting or stopping with {self._data_dir}: wait for it.")
         usual = Settings.from_env({"CAPTIONER_DATA_DIR": str(self._data_dir)}).to_env()
-        usual |= {"--images": "", "--checkpoint": "", "--no-label-studio": ""}
+        usual |= {"--images": "", "--no-starter": "", "--checkpoint": "", "--no-label-studio": ""}
         usual["--label-studio-port"] = str(LABEL_STUDIO_PORT)
         other = [name for name, value in self._asked.items() if value not in {usual[name], state["asked"].get(name)}]
         if other:

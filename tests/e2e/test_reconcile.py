@@ -35,7 +35,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio) -> Iter
 
 def test_processes_killed_at_any_moment_lose_nothing(loop: Bare) -> None:
     annotators = Annotators(loop.client, seed=1)
-    loop.captioner("connect", "--project", str(annotators.project))
+    loop.captioner("connect", "--no-starter", "--project", str(annotators.project))
     chance = random.Random(4)
     moments = sorted(chance.sample(range(5, 295), len(KILLS)))
     kills = dict(zip(moments, chance.sample(KILLS, len(KILLS)), strict=True))
@@ -56,7 +56,7 @@ def test_processes_killed_at_any_moment_lose_nothing(loop: Bare) -> None:
 
 def test_webhooks_lost_late_twice_and_out_of_order_lose_nothing(loop: Bare) -> None:
     annotators = Annotators(loop.client, seed=2)
-    loop.captioner("connect", "--project", str(annotators.project))
+    loop.captioner("connect", "--no-starter", "--project", str(annotators.project))
     [hook] = loop.client.webhooks(annotators.project)
     with Unreliable(hook["url"], seed=5) as proxy:
         loop.client.update_webhook(hook["id"], url=proxy.url)

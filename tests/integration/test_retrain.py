@@ -18,10 +18,11 @@ from backend.retraining.cancel import cancel
 from backend.store.database import now
 from backend.store.registry import DEFAULT
 from backend.store.retrains import CANCELLED, DONE, FAILED, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING
+from backend.up import first_model
 from tests.factories import correction, saved
 from tests.fakes import Answer, scarce
 from tests.integration.conftest import Loop, wait_for
-from training.captioner import checkpoint
+from training.captioner import bundled, checkpoint
 from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
 from training.continual.incremental import LEAST_REPLAYED
@@ -84,6 +85,27 @@ def test_from_corrections_to_a_served_champion(make_loop: MakeLoop, here: Callab
     assert loop.champions.serving(1) == "p1-v1"
     [hypothesis] = loop.champions.caption("p1-v1", [trained[0].image])
     assert hypothesis.text
+
+
+def test_the_first_retrain_of_a_project_starts_from_the_starter(
+    make_loop: MakeLoop, here: Callable[[Loop], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes without images, so nothing of it is replayed, and no development images of it judge."""
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="24", CAPTIONER_GATE_MARGIN="100", CAPTIONER_REPLAY="1")
+    monkeypatch.setattr(bundled, "STARTER", loop.pictures.captioner)
+    starter = first_model.promote_bundled(loop.registry, 1, loop.settings.data_dir)
+    assert starter is not None
+    held_out, trained = loop.pictures.new(held_out=True)[:4], loop.pictures.new(held_out=False)[:20]
+    loop.correct([*held_out, *trained])
+    here(loop)
+    version = loop.registry.get("p1-v1")
+    assert (version.parent, version.state) == (starter, "passed")
+    assert version.verdict is not None
+    assert {each["role"] for each in version.verdict["sets"]} == {"corrections"}
+    learned, before = (checkpoint.load(each.checkpoint, "cpu") for each in (version, loop.registry.get(starter)))
+    assert learned.vocabulary.words[: len(before.vocabulary)] == before.vocabulary.words
+    learnt = sum(row.split == manifest.TRAIN for row in snapshot(loop))
+    assert checkpoint.read_info(version.checkpoint)["extra"]["images"] == learnt
 
 
 def test_a_retrain_loads_its_champion_and_its_candidate_once(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -36,6 +37,7 @@ def test_each_help_carries_an_example(command: str) -> None:
         ["up", "--port", "no"],
         ["up", "--images", "/no/such/folder"],
         ["up", "--checkpoint", "/no/such/checkpoint"],
+        ["up", "--no-starter"],
         ["serve", "--device", "tpu"],
         ["status", "--database-url", "nonsense"],
         ["status", "--database-url", "foo://x"],
@@ -61,6 +63,29 @@ def test_wrong_input_is_one_clear_line(arguments: list[str], tmp_path: Path, mon
     assert isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     assert result.output.strip().splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("starter", [True, False])
+def test_a_project_is_drafted_by_the_starter_as_soon_as_it_is_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starter: bool
+) -> None:
+    drafting: list[dict[int, str]] = []
+
+    def promote(registry: Registry, project_id: int, data_dir: Path) -> str:
+        registry.register(ModelVersion("starter-1", data_dir))
+        registry.promote(project_id, "starter-1", reason="it comes with the captioner", by="up")
+        return "starter-1"
+
+    monkeypatch.setattr("backend.up.first_model.promote_bundled", promote)
+    monkeypatch.setattr("backend.label_studio.connect.connect", lambda *_: SimpleNamespace(report=(), problems=()))
+    monkeypatch.setattr(
+        "backend.corrections.reconcile.reconcile", lambda *given: drafting.append(Registry(given[2]).champions())
+    )
+    asked = ["--label-studio-url", "http://127.0.0.1:9", "--api-key", "x" * 40, "--data-dir", str(tmp_path)]
+    result = CliRunner().invoke(main, ["connect", "--project", "3", *asked, *([] if starter else ["--no-starter"])])
+    assert result.exit_code == 0, result.output
+    assert drafting == [{3: "starter-1"} if starter else {}], "the captions it has already may start a retrain at once"
+    assert ("starter-1, which comes with the captioner, drafts until" in result.output) == starter
 
 
 def test_promote_for_project_0_is_for_every_project_without_its_own(tmp_path: Path) -> None:

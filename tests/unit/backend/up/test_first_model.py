@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from backend.domain.errors import CaptionerError
-from backend.store.registry import ModelVersion, Registry
+from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.store import Store
 from backend.system.processes import end_with_parent
 from backend.up import first_model
-from backend.up.first_model import STARTER, adopt, promote
+from backend.up.first_model import STARTER, adopt, promote, promote_bundled
+from training.captioner import bundled
+from training.errors import TrainingError
 
 
 @pytest.fixture
@@ -101,3 +103,50 @@ def test_the_starter_takes_nobodys_place(registry: Registry) -> None:
     promote(registry, 2, "mine")
     promote(registry, 2, STARTER)
     assert registry.champions() == {1: "mine", 2: "mine"}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of the starter that comes with the project."""
+    folder = tmp_path / "installed" / "starter"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "vocabulary.json", "model.safetensors", "MODEL_CARD.md"):
+        (folder / name).write_text("{}")
+    monkeypatch.setattr(bundled, "STARTER", folder)
+    monkeypatch.setattr(first_model, "_try", lambda *_: None)
+    return folder
+
+
+def test_a_new_project_is_given_a_copy_of_the_starter_of_photos(
+    registry: Registry, installed: Path, tmp_path: Path
+) -> None:
+    version = promote_bundled(registry, 1, tmp_path / "data")
+    assert version is not None
+    assert version.startswith("starter-")
+    assert (registry.champions(), promote_bundled(registry, 2, tmp_path / "data")) == ({1: version}, version)
+    (installed / "model.safetensors").unlink()  # as by a newer release
+    copy = registry.get(version).checkpoint
+    assert copy.parent == tmp_path / "data" / "models"
+    assert {path.name for path in copy.iterdir()} >= {"model.safetensors", "MODEL_CARD.md"}
+    assert registry.get(version).project_id is None
+
+
+def test_the_starter_of_photos_takes_nobodys_place(registry: Registry, installed: Path, tmp_path: Path) -> None:
+    served(registry, "mine", "usual")
+    registry.promote(1, "mine", reason="mine", by="operator")
+    promote_bundled(registry, 2, tmp_path)
+    registry.rollback(2)
+    for project in (1, 2):
+        assert promote_bundled(registry, project, tmp_path) is None
+    assert registry.champions() == {1: "mine"}, "who took it back from a project is not given it again"
+    registry.promote(DEFAULT, "usual", reason="for all", by="operator")
+    assert promote_bundled(registry, 3, tmp_path) is None
+
+
+def test_a_starter_that_is_not_installed_is_one_sentence(
+    registry: Registry, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "STARTER", installed / "absent")
+    with pytest.raises(TrainingError, match=r"^The starter, .*, is missing in .*: install the project again, or "):
+        promote_bundled(registry, 1, tmp_path)
+    assert registry.champions() == {}

@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from backend.cli.main import main
 from backend.domain.errors import CaptionerError
+from backend.store.registry import ModelVersion, Registry
+from backend.store.store import Store
 from backend.system import redis_server
 from backend.system.ports import free_port
 from backend.up import state
@@ -93,6 +95,31 @@ def test_what_a_running_one_was_not_asked_for_is_refused(
         assert f"other values of {other}: stop it first" in result.output
     else:
         assert "Already running" in result.output
+
+
+@pytest.mark.parametrize(("starter", "drafts"), [(True, {7: "starter-1"}), (False, {})])
+def test_a_project_of_photos_is_drafted_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starter: bool, drafts: dict[int, str]
+) -> None:
+    def promote(registry: Registry, project_id: int, data_dir: Path) -> None:
+        registry.register(ModelVersion("starter-1", data_dir))
+        registry.promote(project_id, "starter-1", reason="it comes with the captioner", by="up")
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").touch()
+    found: dict[int, str] = {}
+    configured = settings(tmp_path / "data")
+    store = Store(configured.database_url)
+    store.migrate()
+    loop = Up(configured, tmp_path / "photos", None, 8080, starter=starter)
+    registry = Registry(store)
+    monkeypatch.setattr("backend.up.first_model.promote_bundled", promote)
+    monkeypatch.setattr("backend.up.project.open_project", lambda *_: 7)
+    monkeypatch.setattr("backend.up.project.connect_project", lambda *_: found.update(registry.champions()))
+    monkeypatch.setattr(loop, "_await_champion", lambda *_: None)
+    assert loop._first_version(registry) is None, "no captioner of scenes is trained for photos"
+    assert loop._open_project(store, registry, None)["project"] == 7
+    assert registry.champions() == found == drafts, "before Label Studio asks for the first draft"
 
 
 def test_a_damaged_account_is_one_sentence(tmp_path: Path) -> None:
