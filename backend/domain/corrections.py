@@ -21,7 +21,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Draft:
-    """A caption shown to an annotator; `score` in (0, 1], higher is more certain."""
+    """A caption shown to an annotator; `score` in (0, 1], higher is more certain.
+
+    `from_task` is the task whose correction it copies; None where it is the version's own.
+    """
 
     project_id: int
     task_id: int
@@ -30,6 +33,7 @@ class Draft:
     text: str
     score: float
     image_sha256: str | None = field(default=None, compare=False)
+    from_task: int | None = None
 
 
 @dataclass(frozen=True)

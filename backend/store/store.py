@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from backend.store.reconciliations import Reconciliations
 from backend.store.recording import Receipt, delete_rows, drafts_of, record
 from backend.store.refreshes import Refreshes
 from backend.store.retrains import ENDED, Retrains, new_corrections
+from backend.store.reuse import Reuse, draft_of, draft_row, row_key
 from backend.store.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
 
 
@@ -23,7 +23,8 @@ from backend.store.tables import correction_revisions, corrections, draft_failur
 class Project:
     """A Label Studio project as its last /setup described it; None where there was none yet.
 
-    `training_asked`: a person asked for a retrain and none has begun since.
+    `training_asked`: a person asked for a retrain and none has begun since. `reused_seq`: the event up to which the
+    drafts of waiting tasks follow the corrections.
     """
 
     id: int
@@ -32,6 +33,7 @@ class Project:
     access_token: str | None
     training_asked: bool
     updated_at: datetime
+    reused_seq: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Counts:
     untried: int
 
 
-class Store(Retrains, Reconciliations, Refreshes):
+class Store(Retrains, Reconciliations, Refreshes, Reuse):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(
@@ -186,27 +188,26 @@ class Store(Retrains, Reconciliations, Refreshes):
                     connection.execute(of_image.values(image_sha256=sha256))
 
     def add_drafts(self, project_id: int, served: Sequence[Draft]) -> None:
-        """Record drafts of the project; the first one for a task, version and image stays."""
+        """Record versions' own drafts of the project; the first one for a task, version and image stays."""
         if not served:
             return
         with self.writing(project_id, durable=False) as connection:
             ids = [draft.task_id for draft in served]
-            known = {_key(row) for row in drafts_of(connection, project_id, ids)}
+            known = {row_key(row) for row in drafts_of(connection, project_id, ids)}
             rows: dict[tuple[int, str, str], dict[str, Any]] = {}
-            for draft in served:
-                image_key = hashlib.sha256(draft.image.encode("utf-8", "surrogatepass")).hexdigest()
-                values = {**asdict(draft), "image_key": image_key, "served_at": now()}
-                if _key(values) not in known:
-                    rows.setdefault(_key(values), values)
+            for row in map(draft_row, served):
+                if row_key(row) not in known:
+                    rows.setdefault(row_key(row), row)
             if rows:
                 connection.execute(drafts.insert(), list(rows.values()))
             delete_rows(connection, draft_failures.c.task_id, ids, draft_failures.c.project_id == project_id)
 
     def get_drafts(self, project_id: int, task_ids: Sequence[int], version: str) -> list[Draft]:
-        """Drafts the version has given these tasks, oldest first; a task whose image changed may have several."""
+        """Drafts the version has given these tasks, oldest first; a task may have several of different images, and of
+        one image where a correction was copied."""
         with self.reading() as connection:
             rows = drafts_of(connection, project_id, task_ids, drafts.c.version == version)
-        return [Draft(*(row[name] for name in Draft.__dataclass_fields__)) for row in rows]
+        return [draft_of(row) for row in rows]
 
     def add_failures(self, project_id: int, failures: Sequence[DraftFailure]) -> None:
         """Store why these tasks got no draft, replacing earlier reasons; the last one for a task stays."""
@@ -251,10 +252,6 @@ def _with_images(table: sa.Table) -> sa.Select[Any]:
     task = (tasks.c.project_id == table.c.project_id) & (tasks.c.id == table.c.task_id)
     image = sa.func.coalesce(table.c.image, tasks.c.image).label("task_image")
     return sa.select(table, image).join_from(table, tasks, task, isouter=True)
-
-
-def _key(draft: Mapping[str, Any]) -> tuple[int, str, str]:
-    return draft["task_id"], draft["version"], draft["image_key"]
 
 
 def _stored_correction(row: Mapping[str, Any]) -> StoredCorrection:

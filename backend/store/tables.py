@@ -35,6 +35,7 @@ class Time(sa.types.TypeDecorator[datetime]):
 #
 # One row for each Label Studio project. A transaction that changes anything of the project locks it, so that the
 # numbers of its events are committed in order. `training_asked`: a person asked and no retrain has begun since.
+# `reused_seq`: the event up to which drafts of waiting tasks follow the corrections.
 projects = sa.Table(
     "projects",
     metadata,
@@ -44,6 +45,7 @@ projects = sa.Table(
     sa.Column("access_token", sa.Text),
     sa.Column("training_asked", sa.Boolean, nullable=False),
     sa.Column("updated_at", Time, nullable=False),
+    sa.Column("reused_seq", sa.Integer, nullable=False, server_default="0"),
 )
 
 # Every event as Label Studio sent it. `seq` is never used twice.
@@ -171,6 +173,8 @@ correction_revisions = sa.Table(
     sa.Index(None, "project_id", "event_seq"),
 )
 
+# Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task` is the task
+# whose correction was copied; where it is empty the text is the version's own.
 drafts = sa.Table(
     "drafts",
     metadata,
@@ -184,7 +188,21 @@ drafts = sa.Table(
     sa.Column("score", sa.Float, nullable=False),
     sa.Column("served_at", Time, nullable=False),
     sa.Column("image_sha256", sa.String(64)),
-    sa.UniqueConstraint("project_id", "task_id", "version", "image_key"),
+    sa.Column("from_task", sa.BigInteger),
+    sa.Index(None, "project_id", "task_id", "version", "image_key"),
+)
+
+# Pooled features of drafted and learned images: halves, in bytes. `encoder` hashes all that decides them.
+features = sa.Table(
+    "features",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("image_sha256", sa.String(64), nullable=False),
+    sa.Column("feature", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("project_id", "encoder", "image_sha256"),
+    sqlite_autoincrement=True,
 )
 
 # Why a task got no draft, the last time one was requested.

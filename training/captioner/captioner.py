@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -14,10 +16,11 @@ from training.config import DecoderConfig, DecodingConfig, EncoderConfig, Transf
 from training.data import transforms
 from training.decoding.beam_search import Candidate, Hypothesis, beam_search
 from training.decoding.retrieval import RetrievalMemory
+from training.decoding.reuse import FeatureSpace
 from training.decoding.sampling import nucleus_sampling
 from training.errors import DataError
 from training.networks import decoder as decoders
-from training.networks.encoder import Encoder, Views
+from training.networks.encoder import Encoder, Views, features_hash
 from training.runtime import out_of_memory
 from training.runtime.device import autocast
 from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
@@ -52,6 +55,16 @@ class Captioner(nn.Module):
     def device(self) -> torch.device:
         return next(self.decoder.parameters()).device
 
+    @cached_property
+    def feature_space(self) -> FeatureSpace | None:
+        """What pooled features of its encoder are compared by; None where the encoder is trained on, so that they would
+        change with each version."""
+        if self.encoder.config.trained != "none":
+            return None
+        channels = self.decoder.decoders[0].standardisation
+        encoder = features_hash(self.encoder, self.transform)
+        return FeatureSpace(encoder, channels.mean.cpu().numpy(), channels.spread.cpu().numpy())
+
     @property
     def side(self) -> int:
         """S of the images that it is given: enough for the largest view."""
@@ -80,9 +93,16 @@ class Captioner(nn.Module):
         return transforms.normalise(pixels.to(self.device), encoder.mean, encoder.std)  # (B, 3, S, S)
 
     def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
-        """A caption for each image file, in order, or the DataError of one that cannot be read."""
-        results = self.caption_n_best(images, 1, decoding)
-        return [result if isinstance(result, DataError) else result[0][0] for result in results]
+        """A caption for each image file, in order, with its pooled feature where the encoder is frozen, or the
+        DataError of one that cannot be read."""
+        found: list[Hypothesis | DataError] = []
+        for result in self.caption_n_best(images, 1, decoding):
+            if isinstance(result, DataError):
+                found.append(result)
+            else:
+                [hypothesis], grid = result
+                found.append(dataclasses.replace(hypothesis, feature=pooled(grid) if self.feature_space else None))
+        return found
 
     def caption_n_best(
         self, images: Sequence[Path], number: int, decoding: DecodingConfig | None = None
@@ -135,3 +155,8 @@ class Captioner(nn.Module):
         """Take an extension of the present vocabulary; the weights of known words stay."""
         self.vocabulary = vocabulary
         self.decoder.grow(len(vocabulary))
+
+
+def pooled(grid: torch.Tensor) -> bytes:
+    """The pooled feature of a grid (P, C), the mean of its cells: (C,) in half precision, as bytes."""
+    return grid.float().mean(dim=0).half().cpu().numpy().tobytes()

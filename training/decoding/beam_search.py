@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,11 +16,15 @@ IMPOSSIBLE = float("-inf")
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A caption by the decoder; its `score` in (0, 1] is the geometric mean of its words' probabilities."""
+    """A caption by the decoder; its `score` in (0, 1] is the geometric mean of its words' probabilities.
+
+    `feature` is the pooled feature (C,) of its image, half precision in bytes, where the caller asked for it.
+    """
 
     text: str
     score: float
     tokens: tuple[int, ...]
+    feature: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

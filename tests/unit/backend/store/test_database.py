@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from backend.domain.errors import DatabaseError
 from backend.store import database as module
 from backend.store.database import Database, now
-from backend.store.tables import metadata, refreshes, retrains
+from backend.store.tables import drafts, metadata, refreshes, retrains
 
 ZEROS = ("stopped", "after_task", "total", "stored", "failed", "deleted", "requests", "seconds")
 
@@ -55,13 +55,18 @@ def test_a_database_of_an_earlier_release_keeps_its_rows_under_the_new_names(tmp
         retrain |= {"state": "running", "deaths": 0, "postponed": 0, "requested_at": now(), "progress": {}}
         for phase in ("blend", "train"):
             connection.execute(retrains.insert().values(**{**retrain, "progress": {"phase": phase, "step": 2}}))
+        draft = {"project_id": 1, "task_id": 5, "version": "v1", "image": "/5.jpg", "image_key": "k", "text": "a dot"}
+        draft |= {"score": 0.5, "served_at": now()}
+        connection.execute(sa.insert(sa.table("drafts", *map(sa.column, draft))).values(**draft))
     database.migrate()
     assert differences(database) == []
     with database.reading() as connection:
         row = connection.execute(sa.select(refreshes)).one()
         assert (row.checked, row.checked_to, row.being_edited, row.lease, row.heartbeat_at) == (4, 7, 2, 3, None)
         found = connection.scalars(sa.select(progress)).all()
+        kept = connection.execute(sa.select(drafts.c.task_id, drafts.c.text, drafts.c.from_task)).all()
     assert found == [{"phase": "interpolate", "step": 2}, {"phase": "train", "step": 2}]
+    assert kept == [(5, "a dot", None)]
 
 
 def test_a_difference_of_schema_and_code_would_be_seen(tmp_path: Path) -> None:

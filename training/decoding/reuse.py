@@ -1,0 +1,138 @@
+"""Reuse: the same image again, or one that is nearly the same, gets the caption that a person gave it.
+
+Two images are near duplicates where the pooled features of a frozen encoder, the means of their grids' cells, point the
+same way. Each channel is first standardised and squashed, so that the few channels that respond to brightness or blur
+do not decide. Only images with similar signs are compared in full (Charikar, 2002, "Similarity estimation techniques
+from rounding algorithms").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+THRESHOLD = 0.74
+"""Cosine from which images are near duplicates: `python -m benchmarks.duplicates` measures both kinds of mistakes."""
+SHARPNESS = 3.0
+"""How many times a standardised channel is multiplied before tanh squashes it: a pooled feature varies less than the
+single cells by which it is standardised."""
+COMPARED = 16
+"""Images compared in full, those whose signs are most alike. Of 781 near duplicates none was beyond the fourth."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSpace:
+    """What pooled features (C,) of a frozen encoder are compared by: `mean` and `spread` (C,) of its channels.
+
+    `encoder` is the hash of all that decides a feature; features of two encoders cannot be compared.
+    """
+
+    encoder: str
+    mean: np.ndarray
+    spread: np.ndarray
+
+    def directions(self, features: np.ndarray) -> np.ndarray:
+        """Pooled features (N, C) as vectors of length 1, whose products are the similarities."""
+        squashed = np.tanh((features.astype(np.float32) - self.mean) * (SHARPNESS / self.spread))
+        return squashed / np.linalg.norm(squashed, axis=1, keepdims=True).clip(1e-6)
+
+    def signs(self, features: np.ndarray) -> np.ndarray:
+        """Which channels of features (N, C) are above their mean, as bits in whole words (N, W)."""
+        bits = np.packbits(features.astype(np.float32) > self.mean, axis=1)
+        return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
+
+
+class Correction(NamedTuple):
+    """A caption that a person gave an image in a task, with what orders it among others of that image."""
+
+    sha256: str
+    caption: str
+    task_id: int
+    at: float
+
+
+class CorrectionMemory:
+    """The corrections of one project by the content of their images, and, where there is a `space`, by their features.
+
+    N images are kept side by side: `_features` (N, C) in half precision and `_signs` (N, W), with room for more.
+    """
+
+    def __init__(self, space: FeatureSpace | None = None) -> None:
+        self.space = space
+        self._corrections: dict[int, Correction] = {}  # by annotation
+        self._of_image: dict[str, set[int]] = {}  # annotations of each image
+        self._images: list[str] = []  # those with a feature, in the order of the arrays
+        self._place: dict[str, int] = {}
+        channels = len(space.mean) if space else 0
+        self._features = np.zeros((0, channels), np.float16)
+        self._signs = np.zeros((0, -(-channels // 64)), np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._corrections)
+
+    def put(self, annotation_id: int, correction: Correction) -> None:
+        """Add the correction in place of an earlier one of the annotation."""
+        self.drop(annotation_id)
+        self._corrections[annotation_id] = correction
+        self._of_image.setdefault(correction.sha256, set()).add(annotation_id)
+
+    def drop(self, annotation_id: int) -> None:
+        """Remove the annotation's correction, and with the last one of an image its feature."""
+        known = self._corrections.pop(annotation_id, None)
+        if known is None:
+            return
+        self._of_image[known.sha256].remove(annotation_id)
+        if not self._of_image[known.sha256]:
+            del self._of_image[known.sha256]
+            if (place := self._place.pop(known.sha256, None)) is not None:
+                last = self._images.pop()
+                if last != known.sha256:  # the last one fills the gap
+                    self._images[place], self._place[last] = last, place
+                    for array in (self._features, self._signs):
+                        array[place] = array[len(self._images)]
+
+    def featureless(self) -> set[str]:
+        """Corrected images without a feature."""
+        return self._of_image.keys() - self._place.keys()
+
+    def add_features(self, features: Mapping[str, bytes]) -> None:
+        """Features, half precision in bytes, by the hashes of their images; those of other images are ignored."""
+        if self.space is None or not (lacking := self.featureless() & features.keys()):
+            return
+        new = {sha256: features[sha256] for sha256 in sorted(lacking)}
+        first, end = len(self._images), len(self._images) + len(new)
+        if end > len(self._features):  # twice the room, so that each feature is copied about once
+            self._features, self._signs = (
+                np.concatenate([array, np.zeros((end, array.shape[1]), array.dtype)])
+                for array in (self._features, self._signs)
+            )
+        self._features[first:end] = np.stack([np.frombuffer(feature, np.float16) for feature in new.values()])
+        self._signs[first:end] = self.space.signs(self._features[first:end])
+        self._place |= {sha256: first + number for number, sha256 in enumerate(new)}
+        self._images += new
+
+    def match(self, sha256: str, feature: bytes | None = None, task_id: int | None = None) -> Correction | None:
+        """The latest correction of this image, else of its nearest near duplicate; those of `task_id` do not count."""
+        if found := self._latest(sha256, task_id):
+            return found
+        if self.space is None or feature is None or not self._images:
+            return None
+        one = np.frombuffer(feature, np.float16)[None]  # (1, C)
+        known = len(self._images)
+        differing = np.bitwise_count(self._signs[:known] ^ self.space.signs(one)).sum(axis=1, dtype=np.int32)  # (N,)
+        nearest = differing.argpartition(COMPARED)[:COMPARED] if known > COMPARED else np.arange(known)
+        similarity = self.space.directions(self._features[nearest]) @ self.space.directions(one)[0]
+        for number in np.argsort(-similarity):
+            if similarity[number] < THRESHOLD:
+                break
+            if found := self._latest(self._images[nearest[number]], task_id):
+                return found
+        return None
+
+    def _latest(self, sha256: str, task_id: int | None) -> Correction | None:
+        found = (self._corrections[annotation] for annotation in self._of_image.get(sha256, ()))
+        others = [each for each in found if each.task_id != task_id]
+        return max(others, key=lambda each: (each.at, each.task_id), default=None)
