@@ -86,10 +86,13 @@ class Hypothesis:
     text: str
     score: float
     tokens: tuple[int, ...] = ()
+    feature: bytes | None = None
 
 
 class Model:
     """A captioner that says its name and the file's, and remembers its batches. A file called *bad* is unreadable."""
+
+    feature_space: Any = None
 
     def __init__(self, name: str, gate: threading.Event | None = None) -> None:
         self.name = name
@@ -97,7 +100,10 @@ class Model:
         self.started = threading.Event()
         self.batches: list[list[str]] = []
 
-    def caption(self, images: Sequence[Path]) -> list[Hypothesis | DataError]:
+    def retrieval_with(self, corrections: Sequence[Any], features: Any) -> Any:
+        return None
+
+    def caption(self, images: Sequence[Path], *, retrieval: Any = None) -> list[Hypothesis | DataError]:
         self.batches.append([image.name for image in images])
         self.started.set()
         if self.gate is not None:

@@ -152,12 +152,14 @@ def _fingerprint(entry: Mapping[str, Any], image: str | None) -> str:
 
 
 def prediction(draft: Draft, tags: Tags) -> dict[str, Any]:
-    """The draft as one item of the `results` of POST /predict, or as a prediction of POST /api/predictions."""
-    return {
-        "model_version": draft.version,
-        "score": draft.score,
-        "result": [result(tags, draft.text)] if draft.text else [],  # a blind task gets a version without a caption
-    }
+    """The draft as one item of the `results` of POST /predict, or as a prediction of POST /api/predictions.
+
+    A copied correction says where it is from in its `meta`, which Label Studio keeps with the annotation made from it.
+    """
+    found = [result(tags, draft.text)] if draft.text else []  # a blind task gets a version without a caption
+    if draft.from_task is not None:
+        found = [{**each, "meta": {"text": [f"from task {draft.from_task}"]}} for each in found]
+    return {"model_version": draft.version, "score": draft.score, "result": found}
 
 
 def result(tags: Tags, *texts: str, origin: str | None = None) -> dict[str, Any]:

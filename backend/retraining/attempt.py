@@ -16,6 +16,7 @@ from backend.retraining import snapshot
 from backend.retraining.gate import ROLES, Contender, ProjectGate
 from backend.retraining.heartbeat import Heartbeat, SupersededError
 from backend.retraining.history import NEW, History
+from backend.retraining.reuse import LearnedCorrections
 from backend.retraining.snapshot import Snapshot
 from backend.settings import Settings
 from backend.store.registry import HELD, PASSED, REJECTED, ModelVersion, Registry
@@ -110,7 +111,10 @@ class Retraining:
         return History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
 
     def _gate(self, rows: Sequence[Row], history: History) -> ProjectGate:
-        return ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts())
+        quarantined = history.quarantined()
+        trusted = [row for row in rows if (row.sha256, row.references) not in quarantined]
+        learned = LearnedCorrections(self._settings, self._store, self._project_id, trusted)
+        return ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts(), learned)
 
     def _trained(self, pairs: Snapshot) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from backend.retraining.reuse import LearnedCorrections
 from backend.settings import Settings
 from training.captioner.captioner import Captioner
 from training.continual.mismatch import image_text_match, mismatch
@@ -38,7 +40,8 @@ class Contender(NamedTuple):
 
 
 class ProjectGate:
-    """The frozen evaluation sets of a project. `past` are the project's earlier verdicts."""
+    """The frozen evaluation sets of a project. `past` are the project's earlier verdicts; `learned` corrections are
+    reused by champion and candidate alike, on the project's own images."""
 
     def __init__(
         self,
@@ -47,8 +50,9 @@ class ProjectGate:
         corrected: Sequence[Row],
         base: Sequence[Row],
         past: Sequence[Verdict],
+        learned: LearnedCorrections | None = None,
     ) -> None:
-        self._settings, self._project_id, self._past = settings, project_id, past
+        self._settings, self._project_id, self._past, self._learned = settings, project_id, past, learned
         self._cache_dir = settings.data_dir / "features"
         self.sets: dict[Role, list[Row]] = {}
         for row in corrected:
@@ -85,17 +89,20 @@ class ProjectGate:
                     if progress:
                         progress(before + captioned, total)
 
-                evaluations.append(
-                    evaluate(
-                        contender.captioner,
-                        rows,
-                        model=contender.name,
-                        evaluation_set=NAMES[role].format(self._project_id),
-                        decoding=candidate.captioner.decoding,  # the same for both
-                        cache_dir=self._cache_dir,
-                        progress=report,
-                    )
+                evaluation = partial(
+                    evaluate,
+                    contender.captioner,
+                    rows,
+                    model=contender.name,
+                    evaluation_set=NAMES[role].format(self._project_id),
+                    decoding=candidate.captioner.decoding,  # the same for both
+                    cache_dir=self._cache_dir,
+                    progress=report,
                 )
+                if self._learned and role != gate.BASE:
+                    evaluations.append(self._learned.reused(contender.captioner, rows, evaluation))
+                else:
+                    evaluations.append(evaluation())
                 done += len(rows)
             times = tuple(float(number) for number, _ in enumerate(rows))  # rows come in the order of annotation
             of_champion = evaluations[1] if champion else None

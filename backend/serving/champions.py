@@ -16,7 +16,11 @@ from backend.domain.errors import ModelUnavailableError
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from training.decoding.beam_search import Hypothesis
+    from training.decoding.retrieval import RetrievalMemory
+    from training.decoding.reuse import Correction, FeatureSpace
     from training.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -31,7 +35,14 @@ BATCH = 32
 class Model(Protocol):
     """The part of `training.captioner.captioner.Captioner` that serving uses."""
 
-    def caption(self, images: Sequence[Path]) -> list[Hypothesis | DataError]: ...
+    @property
+    def feature_space(self) -> FeatureSpace | None: ...
+
+    def caption(
+        self, images: Sequence[Path], *, retrieval: RetrievalMemory | None = None
+    ) -> list[Hypothesis | DataError]: ...
+
+    def retrieval_with(self, corrections: Sequence[Correction], features: np.ndarray) -> RetrievalMemory | None: ...
 
 
 Loader = Callable[[Path, str], Model]
@@ -41,6 +52,7 @@ Loader = Callable[[Path, str], Model]
 class _Request:
     version: str
     paths: Sequence[Path]
+    retrieval: RetrievalMemory | None = None
     answers: list[Any] = field(default_factory=list)
     done: Future[list[Any]] = field(default_factory=Future)
     next: int = 0
@@ -122,14 +134,34 @@ class Champions:
                     self._users[version] -= 1
                     self._release()
 
-    def caption(self, version: str, paths: Sequence[Path]) -> list[Hypothesis | DataError]:
+    def feature_space(self, version: str) -> FeatureSpace | None:
+        """What features of the version are compared by; None where they would change with each version."""
+        return self._model(version).feature_space
+
+    def retrieval_with(
+        self, version: str, corrections: Sequence[Correction], features: np.ndarray
+    ) -> RetrievalMemory | None:
+        """The version's retrieval memory with these corrections and features (N, C) of their images."""
+        return self._model(version).retrieval_with(corrections, features)
+
+    def _model(self, version: str) -> Model:
+        with self._changed:
+            model = self._models.get(version)
+        if model is None:
+            raise ModelUnavailableError(f"The model {version} is not loaded.")
+        return model
+
+    def caption(
+        self, version: str, paths: Sequence[Path], retrieval: RetrievalMemory | None = None
+    ) -> list[Hypothesis | DataError]:
         """One hypothesis an image, in order; a DataError in its place for an unreadable image.
 
-        The caller keeps it loaded (`in_use`). Raises ModelUnavailableError when it is not, or fails on the images.
+        `retrieval` reranks the beam in place of the version's own memory. The caller keeps the version loaded
+        (`in_use`). Raises ModelUnavailableError when it is not, or fails on the images.
         """
         if not paths:
             return []
-        request = _Request(version, paths, answers=[None] * len(paths))
+        request = _Request(version, paths, retrieval, answers=[None] * len(paths))
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="captioner", daemon=True)
@@ -158,25 +190,31 @@ class Champions:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
-                version = self._waiting[0].version
+                first = self._waiting[0]
+                version = first.version
                 model = self._models.get(version)
-                batch = self._take(version)
+                batch = self._take(first)
             self._answer(version, model, batch)
-            del model  # or a version unloaded meanwhile would keep its memory until the next request
+            del model, first  # or a version unloaded meanwhile would keep its memory until the next request
 
-    def _take(self, version: str) -> list[tuple[_Request, int]]:
-        """Up to BATCH images of this version, from each waiting request in turn. The caller has the lock.
+    def _take(self, first: _Request) -> list[tuple[_Request, int]]:
+        """Up to BATCH images of this request's version, from each waiting request in turn. The caller has the lock.
 
-        Requests with images left go behind those of other versions, so that no version waits forever.
+        Requests with images left go behind those of other versions, so that no version waits forever. Projects with
+        corrections of their own are not batched together.
         """
-        alike = [request for request in self._waiting if request.version == version]
+
+        def is_alike(request: _Request) -> bool:
+            return request.version == first.version and request.retrieval is first.retrieval
+
+        alike = [request for request in self._waiting if is_alike(request)]
         batch: list[tuple[_Request, int]] = []
         while alike and len(batch) < BATCH:
             for request in alike[: BATCH - len(batch)]:
                 batch.append((request, request.next))
                 request.next += 1
             alike = [request for request in alike if request.next < len(request.paths)]
-        others = [request for request in self._waiting if request.version != version]
+        others = [request for request in self._waiting if not is_alike(request)]
         self._waiting = deque(others + alike)
         return batch
 
@@ -185,7 +223,8 @@ class Champions:
         try:
             if model is None:
                 raise ModelUnavailableError(f"The model {version} is not loaded.")
-            answers = model.caption([request.paths[place] for request, place in batch])
+            paths = [request.paths[place] for request, place in batch]
+            answers = model.caption(paths, retrieval=batch[0][0].retrieval)
             for (request, place), answer in zip(batch, answers, strict=True):
                 request.answers[place] = answer
         except Exception as error:  # the thread must go on, and every waiting request needs an answer

@@ -12,6 +12,7 @@ from backend.domain.errors import ImageError, ModelUnavailableError
 from backend.domain.splits import is_blind
 from backend.images.cache import Images, LocalImage
 from backend.serving.champions import BATCH, Champions, Loader
+from backend.serving.reuse import Reuse
 from backend.settings import Settings
 from backend.store.registry import ModelVersion
 from backend.store.store import Project, Store
@@ -31,13 +32,24 @@ _Key = tuple[int, str | None]
 
 
 class Drafting:
-    """Drafts tasks by the version that serves. Threads may share it."""
+    """Drafts tasks by the version that serves, or with a correction of nearly the same image where there is `reuse`.
 
-    def __init__(self, store: Store, images: Images, champions: Champions, blind_share: float = 0.0) -> None:
+    Threads may share it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        images: Images,
+        champions: Champions,
+        blind_share: float = 0.0,
+        reuse: Reuse | None = None,
+    ) -> None:
         self._store = store
         self._images = images
         self._champions = champions
         self._blind_share = blind_share
+        self._reuse = reuse
 
     def draft(
         self, project_id: int, tasks: Sequence[Task], version: str | None, came: float | None = None
@@ -61,9 +73,19 @@ class Drafting:
         return [done[_key(task)] for task in tasks]
 
     def known(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Draft]:
-        """The drafts that the version has made of these tasks, by the task's id and image."""
+        """The drafts of these tasks that the version has made, by the task's id and image; in their place the
+        corrections that are to be shown now, which are recorded."""
         ids = list(dict.fromkeys(task.id for task in tasks))
-        return {(draft.task_id, draft.image): draft for draft in self._store.get_drafts(project_id, ids, version)}
+        drafts = self._store.get_drafts(project_id, ids, version)
+        last = {(draft.task_id, draft.image): draft for draft in drafts}
+        shown: dict[_Key, Draft] = {
+            (draft.task_id, draft.image): draft for draft in reversed(drafts) if draft.from_task is None
+        }
+        if self._reuse and shown:
+            shown = self._reuse.shown(project_id, version, shown)
+        if changed := [draft for draft in shown.values() if draft != last[draft.task_id, draft.image]]:
+            self._store.show_instead(project_id, changed)
+        return shown
 
     def _make(self, project_id: int, tasks: Sequence[Task], version: str, deadline: float) -> dict[_Key, Drafted]:
         """New drafts and failures, stored batch by batch, so that those before the deadline are not made again."""
@@ -102,18 +124,24 @@ class Drafting:
             except Exception as error:  # one task must not fail the others
                 log.exception("The image of task %d of project %d failed.", task.id, project_id)
                 found[_key(task)] = DraftFailure(project_id, task.id, _UNEXPECTED.format(type(error).__name__))
+        features: dict[str, bytes] = {}
         try:
-            captions = self._champions.caption(version, [image.path for _, image in ready])
+            retrieval = self._reuse.retrieval(project_id, version) if self._reuse and ready else None
+            captions = self._champions.caption(version, [image.path for _, image in ready], retrieval)
             for (task, image), caption in zip(ready, captions, strict=True):
                 if isinstance(caption, Exception):
                     found[_key(task)] = DraftFailure(project_id, task.id, str(caption))
-                elif is_blind(image.sha256, self._blind_share):  # scored like the others, to be queued like them
-                    found[_key(task)] = Draft(project_id, task.id, version, task.image or "", "", caption.score)
-                elif not caption.text:  # Label Studio takes an empty prediction for a draft and asks no more
+                    continue
+                blind = is_blind(image.sha256, self._blind_share)  # scored like the others, to be queued like them
+                if caption.text or blind:
+                    text, score = "" if blind else caption.text, caption.score
+                    found[_key(task)] = Draft(project_id, task.id, version, task.image or "", text, score, image.sha256)
+                else:  # Label Studio takes an empty prediction for a draft and asks no more
                     found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
-                else:
-                    text, score = caption.text, caption.score
-                    found[_key(task)] = Draft(project_id, task.id, version, task.image or "", text, score)
+                if caption.feature:
+                    features[image.sha256] = caption.feature
+            if features and self._reuse:
+                self._reuse.add_features(project_id, version, features)
         except ModelUnavailableError as error:
             found |= {_key(task): DraftFailure(project_id, task.id, str(error)) for task, _ in ready}
         self._record(project_id, found)
@@ -135,15 +163,21 @@ Drafter = Callable[[int, Sequence[Task], ModelVersion], list[Drafted]]
 def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Drafter:
     """Drafts outside the web process, the same as /predict makes, by one version.
 
-    It loads the version only for tasks that it has not drafted before.
+    It loads the version only for tasks that it has not drafted before, or where there are corrections to reuse.
     """
     champions = Champions(settings.device, load)
-    drafting = Drafting(store, Images(settings), champions, settings.blind_share)
+    reuse = Reuse(store, champions) if settings.reuse == "on" else None
+    drafting = Drafting(store, Images(settings), champions, settings.blind_share, reuse)
 
     def draft(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Drafted]:
-        known = drafting.known(project_id, tasks, version.name)
-        if any(_key(task) not in known for task in tasks) and not champions.serving(project_id):
+        if not champions.serving(project_id):
+            made = store.get_drafts(project_id, [task.id for task in tasks], version.name)
+            known: dict[_Key, Drafted] = {(each.task_id, each.image): each for each in made}
+            if all(_key(task) in known for task in tasks) and not (reuse and store.revision(project_id)):
+                return [known[_key(task)] for task in tasks]
             champions.serve(project_id, version.name, version.checkpoint)
+        if reuse:
+            reuse.update(project_id, version.name)
         return drafting.draft(project_id, tasks, version.name)
 
     return draft

@@ -84,6 +84,9 @@ class Settings(BaseModel):
     blind_share: are.Share = _setting(
         0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"
     )
+    reuse: Literal["on", "off"] = _setting(
+        "on", "`on`: near duplicates of a corrected image are drafted with its correction; `off`"
+    )
     replay: are.Number = _setting(1.0, "known pairs that a retrain replays for each new one")
     encoder: str = _setting("tf_efficientnet_lite2", "encoder of a project's first model")
     encoder_weights: str = _setting(

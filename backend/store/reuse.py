@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,16 +13,6 @@ from backend.domain.corrections import Draft
 from backend.store.database import Database, chunks, now
 from backend.store.recording import drafts_of
 from backend.store.tables import correction_revisions, corrections, drafts, features, projects, tasks
-
-
-class ChangedCorrection(NamedTuple):
-    """The newest state of a correction that changed: its first caption, None where it may not be used any more."""
-
-    annotation_id: int
-    task_id: int | None
-    image_sha256: str | None
-    caption: str | None
-    updated_at: datetime | None
 
 
 class Reuse(Database):
@@ -34,26 +23,6 @@ class Reuse(Database):
         mine = correction_revisions.c.project_id == project_id
         with self.reading() as connection:
             return connection.scalar(sa.select(sa.func.max(correction_revisions.c.event_seq)).where(mine)) or 0
-
-    def changed_corrections(self, project_id: int, after_seq: int) -> list[ChangedCorrection]:
-        """The project's corrections that events after that one changed, by annotation id."""
-        log = correction_revisions.c
-        changed = sa.select(log.annotation_id).where(log.project_id == project_id, log.event_seq > after_seq)
-        query = sa.select(corrections).where(
-            corrections.c.project_id == project_id, corrections.c.annotation_id.in_(changed)
-        )
-        with self.reading() as connection:
-            rows = connection.execute(query.order_by(corrections.c.annotation_id)).all()
-        return [
-            ChangedCorrection(
-                row.annotation_id,
-                row.task_id,
-                row.image_sha256,
-                row.texts[0] if row.usable and not row.deleted else None,
-                row.updated_at,
-            )
-            for row in rows
-        ]
 
     def add_features(self, project_id: int, encoder: str, found: Mapping[str, bytes]) -> None:
         """Store pooled features of an encoder by the hashes of their images; those that are known stay."""
@@ -124,7 +93,7 @@ def draft_row(draft: Draft) -> dict[str, Any]:
     return {**asdict(draft), "image_key": image_key, "served_at": now()}
 
 
-def draft_of(row: Mapping[str, Any]) -> Draft:
+def draft_of(row: Any) -> Draft:
     return Draft(*(row[name] for name in Draft.__dataclass_fields__))
 
 

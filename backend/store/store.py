@@ -158,6 +158,15 @@ class Store(Retrains, Reconciliations, Refreshes, Reuse):
         found = [_stored_correction(dict(row)) for row in rows]
         return [each for each in found if each.usable] if usable else found
 
+    def changed_corrections(self, project_id: int, after_seq: int) -> list[Revision]:
+        """The newest revision of each annotation that events after that one changed; skipped and deleted ones too."""
+        log, table = correction_revisions.c, corrections
+        changed = sa.select(log.annotation_id).where(log.project_id == project_id, log.event_seq > after_seq)
+        query = _with_images(table).where(table.c.project_id == project_id, table.c.annotation_id.in_(changed))
+        with self.reading() as connection:
+            rows = [dict(row) for row in connection.execute(query.order_by(table.c.annotation_id)).mappings()]
+        return [Revision(**vars(_stored_correction(row)), deleted=row["deleted"], newest=True) for row in rows]
+
     def revisions(self, project_id: int) -> list[Revision]:
         """Every revision of its annotations, by annotation id, oldest first; skipped and deleted ones too."""
         table = correction_revisions

@@ -10,6 +10,7 @@ from backend.images.cache import Images
 from backend.queue import Queue
 from backend.serving.champions import Champions, Loader
 from backend.serving.drafting import Drafting
+from backend.serving.reuse import Reuse
 from backend.settings import Settings
 from backend.store.registry import Registry
 from backend.store.store import Store
@@ -28,6 +29,7 @@ class Services:
     inbox: Inbox
     images: Images
     champions: Champions
+    reuse: Reuse | None
     drafting: Drafting
     _watcher: Watcher | None = None
     _starting: threading.Lock = field(default_factory=threading.Lock)
@@ -63,6 +65,7 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
     queue = Queue(redis_url)
     images = Images(settings)
     champions = Champions(settings.device, load)
+    reuse = Reuse(store, champions) if settings.reuse == "on" else None
     return Services(
         settings=settings,
         store=store,
@@ -71,5 +74,6 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
         inbox=Inbox(store, queue, settings),
         images=images,
         champions=champions,
-        drafting=Drafting(store, images, champions, settings.blind_share),
+        reuse=reuse,
+        drafting=Drafting(store, images, champions, settings.blind_share, reuse=reuse),
     )

@@ -1,4 +1,5 @@
-"""A thread of each web process: it loads promoted champions, and queues in Redis what SQL says is pending."""
+"""A thread of each web process: it loads promoted champions, follows the corrections, and queues in Redis what SQL says
+is pending."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from backend.corrections.inbox import Inbox
 from backend.domain.errors import CaptionerError, ModelUnavailableError, QueueError
 from backend.queue import Queue
 from backend.serving.champions import Champions
+from backend.serving.reuse import Reuse
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.lease import LEASE_SECONDS
@@ -36,10 +38,11 @@ class WatchedServices(Protocol):
     queue: Queue
     inbox: Inbox
     champions: Champions
+    reuse: Reuse | None
 
 
 class Watcher:
-    """Checks for promoted champions every second, and for pending jobs every few seconds."""
+    """Checks for promoted champions and new corrections every second, and for pending jobs every few seconds."""
 
     def __init__(self, services: WatchedServices) -> None:
         self._services = services
@@ -73,6 +76,14 @@ class Watcher:
                 log.error("%s", error)
         for project_id in assigned.keys() - wanted.keys():
             self._services.champions.withdraw(project_id)
+
+    def follow_corrections(self) -> None:
+        """Bring the corrections in memory up to date, those of every project that is served."""
+        services = self._services
+        for project in services.store.projects() if services.reuse else ():
+            with services.champions.in_use(project.id) as version:
+                if services.reuse and version:
+                    services.reuse.update(project.id, version)
 
     def queue_retrains(self, stale_after_seconds: float = LEASE_SECONDS) -> None:
         """Queue the retrains that are due, that Redis has lost, or whose process died."""
@@ -112,6 +123,7 @@ class Watcher:
         queued = scheduled = float("-inf")
         while not self._stopping.wait(POLL_SECONDS):
             self._try("load the champions", self.load_champions)
+            self._try("follow the corrections", self.follow_corrections)
             if time.monotonic() - queued >= PENDING_SECONDS:
                 self._try("queue pending retrains", self.queue_retrains)
                 self._try("queue refreshes of drafts", self.queue_refreshes)

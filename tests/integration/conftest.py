@@ -138,6 +138,7 @@ class Loop:
         self.queue = Queue(self.settings.redis_url)
         self.inbox = Inbox(self.store, self.queue, self.settings)
         self.champions = Champions(self.settings.device)
+        self.reuse = None
         self.watcher = Watcher(self)
 
     def serve_starter(self) -> None:

@@ -14,16 +14,17 @@ from torch import nn
 
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
 from training.data import transforms
+from training.data.manifest import Row
 from training.decoding.beam_search import Candidate, Hypothesis, beam_search
 from training.decoding.retrieval import RetrievalMemory
-from training.decoding.reuse import FeatureSpace
+from training.decoding.reuse import Correction, FeatureSpace
 from training.decoding.sampling import nucleus_sampling
 from training.errors import DataError
 from training.networks import decoder as decoders
 from training.networks.encoder import Encoder, Views, features_hash
 from training.runtime import out_of_memory
 from training.runtime.device import autocast
-from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary
+from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary, tokenize
 
 BATCH = 32  # images a step when captioning
 CPU_BATCH = 8  # images a CPU encodes at once: maps of more do not fit its caches, which takes a third longer
@@ -92,11 +93,16 @@ class Captioner(nn.Module):
         encoder = self.encoder
         return transforms.normalise(pixels.to(self.device), encoder.mean, encoder.std)  # (B, 3, S, S)
 
-    def caption(self, images: Sequence[Path], decoding: DecodingConfig | None = None) -> list[Hypothesis | DataError]:
+    def caption(
+        self,
+        images: Sequence[Path],
+        decoding: DecodingConfig | None = None,
+        retrieval: RetrievalMemory | None = None,
+    ) -> list[Hypothesis | DataError]:
         """A caption for each image file, in order, with its pooled feature where the encoder is frozen, or the
         DataError of one that cannot be read."""
         found: list[Hypothesis | DataError] = []
-        for result in self.caption_n_best(images, 1, decoding):
+        for result in self.caption_n_best(images, 1, decoding, retrieval):
             if isinstance(result, DataError):
                 found.append(result)
             else:
@@ -105,7 +111,11 @@ class Captioner(nn.Module):
         return found
 
     def caption_n_best(
-        self, images: Sequence[Path], number: int, decoding: DecodingConfig | None = None
+        self,
+        images: Sequence[Path],
+        number: int,
+        decoding: DecodingConfig | None = None,
+        retrieval: RetrievalMemory | None = None,
     ) -> Iterator[tuple[list[Hypothesis], torch.Tensor] | DataError]:
         """For each image file, in order, up to `number` captions, best first, and its grid (P, C), or its DataError."""
         loaded = transforms.load_all(images, self.side)
@@ -115,7 +125,7 @@ class Captioner(nn.Module):
             if readable:
                 with torch.inference_mode():
                     grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(readable)))  # (B, P, C)
-                results = zip(self.generate_n_best(grid, number, decoding), grid, strict=True)
+                results = zip(self.generate_n_best(grid, number, decoding, retrieval), grid, strict=True)
             for item in batch:
                 yield item if isinstance(item, DataError) else next(results)
 
@@ -124,21 +134,26 @@ class Captioner(nn.Module):
         return [captions[0] for captions in self.generate_n_best(grid, 1, decoding)]
 
     def generate_n_best(
-        self, grid: torch.Tensor, number: int, decoding: DecodingConfig | None = None
+        self,
+        grid: torch.Tensor,
+        number: int,
+        decoding: DecodingConfig | None = None,
+        retrieval: RetrievalMemory | None = None,
     ) -> list[list[Hypothesis]]:
         """Up to `number` captions for each encoded image of `grid` (B, P, C), best first, in the annotators' style.
 
+        Where the decoding has neighbours they are reranked by `retrieval`, by default the captioner's own.
         Where the device's memory does not suffice for all at once they are micro-batched. Raises TrainingError where it
         does not suffice for one.
         """
         self.eval()
         decoding = decoding or self.decoding
+        retrieval = (retrieval or self.retrieval) if decoding.neighbours else None
         grid, never = grid.to(self.device, torch.float32), (PAD, START, UNKNOWN)
 
         def search(part: torch.Tensor) -> list[list[Candidate]]:
             if decoding.top_p:
                 return nucleus_sampling(self.decoder, part, decoding, never, number)
-            retrieval = self.retrieval if decoding.neighbours else None
             keep = max(number, decoding.beam) if retrieval else number
             candidates = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
             if retrieval:
@@ -150,6 +165,20 @@ class Captioner(nn.Module):
             [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
             for several in candidates
         ]
+
+    def retrieval_with(self, corrections: Sequence[Correction], features: np.ndarray) -> RetrievalMemory | None:
+        """Its retrieval memory, where its decoding has neighbours, with these corrections and features (N, C)."""
+        rows = [
+            (Row(Path(), each.sha256, (each.caption,)), feature)
+            for each, feature in zip(corrections, features, strict=True)
+            if tokenize(each.caption)
+        ]
+        if not self.decoding.neighbours or not rows:
+            return self.retrieval
+        stacked = torch.from_numpy(np.stack([feature for _, feature in rows]))
+        longest = self.decoding.max_length
+        later = RetrievalMemory.build([row for row, _ in rows], stacked, self.vocabulary, longest)
+        return (self.retrieval.updated(later) if self.retrieval else later).prepared()
 
     def extend_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Take an extension of the present vocabulary; the weights of known words stay."""

@@ -111,8 +111,12 @@ class RetrievalMemory:
         captions = memory.captions
         if shapes != (32, channels) or not captions.any() or not 0 <= captions.min() <= captions.max() < words:
             raise CheckpointError("Its index of training images is of another captioner.")
-        memory._weights, memory._channels  # noqa: B018 computed now, so that the first caption does not wait for them
-        return memory
+        return memory.prepared()
+
+    def prepared(self) -> RetrievalMemory:
+        """Itself, with what is computed of it once, so that the first caption does not wait for it."""
+        self._weights, self._channels  # noqa: B018
+        return self
 
     def __deepcopy__(self, memo: object) -> RetrievalMemory:
         return self  # never modified, so copies can share it

@@ -46,12 +46,14 @@ class FeatureSpace:
 
 
 class Correction(NamedTuple):
-    """A caption that a person gave an image in a task, with what orders it among others of that image."""
+    """A caption that a person gave an image in a task; `at` orders it among others of that image, and `accepted` says
+    that it is a draft that was left as it was."""
 
     sha256: str
     caption: str
     task_id: int
     at: float
+    accepted: bool = False
 
 
 class CorrectionMemory:
@@ -114,6 +116,12 @@ class CorrectionMemory:
         self._place |= {sha256: first + number for number, sha256 in enumerate(new)}
         self._images += new
 
+    def written(self) -> tuple[list[Correction], np.ndarray]:
+        """The latest correction of each image that a person wrote, and the features (N, C) of these images."""
+        found = {sha256: self._latest(sha256, accepted=False) for sha256 in self._images}
+        kept = {sha256: correction for sha256, correction in found.items() if correction}
+        return list(kept.values()), self._features[[self._place[sha256] for sha256 in kept]]
+
     def match(self, sha256: str, feature: bytes | None = None, task_id: int | None = None) -> Correction | None:
         """The latest correction of this image, else of its nearest near duplicate; those of `task_id` do not count."""
         if found := self._latest(sha256, task_id):
@@ -132,7 +140,7 @@ class CorrectionMemory:
                 return found
         return None
 
-    def _latest(self, sha256: str, task_id: int | None) -> Correction | None:
+    def _latest(self, sha256: str, but_task: int | None = None, accepted: bool = True) -> Correction | None:
         found = (self._corrections[annotation] for annotation in self._of_image.get(sha256, ()))
-        others = [each for each in found if each.task_id != task_id]
-        return max(others, key=lambda each: (each.at, each.task_id), default=None)
+        wanted = [each for each in found if each.task_id != but_task and (accepted or not each.accepted)]
+        return max(wanted, key=lambda each: (each.at, each.task_id), default=None)

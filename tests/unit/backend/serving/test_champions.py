@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,7 +194,7 @@ def test_a_model_that_fails_fails_its_requests_only(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "BATCH", 2)
 
     class Broken(Model):
-        def caption(self, images: Sequence[Path]) -> list:  # type: ignore[type-arg]
+        def caption(self, images: Sequence[Path], **options: Any) -> list:  # type: ignore[type-arg]
             raise RuntimeError("out of memory")
 
     room = champions(Broken("v1"), Model("v2"))
@@ -206,7 +207,7 @@ def test_a_model_that_fails_fails_its_requests_only(monkeypatch: pytest.MonkeyPa
 
 def test_a_model_that_answers_too_little_is_a_failure() -> None:
     class Short(Model):
-        def caption(self, images: Sequence[Path]) -> list:  # type: ignore[type-arg]
+        def caption(self, images: Sequence[Path], **options: Any) -> list:  # type: ignore[type-arg]
             return super().caption(images)[1:]
 
     room = champions(Short("v1"))

@@ -79,7 +79,7 @@ def test_two_requests_at_once_agree(services: Services) -> None:
     both = threading.Barrier(2)
 
     class Fickle(Model):
-        def caption(self, images):  # type: ignore[no-untyped-def]
+        def caption(self, images, **options):  # type: ignore[no-untyped-def]
             return [type(found)(f"{found.text} {next(turns)}", 0.5) for found in super().caption(images)]
 
     fickle = Fickle("v1")
@@ -127,7 +127,7 @@ def test_an_image_that_only_the_captioner_finds_unreadable_fails_alone(services:
     from training.errors import DataError
 
     class Picky(Model):
-        def caption(self, images):  # type: ignore[no-untyped-def]
+        def caption(self, images, **options):  # type: ignore[no-untyped-def]
             return [DataError("The image cannot be read."), *super().caption(images)[1:]]
 
     services.champions._load = lambda checkpoint, device: Picky("v1")
@@ -137,7 +137,7 @@ def test_an_image_that_only_the_captioner_finds_unreadable_fails_alone(services:
 
 def test_a_model_that_fails_is_told_for_each_task(services: Services) -> None:
     class Broken(Model):
-        def caption(self, images):  # type: ignore[no-untyped-def]
+        def caption(self, images, **options):  # type: ignore[no-untyped-def]
             raise RuntimeError("out of memory")
 
     services.champions._load = lambda checkpoint, device: Broken("v1")
@@ -211,7 +211,7 @@ def test_no_batch_begins_after_the_budget(services: Services, monkeypatch: pytes
     monkeypatch.setattr("backend.serving.drafting.time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     class Slow(Model):
-        def caption(self, images):  # type: ignore[no-untyped-def]
+        def caption(self, images, **options):  # type: ignore[no-untyped-def]
             clock[0] += 50
             return super().caption(images)
 
@@ -226,7 +226,7 @@ def test_no_batch_begins_after_the_budget(services: Services, monkeypatch: pytes
 
 def test_a_caption_without_words_is_no_draft(services: Services) -> None:
     class Speechless(Model):
-        def caption(self, images):  # type: ignore[no-untyped-def]
+        def caption(self, images, **options):  # type: ignore[no-untyped-def]
             return [type(found)("", 0.5) for found in super().caption(images)]
 
     services.champions._load = lambda checkpoint, device: Speechless("v1")

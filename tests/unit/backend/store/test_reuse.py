@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from backend.domain.corrections import Event
-from backend.store.reuse import ChangedCorrection
-from backend.store.store import Store
+from backend.store.store import Revision, Store
 from tests.factories import correction, draft, saved
 
 SHA = "ab" * 32
@@ -19,8 +18,8 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def captions(found: list[ChangedCorrection]) -> dict[int, str | None]:
-    return {each.annotation_id: each.caption for each in found}
+def captions(found: list[Revision]) -> dict[int, str | None]:
+    return {each.annotation_id: each.texts[0] if each.usable and not each.deleted else None for each in found}
 
 
 def test_a_revision_says_that_corrections_changed_and_which(store: Store) -> None:

@@ -52,6 +52,7 @@ class WatchedServices:
     queue: Any
     inbox: Inbox
     champions: Champions
+    reuse: Any = None
 
 
 @pytest.fixture

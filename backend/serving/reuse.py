@@ -1,0 +1,123 @@
+"""Corrections in memory: a near duplicate of a corrected image is drafted with its correction."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from backend.domain.corrections import Draft, normalise
+from backend.serving.champions import Champions
+from backend.store.store import Store
+from training.decoding.reuse import Correction, CorrectionMemory
+
+if TYPE_CHECKING:
+    from training.decoding.retrieval import RetrievalMemory
+
+CERTAIN = 1.0
+"""Score of a copied draft. Label Studio shows it in the tab of the prediction, and queues such tasks last."""
+REBUILT_SHARE = 0.1
+"""Share of the time that may be spent on making retrieval memories anew, which takes longer the larger they are."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(eq=False)
+class _Kept:
+    """The corrections of a project for a version, as of the event `seq` and the feature `newest`."""
+
+    project_id: int
+    version: str
+    memory: CorrectionMemory
+    seq: int = 0
+    newest: int = 0
+    retrieval: RetrievalMemory | None = None
+    retrieval_seq: int = 0
+    retrieval_due: float = 0.0
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+class Reuse:
+    """The corrections of every project that is served, followed from SQL. Threads may share it."""
+
+    def __init__(self, store: Store, champions: Champions) -> None:
+        self._store, self._champions = store, champions
+        self._kept: dict[tuple[int, str], _Kept] = {}
+        self._lock = threading.Lock()
+
+    def shown(self, project_id: int, version: str, own: Mapping[Key, Draft]) -> dict[Key, Draft]:
+        """The drafts to show in place of the version's own ones: corrections of the same or nearly the same images.
+
+        A blind task keeps its empty draft, and an image of unknown content its own. The caller keeps `version` loaded.
+        """
+        kept = self._following(project_id, version)
+        with kept.lock:
+            if not len(kept.memory):
+                return dict(own)
+            hashes = [draft.image_sha256 for draft in own.values() if draft.image_sha256]
+            space = kept.memory.space
+            features = self._store.features(project_id, space.encoder, hashes) if space else {}
+            return {key: _copy(draft, kept.memory, features) for key, draft in own.items()}
+
+    def add_features(self, project_id: int, version: str, features: Mapping[str, bytes]) -> None:
+        """Store features that the version has computed, by the hashes of their images."""
+        if space := self._keeping(project_id, version).memory.space:
+            self._store.add_features(project_id, space.encoder, features)
+
+    def retrieval(self, project_id: int, version: str) -> RetrievalMemory | None:
+        """What reranks the beam for the project, as last made by `update`; None for the version's own."""
+        return self._keeping(project_id, version).retrieval
+
+    def update(self, project_id: int, version: str) -> None:
+        """Follow the project's corrections, and make what reranks its beam anew where they have changed."""
+        kept = self._following(project_id, version)
+        began = time.monotonic()
+        if kept.memory.space is None or kept.retrieval_seq == kept.seq or began < kept.retrieval_due:
+            return
+        with kept.lock:
+            seq, (corrections, features) = kept.seq, kept.memory.written()
+        kept.retrieval = self._champions.retrieval_with(version, corrections, features)
+        kept.retrieval_seq = seq
+        kept.retrieval_due = time.monotonic() + (time.monotonic() - began) / REBUILT_SHARE
+
+    def _following(self, project_id: int, version: str) -> _Kept:
+        """The project's corrections as SQL has them now."""
+        kept, store = self._keeping(project_id, version), self._store
+        with kept.lock:
+            memory, seq = kept.memory, store.revision(project_id)
+            if seq > kept.seq:
+                changed = store.changed_corrections(project_id, kept.seq)
+                for each in changed:
+                    if each.deleted or not each.usable or each.image_sha256 is None:
+                        memory.drop(each.annotation_id)
+                    else:
+                        text, at = normalise(each.texts[0]), each.updated_at.timestamp()
+                        correction = Correction(each.image_sha256, text, each.task_id, at, each.accepted)
+                        memory.put(each.annotation_id, correction)
+                kept.seq = seq
+                if memory.space:
+                    lacking = memory.featureless() & {each.image_sha256 for each in changed}
+                    memory.add_features(store.features(project_id, memory.space.encoder, sorted(filter(None, lacking))))
+            if memory.space and memory.featureless():  # drafts may bring them later, and so does a retrain
+                kept.newest, found = store.new_features(project_id, memory.space.encoder, kept.newest)
+                memory.add_features(found)
+        return kept
+
+    def _keeping(self, project_id: int, version: str) -> _Kept:
+        with self._lock:
+            key = project_id, version
+            if key not in self._kept:
+                served = {key: kept for key, kept in self._kept.items() if self._champions.serving(key[0]) == key[1]}
+                memory = CorrectionMemory(self._champions.feature_space(version))
+                self._kept = {**served, key: _Kept(project_id, version, memory)}
+            return self._kept[key]
+
+
+def _copy(own: Draft, memory: CorrectionMemory, features: Mapping[str, bytes]) -> Draft:
+    """The draft to show for this one of a version's own."""
+    if not own.text or own.image_sha256 is None:
+        return own
+    found = memory.match(own.image_sha256, features.get(own.image_sha256), own.task_id)
+    return own if found is None else replace(own, text=found.caption, score=CERTAIN, from_task=found.task_id)
