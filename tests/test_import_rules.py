@@ -68,7 +68,13 @@ LIGHT = (
     "training.vocabulary",
 )
 """What of `training` the whole backend may import, because it loads no torch."""
-CAPTIONING = ("backend/serving/champions.py", "backend/retraining/", "backend/reports/lineage.py", "backend/cli/")
+CAPTIONING = (
+    "backend/serving/champions.py",
+    "backend/serving/reuse.py",
+    "backend/retraining/",
+    "backend/reports/lineage.py",
+    "backend/cli/",
+)
 
 PURE = ("backend/domain/", "training/gate/", "training/metrics/", "training/vocabulary.py")
 """Imports the standard library, numerical and metric libraries, and such modules of ours."""

@@ -55,7 +55,7 @@ class History:
         Left out are images that were held out for any version of the lineage, and this project's quarantined captions;
         the captioner must also forget those it has indexed for retrieval. Raises TrainingError when nothing is left.
         """
-        quarantined = self._first_learnt_by({REJECTED, DROPPED})  # and no operator has released
+        quarantined = self.quarantined()
         evaluating = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
         rows = [row for row in corrected if row.sha256 not in evaluating and _pair(row) not in quarantined]
         if not rows:
@@ -84,6 +84,10 @@ class History:
         taught = {row.sha256 for row in train} | set(base)
         forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
         return RetrainingData(new, known, list(base.values()), choosing, forgotten)
+
+    def quarantined(self) -> set[_Pair]:
+        """The corrections that rejected candidates were the first to learn and no operator has released."""
+        return self._first_learnt_by({REJECTED, DROPPED})
 
     def never_tried(self, rows: Sequence[Row]) -> list[Row]:
         """The rows that no held or passed candidate has learned yet and no operator has released."""
