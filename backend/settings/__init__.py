@@ -80,7 +80,7 @@ class Settings(BaseModel):
     protect_base: Literal["off", "on"] = _setting(
         "off", "`on`: the gate also rejects a candidate that forgets what the base knew"
     )
-    gate_floor: are.Number = _setting(5.0, "BLEU-4 a project's first model must reach")
+    gate_floor: are.Number = _setting(5.0, "BLEU-4 that a first model without the starter must reach")
     blind_share: are.Share = _setting(
         0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"
     )
@@ -88,7 +88,7 @@ class Settings(BaseModel):
         "on", "`on`: near duplicates of a corrected image are drafted with its correction; `off`"
     )
     replay: are.Number = _setting(1.0, "known pairs that a retrain replays for each new one")
-    encoder: str = _setting("tf_efficientnet_lite2", "encoder of a project's first model")
+    encoder: str = _setting("tf_efficientnet_lite2", "encoder of a first model without the starter")
     encoder_weights: str = _setting(
         "imagenet", "`imagenet` (installed for the default encoder, else downloaded), a file, or `none`"
     )

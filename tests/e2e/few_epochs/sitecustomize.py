@@ -1,7 +1,9 @@
 """Python imports this module at its start where its folder is in PYTHONPATH: so that processes below the tests'
-`captioner up` train in few epochs. What is trained is the same in all else.
+`captioner up` train in few epochs. What is trained is the same in all else. CAPTIONER_TEST_STARTER is a checkpoint in
+place of the starter that comes with the project.
 """
 
+import os
 import sys
 
 TRAINING = {"train", "worker"}  # commands: the starter captioner's training, and the worker that retrains
@@ -16,3 +18,10 @@ if TRAINING & set(sys.orig_argv):
             return usual(*given, **{"epochs": epochs} | changes)
 
         setattr(TrainingConfig, name, fewer)
+
+if "up" in sys.orig_argv and "CAPTIONER_TEST_STARTER" in os.environ:
+    from pathlib import Path
+
+    from training.captioner import bundled
+
+    bundled.STARTER = Path(os.environ["CAPTIONER_TEST_STARTER"])
