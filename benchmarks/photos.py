@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +33,8 @@ MEANINGS = {
     "train_seconds": "s, features and training",
     "train_images": "images trained on, five captions each",
     "photos": "photos corrected in Label Studio",
-    "mean_edits": "word edits per draft",
+    "kept_share": "of the drafts, kept unchanged",
+    "edits": "words changed a word of the correction",
     "retrain_seconds": "s, the retrain",
     "champion_bleu4": "BLEU-4 of the served captioner on the held-out corrections, with one reference each",
     "candidate_bleu4": "BLEU-4 of the retrained captioner on the same",
@@ -81,7 +82,7 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
     def correct(image: Path, draft: str) -> str:
         return min(references[image.name], key=lambda caption: word_edits(draft, caption))
 
-    flags = ["--images", str(folder / "photos"), "--checkpoint", str(checkpoint), "--retrain-every", str(len(rows))]
+    flags = ["--images", str(folder / "photos"), "--checkpoint", str(checkpoint), "--retrain-every", "0"]
     flags += ["--port", str(free_port()), "--label-studio-port", str(free_port())]
     with Launch(folder / "data", *flags) as state:
         project = Project(state, folder / "data")
@@ -90,19 +91,19 @@ def _run(folder: Path, data: Path, weights: Path, encoder: str, images: int, epo
         paths = sorted((folder / "photos").iterdir())
         begun = time.monotonic()
         submissions = project.caption(paths, correct, "Correcting", tasks)
-        project.await_retrain(1)
-        versions, retrain = project.versions(), project.retrains()[0]
-        print("\n" + version_table(versions, submissions))
+        project.retrain(1)
+        versions, retrain, drafts = project.versions(), project.retrains()[0], project.drafts_by_version()
+        print("\n" + version_table(versions, drafts))
     verdict = next(version["verdict"] for version in versions if version["name"] == retrain["version"])
     trained = {"train_seconds": train_seconds, "train_images": images, "retrain_seconds": retrain["seconds"]}
-    report("photos", trained | _figures([each.edits for each in submissions], verdict), MEANINGS)
+    report("photos", trained | {"photos": len(submissions)} | _figures(drafts[0], verdict), MEANINGS)
 
 
-def _figures(edits: Sequence[int], verdict: Mapping[str, Any]) -> dict[str, float]:
-    """Word edits of each correction, and the verdict on the retrain."""
+def _figures(drafts: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, float]:
+    """How the drafts were changed, and the verdict on the retrain."""
     figures = {
-        "photos": len(edits),
-        "mean_edits": sum(edits) / len(edits),
+        "kept_share": drafts["kept_share"],
+        "edits": drafts["edits"],
         "pairs": verdict["pairs"],
         "promoted": float(verdict["decision"] == "promote"),
     }

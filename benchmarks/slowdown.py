@@ -26,7 +26,7 @@ from backend.store.retrains import DONE, RUNNING, Retrain
 from backend.store.store import Store
 from backend.system.ports import free_port
 from backend.up.launch import Launch
-from benchmarks.loop import PROJECT, _await, _captioner, _images
+from benchmarks.loop import PROJECT, _await, _captioner, _images, _start_training
 from benchmarks.report import percentile, report
 from benchmarks.webhook import _Load
 from training.data import manifest
@@ -62,7 +62,7 @@ def main(quick: bool, rounds: int) -> None:
         folder = Path(name)
         rows = manifest.load(write(folder / "scenes", images, seed=13, world="full"))
         flags = ["--no-label-studio", "--checkpoint", str(_captioner(folder, epochs=1)), "--port", str(free_port())]
-        flags += ["--retrain-every", str(corrections)]
+        flags += ["--retrain-every", "0"]
         with _images(folder / "scenes") as port:
             environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_PROMOTION": "manual"}
             environ["CAPTIONER_BLIND_SHARE"] = "0"  # every task is to be drafted
@@ -117,15 +117,16 @@ class _Measurement:
             "idle_predictions": len(self.undisturbed),
             "training_predictions": len(self.disturbed),
             "retrains": len(ran),
-            "retrain_seconds": statistics.median(_seconds(retrain) for retrain in ran),
+            "retrain_seconds": statistics.median(retrain.seconds or 0.0 for retrain in ran),
             "load_average": os.getloadavg()[0],
         }
 
     def _retrain(self) -> None:
-        """Send the corrections that make a retrain due, and request drafts until it ends."""
+        """Send corrections, start a retrain, and request drafts until it ends."""
         for _ in range(self.corrections):
             self.load.correct(self.corrected)
             self.corrected += 1
+        _start_training(self.load.url)
         _await(lambda: self._newest().state == RUNNING, 60, "the retrain to begin")
         asked, deadline = 0, time.monotonic() + RETRAIN_SECONDS
         while self._newest().active and time.monotonic() < deadline:
@@ -155,12 +156,6 @@ class _Measurement:
             raise click.ClickException("A task got no draft; look at the backend's log.")
         time.sleep(max(0.0, PACE_SECONDS - seconds))
         return 1000 * seconds
-
-
-def _seconds(retrain: Retrain) -> float:
-    assert retrain.started_at
-    assert retrain.ended_at
-    return (retrain.ended_at - retrain.started_at).total_seconds()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ MEANINGS = {
 @click.command()
 @click.option("--quick", is_flag=True, help="A smoke run: few webhooks.")
 def main(quick: bool) -> None:
-    wanted, every, tasks = (40, 8, 80) if quick else (600, 40, 800)
+    wanted, every, tasks = (40, 8, 80) if quick else (600, 25, 800)
     loopback_without_proxy()
     with tempfile.TemporaryDirectory(prefix="captioner-webhook-") as name:
         folder = Path(name)

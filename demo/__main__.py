@@ -31,25 +31,25 @@ def main(seed: int, rounds: int, tasks: int, data_dir: Path) -> None:
     data_dir = data_dir.absolute()
     if (data_dir / "captioner.db").exists():
         raise click.ClickException(f"{data_dir} holds an earlier demo: remove it, or choose another --data-dir.")
-    flags = ["--scenes", "0", "--retrain-every", str(tasks), "--promotion", "auto"]
+    flags = ["--scenes", "0", "--retrain-every", "0", "--promotion", "auto"]
     flags += ["--port", str(free_port()), "--label-studio-port", str(free_port())]
     try:
         with Launch(data_dir, *flags) as state:
             project = Project(state, data_dir)
             submissions = play(project, data_dir / "demo-scenes", seed, rounds, tasks)
-            versions, retrains = project.versions(), project.retrains()
+            versions, retrains, drafts = project.versions(), project.retrains(), project.drafts_by_version()
     except CaptionerError as error:
         raise click.ClickException(str(error)) from error
-    say("\n" + version_table(versions, submissions))
+    say("\n" + version_table(versions, drafts))
     say(f"\nSeed {seed}, {time.monotonic() - begun:.0f} s.")
-    failures = failures_of(versions, submissions, retrains)
+    failures = failures_of(versions, drafts, submissions, retrains)
     for failure in failures:
         say(f"FAILED: {failure}")
     sys.exit(1 if failures else 0)
 
 
 def play(project: Project, folder: Path, seed: int, rounds: int, tasks: int) -> list[Submission]:
-    """Caption `tasks` new scenes per round; after each round but the last, wait for the retrain that it starts."""
+    """Caption `tasks` new scenes per round; after each round but the last, retrain."""
     write(folder, (rounds + 1) * tasks, seed=1000 + seed, world="full", side=256)
     scenes = load_scenes(folder)
 
@@ -65,7 +65,7 @@ def play(project: Project, folder: Path, seed: int, rounds: int, tasks: int) -> 
         title = f"Round {number}" if number <= rounds else "Last round"
         submissions += project.caption(batch, correct, title)
         if number <= rounds:
-            project.await_retrain(number)
+            project.retrain(number)
     return submissions
 
 

@@ -23,14 +23,6 @@ class Submission:
     draft: str
     caption: str
 
-    @property
-    def kept(self) -> bool:
-        return self.draft == self.caption
-
-    @property
-    def edits(self) -> int:
-        return word_edits(self.draft, self.caption)
-
 
 def caption_task(client: Browser, project_id: int, task_id: int, correct: Callable[[str], str]) -> Submission:
     """Open the task, read its draft and submit `correct(draft)`."""

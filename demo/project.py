@@ -52,9 +52,18 @@ class Project:
         """The project's retrains, newest first."""
         return list(self._own(self.status()).get("retrains", []))
 
-    def await_retrain(self, number: int) -> None:
-        """Wait until `number` retrains have ended and the champion is served. Raises CaptionerError after minutes."""
+    def drafts_by_version(self) -> list[dict[str, Any]]:
+        """How the drafts of each version were changed, as `captioner status` tells it."""
+        return list(self._own(self.status())["drafts_by_version"])
+
+    def retrain(self, number: int) -> None:
+        """Press Start Training, and wait until `number` retrains have ended and the champion is served.
+
+        Raises CaptionerError after minutes.
+        """
         begun = time.monotonic()
+        [ml_backend] = self.client.ml_backends(self.id)
+        self.client.start_training(ml_backend["id"])
         while not self._settled(number):
             if time.monotonic() - begun > RETRAIN_SECONDS:
                 raise CaptionerError(f"Retrain {number} has not ended within {RETRAIN_SECONDS:.0f} s.")

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
 from typing import Any
 
 from demo.annotator import Submission
 from training.runtime.console import table
 
-HEADINGS = ("version", "tasks", "drafts kept", "mean word edits", "BLEU-4 held out", "champion's", "pairs", "verdict")
+HEADINGS = ("version", "corrected", "kept", "words changed a word", "BLEU-4 held out", "champion's", "pairs", "verdict")
 
 
-def version_table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission]) -> str:
-    """A table with one row per version, oldest first."""
+def version_table(versions: Sequence[Mapping[str, Any]], drafts: Sequence[Mapping[str, Any]]) -> str:
+    """A table with one row per version, oldest first; `drafts` say how its drafts were changed."""
+    changed = {each["version"]: each for each in drafts}
     rows = [HEADINGS]
     for version in versions:
-        mine = [s for s in submissions if s.version == version["name"] and s.draft]
+        mine = changed.get(version["name"])
         verdict = version["verdict"] or {}
         rows.append(
             (
                 version["name"],
-                str(len(mine)),
-                f"{mean(s.kept for s in mine):.0%}" if mine else "-",
-                f"{mean(s.edits for s in mine):.2f}" if mine else "-",
+                str(mine["corrections"]) if mine else "0",
+                f"{mine['kept_share']:.0%}" if mine else "-",
+                f"{mine['edits']:.2f}" if mine else "-",
                 _score(verdict.get("candidate_score")),
                 _score(verdict.get("champion_score")),
                 str(verdict.get("pairs", "-")),
@@ -34,21 +34,21 @@ def version_table(versions: Sequence[Mapping[str, Any]], submissions: Sequence[S
 
 
 def failures_of(
-    versions: Sequence[Mapping[str, Any]], submissions: Sequence[Submission], retrains: Sequence[Mapping[str, Any]]
+    versions: Sequence[Mapping[str, Any]],
+    drafts: Sequence[Mapping[str, Any]],
+    submissions: Sequence[Submission],
+    retrains: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """A sentence for each thing that did not work."""
     failures = []
-    drafts = [s for s in submissions if s.draft]  # blind tasks show none
-    drafted = [v["name"] for v in versions if any(s.version == v["name"] for s in drafts)]
     promoted = [v for v in versions if v["state"] == "passed"]  # a later verdict on more pairs may say "hold"
     if len(promoted) < 2:
         failures.append(f"{len(promoted)} versions were promoted after the starter; 2 are needed.")
     if any(s.version == "none" for s in submissions):
         failures.append("Some tasks opened without a draft.")
-    if len(drafted) > 1:
-        first, last = ([s.edits for s in drafts if s.version == name] for name in (drafted[0], drafted[-1]))
-        if not mean(last) < mean(first):
-            failures.append(f"Mean word edits did not fall: {mean(first):.2f} to {mean(last):.2f}.")
+    if len(drafts) > 1 and not drafts[-1]["edits"] < drafts[0]["edits"]:
+        both = f"{drafts[0]['edits']:.2f} a word in the first version's drafts, {drafts[-1]['edits']:.2f} in the last's"
+        failures.append(f"Annotators did not change fewer words: {both}.")
     failed = [retrain for retrain in retrains if retrain["state"] == "failed"]
     failures += [f"Retrain of {retrain['snapshot']} failed: {retrain['outcome']}" for retrain in failed]
     return failures

@@ -63,6 +63,7 @@ LIGHT = (
     "training.data.scenes",
     "training.data.manifest",
     "training.decoding.reuse",
+    "training.metrics",
     "training.runtime.console",
     "training.runtime.files",
     "training.vocabulary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -108,3 +109,21 @@ def normalise(text: str) -> str:
 
 
 _SHOWN = {"Cc": " ", "Zl": " ", "Zp": " ", "Cs": ""}
+
+
+LEAST_NEW = 25
+"""The first retrain of a project begins by itself after so many corrections, a later one after no fewer new ones."""
+QUICK_SECONDS = 120.0
+"""A project whose last retrain took less retrains whenever its corrections have grown by a quarter."""
+
+
+def corrections_until_retrain(known: int, new: int, took_seconds: float, every: int) -> int:
+    """How many more usable corrections make the next retrain due.
+
+    `known` ones were there at the last retrain, which took `took_seconds`, and `new` ones have come since; before the
+    first retrain `known` and `took_seconds` are 0. `every` is the most that it takes.
+    """
+    needed = every
+    if took_seconds < QUICK_SECONDS:
+        needed = min(max(LEAST_NEW, math.ceil(known / 4)), every)
+    return max(needed - new, 0)

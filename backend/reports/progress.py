@@ -85,9 +85,6 @@ def _active(retrain: Retrain) -> dict[str, Any]:
 
 
 def _ended(retrain: Retrain) -> dict[str, Any]:
-    seconds = None
-    if retrain.started_at and retrain.ended_at:
-        seconds = (retrain.ended_at - retrain.started_at).total_seconds()
     return {
         "retrain": retrain.snapshot,
         "state": retrain.state,
@@ -96,7 +93,7 @@ def _ended(retrain: Retrain) -> dict[str, Any]:
         "attempt": retrain.attempt,
         "ended_at": _time(retrain.ended_at),
         "ended_seconds_ago": seconds_since(retrain.ended_at),
-        "seconds": seconds,
+        "seconds": retrain.seconds,
     }
 
 

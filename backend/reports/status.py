@@ -11,6 +11,7 @@ import requests
 
 from backend.domain.errors import QueueError
 from backend.queue import Queue
+from backend.reports.edits import by_version, taught
 from backend.reports.progress import NO_PROJECT, duration, phase_text, seconds_since
 from backend.settings import Settings
 from backend.store.reconciliations import ReconciliationState
@@ -19,6 +20,9 @@ from backend.store.registry import DEFAULT, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
 from training.runtime.console import table
+
+NEWEST, WORDS = 4, 12
+"""Newest versions and new words that are shown; `--json` has all."""
 
 
 def report(settings: Settings) -> dict[str, Any]:
@@ -64,6 +68,11 @@ def _project(
 ) -> dict[str, Any]:
     counts = store.counts(project_id)
     champion = Registry(store).champion(project_id)
+    retrains = store.retrains(project_id, limit=50)
+    every = settings.retrain_every or None
+    corrected = store.corrected_drafts(project_id)
+    versions = by_version(corrected)
+    made_by = next((retrain for retrain in retrains if champion and retrain.version == champion.name), None)
     own, default = str(project_id), str(DEFAULT)
     served = loaded and (loaded["serving"].get(own) or loaded["serving"].get(default))
     return {
@@ -72,8 +81,11 @@ def _project(
         "serving": served,
         "refused": loaded and loaded["refused"].get(own),
         **asdict(counts),
-        "retrain_in": max(settings.retrain_every - counts.untried, 0),
-        "retrains": [_retrain(retrain) for retrain in store.retrains(project_id, limit=50)],
+        "kept": sum(version["kept"] for version in versions),
+        "drafts_by_version": versions,
+        "taught": made_by and taught(store, project_id, made_by.version or "", made_by.cutoff_seq, corrected),
+        "retrain_in": every and store.corrections_until_retrain(project_id, every),
+        "retrains": [_retrain(retrain) for retrain in retrains],
         "compared": _compared(store.reconciliation_state(project_id)),
         "drafting": _fields(store.refresh_state(project_id)),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
@@ -92,11 +104,14 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
         f"  corrections  {project['corrections']} usable ({project['kept']} drafts accepted unchanged), "
         f"{project['skipped']} skipped or empty"
     )
+    yield from _edits_lines(project["drafts_by_version"], project["taught"])
     active = next((r for r in project["retrains"] if r["state"] in {"queued", "running"}), None)
     last = next((r for r in project["retrains"] if r["state"] not in {"queued", "running"}), None)
     goal = "the first model" if project["champion"] is None else "the next retrain"
     if active:
         yield f"  retrain      {active['state']}: {_progress(active)}"
+    elif project["retrain_in"] is None:
+        yield f"  retrain      Start Training in Label Studio's settings begins {goal} ({project['new']} are new)"
     else:
         start = ", or Start Training in Label Studio's settings" if project["new"] else ""
         yield f"  retrain      {project['retrain_in']} more corrections until {goal}{start} ({project['new']} are new)"
@@ -108,6 +123,20 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
         yield f"  no draft     {project['failures']} tasks, the latest:"
         for failure in project["last_failures"]:
             yield f"               task {failure['task']}: {failure['reason']}"
+
+
+def _edits_lines(versions: Sequence[Mapping[str, Any]], taught: Mapping[str, Any] | None) -> Iterable[str]:
+    """How much annotators change the drafts of the first and the newest versions, and what corrections taught."""
+    if versions:
+        rows = [(f"{'edits':11}", "drafts of", "corrected", "kept", "words changed a word")]
+        for each in (*versions[:1], *versions[1:][-NEWEST:]):
+            row = each["version"], str(each["corrections"]), f"{each['kept_share']:.0%}", f"{each['edits']:.2f}"
+            rows.append(("", *row))
+        yield from (f"  {line}" for line in table(rows, "<<>>>").splitlines())
+    if taught:
+        words = ", ".join(taught["words"][:WORDS]) or "no new word"
+        last = f"the last {taught['corrections']} corrections that it learned from"
+        yield f"  taught       {last}: drafts of {taught['version']} are the first with {words}"
 
 
 def _compared(state: ReconciliationState) -> dict[str, Any]:
@@ -173,10 +202,7 @@ def _progress(retrain: Mapping[str, Any]) -> str:
 
 
 def _retrain(retrain: Retrain) -> dict[str, Any]:
-    fields = _fields(retrain)
-    if retrain.started_at and retrain.ended_at:
-        fields["seconds"] = (retrain.ended_at - retrain.started_at).total_seconds()
-    return fields
+    return {**_fields(retrain), "seconds": retrain.seconds}
 
 
 def _fields(state: Retrain | RefreshState) -> dict[str, Any]:

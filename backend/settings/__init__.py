@@ -63,7 +63,9 @@ class Settings(BaseModel):
     image_hosts: are.Hosts = _setting(
         "", "private or loopback hosts images may come from: `host` or `host:port`, commas"
     )
-    retrain_every: are.Whole = _setting(50, "new corrections that start a retrain of a project")
+    retrain_every: are.Count = _setting(
+        50, "most new corrections until a project retrains; 0: only Start Training begins it"
+    )
     accepted_weight: are.Share = _setting(0.5, "what a draft accepted unchanged counts for in training, from 0 to 1")
     deleted_tasks: Literal["forget", "keep"] = _setting(
         "forget", "captions of tasks deleted in Label Studio: `forget`, or `keep` for training"

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from backend.domain.corrections import corrections_until_retrain
 from backend.store.database import Database, now
 from backend.store.lease import LEASE_SECONDS, has_expired
 from backend.store.tables import corrections, events, projects, retrains
@@ -31,7 +32,7 @@ class Retrain:
 
     `outcome` is one sentence once it has ended or been postponed, `version` the candidate it made, `progress` its last
     report. `attempt` counts the processes that began it, `deaths` those that ended without recording an outcome. A
-    `postponed` one waits until `due_at`.
+    `postponed` one waits until `due_at`. Time between two attempts moves `started_at` on.
     """
 
     id: int
@@ -62,6 +63,11 @@ class Retrain:
         return self.state == QUEUED and (self.due_at is None or self.due_at <= now())
 
     @property
+    def seconds(self) -> float | None:
+        """How long it ran, without waiting in the queue; None when it has not ended or never began."""
+        return (self.ended_at - self.started_at).total_seconds() if self.started_at and self.ended_at else None
+
+    @property
     def registers(self) -> bool:
         """Whether its process is registering its version."""
         return self.state == RUNNING and self.progress.get("phase") == REGISTER and not self.stale()
@@ -77,10 +83,10 @@ class Retrains(Database):
     def request_retrain(self, project_id: int, asked: bool, every: int) -> Retrain | None:
         """The active retrain of the project, made now if one is due; None when none is active or due.
 
-        One is due after `every` new usable corrections, or after the first one when a person asked. The request is kept
-        until a retrain begins, so that asking while one runs, or before the first correction has arrived, is not lost.
-        After a failed or cancelled retrain, the next begins by itself after `every` newer corrections; a request also
-        counts the corrections that retrain had.
+        `corrections_until_retrain` says when one is due; with `every` 0 none is by itself. When a person asked, one is
+        due after the first new correction. The request is kept until a retrain begins, so that asking while one runs,
+        or before the first correction has arrived, is not lost. After a failed or cancelled retrain, newer corrections
+        alone make the next begin by itself; a request also counts the corrections that retrain had.
         """
         if not asked:
             with self.reading() as connection:  # most webhooks during a retrain need no write
@@ -92,12 +98,16 @@ class Retrains(Database):
             asked_before = sa.select(projects.c.training_asked).where(projects.c.id == project_id)
             asked = asked or bool(connection.scalar(asked_before))
             if active is None:
-                since_done = new_corrections(connection, project_id)
-                since_ended = new_corrections(connection, project_id, states=ENDED)
-                if since_ended >= every or (asked and since_done):
+                due = bool(every) and _corrections_until_retrain(connection, project_id, every) == 0
+                if due or (asked and new_corrections(connection, project_id)):
                     active, asked = _create(connection, project_id), False
             _set_asked(connection, project_id, asked)
         return active
+
+    def corrections_until_retrain(self, project_id: int, every: int) -> int:
+        """How many more usable corrections make the project's next retrain due."""
+        with self.reading() as connection:
+            return _corrections_until_retrain(connection, project_id, every)
 
     def cancel_retrain(self, project_id: int) -> Retrain | None:
         """End the active retrain of the project; None when none is active, or it is too late (REGISTER).
@@ -149,6 +159,7 @@ class Retrains(Database):
                 outcome = f"Its process died {deaths} times; the machine may be short of memory."
                 _change(connection, retrain_id, state=FAILED, deaths=deaths, outcome=outcome, ended_at=now())
                 return None
+            begun, heard = retrain.started_at, retrain.heartbeat_at
             return _change(
                 connection,
                 retrain_id,
@@ -157,7 +168,7 @@ class Retrains(Database):
                 deaths=deaths,
                 outcome=None,
                 due_at=None,
-                started_at=retrain.started_at or now(),
+                started_at=now() - (heard - begun if heard and begun else timedelta()),
                 heartbeat_at=now(),
                 progress={},
             )
@@ -214,18 +225,27 @@ class Retrains(Database):
 
 def new_corrections(connection: Connection, project_id: int, states: tuple[str, ...] = (DONE,)) -> int:
     """Usable corrections of the project that changed after the newest retrain in one of `states` was cut off."""
-    cutoff = sa.select(sa.func.max(retrains.c.cutoff_seq)).where(
-        retrains.c.project_id == project_id, retrains.c.state.in_(states)
-    )
-    return connection.scalar(
-        sa.select(sa.func.count())
-        .select_from(corrections)
-        .where(
-            corrections.c.project_id == project_id,
-            corrections.c.usable,
-            corrections.c.seq > (connection.scalar(cutoff) or 0),
-        )
-    ) or 0  # fmt: skip
+    return _usable(connection, project_id, corrections.c.seq > _cutoff(connection, project_id, states))
+
+
+def _corrections_until_retrain(connection: Connection, project_id: int, every: int) -> int:
+    before = corrections.c.seq <= _cutoff(connection, project_id, ENDED)
+    known = _usable(connection, project_id, before, most=4 * every)  # a quarter of more is more than `every` anyway
+    new = new_corrections(connection, project_id, ENDED)
+    ran = retrains.c.project_id == project_id, retrains.c.state.in_(ENDED), retrains.c.started_at.is_not(None)
+    took = sum(each.seconds or 0.0 for each in _select(connection, *ran, limit=1))
+    return corrections_until_retrain(known, new, took, every)
+
+
+def _cutoff(connection: Connection, project_id: int, states: tuple[str, ...]) -> int:
+    mine = retrains.c.project_id == project_id, retrains.c.state.in_(states)
+    return connection.scalar(sa.select(sa.func.max(retrains.c.cutoff_seq)).where(*mine)) or 0
+
+
+def _usable(connection: Connection, project_id: int, when: sa.ColumnElement[bool], most: int | None = None) -> int:
+    mine = corrections.c.project_id == project_id, corrections.c.usable, when
+    found = sa.select(corrections.c.seq).where(*mine).limit(most).subquery()
+    return connection.scalar(sa.select(sa.func.count()).select_from(found)) or 0
 
 
 def _create(connection: Connection, project_id: int) -> Retrain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,7 +14,7 @@ from backend.store.database import now
 from backend.store.reconciliations import Reconciliations
 from backend.store.recording import Receipt, delete_rows, drafts_of, record
 from backend.store.refreshes import Refreshes
-from backend.store.retrains import ENDED, Retrains, new_corrections
+from backend.store.retrains import Retrains, new_corrections
 from backend.store.reuse import Reuse, draft_of, draft_row, row_key
 from backend.store.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
 
@@ -70,19 +70,25 @@ class Revision(StoredCorrection):
     newest: bool = False
 
 
+class CorrectedDraft(NamedTuple):
+    """A usable correction and the draft it started from: None where there was none yet, never that of a blind task."""
+
+    version: str | None
+    draft: str | None
+    texts: tuple[str, ...]
+    seq: int
+
+
 @dataclass(frozen=True)
 class Counts:
-    """Counts of a project. `new` usable corrections came after the last retrain that succeeded, `untried` ones after
-    the last retrain of any outcome; `kept` ones equal their draft."""
+    """Counts of a project; `new` usable corrections came after the last retrain that succeeded."""
 
     tasks: int
     drafts: int
     failures: int
     corrections: int
     skipped: int
-    kept: int
     new: int
-    untried: int
 
 
 class Store(Retrains, Reconciliations, Refreshes, Reuse):
@@ -218,6 +224,25 @@ class Store(Retrains, Reconciliations, Refreshes, Reuse):
             rows = drafts_of(connection, project_id, task_ids, drafts.c.version == version)
         return [draft_of(row) for row in rows]
 
+    def corrected_drafts(self, project_id: int) -> list[CorrectedDraft]:
+        """By annotation id, for reports on a whole project: in a third of the time that `corrections` takes."""
+        made = corrections.c
+        query = sa.select(made.draft_version, made.draft_text, made.texts, made.seq).where(
+            made.project_id == project_id, made.usable, made.draft_text.is_distinct_from("")
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(made.annotation_id)).all()
+        return [CorrectedDraft(version, draft, tuple(texts), seq) for version, draft, texts, seq in rows]
+
+    def draft_texts(self, project_id: int, version: str, before: bool = False) -> list[str]:
+        """The version's own drafts, or those that others had made `before` its first one; no copied corrections."""
+        own = (drafts.c.project_id == project_id) & drafts.c.from_task.is_(None)
+        mine = own & (drafts.c.version == version)
+        if before:
+            mine = own & (drafts.c.id < sa.select(sa.func.min(drafts.c.id)).where(mine).scalar_subquery())
+        with self.reading() as connection:
+            return list(connection.scalars(sa.select(drafts.c.text).where(mine)))
+
     def add_failures(self, project_id: int, failures: Sequence[DraftFailure]) -> None:
         """Store why these tasks got no draft, replacing earlier reasons; the last one for a task stays."""
         if not failures:
@@ -241,18 +266,13 @@ class Store(Retrains, Reconciliations, Refreshes, Reuse):
                 query = sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id, *where)
                 return connection.scalar(query) or 0
 
-            kept = sa.select(corrections.c.texts, corrections.c.draft_text).where(
-                corrections.c.project_id == project_id, corrections.c.usable, corrections.c.draft_text.is_not(None)
-            )
             return Counts(
                 tasks=count(tasks, ~tasks.c.deleted),
                 drafts=count(drafts),
                 failures=count(draft_failures),
                 corrections=count(corrections, corrections.c.usable),
                 skipped=count(corrections, ~corrections.c.deleted, ~corrections.c.usable),
-                kept=sum(row.texts == [row.draft_text] for row in connection.execute(kept)),
                 new=new_corrections(connection, project_id),
-                untried=new_corrections(connection, project_id, states=ENDED),
             )
 
 

@@ -24,7 +24,7 @@ NOTHING = "nothing had been missed"
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio) -> Iterator[Bare]:
     """It neither trains nor compares by itself, so that what is tested is all that repairs."""
-    never = {"CAPTIONER_RETRAIN_EVERY": "1000000", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
+    never = {"CAPTIONER_RETRAIN_EVERY": "0", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
     made = Bare(tmp_path_factory.mktemp("reconcile"), label_studio, **never)
     try:
         made.start()

@@ -85,7 +85,7 @@ class Waiting:
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio, pictures: Pictures) -> Iterator[Bare]:
     """It neither trains nor compares by itself, so that only drafts are made."""
-    never = {"CAPTIONER_RETRAIN_EVERY": "1000000", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
+    never = {"CAPTIONER_RETRAIN_EVERY": "0", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
     given = {"CAPTIONER_DEVICE": "cpu", "CAPTIONER_BLIND_SHARE": "0.2", "CAPTIONER_REFRESH_PER_MINUTE": str(PER_MINUTE)}
     made = Bare(tmp_path_factory.mktemp("refresh"), label_studio, **never, **given)
     registry = Registry(made.store)

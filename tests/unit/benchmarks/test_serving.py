@@ -56,7 +56,8 @@ def test_slowdown_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> No
             self.disturbed += [30.0, 30.0, 90.0]
 
     monkeypatch.setattr(slowdown.requests, "post", lambda *_, **__: SimpleNamespace(raise_for_status=lambda: None))
-    store: Any = SimpleNamespace(retrains=lambda *_: [retrain(0, 4), retrain(0, 6)])
+    ran = [SimpleNamespace(seconds=4.0), SimpleNamespace(seconds=6.0)]
+    store: Any = SimpleNamespace(retrains=lambda *_: ran)
     load: Any = SimpleNamespace(url="http://backend.example")
     figures = Measured(load, store, rounds=2, idle=5, beside=3, corrections=1).run()
     assert figures["predict_slowdown"] == 3
@@ -104,7 +105,8 @@ def test_promotion_finds_mixed_late_and_failed_answers() -> None:
 
 def test_photos_leaves_out_scores_that_nothing_was_held_out_for() -> None:
     verdict: dict[str, Any] = {"pairs": 0, "decision": "hold", "champion_score": None, "candidate_score": None}
-    assert photos._figures([2, 4], verdict) == {"photos": 2, "mean_edits": 3, "pairs": 0, "promoted": 0}
+    drafts = {"kept_share": 0.5, "edits": 0.25}
+    assert photos._figures(drafts, verdict) == {**drafts, "pairs": 0, "promoted": 0}
     verdict |= {"decision": "promote", "champion_score": {"value": 7.5}, "candidate_score": {"value": 8.0}}
-    figures = photos._figures([2], verdict)
+    figures = photos._figures(drafts, verdict)
     assert (figures["promoted"], figures["champion_bleu4"], figures["candidate_bleu4"]) == (1, 7.5, 8.0)

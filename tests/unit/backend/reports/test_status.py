@@ -8,9 +8,10 @@ import pytest
 from backend.reports.status import report, text
 from backend.settings import Settings
 from backend.store.refreshes import DRAFTING, LIVE, STORED, WAITING
-from backend.store.retrains import FAILED
+from backend.store.registry import ModelVersion, Registry
+from backend.store.retrains import DONE, FAILED
 from backend.store.store import Store
-from tests.factories import correction, saved, settings
+from tests.factories import correction, draft, saved, settings
 
 
 @pytest.fixture
@@ -37,6 +38,39 @@ def test_after_a_failed_retrain_it_tells_when_the_next_one_really_begins(here: S
     told = text(report(here))
     assert "2 more corrections until the first model, or Start Training in Label Studio's settings (4 are new)" in told
     assert "last retrain failed: The weights cannot be had." in told
+
+
+def test_it_tells_how_drafts_changed_and_what_corrections_taught(here: Settings, store: Store) -> None:
+    registry = Registry(store)
+    registry.register(ModelVersion("p1-v1", here.data_dir, project_id=1))
+    registry.promote(1, "p1-v1", reason="better", by="gate")
+    assert "edits" not in text(report(here))
+    store.add_drafts(1, [draft(4, "starter", "a blue dot"), draft(5, "starter", "a dot")])
+    store.record(saved(correction(4, "a red square"), correction(5, "a dot")))
+    claimed = store.claim_retrain(requested.id) if (requested := store.request_retrain(1, False, 3)) else None
+    assert claimed is not None
+    store.freeze_retrain(claimed)
+    store.finish_retrain(claimed, state=DONE, outcome="p1-v1 is promoted.", version="p1-v1")
+    store.add_drafts(1, [draft(6, "p1-v1", "a red dot")])
+    store.record(saved(correction(6, "a red dot")))
+    found = report(here)
+    [project] = found["projects"]
+    assert project["taught"] == {"version": "p1-v1", "corrections": 5, "words": ["red"]}
+    told = text(found)
+    assert "6 usable (2 drafts accepted unchanged)" in told
+    assert "  edits        drafts of  corrected  kept  words changed a word\n" in told
+    assert "               starter            2   50%                  0.40\n" in told
+    assert "               p1-v1              1  100%                  0.00\n" in told
+    assert (
+        "  taught       the last 5 corrections that it learned from: drafts of p1-v1 are the first with red\n" in told
+    )
+
+
+def test_where_only_start_training_begins_a_retrain_it_says_so(here: Settings, store: Store) -> None:
+    asking = settings(here.data_dir, CAPTIONER_RETRAIN_EVERY="0", CAPTIONER_PORT="1", REDIS_URL=here.redis_url or "")
+    found = report(asking)
+    assert found["projects"][0]["retrain_in"] is None
+    assert "  retrain      Start Training in Label Studio's settings begins the first model (3 are new)" in text(found)
 
 
 def test_a_postponed_retrain_tells_why_and_until_when(here: Settings, store: Store) -> None:

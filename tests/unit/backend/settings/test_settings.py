@@ -37,7 +37,7 @@ def test_every_mistake_is_named_at_once() -> None:
         "REDIS_URL": "localhost:6379",
         "DATABASE_URL": "captions.db",
         "CAPTIONER_IMAGE_HOSTS": "http://nas",
-        "CAPTIONER_RETRAIN_EVERY": "0",
+        "CAPTIONER_RETRAIN_EVERY": "-1",
         "CAPTIONER_PROMOTION": "perhaps",
         "CAPTIONER_GATE_MARGIN": "-1",
         "BASIC_AUTH_USER": "ann",

@@ -22,6 +22,7 @@ from backend.store.retrains import (
     Retrain,
 )
 from backend.store.store import Store
+from backend.store.tables import retrains
 from tests.factories import correction, saved
 
 
@@ -65,6 +66,59 @@ def test_a_retrain_begins_after_n_new_corrections(store: Store) -> None:
     assert store.request_retrain(1, asked=False, every=3) is None
     correct(store, 4, 5, 6)
     assert requested(store).id > retrain.id
+
+
+def run_for(store: Store, ran: timedelta, waited: timedelta = timedelta(), ids: tuple[int, ...] = ()) -> Retrain:
+    """Correct these tasks; the retrain that makes due runs for so long, in two attempts with a wait between them."""
+    correct(store, *ids)
+    retrain = claimed(store, requested(store, every=50))
+    with store.writing(1) as connection:
+        before = {"started_at": now() - waited - ran, "heartbeat_at": now() - waited, "state": QUEUED}
+        connection.execute(retrains.update().where(retrains.c.id == retrain.id).values(**before))
+    finish(store, retrain)
+    found = store.get_retrain(retrain.id)
+    assert found is not None
+    return found
+
+
+def test_the_first_retrain_begins_after_25_corrections_and_later_ones_after_a_quarter_more(store: Store) -> None:
+    begins = []
+    for count in range(1, 300):
+        correct(store, count)
+        left = store.corrections_until_retrain(1, every=50)
+        retrain = store.request_retrain(1, asked=False, every=50)
+        assert (retrain is not None) == (left == 0), "what is told is what happens"
+        if retrain:
+            begins.append(count)
+            finish(store, retrain)
+    assert begins == [25, 50, 75, 100, 125, 157, 197, 247, 297]
+
+
+@pytest.mark.parametrize(("seconds", "needed"), [(119.0, 25), (121.0, 50)])
+def test_after_a_long_retrain_the_most_is_waited_for(store: Store, seconds: float, needed: int) -> None:
+    hour = timedelta(hours=1)
+    retrain = run_for(store, timedelta(seconds=seconds), waited=hour, ids=tuple(range(1, 51)))
+    assert retrain.seconds == pytest.approx(seconds, abs=0.9), "without the hour in the queue"
+    assert store.corrections_until_retrain(1, every=50) == needed
+    assert store.corrections_until_retrain(1, every=10) == 10
+    correct(store, *range(51, 50 + needed))
+    assert store.request_retrain(1, asked=False, every=50) is None
+    correct(store, 50 + needed)
+    assert requested(store, every=50).state == QUEUED
+
+
+def test_one_that_never_began_says_nothing_about_the_time_that_retrains_take(store: Store) -> None:
+    run_for(store, timedelta(minutes=5), ids=tuple(range(1, 51)))
+    correct(store, 51)
+    requested(store, asked=True)
+    assert store.cancel_retrain(1)
+    assert store.corrections_until_retrain(1, every=50) == 50
+
+
+def test_with_0_only_a_request_begins_one(store: Store) -> None:
+    correct(store, *range(1, 200))
+    assert store.request_retrain(1, asked=False, every=0) is None
+    assert requested(store, asked=True, every=0).state == QUEUED
 
 
 def test_skipped_and_deleted_corrections_do_not_count(store: Store) -> None:
@@ -139,7 +193,7 @@ def test_after_a_failure_it_does_not_try_again_by_itself_at_once(store: Store) -
     correct(store, 4)
     assert store.request_retrain(1, asked=False, every=3) is None
     assert store.counts(1).new == 4, "they have not been learnt from"
-    assert store.counts(1).untried == 1
+    assert store.corrections_until_retrain(1, every=3) == 2
     assert requested(store, asked=True).id > retrain.id
 
 

@@ -259,7 +259,7 @@ def test_counts(store: Store) -> None:
     store.record(saved(correction(4, "", was_cancelled=True), deleted_annotations=(3,)))
     counts = store.counts(1)
     assert (counts.tasks, counts.drafts, counts.failures) == (4, 2, 1)
-    assert (counts.corrections, counts.skipped, counts.kept, counts.new) == (2, 1, 1, 2)
+    assert (counts.corrections, counts.skipped, counts.new) == (2, 1, 2)
 
 
 def read(store: Store, *corrections: Correction, seconds_ago: float = -1, **fields: Any) -> Changes:

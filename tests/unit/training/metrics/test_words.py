@@ -1,4 +1,7 @@
+import random
+
 import pytest
+from nltk.metrics.distance import edit_distance
 
 from training.metrics import distinct_words, mean_length, word_edits
 
@@ -18,6 +21,13 @@ from training.metrics import distinct_words, mean_length, word_edits
 def test_word_edits(a: str, b: str, edits: int) -> None:
     assert word_edits(a, b) == edits
     assert word_edits(b, a) == edits
+
+
+def test_word_edits_are_those_of_nltk() -> None:
+    chance, known = random.Random(1), ["a", "man", "dog", "in", "red", "snow", "on"]
+    for _ in range(500):
+        a, b = (chance.choices(known, k=chance.randint(0, 12)) for _ in "ab")
+        assert word_edits(" ".join(a), " ".join(b)) == edit_distance(a, b)
 
 
 def test_distinct_words_and_mean_length() -> None:
