@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from training.captioner import bundled
 from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CHECKPOINT,
     PATH,
-    STARTER,
     Overrides,
     decoding_options,
     decoding_with,
@@ -59,7 +59,7 @@ def caption(
     Without CHECKPOINT, or with the word `starter`, the captioner that comes with the project captions them.
     """
     named = paths[0].is_dir() or (len(paths) > 1 and not paths[0].is_file())
-    checkpoint: Path = CHECKPOINT.convert(paths[0] if named else STARTER, None, None)
+    checkpoint: Path = CHECKPOINT.convert(paths[0], None, None) if named else bundled.STARTER
     images = paths[named:]
     if not images:
         raise click.MissingParameter(param_hint="'IMAGES...'", param_type="argument")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from training.captioner import bundled
 from training.captioner.checkpoint import load, read_info
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
-    STARTER,
     Overrides,
     Source,
     cache_option,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         "captioner evaluate checkpoint --dataset nocaps --data-dir nocaps --split test --coco submission.json",
     )
 )
-@click.argument("checkpoint", type=CHECKPOINT, default=STARTER)
+@click.argument("checkpoint", type=CHECKPOINT, default=lambda: bundled.STARTER)
 @source_options
 @split_option
 @click.option("--json", "json_file", type=Output(), help="Write the scores, and a row for each image, here.")

@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
 
 class _Checkpoint(click.Path):
-    """A checkpoint folder; where no folder has the name STARTER, that is the one that comes with the project."""
+    """A checkpoint folder; "starter" is the one that comes with the project, unless a folder has that name."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        return bundled.STARTER if str(path) == STARTER and not path.exists() else path
+        return bundled.STARTER if str(path) == "starter" and not path.exists() else path
 
 
-STARTER = bundled.STARTER.name
 CHECKPOINT = _Checkpoint(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 PATH = click.Path(path_type=Path)

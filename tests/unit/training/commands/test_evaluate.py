@@ -54,7 +54,8 @@ def test_without_a_checkpoint_the_starter_is_scored(
     assert succeed("evaluate", "starter", *asked).output == scored
     monkeypatch.chdir(tmp_path)
     (tmp_path / "starter").mkdir()
-    assert "The checkpoint starter is incomplete" in fail("evaluate", *asked), "a folder of that name goes before"
+    assert "The checkpoint starter is incomplete" in fail("evaluate", "starter", *asked), "a folder has that name"
+    assert succeed("evaluate", *asked).output == scored
 
 
 def test_all_rows_of_a_manifest_are_scored_and_the_dev_rows_of_a_data_set(
