@@ -129,6 +129,7 @@ def pack(captioner: Captioner, folder: Path, extra: Mapping[str, str]) -> Path:
     """The checkpoint in half precision with its checksums, without what is kept of single training images."""
     captioner.retrieval, captioner.decoding = None, replace(captioner.decoding, neighbours=0)
     checkpoint.save(folder, captioner, dict(extra), half=True)
+    (folder / checkpoint.WEIGHTS).chmod(0o644)  # safetensors lets its owner alone read it, but others install it
     names = checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.VOCABULARY
     sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / checkpoint.SUMS).write_text("".join(sums), encoding="utf-8")

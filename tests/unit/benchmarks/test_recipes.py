@@ -109,6 +109,7 @@ def test_the_starter_keeps_nothing_of_single_images_and_has_its_figures_on_its_c
     figures, signatures = starter.measured(folder, rows, tmp_path / "cache")
     assert figures["cider_d"] > 0
     assert figures.keys() | {"train_seconds"} == starter.MEANINGS.keys()
+    assert (folder / "model.safetensors").stat().st_mode & 0o044 == 0o044, "not for its owner alone"
     held = load_file(folder / "model.safetensors")
     assert held.keys() == captioner.state_dict().keys()
     assert {value.dtype for value in held.values() if value.is_floating_point()} == {torch.float16}
