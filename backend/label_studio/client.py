@@ -146,6 +146,9 @@ class LabelStudio(Api):
         answer = self.post(f"/api/projects/{project_id}/import/predictions", list(predictions))
         return int(self._object(answer, "import").get("created") or 0)
 
+    def update_prediction(self, prediction_id: int, **fields: Any) -> dict[str, Any]:
+        return self._object(self.patch(f"/api/predictions/{prediction_id}", fields), "prediction")
+
     def delete_prediction(self, prediction_id: int) -> None:
         """Delete a prediction; it is no error if it does not exist."""
         try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from backend.domain.corrections import Draft, normalise
 from backend.serving.champions import Champions
 from backend.store.store import Store
-from training.decoding.reuse import Correction, CorrectionMemory
+from training.decoding.reuse import Correction, CorrectionMemory, SeenImages
 
 if TYPE_CHECKING:
     from training.decoding.retrieval import RetrievalMemory
@@ -31,6 +31,7 @@ class _Kept:
     project_id: int
     version: str
     memory: CorrectionMemory
+    seen: SeenImages | None
     seq: int = 0
     newest: int = 0
     retrieval: RetrievalMemory | None = None
@@ -82,6 +83,16 @@ class Reuse:
         kept.retrieval_seq = seq
         kept.retrieval_due = time.monotonic() + (time.monotonic() - began) / REBUILT_SHARE
 
+    def alike(self, project_id: int, version: str, hashes: Sequence[str]) -> set[str]:
+        """Drafted images of the project that are these images or may be near duplicates of one, by their hashes."""
+        kept = self._following(project_id, version)
+        if kept.seen is None or kept.memory.space is None:
+            return set(hashes)
+        with kept.lock:
+            return kept.seen.alike(self._store.features(project_id, kept.memory.space.encoder, hashes).values()) | {
+                *hashes
+            }
+
     def _following(self, project_id: int, version: str) -> _Kept:
         """The project's corrections as SQL has them now."""
         kept, store = self._keeping(project_id, version), self._store
@@ -97,12 +108,13 @@ class Reuse:
                         correction = Correction(each.image_sha256, text, each.task_id, at, each.accepted)
                         memory.put(each.annotation_id, correction)
                 kept.seq = seq
-                if memory.space:
+                if kept.seen and memory.space:
                     lacking = memory.featureless() & {each.image_sha256 for each in changed}
                     memory.add_features(store.features(project_id, memory.space.encoder, sorted(filter(None, lacking))))
-            if memory.space and memory.featureless():  # drafts may bring them later, and so does a retrain
+            if kept.seen and memory.space:  # drafts bring new ones, and so does a retrain
                 kept.newest, found = store.new_features(project_id, memory.space.encoder, kept.newest)
                 memory.add_features(found)
+                kept.seen.add(found)
         return kept
 
     def _keeping(self, project_id: int, version: str) -> _Kept:
@@ -110,8 +122,9 @@ class Reuse:
             key = project_id, version
             if key not in self._kept:
                 served = {key: kept for key, kept in self._kept.items() if self._champions.serving(key[0]) == key[1]}
-                memory = CorrectionMemory(self._champions.feature_space(version))
-                self._kept = {**served, key: _Kept(project_id, version, memory)}
+                space = self._champions.feature_space(version)
+                seen = SeenImages(space) if space else None
+                self._kept = {**served, key: _Kept(project_id, version, CorrectionMemory(space), seen)}
             return self._kept[key]
 
 

@@ -1,5 +1,5 @@
-"""A thread of each web process: it loads promoted champions, follows the corrections, and queues in Redis what SQL says
-is pending."""
+"""Two threads of each web process: one loads promoted champions, and queues in Redis what SQL says is pending; one
+follows the corrections."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from backend.corrections.inbox import Inbox
 from backend.domain.errors import CaptionerError, ModelUnavailableError, QueueError
+from backend.drafts import waiting
 from backend.queue import Queue
 from backend.serving.champions import Champions
 from backend.serving.reuse import Reuse
@@ -48,16 +50,21 @@ class Watcher:
         self._services = services
         self.loaded = threading.Event()  # set once the champions from before the start are loaded, or cannot be
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name="watcher", daemon=True),
+            threading.Thread(target=self._follow, name="corrections", daemon=True),
+        ]
         self._failed: dict[tuple[int, str], float] = {}
         self._errors: dict[str, str] = {}
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def load_champions(self) -> None:
         """Load the champion of each project and let it serve. Requests are answered by the old one meanwhile."""
@@ -78,12 +85,17 @@ class Watcher:
             self._services.champions.withdraw(project_id)
 
     def follow_corrections(self) -> None:
-        """Bring the corrections in memory up to date, those of every project that is served."""
+        """Bring the corrections in memory up to date, those of every project that is served, and the drafts of waiting
+        tasks."""
+        for project in self._services.store.projects() if self._services.reuse else ():
+            self._try(f"follow the corrections of project {project.id}", partial(self._follow_project, project.id))
+
+    def _follow_project(self, project_id: int) -> None:
         services = self._services
-        for project in services.store.projects() if services.reuse else ():
-            with services.champions.in_use(project.id) as version:
-                if services.reuse and version:
-                    services.reuse.update(project.id, version)
+        with services.champions.in_use(project_id) as version:
+            if services.reuse and version:
+                services.reuse.update(project_id, version)
+                waiting.follow(services.settings, services.store, services.reuse, project_id, version)
 
     def queue_retrains(self, stale_after_seconds: float = LEASE_SECONDS) -> None:
         """Queue the retrains that are due, that Redis has lost, or whose process died."""
@@ -123,7 +135,6 @@ class Watcher:
         queued = scheduled = float("-inf")
         while not self._stopping.wait(POLL_SECONDS):
             self._try("load the champions", self.load_champions)
-            self._try("follow the corrections", self.follow_corrections)
             if time.monotonic() - queued >= PENDING_SECONDS:
                 self._try("queue pending retrains", self.queue_retrains)
                 self._try("queue refreshes of drafts", self.queue_refreshes)
@@ -131,6 +142,11 @@ class Watcher:
             if time.monotonic() - scheduled >= SCHEDULE_SECONDS:
                 self._try("schedule comparisons with Label Studio", self.schedule_comparisons)
                 scheduled = time.monotonic()
+
+    def _follow(self) -> None:
+        """A thread of its own, for Label Studio may be slow."""
+        while not self._stopping.wait(POLL_SECONDS):
+            self._try("follow the corrections", self.follow_corrections)
 
     def _try(self, what: str, step: Callable[[], None]) -> None:
         """Run one step. The thread survives any error; the same error is logged once until it is over."""

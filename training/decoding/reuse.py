@@ -8,7 +8,7 @@ from rounding algorithms").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ THRESHOLD = 0.74
 SHARPNESS = 3.0
 """How many times a standardised channel is multiplied before tanh squashes it: a pooled feature varies less than the
 single cells by which it is standardised."""
+ALIKE = 0.25
+"""Share of the channels whose signs may differ in images that are worth comparing; in near duplicates a fifth do."""
 COMPARED = 16
 """Images compared in full, those whose signs are most alike. Of 781 near duplicates none was beyond the fourth."""
 
@@ -43,6 +45,32 @@ class FeatureSpace:
         """Which channels of features (N, C) are above their mean, as bits in whole words (N, W)."""
         bits = np.packbits(features.astype(np.float32) > self.mean, axis=1)
         return np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
+
+
+class SeenImages:
+    """The images that have been drafted, by the signs of their features."""
+
+    def __init__(self, space: FeatureSpace) -> None:
+        self._space = space
+        self._images: list[str] = []
+        self._signs: list[np.ndarray] = []  # each (n, W), together one row an image
+
+    def add(self, features: Mapping[str, bytes]) -> None:
+        """Add images by their hashes, with their features, half precision in bytes."""
+        if features:
+            self._images += features
+            self._signs.append(self._space.signs(_stacked(features.values())))
+
+    def alike(self, features: Iterable[bytes]) -> set[str]:
+        """The images that may be near duplicates of an image with one of these features; all near duplicates are."""
+        if not self._images:
+            return set()
+        self._signs = [np.concatenate(self._signs)]  # (N, W)
+        most, found = ALIKE * len(self._space.mean), set[str]()
+        for feature in features:
+            differing = _differing(self._signs[0], self._space.signs(_stacked([feature])))
+            found |= {self._images[number] for number in np.flatnonzero(differing <= most)}
+        return found
 
 
 class Correction(NamedTuple):
@@ -111,7 +139,7 @@ class CorrectionMemory:
                 np.concatenate([array, np.zeros((end, array.shape[1]), array.dtype)])
                 for array in (self._features, self._signs)
             )
-        self._features[first:end] = np.stack([np.frombuffer(feature, np.float16) for feature in new.values()])
+        self._features[first:end] = _stacked(new.values())
         self._signs[first:end] = self.space.signs(self._features[first:end])
         self._place |= {sha256: first + number for number, sha256 in enumerate(new)}
         self._images += new
@@ -128,9 +156,8 @@ class CorrectionMemory:
             return found
         if self.space is None or feature is None or not self._images:
             return None
-        one = np.frombuffer(feature, np.float16)[None]  # (1, C)
-        known = len(self._images)
-        differing = np.bitwise_count(self._signs[:known] ^ self.space.signs(one)).sum(axis=1, dtype=np.int32)  # (N,)
+        one, known = _stacked([feature]), len(self._images)  # (1, C)
+        differing = _differing(self._signs[:known], self.space.signs(one))  # (N,)
         nearest = differing.argpartition(COMPARED)[:COMPARED] if known > COMPARED else np.arange(known)
         similarity = self.space.directions(self._features[nearest]) @ self.space.directions(one)[0]
         for number in np.argsort(-similarity):
@@ -144,3 +171,13 @@ class CorrectionMemory:
         found = (self._corrections[annotation] for annotation in self._of_image.get(sha256, ()))
         wanted = [each for each in found if each.task_id != but_task and (accepted or not each.accepted)]
         return max(wanted, key=lambda each: (each.at, each.task_id), default=None)
+
+
+def _stacked(features: Iterable[bytes]) -> np.ndarray:
+    """Features in bytes as (N, C)."""
+    return np.stack([np.frombuffer(feature, np.float16) for feature in features])
+
+
+def _differing(signs: np.ndarray, one: np.ndarray) -> np.ndarray:
+    """How many channels of images (N, W) have another sign than in one image (1, W): (N,)."""
+    return np.asarray(np.bitwise_count(signs ^ one).sum(axis=1, dtype=np.int32))
