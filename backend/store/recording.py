@@ -221,7 +221,8 @@ def _start(drafted: Sequence[Mapping[str, Any]], saved: datetime, lead_time_seco
     shown = [draft for draft in served if draft["served_at"] <= opened] or served[:1]
     return {
         "draft_text": shown[-1]["text"] if shown else None,
-        "draft_version": shown[-1]["version"] if shown else None,
+        # the words of a copied correction are no version's
+        "draft_version": shown[-1]["version"] if shown and shown[-1]["from_task"] is None else None,
     }
 
 

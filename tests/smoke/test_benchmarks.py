@@ -18,6 +18,7 @@ ON_PHOTOGRAPHS = {
     "captioners": "resnet50_fp16.pth",
     "retraining": "resnet50_fp16.pth",
     "rounds": "resnet50_fp16.pth",
+    "duplicates": None,
     "starter": None,  # its encoder's are installed
 }
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())

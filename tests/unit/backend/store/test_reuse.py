@@ -66,7 +66,8 @@ def test_what_is_shown_instead_is_recorded_when_it_changes(store: Store) -> None
     assert len(store.get_drafts(1, [1], "v1")) == 4
     # the annotator saw the copy
     store.record(saved(correction(1, "a red dot, corrected")))
-    assert store.corrections(1)[0].draft_text == "a red dot"
+    [found] = store.corrections(1)
+    assert (found.draft_text, found.draft_version) == ("a red dot", None), "the words are no version's"
 
 
 def test_drafts_wait_until_somebody_annotates_or_skips_their_task(store: Store) -> None:

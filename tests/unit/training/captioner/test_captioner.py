@@ -1,12 +1,15 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from training.captioner.captioner import Captioner
 from training.config import DecodingConfig
 from training.decoding.beam_search import Hypothesis
+from training.decoding.reuse import Correction
 from training.errors import DataError
 from training.vocabulary import Vocabulary, tokenize
 
@@ -49,6 +52,39 @@ def test_asked_decoding_replaces_its_own(tiny: Captioner, picture: Callable[...,
     found = tiny.caption([picture("green")], DecodingConfig(beam=1, max_length=1))[0]
     assert isinstance(found, Hypothesis)
     assert len(found.tokens) == 1
+
+
+def test_a_frozen_encoder_gives_the_feature_of_each_image(
+    tiny: Captioner, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert tiny.feature_space
+    red, blue, again = tiny.caption([picture("red"), picture("blue"), picture("red", "again.png")])
+    assert isinstance(red, Hypothesis)
+    assert isinstance(blue, Hypothesis)
+    assert isinstance(again, Hypothesis)
+    assert red.feature == again.feature != blue.feature
+    assert len(red.feature or b"") == 2 * tiny.encoder.channels == 2 * len(tiny.feature_space.mean)
+    encoder = dataclasses.replace(tiny.encoder.config, trained="all")
+    parts = tiny.decoder.config, tiny.transform, tiny.decoding, tiny.vocabulary, tiny.style
+    trained = Captioner(encoder, *parts)
+    [found] = trained.caption([picture("red")])
+    assert isinstance(found, Hypothesis)
+    assert (found.feature, trained.feature_space) == (None, None), "it would change with each version"
+
+
+def test_corrections_join_what_reranks_the_beam(tiny: Captioner, picture: Callable[..., Path]) -> None:
+    given = [Correction(f"{number:02x}" * 32, text, 1, at=0) for number, text in enumerate(["a red picture", "..."])]
+    features = np.zeros((2, tiny.encoder.channels), np.float16)
+    assert tiny.retrieval_with(given, features) is None, "its decoding has no neighbours"
+    tiny.decoding = dataclasses.replace(tiny.decoding, neighbours=1)
+    first = tiny.retrieval_with(given, features)
+    assert first is not None
+    assert len(first) == 1, "a text without words is left out"
+    tiny.retrieval = first
+    other = [Correction("ab" * 32, "a blue picture", 1, at=0)]
+    assert len(tiny.retrieval_with(other, features[:1]) or ()) == 2
+    assert len(tiny.retrieval_with(given, features) or ()) == 1, "in place of what it knew of the image"
+    assert tiny.retrieval_with([], features[:0]) is first
 
 
 def test_captioning_leaves_training_mode(tiny: Captioner, picture: Callable[..., Path]) -> None:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from training.decoding.reuse import THRESHOLD, Correction, CorrectionMemory, FeatureSpace
+from training.decoding.reuse import THRESHOLD, Correction, CorrectionMemory, FeatureSpace, SeenImages
 
 CHANNELS = 1400
 
@@ -107,6 +107,19 @@ def test_features_that_come_later_are_taken_in(space: FeatureSpace) -> None:
     assert memory.match("new", near(given[0], 0.2))
     memory.add_features({"a": given[1].tobytes()})
     assert memory.match("new", near(given[0], 0.2)), "a feature stays"
+
+
+def test_seen_images_that_may_be_near_duplicates_are_found(space: FeatureSpace) -> None:
+    given, seen = features(60), SeenImages(space)
+    assert seen.alike([given[0].tobytes()]) == set()
+    for number in range(0, 60, 20):
+        seen.add({f"image {each}": given[each].tobytes() for each in range(number, number + 20)})
+    assert seen.alike([near(given[7], 0.2), near(given[33], 0.2)]) == {"image 7", "image 33"}
+    assert seen.alike([near(given[7], 5)]) == set()
+    for noise in np.linspace(0.2, 1.2, 40):  # what one finds, the other does not leave out
+        other = near(given[7], float(noise))
+        if filled(space, given).match("new", other):
+            assert "image 7" in seen.alike([other]), noise
 
 
 @pytest.mark.slow
