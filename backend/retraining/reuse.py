@@ -29,7 +29,7 @@ class LearnedCorrections:
     def __init__(self, settings: Settings, store: Store, project_id: int, rows: Sequence[Row]) -> None:
         self._store, self._project_id = store, project_id
         self._cache_dir = settings.data_dir / "features"
-        self._rows = [row for row in rows if row.split == TRAIN and settings.reuse == "on"]
+        self._rows = rows if settings.reuse == "on" else ()
         self._memories: dict[str, CorrectionMemory] = {}  # by encoder
 
     def reused(self, captioner: Captioner, rows: Sequence[Row], evaluate: Callable[[], Evaluation]) -> Evaluation:
@@ -68,7 +68,7 @@ class LearnedCorrections:
         encoder = captioner.feature_space.encoder
         if encoder not in self._memories:
             memory = self._memories[encoder] = CorrectionMemory(captioner.feature_space)
-            for number, row in enumerate(self._rows):
+            for number, row in enumerate(row for row in self._rows if row.split == TRAIN):
                 memory.put(number, Correction(row.sha256, row.references[0], 0, number, accepted=row.weight < 1))
-            memory.add_features(self.features(captioner, self._rows))
+            memory.add_features(self.features(captioner, self._rows))  # serving needs those of all of them
         return self._memories[encoder]

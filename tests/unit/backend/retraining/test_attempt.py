@@ -169,6 +169,7 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
 
     class Captioner(float):
         decoding = DecodingConfig()
+        feature_space = None
 
     monkeypatch.setattr("training.evaluation.evaluate.hypotheses", told)
     monkeypatch.setattr(
@@ -201,6 +202,7 @@ def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_go
 ) -> None:
     class Captioner:
         decoding = DecodingConfig()
+        feature_space = None
 
     def image_text_match(captioner: Captioner, rows: list[Row], *_: Any) -> ImageTextMatch:
         asked.append({row.references[0] for row in rows})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 from backend.domain.errors import ModelUnavailableError
 from backend.serving import champions as module
 from backend.serving.champions import DEFAULT, Champions
-from tests.fakes import Model
+from tests.fakes import Hypothesis, Model
 from training.errors import CheckpointError, DataError
 
 A, B = Path("a.jpg"), Path("b.jpg")
@@ -203,6 +204,32 @@ def test_a_model_that_fails_fails_its_requests_only(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ModelUnavailableError, match="The model v1 failed on a batch of images: out of memory"):
         room.caption("v1", [A, B, A, B, A])
     assert texts(room.caption("v2", [A])) == ["v2 on a.jpg"]
+
+
+def test_what_reranks_is_handed_on_and_projects_are_not_mixed_in_a_batch() -> None:
+    class Reranked(Model):
+        def caption(self, images: Sequence[Path], *, retrieval: Any = None) -> list:  # type: ignore[type-arg]
+            self.started.set()
+            assert gate.wait(20)
+            return [Hypothesis(f"{retrieval} of {len(images)}", 0.5) for _ in images]
+
+    gate, one, other = threading.Event(), "one", "other"
+    model = Reranked("v1")
+    room = champions(model)
+    room.serve(DEFAULT, "v1", Path("v1"))
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(room.caption, "v1", [Path("0")])
+        assert model.started.wait(20)
+        waiting = [pool.submit(room.caption, "v1", [Path("1")], retrieval) for retrieval in (one, other, one)]
+        while len(room._waiting) < 3:
+            time.sleep(0.001)
+        gate.set()
+        assert [[found.text for found in each.result(20)] for each in (first, *waiting)] == [  # type: ignore[union-attr]
+            ["None of 1"],
+            ["one of 2"],
+            ["other of 1"],
+            ["one of 2"],
+        ]
 
 
 def test_a_model_that_answers_too_little_is_a_failure() -> None:
