@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,11 @@ TOKENIZER = "captioner-1"
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
+
+
+MARKS = ",;:."
+"""Punctuation that a captioner can generate inside a caption. A vocabulary holds those that its annotators use."""
+_MARK = re.compile(rf"\s*([{MARKS}])(?=\s)")  # not that of 3.5 or 10:30, nor the full stop at the end
 
 
 class _Separators(dict[int, int]):
@@ -39,7 +45,10 @@ def tokenize(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words a captioner can generate. A word's id is its index in `words`; the first four are `SPECIALS`."""
+    """The words a captioner can generate. A word's id is its index in `words`; the first four are `SPECIALS`.
+
+    Those of MARKS that are among the words stand for themselves inside a caption; others are dropped.
+    """
 
     words: tuple[str, ...]
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -56,9 +65,9 @@ class Vocabulary:
         """Words that occur at least `min_count` times, most frequent first; at most `max_size` with the specials."""
         return cls((SPECIALS + _frequent(captions, min_count))[:max_size])
 
-    def extended(self, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
-        """This vocabulary with the new words of the captions appended; known words keep their ids."""
-        new = (word for word in _frequent(captions, min_count) if word not in self._ids)
+    def extended(self, captions: Iterable[str], min_count: int = 1, marks: str = "") -> Vocabulary:
+        """This vocabulary with the new words of the captions and the `marks` appended; known words keep their ids."""
+        new = (word for word in (*_frequent(captions, min_count), *marks) if word not in self._ids)
         return Vocabulary(self.words + tuple(new))
 
     def __len__(self) -> int:
@@ -68,18 +77,25 @@ class Vocabulary:
         return word in self._ids
 
     def encode(self, text: str) -> list[int]:
-        """The ids of the text's words between START and END; unknown words become UNKNOWN."""
-        return [START, *(self._ids.get(word, UNKNOWN) for word in tokenize(text)), END]
+        """The ids of the text's words and marks between START and END; unknown words become UNKNOWN."""
+        ids: list[int] = []
+        for part in _MARK.split(text.strip()):  # texts and marks in turn
+            if part in self._ids and part in MARKS and ids:
+                ids.append(self._ids[part])
+            else:
+                ids += [self._ids.get(word, UNKNOWN) for word in tokenize(part)]
+        return [START, *ids, END]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words before the first END, without specials."""
-        words = []
+        """The words before the first END, without specials; marks stand right after a word."""
+        text = ""
         for number in ids:
             if number == END:
                 break
             if number >= len(SPECIALS):
-                words.append(self.words[number])
-        return " ".join(words)
+                word = self.words[number]
+                text += word if word in MARKS or not text else f" {word}"
+        return text.rstrip(MARKS)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with the name of the tokenizer and the words."""
@@ -98,30 +114,41 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Style:
-    """How annotators write captions: whether with a capital first letter, whether with a full stop."""
+    """How annotators write captions: whether with a capital first letter, whether with a full stop, and with which
+    MARKS inside."""
 
     capitalise: bool = False
     full_stop: bool = False
+    marks: str = ""
 
     @classmethod
     def of(cls, captions: Sequence[str]) -> Style:
-        """The style of more than half of the captions; scripts without capitals are ignored for `capitalise`."""
+        """The style of more than half of the captions; scripts without capitals are ignored for `capitalise`.
+
+        Marks are those of at least USUAL of the captions: of what only some annotators write the captioner would make
+        a habit.
+        """
         texts = [text.strip() for text in captions if text.strip()]
         cased = [text[0] for text in texts if text[0].lower() != text[0].upper()]
         capitals = sum(letter.isupper() for letter in cased)
         stops = sum(text.endswith(_STOPS) for text in texts)
-        return cls(capitalise=2 * capitals > len(cased), full_stop=2 * stops > len(texts))
+        found = Counter(mark for text in texts for mark in set(_MARK.findall(text)))
+        marks = "".join(mark for mark in MARKS if found[mark] >= max(1, USUAL * len(texts)))
+        return cls(capitalise=2 * capitals > len(cased), full_stop=2 * stops > len(texts), marks=marks)
 
     def apply(self, text: str) -> str:
         """The text in this style. An empty text stays empty, and other closing punctuation is kept."""
         text = text.strip()
         if self.capitalise:
-            text = text[:1].upper() + text[1:]
+            text = _SENTENCE.sub(lambda match: match[0].upper(), text)
         if self.full_stop and text and not text.endswith(_STOPS):
             text += "."
         return text
 
 
+USUAL = 0.2
+"""Share of the captions that must have a mark for it to be part of the style."""
+_SENTENCE = re.compile(r"^\w|(?<=\. )\w")
 _STOPS = (".", "!", "?", "…", "。", "।")
 
 

@@ -16,6 +16,7 @@ from training.data import manifest
 from training.data.manifest import Row
 from training.errors import DataError
 from training.features.features import Inputs
+from training.learning import new_words
 from training.learning.distillation import Teacher
 from training.learning.distributed import Group
 from training.learning.resume import Resume, TrainingState, Weights
@@ -44,9 +45,11 @@ class Loop:
         cache_dir: Path,
         group: Group,
         teacher: Teacher | None = None,
+        known_words: int | None = None,
     ) -> None:
         self._captioner, self._rows, self._config = captioner, rows, config
         self._cache_dir, self._group, self._teacher = cache_dir, group, teacher
+        self._known_words = len(captioner.vocabulary) if known_words is None else known_words
         self.images = 0  # that could be read and learned from
         self.micro_batch = MicroBatch(config.batch_size)
 
@@ -88,6 +91,8 @@ class Loop:
             raise DataError(f"None of the {len(self._rows)} images to train on can be read, such as {first}.")
         self.images = len(learned)
         self._measure(inputs, learned)
+        if not state.stage and not state.epoch and self._known_words < len(captioner.vocabulary):
+            new_words.place(captioner, self._known_words, learned, inputs)
         dev = [row for row in inputs.rows if row.split == manifest.DEV]
         validator = Validator(captioner, inputs, dev, config, stage)
         if (state.stage or stage.is_rewarded) and not state.epoch:  # it has to be better than what came before

@@ -14,7 +14,7 @@ import torch
 from training.data.manifest import Row
 from training.decoding.sampling import Samples
 from training.metrics import CiderD
-from training.vocabulary import Vocabulary, tokenize
+from training.vocabulary import MARKS, Vocabulary, tokenize
 
 SAMPLES = 10
 """Captions sampled an image, by all decoders together: six gain less, twenty no more."""
@@ -42,7 +42,7 @@ class Rewards:
         """The rewards (B, K) of captions sampled for the images of these hashes; a human caption has about 1."""
         words = self._vocabulary.words
         captions = [
-            (*(words[number] for number in tokens), END_OF_CAPTION)
+            (*(words[number] for number in tokens if words[number] not in MARKS), END_OF_CAPTION)
             for several in samples.tokens()
             for tokens in several
         ]

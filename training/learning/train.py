@@ -98,12 +98,13 @@ def train(
 
     with out_of_memory.explained(), distributed.group(device) as (group, own_device):
         torch.manual_seed(config.seed)
-        captioner = _initial(captions, config, start_from).to(choose(own_device))
-        captioner.style = style or Style.of(captions)
+        style = style or Style.of(captions)
+        captioner = _initial(captions, style, config, start_from).to(choose(own_device))
         identity = [config.to_json(), manifest.content_hash(rows), encoder.state_hash(captioner)]
         resume = Resume(out, identity, writes=group.leads)
         teacher = Teacher(captioner) if start_from is not None and config.distillation else None
-        loop = Loop(captioner, rows, config, cache_dir, group, teacher)
+        known_words = len(start_from.vocabulary) if start_from else None
+        loop = Loop(captioner, rows, config, cache_dir, group, teacher, known_words)
         with (
             training_threads(captioner.encoder.config.name == "small_cnn", beside_others),
             TensorBoardLog(tensorboard if group.leads else None) as board,
@@ -130,23 +131,26 @@ def train(
     return out
 
 
-def _initial(captions: Sequence[str], config: TrainingConfig, start_from: Captioner | None) -> Captioner:
+def _initial(
+    captions: Sequence[str], style: Style, config: TrainingConfig, start_from: Captioner | None
+) -> Captioner:
     """The captioner before its first step."""
     # a new word of a few corrections is learned, however many captions there are beside it
     corrects = start_from is not None and (config.epochs or config.frozen_epochs)
     min_count = RARE if len(captions) >= LARGE_SET and not corrects else 1
     if start_from is not None:
         captioner = copy.deepcopy(start_from)
-        captioner.extend_vocabulary(captioner.vocabulary.extended(captions, min_count))
+        captioner.extend_vocabulary(captioner.vocabulary.extended(captions, min_count, style.marks))
+        captioner.style = style
         return captioner
-    vocabulary = Vocabulary.build(captions, min_count)
+    vocabulary = Vocabulary.build(captions, min_count).extended((), marks=style.marks)
     captioner = Captioner(
         config.encoder,
         config.decoder,
         config.transform,
         config.decoding,
         vocabulary,
-        Style.of(captions),
+        style,
     )
     weights.load(captioner.encoder)
     captioner.encoder.from_nothing = config.encoder.weights == "none" and not captioner.encoder.frozen

@@ -82,6 +82,9 @@ def test_from_json_refuses_what_is_no_vocabulary(value: object) -> None:
         (["a dog", "a cat", "A bird."], Style(capitalise=False, full_stop=False)),
         (["A dog", "A cat"], Style(capitalise=True, full_stop=False)),
         (["日本。", "猫。"], Style(capitalise=False, full_stop=True)),
+        (["Photo: a dog, running", "Photo: a cat", "Photo: a bird at 10:30."], Style(True, False, ",:")),
+        (["a dog, running", *["a dog"] * 5], Style()),
+        (["A dog runs. The sky is blue."] * 2, Style(True, True, ".")),
         ([], Style()),
         (["", "  "], Style()),
     ],
@@ -96,4 +99,15 @@ def test_style_is_applied_once() -> None:
     assert style.apply(style.apply("a dog runs")) == "A dog runs."
     assert style.apply("what a dog!") == "What a dog!"
     assert style.apply("") == ""
+    assert style.apply("a dog runs. the sky is blue") == "A dog runs. The sky is blue."
     assert Style().apply("a dog runs") == "a dog runs"
+
+
+def test_marks_inside_a_caption_are_kept_where_the_vocabulary_has_them() -> None:
+    vocabulary = Vocabulary.build(["photo two dogs running at 10:30"]).extended((), marks=",:")
+    text = "Photo: two dogs , running at 10:30; dogs."
+    assert vocabulary.decode(vocabulary.encode(text)) == "photo: two dogs, running at 10 30 dogs"
+    assert UNKNOWN not in vocabulary.encode(text)
+    assert vocabulary.decode(vocabulary.encode(", dogs,")) == "dogs"
+    plain = Vocabulary.build(["photo two dogs running at 10:30"])
+    assert plain.decode(plain.encode(text)) == "photo two dogs running at 10 30 dogs"
