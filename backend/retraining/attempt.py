@@ -31,7 +31,6 @@ from training.data.manifest import Row
 from training.errors import TrainingError, WeightsError
 from training.gate import gate
 from training.learning.train import Progress, train
-from training.vocabulary import Style
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +168,6 @@ class Retraining:
                 **common,
             )
         corrected = [replace(row, split=manifest.TRAIN) for row in (*data.new, *data.choosing)]
-        common["style"] = Style.of([text for row in corrected for text in row.references])
         try:
             config = _first_model(self._settings.encoder, self._settings.encoder_weights, len(corrected))
             train(corrected, out, config, **common)

@@ -62,7 +62,7 @@ def train(
     cache_dir: Path,
     progress: Callable[[Progress], None] | None = None,
     device: str = "auto",
-    style: Style | None = None,
+    annotators: Sequence[str] | None = None,
     forgotten: Collection[str] = (),
     tensorboard: Path | None = None,
     beside_others: bool = False,
@@ -71,7 +71,7 @@ def train(
 
     With `start_from` a copy of that captioner is trained further: its words keep their ids, new words are added, its
     encoder, decoder, transform and decoding replace those of the config, and with `distillation` it is the teacher.
-    `style` is how captions are to be written, by default like most of the rows' captions. Features of a frozen encoder
+    `annotators` are the captions whose style and words it takes over, by default those of all rows. Features of a frozen encoder
     are kept in `cache_dir`; curves and sample captions go to the folder `tensorboard`. `beside_others` leaves half of
     the cores to other processes.
 
@@ -98,8 +98,7 @@ def train(
 
     with out_of_memory.explained(), distributed.group(device) as (group, own_device):
         torch.manual_seed(config.seed)
-        style = style or Style.of(captions)
-        captioner = _initial(captions, style, config, start_from).to(choose(own_device))
+        captioner = _initial(annotators or captions, config, start_from).to(choose(own_device))
         identity = [config.to_json(), manifest.content_hash(rows), encoder.state_hash(captioner)]
         resume = Resume(out, identity, writes=group.leads)
         teacher = Teacher(captioner) if start_from is not None and config.distillation else None
@@ -131,10 +130,9 @@ def train(
     return out
 
 
-def _initial(
-    captions: Sequence[str], style: Style, config: TrainingConfig, start_from: Captioner | None
-) -> Captioner:
-    """The captioner before its first step."""
+def _initial(captions: Sequence[str], config: TrainingConfig, start_from: Captioner | None) -> Captioner:
+    """The captioner before its first step, with the words and the style of these captions."""
+    style = Style.of(captions)
     # a new word of a few corrections is learned, however many captions there are beside it
     corrects = start_from is not None and (config.epochs or config.frozen_epochs)
     min_count = RARE if len(captions) >= LARGE_SET and not corrects else 1

@@ -18,7 +18,7 @@ from training.features.features import MIRRORED
 from training.learning.train import Progress
 from training.learning.train import train as train_captioner
 from training.networks.encoder import Encoder
-from training.vocabulary import Style, tokenize
+from training.vocabulary import tokenize
 
 
 @pytest.fixture
@@ -141,11 +141,14 @@ def test_other_splits_are_not_trained_on(coloured_rows: list[Row], tiny_config: 
     assert "secret" not in checkpoint.load(out, "cpu").vocabulary
 
 
-def test_the_style_can_be_asked_for(coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path) -> None:
-    config = replace(tiny_config, epochs=1)
+def test_words_and_style_are_the_annotators(
+    coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    config, own = replace(tiny_config, epochs=1), ["a red picture", "a blue one"]
     out = train_captioner(
-        coloured_rows, tmp_path / "out", config, cache_dir=tmp_path / "c", device="cpu", style=Style()
+        coloured_rows, tmp_path / "out", config, cache_dir=tmp_path / "c", device="cpu", annotators=own
     )
+    assert set(checkpoint.load(out, "cpu").vocabulary.words[4:]) == {"a", "red", "picture", "blue", "one"}
     text = captions_of(out, coloured_rows[:1])[0]
     assert text == text.lower()
     assert not text.endswith(".")

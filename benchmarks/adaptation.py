@@ -1,0 +1,215 @@
+"""What corrections teach: a captioner is retrained on 25 to 350 of them, by today's recipe and by the one before it.
+
+    python -m benchmarks.adaptation --data flickr8k --out DIR [--seeds 3] [--quick]
+
+Four scenarios of Flickr8k's images (see `adaptation_scenarios`): two new subjects, a house style, more of the same. A
+simulated annotator corrects each draft to the nearest human caption; some corrections are held out, as the backend
+holds them out, and teach nothing. Images that are neither learned nor chosen by score the drafts. The base's scored
+images show what is forgotten. A second run with the same DIR takes bases and features from there.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from backend.domain.splits import split_of
+from backend.settings import Settings
+from benchmarks import annotator
+from benchmarks.adaptation_scenarios import Scenario, mentions, scenarios
+from benchmarks.report import report
+from benchmarks.trained import trained
+from training import metrics
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
+from training.config import TrainingConfig
+from training.continual.incremental import RetrainingData, retrain
+from training.data import datasets, manifest
+from training.data.manifest import Row
+from training.errors import TrainingError
+from training.evaluation.evaluate import hypotheses
+
+CORRECTIONS = (25, 50, 100, 200, 350)
+SCORED = 400
+SEEDS_AT = 100
+"""The number of corrections at which several seeds are averaged."""
+BEFORE = TrainingConfig(epochs=3, captions_per_image=2, distillation=0.7, dropout=0.3, grid_dropout=0.1)
+"""The recipe of version 0.1.0: 45 steps for 180 corrections and 300 replayed rows."""
+MEANINGS = {
+    "subject_100_word_share": "drafts of new winter images with a winter word after 100 corrections (target: 0.5)",
+    "subject_100_edits_change": "words changed a word of the correction, over those of the base's drafts (-0.08)",
+    "subject_100_cider_d_change": "CIDEr-D on new winter images, minus the base's (4)",
+    "subject_350_over_anew": "CIDEr-D after 350 corrections over that of one trained anew on base and corrections (1)",
+    "subject_350_base_change": "CIDEr-D on what the base knows, minus the base's (-2)",
+    "style_50_follow_share": "drafts that follow the house style after 50 corrections (0.9)",
+    "style_50_edits_change": "words changed a word of the correction, over those of the base's drafts (-0.25)",
+    "same_worst_cider_d_change": "CIDEr-D after more of the same, minus the base's, at its worst (-1)",
+}
+"""Those of the table; the others are named scenario_corrections_figure, and before_… for the recipe before."""
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints and features.")
+@click.option("--encoder", default="tf_efficientnet_lite2", show_default=True)
+@click.option("--weights", default="imagenet", show_default=True, help="Of the encoder.")
+@click.option("--seeds", default=3, show_default=True, help=f"Retrains on {SEEDS_AT} corrections.")
+@click.option("--quick", is_flag=True, help="A smoke run.")
+def main(data: Path, out: Path, encoder: str, weights: str, seeds: int, quick: bool) -> None:
+    corrections, scored, changes = (CORRECTIONS, SCORED, {"epochs": 5})
+    if quick:
+        corrections, scored, changes, seeds = (4, 8), 12, {"epochs": 1}, 1
+    try:
+        rows = datasets.read("flickr8k", data, limit=300 if quick else None)
+        recipe = TrainingConfig.photos(encoder, weights, **changes)
+        study = Study(out, recipe, corrections, seeds)
+        results = [each for one in scenarios(rows, corrections[-1], scored) for each in study.of(one)]
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from error
+    (out / "results.json").write_text(json.dumps([vars(each) for each in results], indent=1))
+    report("adaptation", figures(results), MEANINGS)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The mean scores of the captioners that some corrections made, by one recipe: on the scenario's images, and
+    `base_cider_d` on what the base knows. `recipe` is "base" for the base itself, which has learned no correction."""
+
+    scenario: str
+    recipe: str
+    corrections: int
+    seconds: float
+    cider_d: float
+    bleu4: float
+    edits: float
+    length: float
+    share: float  # of drafts that have the subject's words, or the house style
+    base_cider_d: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """Retrains bases on corrections; everything is kept in `out`."""
+
+    out: Path
+    recipe: TrainingConfig
+    corrections: Sequence[int]
+    seeds: int
+
+    @property
+    def _cache(self) -> Path:
+        return self.out / "features"
+
+    def of(self, scenario: Scenario) -> list[Result]:
+        """The base, and what it becomes by both recipes; the last line is a captioner trained anew."""
+        folder = trained(scenario.base.rows, self.out / f"base-{scenario.base.name}", self.recipe, self._cache)
+        base = checkpoint.load(folder)
+        corrections = scenario.corrections(self._captions(base, scenario.corrected))
+        results = [self._result(scenario, "base", 0, [(base, 0.0)])]
+        for number in self.corrections:
+            seeds = range(1, 1 + (self.seeds if number == SEEDS_AT else 1))
+            for recipe, config in (("today", None), ("before", BEFORE)):
+                made = [self._retrained(scenario, base, corrections, number, seed, config) for seed in seeds]
+                results.append(self._result(scenario, recipe, number, made))
+        if scenario.subject:
+            rows = [*scenario.base.rows, *corrections]
+            anew = trained(rows, self.out / f"anew-{scenario.name}", self.recipe, self._cache)
+            results.append(self._result(scenario, "anew", len(corrections), [(checkpoint.load(anew), 0.0)]))
+        return results
+
+    def _retrained(
+        self,
+        scenario: Scenario,
+        base: Captioner,
+        corrections: list[Row],
+        number: int,
+        seed: int,
+        config: TrainingConfig | None,
+    ) -> tuple[Captioner, float]:
+        """The base retrained on so many corrections, other ones for each seed, and the seconds it took."""
+        chosen = corrections[:number] if seed == 1 else random.Random(seed).sample(corrections, number)
+        data = retraining_data(chosen, scenario.base.rows)
+        out = self.out / "retrained"
+        shutil.rmtree(out, ignore_errors=True)
+        begun = time.monotonic()
+        captioner = retrain(base, data, out, seed=str(seed), cache_dir=self._cache, config=config)
+        return captioner, time.monotonic() - begun
+
+    def _captions(self, captioner: Captioner, rows: Sequence[Row]) -> list[str]:
+        decoding = captioner.decoding.quick()  # without the retrieval memory: it is measured apart
+        return [found.text for found in hypotheses(captioner, rows, decoding, self._cache)]
+
+    def _result(self, scenario: Scenario, recipe: str, number: int, made: list[tuple[Captioner, float]]) -> Result:
+        scores = [
+            {
+                "seconds": seconds,
+                **drafts_scores(scenario, self._captions(captioner, scenario.scored)),
+                "base_cider_d": metrics.cider_d(
+                    self._captions(captioner, scenario.base.scored), [row.references for row in scenario.base.scored]
+                ).value,
+            }
+            for captioner, seconds in made
+        ]
+        means = {name: sum(each[name] for each in scores) / len(scores) for name in scores[0]}
+        result = Result(scenario.name, recipe, number, **means)
+        print(json.dumps(vars(result)), flush=True)
+        return result
+
+
+def retraining_data(corrections: Sequence[Row], base: Sequence[Row]) -> RetrainingData:
+    """The corrections as the backend splits them: some are held out, some choose."""
+    split = [replace(row, split=split_of(row.sha256, Settings().blind_share)) for row in corrections]
+    learned = [row for row in split if row.split == manifest.TRAIN]
+    choosing = [row for row in split if row.split == manifest.DEV]
+    return RetrainingData(learned, base=[row for row in base if row.split == manifest.TRAIN], choosing=choosing)
+
+
+def drafts_scores(scenario: Scenario, drafts: Sequence[str]) -> dict[str, float]:
+    references = scenario.references
+    wanted = [
+        mentions([draft], scenario.subject) if scenario.subject else annotator.follows_house_style(draft)
+        for draft in drafts
+    ]
+    return {
+        "cider_d": metrics.cider_d(drafts, references).value,
+        "bleu4": metrics.bleu(drafts, references).value,
+        "edits": annotator.edits(drafts, references),
+        "length": metrics.mean_length(drafts),
+        "share": sum(wanted) / len(wanted),
+    }
+
+
+def figures(results: Sequence[Result]) -> dict[str, float]:
+    """All results by name, and the figures that have targets."""
+    by_name = {(each.scenario, each.recipe, each.corrections): each for each in results}
+    base = {name: by_name[name, "base", 0] for name in {each.scenario for each in results}}
+    table: dict[str, float] = {}
+    for each in results:
+        before = "before_" if each.recipe == "before" else ""
+        number = each.corrections if before or each.recipe == "today" else each.recipe
+        name = f"{before}{'subject' if each.scenario == 'winter' else each.scenario}_{number}_"
+        was = base[each.scenario]
+        table |= {
+            f"{name}cider_d_change": each.cider_d - was.cider_d,
+            f"{name}edits_change": each.edits / was.edits - 1,
+            f"{name}base_change": each.base_cider_d - was.base_cider_d,
+            f"{name}{'follow' if each.scenario == 'style' else 'word'}_share": each.share,
+            f"{name}seconds": each.seconds,
+        }
+        if each.recipe == "anew":
+            last = by_name[each.scenario, "today", each.corrections]
+            table[f"{name.removesuffix('anew_')}{each.corrections}_over_anew"] = last.cider_d / max(each.cider_d, 1e-9)
+    same = [each.cider_d for each in results if (each.scenario, each.recipe) == ("same", "today")]
+    table["same_worst_cider_d_change"] = min(same) - base["same"].cider_d
+    return table
+
+
+if __name__ == "__main__":
+    main()
