@@ -37,7 +37,7 @@ from training.errors import TrainingError
 from training.evaluation.evaluate import hypotheses
 
 CORRECTIONS = (25, 50, 100, 200, 350)
-SCORED = 400
+SCORED, EPOCHS = 400, 5
 SEEDS_AT = 100
 """The number of corrections at which several seeds are averaged."""
 BEFORE = TrainingConfig(epochs=3, captions_per_image=2, distillation=0.7, dropout=0.3, grid_dropout=0.1)
@@ -63,12 +63,19 @@ MEANINGS = {
 @click.option("--seeds", default=3, show_default=True, help=f"Retrains on {SEEDS_AT} corrections.")
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(data: Path, out: Path, encoder: str, weights: str, seeds: int, quick: bool) -> None:
-    corrections, scored, changes = (CORRECTIONS, SCORED, {"epochs": 5})
-    if quick:
-        corrections, scored, changes, seeds = (4, 8), 12, {"epochs": 1}, 1
+    corrections: Sequence[int] = (4, 8) if quick else CORRECTIONS
+    scored, epochs, seeds = (12, 1, 1) if quick else (SCORED, EPOCHS, seeds)
     try:
         rows = datasets.read("flickr8k", data, limit=300 if quick else None)
-        recipe = TrainingConfig.photos(encoder, weights, **changes)
+        recipe = TrainingConfig.photos(encoder, weights, epochs=epochs)
+        # one view and one decoder: the parts that cost the most say nothing on learning from corrections
+        recipe = replace(
+            recipe,
+            encoder=replace(recipe.encoder, views=((1.0, False),)),
+            decoder=replace(recipe.decoder, ensemble=1),
+            decoding=recipe.decoding.quick(),
+            augmented=False,
+        )
         study = Study(out, recipe, corrections, seeds)
         results = [each for one in scenarios(rows, corrections[-1], scored) for each in study.of(one)]
     except TrainingError as error:

@@ -113,7 +113,7 @@ class Retraining:
         quarantined = history.quarantined()
         trusted = [row for row in rows if (row.sha256, row.references) not in quarantined]
         learned = LearnedCorrections(self._settings, self._store, self._project_id, trusted)
-        return ProjectGate(self._settings, self._project_id, rows, history.base_dev(), history.verdicts(), learned)
+        return ProjectGate(self._settings, self._project_id, rows, history.base_judging(), history.verdicts(), learned)
 
     def _trained(self, pairs: Snapshot) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""

@@ -9,6 +9,7 @@ from backend.domain.splits import is_held_out
 from backend.images.archive import ImageStore
 from backend.store.registry import DROPPED, HELD, PASSED, REJECTED, RELEASED, ModelVersion, Registry
 from training.continual.incremental import RetrainingData
+from training.continual.interpolation import FEWEST_ROWS
 from training.data import manifest
 from training.data.manifest import Row
 from training.errors import DataError, TrainingError
@@ -75,15 +76,16 @@ class History:
         learnt = {_pair(row) for row in self._own}
         train = [row for row in rows if row.split == manifest.TRAIN]
         choosing = [row for row in rows if row.split != manifest.TRAIN]
-        if not train:
-            train, choosing = choosing, []
+        if not train or len(choosing) < FEWEST_ROWS:  # too few to choose by are better learned
+            train, choosing = [*train, *choosing], []
         new = [row for row in train if _pair(row) not in learnt]
         known = [row for row in train if _pair(row) in learnt]
         if not new:  # a person may ask for a retrain with nothing new: then all is learned once more
             new, known = train, []
         taught = {row.sha256 for row in train} | set(base)
         forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
-        return RetrainingData(new, known, list(base.values()), choosing, forgotten)
+        base_choosing = [row for row in self._base_dev() if _chooses(row)]
+        return RetrainingData(new, known, list(base.values()), choosing, base_choosing, forgotten)
 
     def quarantined(self) -> set[_Pair]:
         """The corrections that rejected candidates were the first to learn and no operator has released."""
@@ -94,8 +96,12 @@ class History:
         tried = self._first_learnt_by({HELD, PASSED, RELEASED})
         return [row for row in rows if _pair(row) not in tried]
 
-    def base_dev(self) -> list[Row]:
-        """Development images of the champion's ancestors from before this project."""
+    def base_judging(self) -> list[Row]:
+        """Half of the development images of the champion's ancestors from before this project: they show forgetting,
+        the others choose the interpolation."""
+        return [row for row in self._base_dev() if not _chooses(row)]
+
+    def _base_dev(self) -> list[Row]:
         return list({row.sha256: row for row in self._base if row.split == manifest.DEV}.values())
 
     def verdicts(self) -> list[Verdict]:
@@ -116,6 +122,10 @@ def quarantined_rows(version: ModelVersion) -> list[Row]:
     """The rows that this version was the first to learn."""
     path = version.manifest and version.manifest.with_name(NEW)
     return manifest.load(path) if path and path.exists() else []
+
+
+def _chooses(row: Row) -> bool:
+    return manifest.split_position(row.sha256, "choosing:") < 0.5
 
 
 def _pair(row: Row) -> _Pair:

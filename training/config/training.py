@@ -151,13 +151,13 @@ class TrainingConfig(Config):
         else:
             # all captions are learned, for among corrections the odd one out may be the right one
             config = cls(
-                epochs=3,
-                batch_size=32,
+                epochs=8,
+                batch_size=8,  # what a retrain changes depends on its number of steps first
                 captions_per_image=2,
-                distillation=0.7,  # a single caption of an image is soon overfitted
+                distillation=0.5,  # a single caption of an image is soon overfitted
                 learning_rate=1e-3,
-                dropout=0.3,
-                grid_dropout=0.1,
+                dropout=0.5,
+                grid_dropout=0.3,
             )
             if encoder is not None and encoder.trained != "none":
                 config = dataclasses.replace(config, frozen_epochs=config.epochs, epochs=0)

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,13 @@ from training.data import manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
 from training.learning.train import train
-from training.vocabulary import Style
 
 log = logging.getLogger(__name__)
 
 LEAST_REPLAYED = 300
-"""Rows replayed at least, where there are enough: a few corrections must not spoil the captions of other images."""
+"""Rows replayed in each epoch at least where the encoder is trained along, for it forgets more than a decoder."""
 CHOOSING_ROWS = 100
-"""Rows at most that choose the interpolation, for each of them is captioned several times."""
+"""Rows at most of each kind that choose the interpolation, for each of them is captioned several times."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,15 @@ class RetrainingData:
     """What a champion is retrained on; the rows of the gate are not among it.
 
     `new` rows it has not seen. `known` rows it has learned from the same annotators, `base` rows before it met them.
-    `choosing` rows are not learned; they choose the interpolation. Images in `forgotten`, by their hashes, leave its
-    retrieval memory.
+    `choosing` and `base_choosing` rows are not learned; they choose the interpolation. Images in `forgotten`, by their
+    hashes, leave its retrieval memory.
     """
 
     new: Sequence[Row]
     known: Sequence[Row] = ()
     base: Sequence[Row] = ()
     choosing: Sequence[Row] = ()
+    base_choosing: Sequence[Row] = ()
     forgotten: Collection[str] = ()
 
 
@@ -62,33 +63,51 @@ def retrain(
 ) -> Captioner:
     """The champion, retrained on the new rows and `replay` replayed rows for each; its checkpoint is saved at `out`.
 
-    The champion itself stays as it is. `seed` decides which rows are replayed. `interpolating` is the progress callback
-    of `best_interpolation`, `options` go to `train`. Raises TrainingError where there is nothing new, else as `train`.
+    All epochs of the recipe are one here: the new rows come as often as it has epochs, and as long as there are enough,
+    other rows are replayed each time. The champion itself stays as it is. `seed` decides which rows are replayed.
+    `interpolating` is the progress callback of `best_interpolation`, `options` go to `train`. Raises TrainingError
+    where there is nothing new, else as `train`.
     """
     if not data.new:
         raise TrainingError("There is nothing new to learn: no row that the champion has not learnt already.")
-    known, base = _replayed(data, replay, seed)
-    rows = [replace(row, split=manifest.TRAIN) for row in (*data.new, *known, *base)]
-    options = {"style": Style.of([text for row in (*data.new, *known) for text in row.references]), **options}
     config = config or TrainingConfig.retraining(champion.encoder.config)
+    epochs = config.epochs or config.frozen_epochs
+    config = replace(config, epochs=min(config.epochs, 1), frozen_epochs=min(config.frozen_epochs, 1))
+    least = LEAST_REPLAYED if champion.encoder.config.trained != "none" else 0
+    replayed = _replayed(data, epochs * max(round(replay * len(data.new)), least if replay else 0), seed)
+    rows = [replace(row, split=manifest.TRAIN) for row in (*list(data.new) * epochs, *replayed)]
+    options["annotators"] = [text for row in (*data.new, *data.known) for text in row.references]
     options |= {"cache_dir": cache_dir, "device": device, "forgotten": data.forgotten}
     train(rows, out, config, start_from=champion, **options)
-    choosing = _sample(data.choosing, CHOOSING_ROWS, seed)
-    captioner, share = best_interpolation(champion, checkpoint.load(out, device), choosing, cache_dir, interpolating)
+    trained = checkpoint.load(out, device)
+    choosing = [_sample(several, CHOOSING_ROWS, seed) for several in (data.choosing, data.base_choosing)]
+    captioner, share = best_interpolation(
+        champion, trained, choosing, cache_dir, usual=_usual_share(champion, replayed), progress=interpolating
+    )
     if share < 1.0:
-        log.info("%.0f %% of the way from the champion is best on %d rows.", 100 * share, len(choosing))
+        log.info("%.0f %% of the way from the champion is chosen.", 100 * share)
         checkpoint.save(out, captioner, checkpoint.read_info(out)["extra"] | {"interpolation": share})
     return captioner
 
 
-def _replayed(data: RetrainingData, replay: float, seed: str) -> tuple[list[Row], list[Row]]:
-    """Samples of the known rows and of the base, half of each where both have enough; no image that is new."""
+def _usual_share(champion: Captioner, replayed: Sequence[Row]) -> float:
+    """The share of the way that is taken where too few rows are there to choose it by."""
+    if champion.encoder.config.trained != "none":
+        return 1.0
+    return 0.75 if replayed else 0.5  # what is not replayed is forgotten the more
+
+
+def _replayed(data: RetrainingData, wanted: int, seed: str) -> list[Row]:
+    """Samples of the known rows and of the base, half of each where both have enough; no image that is new.
+
+    Fewer rows than are wanted are replayed several times.
+    """
     new = {row.sha256 for row in data.new}
     known = {row.sha256: row for row in data.known if row.sha256 not in new}
     base = {row.sha256: row for row in data.base if row.sha256 not in new and row.sha256 not in known}
-    wanted = max(round(replay * len(data.new)), LEAST_REPLAYED) if replay else 0
     from_base = min(len(base), max(wanted // 2, wanted - len(known)))
-    return _sample(known.values(), wanted - from_base, seed), _sample(base.values(), from_base, seed)
+    rows = [*_sample(known.values(), wanted - from_base, seed), *_sample(base.values(), from_base, seed)]
+    return list(islice(cycle(rows), wanted)) if rows else []
 
 
 def _sample(rows: Iterable[Row], most: int, seed: str) -> list[Row]:

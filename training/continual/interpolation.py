@@ -17,7 +17,7 @@ from training.captioner.captioner import Captioner
 from training.data.manifest import Row
 from training.evaluation.evaluate import hypotheses
 
-SHARES = (1.0, 0.75, 0.5, 0.25)
+SHARES = (1.0, 0.75, 0.5)
 FEWEST_ROWS = 12
 """With fewer images to choose by, the choice would be noise."""
 
@@ -42,18 +42,23 @@ def interpolate(before: Captioner, after: Captioner, share: float) -> Captioner:
 def best_interpolation(
     before: Captioner,
     after: Captioner,
-    rows: Sequence[Row],
+    choosing: Sequence[Sequence[Row]],
     cache_dir: Path,
+    *,
+    usual: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Captioner, float]:
-    """The interpolation with the highest BLEU-4 on `rows`, and its share; of equals the one nearest to `after`.
+    """The interpolation with the highest sum of CIDEr-D over the sets of rows, and its share; of equals the one nearest
+    to `after`.
 
-    `rows` are neither those that are learned nor those of the gate. With fewer than FEWEST_ROWS it is `after` itself.
-    `progress` gets captions done and captions to do.
+    `choosing` are rows of what was new and rows of what was known, neither those that are learned nor those of the
+    gate. Sets of fewer than FEWEST_ROWS do not count; without any other the share is the `usual` one. `progress` gets
+    captions done and captions to do.
     """
-    if len(rows) < FEWEST_ROWS:
-        return after, 1.0
-    references = [row.references for row in rows]
+    sets = [rows for rows in choosing if len(rows) >= FEWEST_ROWS]
+    if not sets:
+        return (after if usual == 1.0 else interpolate(before, after, usual)), usual
+    rows = [row for several in sets for row in several]
     candidates: list[tuple[float, float, Captioner]] = []
     for number, share in enumerate(SHARES):
         captioner = interpolate(before, after, share)
@@ -62,7 +67,11 @@ def best_interpolation(
             if progress:
                 progress(earlier * total + done, len(SHARES) * total)
 
-        captions = [found.text for found in hypotheses(captioner, rows, after.decoding.quick(), cache_dir, report)]
-        candidates.append((metrics.bleu(captions, references).value, share, captioner))
+        found = iter(hypotheses(captioner, rows, after.decoding.quick(), cache_dir, report))
+        scores = [
+            metrics.cider_d([next(found).text for _ in several], [row.references for row in several]).value
+            for several in sets
+        ]
+        candidates.append((sum(scores), share, captioner))
     _, share, captioner = max(candidates, key=lambda candidate: candidate[:2])
     return captioner, share

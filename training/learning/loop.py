@@ -89,7 +89,7 @@ class Loop:
         if not learned:
             first = self._rows[0].image
             raise DataError(f"None of the {len(self._rows)} images to train on can be read, such as {first}.")
-        self.images = len(learned)
+        self.images = len({row.sha256 for row in learned})
         self._measure(inputs, learned)
         if not state.stage and not state.epoch and self._known_words < len(captioner.vocabulary):
             new_words.place(captioner, self._known_words, learned, inputs)

@@ -71,9 +71,9 @@ def train(
 
     With `start_from` a copy of that captioner is trained further: its words keep their ids, new words are added, its
     encoder, decoder, transform and decoding replace those of the config, and with `distillation` it is the teacher.
-    `annotators` are the captions whose style and words it takes over, by default those of all rows. Features of a frozen encoder
-    are kept in `cache_dir`; curves and sample captions go to the folder `tensorboard`. `beside_others` leaves half of
-    the cores to other processes.
+    `annotators` are the captions whose style and words it takes over, by default those of all rows. Features of a
+    frozen encoder are kept in `cache_dir`; curves and sample captions go to the folder `tensorboard`. `beside_others`
+    leaves half of the cores to other processes.
 
     A captioner whose decoding has `neighbours` indexes the images it has learned from with their captions, in addition
     to those of `start_from` except the `forgotten` ones, named by their hashes.
@@ -165,6 +165,7 @@ def _index(
     """Index the training images, as they were shown, with their captions for retrieval. A row that weighs less than a
     whole caption is a draft that somebody left as it was: it is left out. `progress` gets image, images and no loss."""
     learned = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
+    learned = list({row.sha256: row for row in learned}.values())  # a retrain repeats them
     learned = [row for row in learned if any(map(tokenize, row.references))][-MAX_IMAGES:]
     inputs = Inputs(captioner, learned, cache_dir, two_views=learned, varied=config.augmented)
     if not inputs.rows:

@@ -50,11 +50,24 @@ def test_new_is_what_no_ancestor_has_learnt_in_these_words(registry: Registry, c
     history = History(registry, 1, champion, 0.0)
     data = history.retraining_data([row(1), row(2, caption="reworded"), row(5, DEV), row(6), row(100)])
     assert numbers(data.new) == {2, 6, 100}
-    assert numbers(data.known) == {1}
-    assert numbers(data.choosing) == {5}
+    assert numbers(data.known) == {1, 5}
+    assert not data.choosing
     assert 100 not in numbers(data.base), "the project has captions of its own for it"
     assert numbers(data.base) < set(range(101, 120))
-    assert numbers(history.base_dev()) == {200}
+    assert numbers(history.base_judging()) | numbers(data.base_choosing) == {200}
+
+
+def test_rows_choose_where_there_are_enough_of_them(registry: Registry, tmp_path: Path) -> None:
+    base = [row(number, DEV) for number in range(200, 240)]
+    champion = version(registry, tmp_path, "starter", [row(100), *base])
+    history = History(registry, 1, champion, 0.0)
+    few, enough = (history.retraining_data([row(1), *(row(n, DEV) for n in range(2, 2 + each))]) for each in (11, 12))
+    assert (numbers(few.new), numbers(few.choosing)) == (set(range(1, 13)), set())
+    assert (numbers(enough.new), numbers(enough.choosing)) == ({1}, set(range(2, 14)))
+    judging, choosing = numbers(history.base_judging()), numbers(enough.base_choosing)
+    assert judging | choosing == set(range(200, 240))
+    assert not judging & choosing
+    assert 10 < len(judging) < 30
 
 
 def test_what_has_judged_is_never_learnt(registry: Registry, champion: ModelVersion) -> None:
@@ -68,9 +81,9 @@ def test_base_images_that_would_judge_are_not_rehearsed(registry: Registry, cham
 
 def test_what_may_be_learnt_no_longer_is_to_be_forgotten(registry: Registry, champion: ModelVersion) -> None:
     history = History(registry, 1, champion, 0.0)
-    data = history.retraining_data([row(1), row(2, DEV), row(3), row(6)])  # 4 and 5 are gone, 2 chooses, 3 has judged
+    data = history.retraining_data([row(1), row(2, DEV), row(3), row(6)])  # 4 and 5 are gone, 3 has judged
     judges = set(range(100, 120)) - numbers(data.base)  # of the base, were they the project's
-    assert {int(each, 16) for each in data.forgotten} == {2, 3, 4, 5, 200} | judges
+    assert {int(each, 16) for each in data.forgotten} == {3, 4, 5, 200} | judges
     assert {int(each, 16) for each in history.retraining_data([row(1)]).forgotten} == {2, 3, 4, 5, 200} | judges
 
 
@@ -81,7 +94,7 @@ def test_with_nothing_new_all_is_gone_through_again(registry: Registry, champion
 
 def test_a_first_model_learns_all(registry: Registry) -> None:
     data = History(registry, 1, None, 0.05).retraining_data([row(1), row(2, DEV)])
-    assert (numbers(data.new), numbers(data.choosing), numbers(data.base)) == ({1}, {2}, set())
+    assert (numbers(data.new), numbers(data.choosing), numbers(data.base)) == ({1, 2}, set(), set())
 
 
 def test_what_a_rejected_version_learnt_is_quarantined_until_it_is_released(

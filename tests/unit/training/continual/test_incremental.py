@@ -11,7 +11,7 @@ import pytest
 
 from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
-from training.config import TrainingConfig
+from training.config import EncoderConfig, TrainingConfig
 from training.continual import incremental
 from training.continual.incremental import LEAST_REPLAYED, RetrainingData, retrain
 from training.data import manifest
@@ -50,33 +50,48 @@ def asked(monkeypatch: pytest.MonkeyPatch, tiny: Captioner, tmp_path: Path) -> C
 
 
 def counted(several: list[Row]) -> dict[str, int]:
+    """How many rows there are of each kind."""
     names = [row.sha256.partition("-")[0] for row in several]
     return {name: names.count(name) for name in sorted(set(names))}
 
 
+def distinct(several: list[Row]) -> dict[str, int]:
+    return counted(list({row.sha256: row for row in several}.values()))
+
+
+EPOCHS = TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "none")).epochs
+
+
 def test_the_cost_follows_what_is_new_however_much_is_known(asked: Callable[..., list[Row]]) -> None:
-    small = asked(RetrainingData(rows("new", 500), rows("known", 400), rows("base", 3_000)))
-    large = asked(RetrainingData(rows("new", 500), rows("known", 4_000), rows("base", 30_000)))
-    assert counted(small) == {"base": 250, "known": 250, "new": 500}
+    small = asked(RetrainingData(rows("new", 50), rows("known", 400), rows("base", 3_000)))
+    large = asked(RetrainingData(rows("new", 50), rows("known", 4_000), rows("base", 30_000)))
+    assert counted(small) == {"base": 25 * EPOCHS, "known": 25 * EPOCHS, "new": 50 * EPOCHS}
+    assert distinct(small) == {"base": 25 * EPOCHS, "known": 25 * EPOCHS, "new": 50}, "other rows in each epoch"
     assert counted(large) == counted(small)
     assert {row.split for row in large} == {manifest.TRAIN}
-    assert len({row.sha256 for row in large}) == len(large)
 
 
-def test_a_few_corrections_are_learnt_beside_a_least_replay(asked: Callable[..., list[Row]]) -> None:
+def test_what_there_is_little_of_is_replayed_several_times(asked: Callable[..., list[Row]]) -> None:
+    found = asked(RetrainingData(rows("new", 50), rows("known", 10)))
+    assert counted(found) == {"known": 50 * EPOCHS, "new": 50 * EPOCHS}
+    assert counted(asked(RetrainingData(rows("new", 5)))) == {"new": 5 * EPOCHS}
+    assert counted(asked(RetrainingData(rows("new", 5), rows("known", 100)), replay=0.0)) == {"new": 5 * EPOCHS}
+    assert counted(asked(RetrainingData(rows("new", 8), rows("known", 900)), replay=2.5))["known"] == 20 * EPOCHS
+
+
+def test_an_encoder_that_is_trained_along_replays_more(asked: Callable[..., list[Row]], tiny: Captioner) -> None:
+    tiny.encoder.config = EncoderConfig("small_cnn", "none", "all")
+    epochs = TrainingConfig.retraining(tiny.encoder.config).epochs
     found = counted(asked(RetrainingData(rows("new", 5), rows("known", 100), rows("base", 900))))
-    assert found == {"base": LEAST_REPLAYED - 100, "known": 100, "new": 5}
-    assert counted(asked(RetrainingData(rows("new", 5)))) == {"new": 5}
-    assert counted(asked(RetrainingData(rows("new", 5), rows("known", 100)), replay=0.0)) == {"new": 5}
-    data = RetrainingData(rows("new", 400), rows("known", 2000))
-    assert counted(asked(data, replay=2.5)) == {"known": 1000, "new": 400}
+    assert found["new"] == 5 * epochs
+    assert found["known"] + found["base"] == LEAST_REPLAYED * epochs
 
 
-def test_no_image_comes_twice_and_the_sample_is_the_seeds(asked: Callable[..., list[Row]]) -> None:
+def test_the_sample_is_the_seeds(asked: Callable[..., list[Row]]) -> None:
     new = rows("known", 3)
     data = RetrainingData(new, rows("known", 3000), [*rows("base", 3000), *rows("known", 3)])
     first = asked(data, seed="a")
-    assert len({row.sha256 for row in first}) == len(first)
+    assert [row.sha256 for row in first].count("known-0") == EPOCHS, "what is new is not replayed"
     assert asked(replace(data, base=data.base[::-1]), seed="a") == first
     assert asked(data, seed="b") != first
 

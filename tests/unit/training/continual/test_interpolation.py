@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from training.continual import interpolation
 from training.data import manifest
 from training.data.manifest import Row
 from training.networks.encoder import features_hash
+
+WORDS = ("runs", "jumps", "sleeps", "swims")
 
 
 @pytest.fixture
@@ -51,22 +54,27 @@ def test_an_encoder_that_did_not_change_keeps_its_features(pair: tuple[Captioner
     assert features_hash(blended.encoder, blended.transform) == features_hash(before.encoder, before.transform)
 
 
-def test_the_blend_that_says_what_the_corrections_say_is_chosen(
+def test_what_says_the_most_of_the_new_and_of_the_known_is_chosen(
     pair: tuple[Captioner, Captioner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, after = pair
-    rows = [Row(tmp_path / str(n), str(n), ("a dog runs over there",), manifest.DEV) for n in range(12)]
-    right = {0.75: 9, 0.5: 9, 1.0: 3, 0.25: 0}
+    captions = [f"a {animal} {doing} over there" for animal in ("dog", "cat", "bird") for doing in WORDS]
+    new, known = (
+        [Row(tmp_path / f"{kind}{n}", f"{kind}{n}", (text,), manifest.DEV) for n, text in enumerate(captions)]
+        for kind in ("new", "known")
+    )
+    right = {1.0: (12, 0), 0.75: (9, 9), 0.5: (3, 12)}  # captions of new and of known rows
 
-    class Said:
-        def __init__(self, text: str) -> None:
-            self.text = text
+    def said(share: float, rows: list[Row], *_: object) -> list[SimpleNamespace]:
+        counts = dict(zip(("new", "known"), right[share], strict=True))
+        numbers = [(row.sha256.rstrip("0123456789"), captions.index(row.references[0])) for row in rows]
+        texts = [captions[number] if number < counts[kind] else "what" for kind, number in numbers]
+        return [SimpleNamespace(text=text) for text in texts]
 
     monkeypatch.setattr(interpolation, "interpolate", lambda before, after, share: share)
-    monkeypatch.setattr(
-        interpolation,
-        "hypotheses",
-        lambda share, rows, *_: [Said("a dog runs over there" if n < right[share] else "cat") for n in range(12)],
-    )
-    assert interpolation.best_interpolation(before, after, rows, tmp_path) == (0.75, 0.75)
-    assert interpolation.best_interpolation(before, after, rows[:4], tmp_path) == (after, 1.0)
+    monkeypatch.setattr(interpolation, "hypotheses", said)
+    best = interpolation.best_interpolation
+    assert best(before, after, [new, known], tmp_path) == (0.75, 0.75)
+    assert best(before, after, [new, known[:4]], tmp_path) == (1.0, 1.0), "too few known rows do not count"
+    assert best(before, after, [new[:4], ()], tmp_path) == (after, 1.0)
+    assert best(before, after, [new[:4], ()], tmp_path, usual=0.5) == (0.5, 0.5)
