@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,12 +21,6 @@ from training.commands.options import (
 )
 from training.commands.writing import Output, write_json, writing
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    import torch
-
-    from training.captioner.captioner import Captioner
-    from training.decoding.beam_search import Hypothesis
 
 
 @click.command(
@@ -84,8 +78,11 @@ def caption(
         if explain_dir:
             names = (image.stem, *(f"{image.stem}-{number}" for number in range(2, len(images) + 1)))
             path = next(path for name in names if (path := explain_dir / f"{name}.png") not in drawn)
-            _draw(captioner, image, captions[0], grid, path)
             drawn.add(path)
+            words = [captioner.vocabulary.words[token] for token in captions[0].tokens]
+            maps = explain.attention_maps(captioner, grid, captions[0].tokens)
+            with writing(path) as unfinished:
+                explain.draw(image, captions[0].text, words, maps).save(unfinished)
             entry["explanation"] = str(path)
         entries.append(entry)
     if json_file:
@@ -94,13 +91,3 @@ def caption(
         )
     if failed := sum("error" in entry for entry in entries):
         raise click.ClickException(f"{failed} of {len(images)} images could not be captioned.")
-
-
-def _draw(captioner: Captioner, image: Path, caption: Hypothesis, grid: torch.Tensor, path: Path) -> None:
-    """Draw the attention maps of a caption to a picture at `path`."""
-    from training.evaluation import explain
-
-    words = [captioner.vocabulary.words[token] for token in caption.tokens]
-    maps = explain.attention_maps(captioner, grid, caption.tokens)
-    with writing(path) as unfinished:
-        explain.draw(image, caption.text, words, maps).save(unfinished)

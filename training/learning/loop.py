@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.captioner.captioner import BATCH, Captioner
 from training.config import TrainingConfig
@@ -17,17 +17,20 @@ from training.data.manifest import Row
 from training.errors import DataError
 from training.features.features import Inputs
 from training.learning import new_words
-from training.learning.distillation import Teacher
 from training.learning.distributed import Group
 from training.learning.resume import Resume, TrainingState, Weights
 from training.learning.stages import Stage, stages
-from training.learning.tensorboard import TensorBoardLog
+from training.learning.step import Teacher
 from training.learning.trainer import Trainer
 from training.learning.validation import Validator
 from training.runtime.out_of_memory import MicroBatch
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 log = logging.getLogger(__name__)
 
+SAMPLES = 8  # captions an epoch in TensorBoard
 MEASURED = 1000  # images at most by which channels are standardised, each of a hundred cells
 
 ReportProgress = Callable[[str, int, int, int, int, float | None], None]
@@ -53,7 +56,7 @@ class Loop:
         self.images = 0  # that could be read and learned from
         self.micro_batch = MicroBatch(config.batch_size)
 
-    def run(self, progress: ReportProgress, board: TensorBoardLog, resume: Resume) -> list[dict[str, Any]]:
+    def run(self, progress: ReportProgress, board: SummaryWriter | None, resume: Resume) -> list[dict[str, Any]]:
         """Leave the captioner with the best weights of the training; returns an entry of figures an epoch."""
         state = resume.load()
         for number, stage in enumerate(stages(self._config)):
@@ -69,7 +72,12 @@ class Loop:
         return state.history
 
     def _stage(
-        self, stage: Stage, state: TrainingState, progress: ReportProgress, board: TensorBoardLog, resume: Resume
+        self,
+        stage: Stage,
+        state: TrainingState,
+        progress: ReportProgress,
+        board: SummaryWriter | None,
+        resume: Resume,
     ) -> None:
         """The remaining epochs of a stage; ends with the best weights, or with the last where there are no dev rows."""
         captioner, config = self._captioner, self._config
@@ -115,7 +123,8 @@ class Loop:
             entry = {"stage": stage.name, "epoch": epoch, **figures, **scores, "seconds": seconds}
             state.history.append(entry)
             state.epoch, state.captioner, state.trainer = epoch, self._weights(), trainer.state()
-            board.write(len(state.history), entry, validator.samples)
+            if board:
+                _write(board, len(state.history), entry, validator.samples)
             log.info("%s", ", ".join(f"{name} {value}" for name, value in entry.items()))
             resume.save(state)
         if state.best is not None:
@@ -141,3 +150,13 @@ class Loop:
         left_out = "encoder." if self._captioner.encoder.config.trained == "none" else "\0"
         weights = self._captioner.state_dict()
         return {name: value.detach().clone() for name, value in weights.items() if not name.startswith(left_out)}
+
+
+def _write(board: SummaryWriter, epoch: int, entry: dict[str, Any], samples: Sequence[str]) -> None:
+    """Write the figures of an epoch, counted over all stages, and captions of the first development images."""
+    for name, value in entry.items():
+        if not isinstance(value, str):
+            board.add_scalar(name, value, epoch)
+    if samples:
+        board.add_text("captions", "\n\n".join(samples[:SAMPLES]), epoch)
+    board.flush()

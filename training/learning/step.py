@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,6 @@ from torch import nn
 from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
 from training.learning import losses, rewards
-from training.learning.distillation import Teacher
 from training.learning.losses import Loss
 from training.runtime.device import autocast
 
@@ -43,6 +43,31 @@ class Targets:
         human = losses.cross_entropy_weight(self.words, self.weights)
         sampled = [losses.policy_gradient_weight(one.words) for one in self.sampled]
         return [human, torch.stack(sampled).float().mean()] if sampled else [human]
+
+
+class Teacher:
+    """A copy of `captioner` as it is now, to distil from. It is no module, so that it is neither trained nor saved.
+
+    A captioner that learns from few captions soon overfits them. With a share of the loss on the predictions of the one
+    it started from it departs from them only as far as the captions demand (Hinton et al., 2015; Li & Hoiem, 2016).
+    """
+
+    def __init__(self, captioner: Captioner) -> None:
+        self._captioner = copy.deepcopy(captioner).eval()
+
+    def freeze(self, frozen: bool) -> None:
+        """Freeze its encoder or not, like that of the captioner it teaches: both get the same inputs."""
+        self._captioner.encoder.freeze(frozen)
+
+    @torch.no_grad()
+    def soft_targets(self, stored: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        """Probabilities (M, V) of all words at each of the M target positions of `words` (B, K, T), for images as they
+        are `stored`."""
+        captioner = self._captioner
+        grid = captioner.grids(stored)  # (B, P, C)
+        with autocast(captioner.device):
+            states = captioner.decoder(grid.float(), words[:, :, :-1]).states[losses.target_mask(words)]  # (M, E)
+            return captioner.decoder.logits(states).float().softmax(dim=-1)
 
 
 class TrainingStep(nn.Module):

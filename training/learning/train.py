@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -21,10 +22,9 @@ from training.decoding.retrieval import MAX_IMAGES, RetrievalMemory
 from training.errors import DataError
 from training.features.features import Inputs
 from training.learning import distributed
-from training.learning.distillation import Teacher
 from training.learning.loop import Loop
 from training.learning.resume import Resume
-from training.learning.tensorboard import TensorBoardLog
+from training.learning.step import Teacher
 from training.networks import encoder, weights
 from training.runtime import out_of_memory
 from training.runtime.device import choose, training_threads
@@ -104,10 +104,12 @@ def train(
         teacher = Teacher(captioner) if start_from is not None and config.distillation else None
         known_words = len(start_from.vocabulary) if start_from else None
         loop = Loop(captioner, rows, config, cache_dir, group, teacher, known_words)
-        with (
-            training_threads(captioner.encoder.config.name == "small_cnn", beside_others),
-            TensorBoardLog(tensorboard if group.leads else None) as board,
-        ):
+        with training_threads(captioner.encoder.config.name == "small_cnn", beside_others), ExitStack() as closing:
+            board = None
+            if tensorboard and group.leads:
+                from torch.utils.tensorboard import SummaryWriter
+
+                board = closing.enter_context(SummaryWriter(str(tensorboard)))
             history = loop.run(report, board, resume)
             if captioner.retrieval:
                 captioner.retrieval = captioner.retrieval.without(forgotten)

@@ -20,13 +20,12 @@ from training.decoding.sampling import sample_captions
 from training.features.batches import Batch, batches
 from training.features.features import Inputs
 from training.learning import optim, rewards
-from training.learning.distillation import Teacher
 from training.learning.distributed import Group
 from training.learning.losses import LEAST
 from training.learning.optim import WeightAverage, optimiser
 from training.learning.rewards import Rewards, advantages
 from training.learning.stages import Stage
-from training.learning.step import SampledCaptions, Targets, TrainingStep
+from training.learning.step import SampledCaptions, Targets, Teacher, TrainingStep
 from training.runtime.device import autocast
 from training.runtime.out_of_memory import MicroBatch
 from training.vocabulary import PAD, START, UNKNOWN

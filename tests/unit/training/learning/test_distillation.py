@@ -11,7 +11,7 @@ from training.config import TrainingConfig
 from training.data.manifest import Row
 from training.evaluation.evaluate import hypotheses
 from training.learning import losses
-from training.learning.distillation import Teacher
+from training.learning.step import Teacher
 from training.learning.train import train
 from training.vocabulary import END, PAD, START, UNKNOWN
 
