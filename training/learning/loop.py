@@ -15,6 +15,7 @@ from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
 from training.errors import DataError
+from training.features.batches import batches
 from training.features.features import Inputs
 from training.learning import new_words
 from training.learning.distributed import Group
@@ -101,6 +102,9 @@ class Loop:
         self._measure(inputs, learned)
         if not state.stage and not state.epoch and self._known_words < len(captioner.vocabulary):
             new_words.place(captioner, self._known_words, learned, inputs)
+        if self._teacher:
+            once = list({row.sha256: row for row in learned}.values())
+            self._teacher.measure((inputs.stored(each.hashes), each.words) for each in batches(once, config, captioner))
         dev = [row for row in inputs.rows if row.split == manifest.DEV]
         validator = Validator(captioner, inputs, dev, config, stage)
         if (state.stage or stage.is_rewarded) and not state.epoch:  # it has to be better than what came before

@@ -24,12 +24,14 @@ def cross_entropy(
     config: TrainingConfig,
     scheduled_sampling: float = 0.0,
     soft_targets: torch.Tensor | None = None,
+    taught: torch.Tensor | None = None,
 ) -> Loss:
     """Cross-entropy of human captions `words` (B, K, T) with a weight an image `weights` (B,).
 
     Unknown words are read but are no targets, for they must never be generated. In training labels are smoothed
     (Szegedy et al., 2016), a share `scheduled_sampling` of the words read is the decoder's own choice (Bengio et al.,
-    2015), and `config.distillation` of the loss is the cross-entropy to a teacher's `soft_targets` (M, V).
+    2015), and `config.distillation` of the loss is the cross-entropy to a teacher's `soft_targets` (M, V), but only
+    where `taught` (M,) says so.
     """
     before, after = words[:, :, :-1], words[:, :, 1:]  # (B, K, T)
     targets = target_mask(words)
@@ -42,7 +44,8 @@ def cross_entropy(
     losses = F.cross_entropy(logits.float(), after[targets], reduction="none", label_smoothing=smoothing)  # (M,)
     if soft_targets is not None:
         distilled = F.cross_entropy(logits.float(), soft_targets, reduction="none")  # (M,)
-        losses = torch.lerp(losses, distilled, config.distillation)
+        share = config.distillation if taught is None else config.distillation * taught
+        losses = losses + share * (distilled - losses)
     return (losses * weight).sum(), weight.sum()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from training.learning import losses, rewards
 from training.learning.losses import Loss
 from training.runtime.device import autocast
 
+OFTEN, MORE = 3, 5.0
+"""How often a word must occur, and how many times as often as expected, to be surprising."""
 SHIFT = 2
 """Pixels by which images are shifted at random at most, where the encoder is trained."""
 
@@ -50,10 +52,29 @@ class Teacher:
 
     A captioner that learns from few captions soon overfits them. With a share of the loss on the predictions of the one
     it started from it departs from them only as far as the captions demand (Hinton et al., 2015; Li & Hoiem, 2016).
+
+    `surprising` (V,) are words that the captions use far more often than it expects, such as those of a new subject or
+    of a house style: on them, and right after them, it has nothing to teach.
     """
 
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = copy.deepcopy(captioner).eval()
+        self.surprising = torch.zeros(len(captioner.vocabulary), dtype=torch.bool, device=captioner.device)
+
+    def measure(self, seen: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Find the surprising words among what is learned: stored images with their words (B, K, T)."""
+        expected = torch.zeros(len(self.surprising), device=self.surprising.device)
+        found = torch.zeros_like(expected)
+        for stored, words in seen:
+            expected += self.soft_targets(stored, words).sum(dim=0)
+            targets = words[:, :, 1:][losses.target_mask(words)]  # (M,)
+            found.index_add_(0, targets, torch.ones_like(targets, dtype=found.dtype))
+        self.surprising = (found >= OFTEN) & (found > MORE * expected)
+
+    def mask(self, words: torch.Tensor) -> torch.Tensor:
+        """Which of the M targets of `words` (B, K, T) are learned from its predictions too: (M,)."""
+        surprising = self.surprising[words]  # (B, K, T)
+        return ~(surprising[:, :, 1:] | surprising[:, :, :-1])[losses.target_mask(words)]
 
     def freeze(self, frozen: bool) -> None:
         """Freeze its encoder or not, like that of the captioner it teaches: both get the same inputs."""
@@ -83,13 +104,15 @@ class TrainingStep(nn.Module):
 
     def forward(self, stored: torch.Tensor, targets: Targets) -> list[Loss]:
         grid = self.captioner.grids(stored, SHIFT if self.training else 0)
-        soft_targets = self._teacher.soft_targets(stored, targets.words) if self._teacher else None
+        soft_targets = taught = None
+        if self._teacher:
+            soft_targets, taught = self._teacher.soft_targets(stored, targets.words), self._teacher.mask(targets.words)
         human: list[Loss] = []
         sampled: list[Loss] = []
         for number, decoder in enumerate(self.captioner.decoder.decoders):
             with autocast(grid.device):
                 encoded = decoder.prepare(grid.float())  # once for both losses
-            captions = (targets.words, targets.weights, self.config, targets.scheduled_sampling, soft_targets)
+            captions = (targets.words, targets.weights, self.config, targets.scheduled_sampling, soft_targets, taught)
             human.append(losses.cross_entropy(decoder, encoded, *captions))
             if targets.sampled:
                 own = targets.sampled[number]

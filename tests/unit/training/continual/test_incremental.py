@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
 from training.config import EncoderConfig, TrainingConfig
 from training.continual import incremental
-from training.continual.incremental import LEAST_REPLAYED, RetrainingData, retrain
+from training.continual.incremental import LEAST_REPLAYED, LEAST_STEPS, MOST_REPEATED, RetrainingData, retrain
 from training.data import manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
@@ -22,8 +23,8 @@ from training.learning.train import train
 from training.vocabulary import tokenize
 
 
-def rows(name: str, number: int) -> list[Row]:
-    return [Row(Path(f"{name}{n}.png"), f"{name}-{n}", (f"a {name} thing",), manifest.DEV) for n in range(number)]
+def rows(name: str, number: int, caption: str = "a {} thing") -> list[Row]:
+    return [Row(Path(f"{name}{n}.png"), f"{name}-{n}", (caption.format(name),), manifest.DEV) for n in range(number)]
 
 
 @pytest.fixture
@@ -40,6 +41,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tiny: Captioner, tmp_path: Path) -> C
         raise EnoughError
 
     monkeypatch.setattr(incremental, "train", stand_in)
+    # the images do not exist
+    monkeypatch.setattr(incremental, "_alike", lambda _, several, __: "Photo:" not in several[0].references[0])
 
     def run(data: RetrainingData, **options: Any) -> list[Row]:
         with pytest.raises(EnoughError):
@@ -63,20 +66,20 @@ EPOCHS = TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "none")).e
 
 
 def test_the_cost_follows_what_is_new_however_much_is_known(asked: Callable[..., list[Row]]) -> None:
-    small = asked(RetrainingData(rows("new", 50), rows("known", 400), rows("base", 3_000)))
-    large = asked(RetrainingData(rows("new", 50), rows("known", 4_000), rows("base", 30_000)))
-    assert counted(small) == {"base": 25 * EPOCHS, "known": 25 * EPOCHS, "new": 50 * EPOCHS}
-    assert distinct(small) == {"base": 25 * EPOCHS, "known": 25 * EPOCHS, "new": 50}, "other rows in each epoch"
+    small = asked(RetrainingData(rows("new", 200), rows("known", 900), rows("base", 3_000)))
+    large = asked(RetrainingData(rows("new", 200), rows("known", 4_000), rows("base", 30_000)))
+    assert counted(small) == {"base": 100 * EPOCHS, "known": 100 * EPOCHS, "new": 200 * EPOCHS}
+    assert distinct(small) == {"base": 100 * EPOCHS, "known": 100 * EPOCHS, "new": 200}, "other rows in each epoch"
     assert counted(large) == counted(small)
     assert {row.split for row in large} == {manifest.TRAIN}
 
 
 def test_what_there_is_little_of_is_replayed_several_times(asked: Callable[..., list[Row]]) -> None:
-    found = asked(RetrainingData(rows("new", 50), rows("known", 10)))
-    assert counted(found) == {"known": 50 * EPOCHS, "new": 50 * EPOCHS}
-    assert counted(asked(RetrainingData(rows("new", 5)))) == {"new": 5 * EPOCHS}
-    assert counted(asked(RetrainingData(rows("new", 5), rows("known", 100)), replay=0.0)) == {"new": 5 * EPOCHS}
-    assert counted(asked(RetrainingData(rows("new", 8), rows("known", 900)), replay=2.5))["known"] == 20 * EPOCHS
+    found = asked(RetrainingData(rows("new", 200), rows("known", 10)))
+    assert counted(found) == {"known": 200 * EPOCHS, "new": 200 * EPOCHS}
+    assert counted(asked(RetrainingData(rows("new", 200)))) == {"new": 200 * EPOCHS}
+    assert counted(asked(RetrainingData(rows("new", 200), rows("known", 100)), replay=0.0)) == {"new": 200 * EPOCHS}
+    assert counted(asked(RetrainingData(rows("new", 200), rows("known", 900)), replay=2.5))["known"] == 500 * EPOCHS
 
 
 def test_an_encoder_that_is_trained_along_replays_more(asked: Callable[..., list[Row]], tiny: Captioner) -> None:
@@ -87,9 +90,33 @@ def test_an_encoder_that_is_trained_along_replays_more(asked: Callable[..., list
     assert found["known"] + found["base"] == LEAST_REPLAYED * epochs
 
 
+def test_few_rows_are_repeated_for_enough_steps(asked: Callable[..., list[Row]]) -> None:
+    batch = TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "none")).batch_size
+    found = asked(RetrainingData(rows("new", 5 * batch), rows("known", 900)))
+    assert LEAST_STEPS <= math.ceil(len(found) / batch) < LEAST_STEPS + 10
+    assert len(asked(RetrainingData(rows("new", 1)))) == MOST_REPEATED
+
+
+def test_the_base_is_not_replayed_against_the_annotators_style(asked: Callable[..., list[Row]]) -> None:
+    data = RetrainingData(rows("new", 50, "Photo: {}"), rows("known", 20, "Photo: {}"), rows("base", 900))
+    assert set(counted(asked(data))) == {"known", "new"}
+    assert set(counted(asked(replace(data, new=rows("new", 50))))) == {"base", "known", "new"}
+
+
+@pytest.mark.slow
+def test_a_style_is_known_by_how_captions_begin(
+    tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    folder = train(coloured_rows, tmp_path / "out", replace(tiny_config, epochs=10), cache_dir=tmp_path)
+    champion = checkpoint.load(folder)
+    for caption, alike in (("A thing.", True), ("This here.", True), ("Photo: a thing", False), ("Picture.", False)):
+        rewritten = [replace(row, references=(caption,)) for row in coloured_rows]
+        assert incremental._alike(champion, rewritten, tmp_path) == alike, caption
+
+
 def test_the_sample_is_the_seeds(asked: Callable[..., list[Row]]) -> None:
-    new = rows("known", 3)
-    data = RetrainingData(new, rows("known", 3000), [*rows("base", 3000), *rows("known", 3)])
+    new = rows("known", 200)
+    data = RetrainingData(new, rows("known", 3000), [*rows("base", 3000), *rows("known", 200)])
     first = asked(data, seed="a")
     assert [row.sha256 for row in first].count("known-0") == EPOCHS, "what is new is not replayed"
     assert asked(replace(data, base=data.base[::-1]), seed="a") == first

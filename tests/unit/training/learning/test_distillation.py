@@ -68,6 +68,29 @@ def test_who_says_what_it_expects_has_nothing_to_learn_from_it(
     assert steepest < 1e-5
 
 
+def test_it_does_not_teach_words_that_surprise_it(
+    tiny: Captioner, grid: torch.Tensor, tiny_config: TrainingConfig
+) -> None:
+    with torch.no_grad():
+        tiny.decoder.decoders[0].bias[4] = -50.0
+    teacher = Teacher(tiny)
+    assert teacher.mask(WORDS).all(), "before it has seen any"
+    teacher.measure([(grid, WORDS), (grid, WORDS)])
+    assert teacher.surprising.nonzero().flatten().tolist() == [4]
+    # of the targets 4, 6, END; 7, END; 6, 4, END; 6, 4, END those that are 4 or follow it
+    taught = [False, True, True] + [True, True] + [True, False, False] * 2
+    assert teacher.mask(WORDS).tolist() == taught
+
+    def loss(share: float, taught: torch.Tensor) -> torch.Tensor:
+        config, encoded = replace(tiny_config, distillation=share), tiny.decoder.prepare(grid)
+        soft = teacher.soft_targets(grid, WORDS)
+        return losses.cross_entropy(tiny.decoder, encoded, WORDS, WEIGHTS, config, soft_targets=soft, taught=taught)[0]
+
+    nobody, some, all_ = torch.zeros(11).bool(), torch.tensor(taught), torch.ones(11).bool()
+    torch.testing.assert_close(loss(0.5, nobody), loss(0.0, all_))
+    assert loss(0.5, all_) < loss(0.5, some) < loss(0.5, nobody), "what it would never say costs less from it"
+
+
 @pytest.mark.slow
 def test_a_captioner_that_learns_on_keeps_to_what_it_said(
     tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
