@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -58,10 +57,10 @@ class Bare:
 
     def kill(self, name: str) -> bool:
         """SIGKILL it; whether it lived. The kernel ends its children."""
-        child = self._children[name]
-        if not child.alive or child.pid is None:
+        process = self._children[name]._process
+        if process is None or process.poll() is not None:
             return False
-        os.kill(child.pid, signal.SIGKILL)
+        process.kill()
         return True
 
     def is_up(self) -> bool:

@@ -245,6 +245,6 @@ def test_a_retrain_learns_every_correction() -> None:
 
 def test_a_retrain_leaves_a_large_encoder_alone() -> None:
     config = TrainingConfig.retraining(EncoderConfig("resnet50", "none", "all"))
-    assert (config.frozen_epochs, config.epochs) == (3, 0)
+    assert (config.frozen_epochs, config.epochs) == (8, 0)
     assert TrainingConfig.retraining(EncoderConfig("resnet50", "none")).frozen_epochs == 0
     assert TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "all")).frozen_epochs == 0

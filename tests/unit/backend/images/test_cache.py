@@ -43,7 +43,7 @@ def configured(data_dir: Path, studio: Host, key: str = LEGACY, **environ: str) 
 
 
 def project_at(hostname: str, access_token: str) -> Project:
-    return Project(1, None, hostname, access_token, training_asked=False, updated_at=now())
+    return Project(1, None, hostname, access_token, training_asked=False, updated_at=now(), reused_seq=0)
 
 
 def fetched(images: Images, reference: str, project: Project | None = None) -> bytes:

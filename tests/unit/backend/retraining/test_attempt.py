@@ -119,9 +119,10 @@ def test_a_champion_learns_on_from_what_is_new(
         with pytest.raises(EnoughError):
             retraining.run()
     data = asked["data"]
-    assert {row.references[0] for row in data.new} == {f"picture {number}" for number in range(2, 11)}
+    pictures = {f"picture {number}" for number in range(2, 11)}
+    assert {row.references[0] for row in data.new} == pictures | {"chooses a candidate"}, "too few would choose"
     assert [row.references for row in data.known] == [("picture 1",)]
-    assert [row.references for row in data.choosing] == [("chooses a candidate",)]
+    assert not data.choosing
     never = {_row(content).sha256 for content in [*held_out, choosing[0], *others[1:11]]}
     assert data.base
     assert not {row.sha256 for row in data.base} & never

@@ -111,7 +111,7 @@ def test_the_preset_follows_the_encoder() -> None:
     rewarded = {"epochs": 0, "self_critical_epochs": 5}
     assert complete(rewarded, start_from=EncoderConfig()) == TrainingConfig.rewarded(5)
     assert complete({**rewarded, "frozen_epochs": 1}, start_from=EncoderConfig()).distillation
-    assert complete(nested("self_critical_epochs", 5), start_from=EncoderConfig()).epochs == 3
+    assert complete(nested("self_critical_epochs", 5), start_from=EncoderConfig()).epochs == 8
     with pytest.raises(ConfigError, match=r"encoder\.name is 'vgg', which is no CNN"):
         complete(nested("encoder.name", "vgg"))
     with pytest.raises(ConfigError, match=r"batch_size is 0.*dropout is -1"):
