@@ -1,4 +1,4 @@
-"""What corrections teach: a captioner is retrained on 25 to 350 of them, by today's recipe and by the one before it.
+"""What corrections teach: a captioner is retrained on 25 to 350 of them, with today's options and with those of 0.1.0.
 
     python -m benchmarks.adaptation --data flickr8k --out DIR [--seeds 3] [--quick]
 
@@ -41,7 +41,7 @@ SCORED, EPOCHS = 400, 5
 SEEDS_AT = 100
 """The number of corrections at which several seeds are averaged."""
 BEFORE = TrainingConfig(epochs=3, captions_per_image=2, distillation=0.7, dropout=0.3, grid_dropout=0.1)
-"""The recipe of version 0.1.0: 45 steps for 180 corrections and 300 replayed rows."""
+"""The options of version 0.1.0. What has changed beside them since counts for both."""
 MEANINGS = {
     "subject_100_word_share": "drafts of new winter images with a winter word after 100 corrections (target: 0.5)",
     "subject_100_edits_change": "words changed a word of the correction, over those of the base's drafts (-0.08)",
@@ -52,7 +52,7 @@ MEANINGS = {
     "style_50_edits_change": "words changed a word of the correction, over those of the base's drafts (-0.25)",
     "same_worst_cider_d_change": "CIDEr-D after more of the same, minus the base's, at its worst (-1)",
 }
-"""Those of the table; the others are named scenario_corrections_figure, and before_… for the recipe before."""
+"""Those of the table; the others are named scenario_corrections_figure, and before_… with the options of 0.1.0."""
 
 
 @click.command()
@@ -115,7 +115,7 @@ class Study:
         return self.out / "features"
 
     def of(self, scenario: Scenario) -> list[Result]:
-        """The base, and what it becomes by both recipes; the last line is a captioner trained anew."""
+        """The base, and what it becomes with both; the last line is a captioner trained anew."""
         folder = trained(scenario.base.rows, self.out / f"base-{scenario.base.name}", self.recipe, self._cache)
         base = checkpoint.load(folder)
         corrections = scenario.corrections(self._captions(base, scenario.corrected))

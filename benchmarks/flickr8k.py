@@ -16,16 +16,14 @@ from pathlib import Path
 import click
 
 from benchmarks.report import report
+from benchmarks.trained import in_stages
 from training import metrics
-from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
-from training.commands.progress import TrainingBar
 from training.config import TrainingConfig
 from training.data import datasets, manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
 from training.evaluation.evaluate import hypotheses
-from training.learning.train import train
 
 MEANINGS = {
     "first_seconds": "s, features and first stage",
@@ -70,24 +68,12 @@ def run(
     rows = datasets.read("flickr8k", data, limit=limit)
     dev = [row for row in rows if row.split == manifest.DEV]
     figures: dict[str, float] = {}
-    before: Captioner | None = None
-    for name, config in (("first", first), ("second", second)):
-        started = time.monotonic()
-        with TrainingBar() as bar:
-            folder = train(
-                rows,
-                out / name,
-                config,
-                start_from=before,
-                cache_dir=out / "features",
-                progress=bar.update,
-                device=device,
-            )
+    started = begun
+    for name, captioner in in_stages(rows, out, {"first": first, "second": second}, device):
         figures[f"{name}_seconds"] = time.monotonic() - started
-        captioner = checkpoint.load(folder, device)
         figures |= {f"{name}_{key}": value for key, value in scores(captioner, dev, out / "features").items()}
         print(json.dumps(figures), flush=True)
-        before = captioner
+        started = time.monotonic()
     figures["second_over_first_words"] = figures["second_distinct_words"] / figures["first_distinct_words"]
     figures["seconds"] = time.monotonic() - begun
     return figures

@@ -1,12 +1,15 @@
-"""Trains a captioner for a benchmark, unless an earlier run of it has."""
+"""Trains captioners for benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.captioner.checkpoint import read_info
+from training.commands.progress import TrainingBar
 from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
@@ -19,6 +22,27 @@ def trained(rows: Sequence[Row], out: Path, config: TrainingConfig, cache: Path,
     if not _is_trained(rows, out, config):
         train(rows, out, config, cache_dir=cache, device=device)
     return out
+
+
+def in_stages(
+    rows: Sequence[Row], out: Path, stages: Mapping[str, TrainingConfig], device: str = "auto"
+) -> Iterator[tuple[str, Captioner]]:
+    """Each stage's name and the captioner after it; the next stage starts from that one. Checkpoints and features stay
+    in `out`."""
+    captioner: Captioner | None = None
+    for name, config in stages.items():
+        with TrainingBar() as bar:
+            folder = train(
+                rows,
+                out / name,
+                config,
+                start_from=captioner,
+                cache_dir=out / "features",
+                progress=bar.update,
+                device=device,
+            )
+        captioner = checkpoint.load(folder, device)
+        yield name, captioner
 
 
 def seconds(folder: Path) -> float:

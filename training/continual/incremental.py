@@ -36,9 +36,9 @@ LEAST_REPLAYED = 300
 """Rows replayed in each epoch at least where the encoder is trained along, for it forgets more than a decoder."""
 LEAST_STEPS, MOST_REPEATED = 150, 32
 """Optimisation steps that bring something new, and how often the same rows are repeated for them at most."""
-ALIKE = 0.1
-"""Mean probability of the first word of captions that are in the champion's style. It is 0.5 for more captions of
-Flickr8k, and next to nothing where all begin with "Photo:"."""
+IN_STYLE = 0.1
+"""Least mean probability that the champion gives the first words of captions in its style. Where all captions begin
+with "Photo:" it is next to nothing."""
 CHOOSING_ROWS = 100
 """Rows at most of each kind that choose the interpolation, for each of them is captioned several times."""
 
@@ -83,15 +83,15 @@ def retrain(
     if not data.new:
         raise TrainingError("There is nothing new to learn: no row that the champion has not learnt already.")
     config = config or TrainingConfig.retraining(champion.encoder.config)
-    alike = _alike(champion, _sample(data.new, CHOOSING_ROWS, seed), cache_dir)
-    if not alike:  # replaying the base would teach its style against that of the annotators
+    in_style = _in_style(champion, _sample(data.new, CHOOSING_ROWS, seed), cache_dir)
+    if not in_style:  # replaying the base would teach its style against that of the annotators
         data = replace(data, base=())
     least = LEAST_REPLAYED if champion.encoder.config.trained != "none" else 0
-    a_time = max(round(replay * len(data.new)), least) if replay and (data.known or data.base) else 0
-    steps = math.ceil((len(data.new) + a_time) / config.batch_size)
+    replayed_each = max(round(replay * len(data.new)), least) if replay and (data.known or data.base) else 0
+    steps = math.ceil((len(data.new) + replayed_each) / config.batch_size)
     epochs = max(config.epochs or config.frozen_epochs, min(MOST_REPEATED, math.ceil(LEAST_STEPS / steps)))
     config = replace(config, epochs=min(config.epochs, 1), frozen_epochs=min(config.frozen_epochs, 1))
-    replayed = _replayed(data, epochs * a_time, seed)
+    replayed = _replayed(data, epochs * replayed_each, seed)
     rows = [replace(row, split=manifest.TRAIN) for row in (*list(data.new) * epochs, *replayed)]
     options["annotators"] = [text for row in (*data.new, *data.known) for text in row.references]
     options |= {"cache_dir": cache_dir, "device": device, "forgotten": data.forgotten}
@@ -99,7 +99,7 @@ def retrain(
     trained = checkpoint.load(out, device)
     choosing = [_sample(several, CHOOSING_ROWS, seed) for several in (data.choosing, data.base_choosing)]
     captioner, share = best_interpolation(
-        champion, trained, choosing, cache_dir, usual=_usual_share(champion, alike, replayed), progress=interpolating
+        champion, trained, choosing, cache_dir, usual=_usual_share(champion, in_style, replayed), progress=interpolating
     )
     if share < 1.0:
         log.info("%.0f %% of the way from the champion is chosen.", 100 * share)
@@ -108,24 +108,24 @@ def retrain(
 
 
 @torch.inference_mode()
-def _alike(champion: Captioner, rows: Sequence[Row], cache_dir: Path) -> bool:
+def _in_style(champion: Captioner, rows: Sequence[Row], cache_dir: Path) -> bool:
     """Whether the champion expects the captions of these rows to begin as they do."""
     champion.eval()
     inputs = Inputs(champion, rows, cache_dir, two_views=rows)
-    found: list[float] = []
+    first_words: list[float] = []  # their probabilities
     for batch in batches(inputs.rows, TrainingConfig(), champion):
         words = batch.words[:, :1]  # (B, 1, T)
         with autocast(champion.device):
             states = champion.decoder(inputs.grid(batch.hashes).float(), words[:, :, :1]).states
-            likely = champion.decoder.logits(states)[:, 0, 0].float().softmax(dim=-1)  # (B, V)
-        likely[:, UNKNOWN] = 0.0
-        found += likely.gather(1, words[:, 0, 1:2])[:, 0].tolist()
-    return not found or sum(found) / len(found) >= ALIKE
+            probabilities = champion.decoder.logits(states)[:, 0, 0].float().softmax(dim=-1)  # (B, V)
+        probabilities[:, UNKNOWN] = 0.0
+        first_words += probabilities.gather(1, words[:, 0, 1:2])[:, 0].tolist()
+    return not first_words or sum(first_words) / len(first_words) >= IN_STYLE
 
 
-def _usual_share(champion: Captioner, alike: bool, replayed: Sequence[Row]) -> float:
+def _usual_share(champion: Captioner, in_style: bool, replayed: Sequence[Row]) -> float:
     """The share of the way that is taken where too few rows are there to choose it by."""
-    if not alike or champion.encoder.config.trained != "none":
+    if not in_style or champion.encoder.config.trained != "none":
         return 1.0
     return 0.75 if replayed else 0.5  # what is not replayed is forgotten the more
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +15,7 @@ from training.networks.decoder.base import RecurrentDecoder
 from training.runtime.device import autocast
 from training.vocabulary import END, PAD, START, UNKNOWN
 
-ALIKE = 10
+AVERAGED = 10
 """Known words whose vectors a new one is the mean of."""
 NOISE = 0.1
 """Of the spread of all word vectors, so that two new words of the same sentence do not begin alike."""
@@ -37,7 +36,7 @@ def place(captioner: Captioner, known: int, rows: Sequence[Row], inputs: Inputs)
     captioner.eval()
     decoders = captioner.decoder.decoders
     totals = [one.bias.new_zeros(len(captioner.vocabulary), known) for one in decoders]
-    for batch in batches(using, dataclasses.replace(TrainingConfig(), batch_size=32), captioner):
+    for batch in batches(using, TrainingConfig(), captioner):
         grid = inputs.grid(batch.hashes).float()
         for decoder, total in zip(decoders, totals, strict=True):
             _count(decoder, grid, batch.words, total)
@@ -57,12 +56,12 @@ def _count(decoder: RecurrentDecoder, grid: torch.Tensor, words: torch.Tensor, t
 
 
 def _place(decoder: RecurrentDecoder, total: torch.Tensor) -> None:
-    found = total.any(dim=1).nonzero().squeeze(1)  # (N,) of the new words those that were seen
-    shares, alike = total[found].topk(min(ALIKE, total.shape[1]), dim=1)  # (N, ALIKE)
+    new = total.any(dim=1).nonzero().squeeze(1)  # (N,) of the new words those that a row uses
+    shares, alike = total[new].topk(min(AVERAGED, total.shape[1]), dim=1)  # (N, AVERAGED)
     shares = shares / shares.sum(dim=1, keepdim=True)
     vectors = decoder.embedding.weight
     mean = (shares[:, :, None] * vectors[alike]).sum(dim=1)  # (N, E), shorter than the vectors it is the mean of
     length = (shares * vectors[alike].norm(dim=2)).sum(dim=1, keepdim=True)
     mean = mean * length / mean.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    vectors[found] = mean + torch.randn_like(mean) * vectors[: total.shape[1]].std() * NOISE
-    decoder.bias[found] = (shares * decoder.bias[alike]).sum(dim=1)
+    vectors[new] = mean + torch.randn_like(mean) * vectors[: total.shape[1]].std() * NOISE
+    decoder.bias[new] = (shares * decoder.bias[alike]).sum(dim=1)

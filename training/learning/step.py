@@ -16,7 +16,7 @@ from training.learning.losses import Loss
 from training.runtime.device import autocast
 
 OFTEN, MORE = 3, 5.0
-"""How often a word must occur, and how many times as often as expected, to be surprising."""
+"""How often a word must occur, and how many times as often as expected, to count as underestimated."""
 SHIFT = 2
 """Pixels by which images are shifted at random at most, where the encoder is trained."""
 
@@ -53,28 +53,28 @@ class Teacher:
     A captioner that learns from few captions soon overfits them. With a share of the loss on the predictions of the one
     it started from it departs from them only as far as the captions demand (Hinton et al., 2015; Li & Hoiem, 2016).
 
-    `surprising` (V,) are words that the captions use far more often than it expects, such as those of a new subject or
-    of a house style: on them, and right after them, it has nothing to teach.
+    `underestimated` (V,) are words that the captions use far more often than it expects, such as those of a new
+    subject or of a house style: on them, and right after them, it has nothing to teach.
     """
 
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = copy.deepcopy(captioner).eval()
-        self.surprising = torch.zeros(len(captioner.vocabulary), dtype=torch.bool, device=captioner.device)
+        self.underestimated = torch.zeros(len(captioner.vocabulary), dtype=torch.bool, device=captioner.device)
 
     def measure(self, seen: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Find the surprising words among what is learned: stored images with their words (B, K, T)."""
-        expected = torch.zeros(len(self.surprising), device=self.surprising.device)
-        found = torch.zeros_like(expected)
+        """Find the underestimated words of what is learned: stored images with their words (B, K, T)."""
+        expected = torch.zeros(len(self.underestimated), device=self.underestimated.device)
+        counts = torch.zeros_like(expected)
         for stored, words in seen:
             expected += self.soft_targets(stored, words).sum(dim=0)
             targets = words[:, :, 1:][losses.target_mask(words)]  # (M,)
-            found.index_add_(0, targets, torch.ones_like(targets, dtype=found.dtype))
-        self.surprising = (found >= OFTEN) & (found > MORE * expected)
+            counts += targets.bincount(minlength=len(counts))
+        self.underestimated = (counts >= OFTEN) & (counts > MORE * expected)
 
     def mask(self, words: torch.Tensor) -> torch.Tensor:
         """Which of the M targets of `words` (B, K, T) are learned from its predictions too: (M,)."""
-        surprising = self.surprising[words]  # (B, K, T)
-        return ~(surprising[:, :, 1:] | surprising[:, :, :-1])[losses.target_mask(words)]
+        left_out = self.underestimated[words]  # (B, K, T)
+        return ~(left_out[:, :, 1:] | left_out[:, :, :-1])[losses.target_mask(words)]
 
     def freeze(self, frozen: bool) -> None:
         """Freeze its encoder or not, like that of the captioner it teaches: both get the same inputs."""

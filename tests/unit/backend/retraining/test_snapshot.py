@@ -72,14 +72,14 @@ def test_one_bad_correction_does_not_keep_the_others_from_being_learnt(
     """Captions without a word, half a character, and an image that fails in a way nobody thought of."""
     local = Images.local
 
-    def surprising(
+    def failing(
         self: Images, reference: str, task: Task, project: Project | None = None, whole: bool = False
     ) -> LocalImage:
         if task.id == 4:
             raise KeyError("a surprise")
         return local(self, reference, task, project, whole)
 
-    monkeypatch.setattr(Images, "local", surprising)
+    monkeypatch.setattr(Images, "local", failing)
     texts = ["a red box", "...", "hi \ud83d there", "unlucky", "a\u2028blue\x85box"]
     with host() as studio:
         _serve(studio, 1, 2, 3, 4, 5)

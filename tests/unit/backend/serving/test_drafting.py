@@ -193,12 +193,12 @@ def test_an_unforeseen_failure_of_one_image_fails_alone(
 ) -> None:
     local = services.images.local
 
-    def surprising(reference: str, task: Task, project: Project | None = None) -> LocalImage:
+    def failing(reference: str, task: Task, project: Project | None = None) -> LocalImage:
         if task.id == 2:
             raise KeyError("a secret of ours")
         return local(reference, task, project)
 
-    monkeypatch.setattr(services.images, "local", surprising)
+    monkeypatch.setattr(services.images, "local", failing)
     drafted = services.drafting.draft(1, numbered(1, 2, 3), served(services, "v1"))
     assert [type(d) for d in drafted] == [Draft, DraftFailure, Draft]
     (failure,) = services.store.failures(1)

@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tiny: Captioner, tmp_path: Path) -> C
 
     monkeypatch.setattr(incremental, "train", stand_in)
     # the images do not exist
-    monkeypatch.setattr(incremental, "_alike", lambda _, several, __: "Photo:" not in several[0].references[0])
+    monkeypatch.setattr(incremental, "_in_style", lambda _, several, __: "Photo:" not in several[0].references[0])
 
     def run(data: RetrainingData, **options: Any) -> list[Row]:
         with pytest.raises(EnoughError):
@@ -109,9 +109,9 @@ def test_a_style_is_known_by_how_captions_begin(
 ) -> None:
     folder = train(coloured_rows, tmp_path / "out", replace(tiny_config, epochs=10), cache_dir=tmp_path)
     champion = checkpoint.load(folder)
-    for caption, alike in (("A thing.", True), ("This here.", True), ("Photo: a thing", False), ("Picture.", False)):
+    for caption, in_style in (("A thing.", True), ("This here.", True), ("Photo: a thing", False), ("Picture.", False)):
         rewritten = [replace(row, references=(caption,)) for row in coloured_rows]
-        assert incremental._alike(champion, rewritten, tmp_path) == alike, caption
+        assert incremental._in_style(champion, rewritten, tmp_path) == in_style, caption
 
 
 def test_the_sample_is_the_seeds(asked: Callable[..., list[Row]]) -> None:

@@ -68,7 +68,7 @@ def test_who_says_what_it_expects_has_nothing_to_learn_from_it(
     assert steepest < 1e-5
 
 
-def test_it_does_not_teach_words_that_surprise_it(
+def test_it_does_not_teach_words_that_it_underestimates(
     tiny: Captioner, grid: torch.Tensor, tiny_config: TrainingConfig
 ) -> None:
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_it_does_not_teach_words_that_surprise_it(
     teacher = Teacher(tiny)
     assert teacher.mask(WORDS).all(), "before it has seen any"
     teacher.measure([(grid, WORDS), (grid, WORDS)])
-    assert teacher.surprising.nonzero().flatten().tolist() == [4]
+    assert teacher.underestimated.nonzero().flatten().tolist() == [4]
     # of the targets 4, 6, END; 7, END; 6, 4, END; 6, 4, END those that are 4 or follow it
     taught = [False, True, True] + [True, True] + [True, False, False] * 2
     assert teacher.mask(WORDS).tolist() == taught
