@@ -31,6 +31,7 @@ from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
 from training.config import TrainingConfig
 from training.continual.incremental import RetrainingData, retrain
+from training.continual.interpolation import FEWEST_ROWS
 from training.data import datasets, manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
@@ -171,10 +172,12 @@ class Study:
 
 
 def retraining_data(corrections: Sequence[Row], base: Sequence[Row]) -> RetrainingData:
-    """The corrections as the backend splits them: some are held out, some choose."""
+    """The corrections as the backend splits them: some are held out; some choose, where they are enough."""
     split = [replace(row, split=split_of(row.sha256, Settings().blind_share)) for row in corrections]
     learned = [row for row in split if row.split == manifest.TRAIN]
     choosing = [row for row in split if row.split == manifest.DEV]
+    if len(choosing) < FEWEST_ROWS:
+        learned, choosing = [*learned, *choosing], []
     return RetrainingData(learned, base=[row for row in base if row.split == manifest.TRAIN], choosing=choosing)
 
 

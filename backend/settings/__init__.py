@@ -89,7 +89,7 @@ class Settings(BaseModel):
     reuse: Literal["on", "off"] = _setting(
         "on", "`on`: near duplicates of a corrected image are drafted with its correction; `off`"
     )
-    replay: are.Number = _setting(1.0, "known pairs that a retrain replays for each new one")
+    replay: are.Number = _setting(1.0, "known pairs that a retrain replays at least for each new one")
     encoder: str = _setting("tf_efficientnet_lite2", "encoder of a first model without the starter")
     encoder_weights: str = _setting(
         "imagenet", "`imagenet` (installed for the default encoder, else downloaded), a file, or `none`"

@@ -152,10 +152,9 @@ class TrainingConfig(Config):
             # all captions are learned, for among corrections the odd one out may be the right one
             config = cls(
                 epochs=8,
-                batch_size=8,  # what a retrain changes depends on its number of steps first
-                captions_per_image=2,
+                captions_per_image=3,  # of a replayed image; with one, drafts of what the base knows get the new words
                 distillation=0.5,  # a single caption of an image is soon overfitted
-                learning_rate=1e-3,
+                learning_rate=2e-3,
                 dropout=0.5,
                 grid_dropout=0.3,
             )

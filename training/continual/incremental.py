@@ -34,8 +34,11 @@ log = logging.getLogger(__name__)
 
 LEAST_REPLAYED = 300
 """Rows replayed in each epoch at least where the encoder is trained along, for it forgets more than a decoder."""
-LEAST_STEPS, MOST_REPEATED = 150, 32
-"""Optimisation steps that bring something new, and how often the same rows are repeated for them at most."""
+FEW_REPLAYED, MOST_PER_NEW = 200, 3
+"""The same of a frozen encoder, but no more than so many for each new row. With fewer, drafts of what the base knows
+get the new words."""
+LEAST_SHOWN, MOST_REPEATED = 1200, 32
+"""With a frozen encoder, how often new rows are shown at least, all together, and each of them at most for that."""
 IN_STYLE = 0.1
 """Least mean probability that the champion gives the first words of captions in its style. Where all captions begin
 with "Photo:" it is next to nothing."""
@@ -73,7 +76,8 @@ def retrain(
     interpolating: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Captioner:
-    """The champion, retrained on the new rows and `replay` replayed rows for each; its checkpoint is saved at `out`.
+    """The champion, retrained on the new rows and at least `replay` replayed rows for each; its checkpoint is saved at
+    `out`.
 
     All epochs of the recipe are one here: the new rows come as often as it has epochs, and as long as there are enough,
     other rows are replayed each time. The champion itself stays as it is. `seed` decides which rows are replayed.
@@ -86,10 +90,12 @@ def retrain(
     in_style = _in_style(champion, _sample(data.new, CHOOSING_ROWS, seed), cache_dir)
     if not in_style:  # replaying the base would teach its style against that of the annotators
         data = replace(data, base=())
-    least = LEAST_REPLAYED if champion.encoder.config.trained != "none" else 0
+    is_frozen = champion.encoder.config.trained == "none"
+    least = min(FEW_REPLAYED, MOST_PER_NEW * len(data.new)) if is_frozen else LEAST_REPLAYED
     replayed_each = max(round(replay * len(data.new)), least) if replay and (data.known or data.base) else 0
-    steps = math.ceil((len(data.new) + replayed_each) / config.batch_size)
-    epochs = max(config.epochs or config.frozen_epochs, min(MOST_REPEATED, math.ceil(LEAST_STEPS / steps)))
+    epochs = config.epochs or config.frozen_epochs
+    if is_frozen:
+        epochs = max(epochs, min(MOST_REPEATED, math.ceil(LEAST_SHOWN / len(data.new))))
     config = replace(config, epochs=min(config.epochs, 1), frozen_epochs=min(config.frozen_epochs, 1))
     replayed = _replayed(data, epochs * replayed_each, seed)
     rows = [replace(row, split=manifest.TRAIN) for row in (*list(data.new) * epochs, *replayed)]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAMPLES = 8  # captions an epoch in TensorBoard
+EXPECTED = 300  # images at most by which underestimated words are found, the first of the rows
 MEASURED = 1000  # images at most by which channels are standardised, each of a hundred cells
 
 ReportProgress = Callable[[str, int, int, int, int, float | None], None]
@@ -103,7 +104,7 @@ class Loop:
         if not state.stage and not state.epoch and self._known_words < len(captioner.vocabulary):
             new_words.place(captioner, self._known_words, learned, inputs)
         if self._teacher:
-            once = list({row.sha256: row for row in learned}.values())
+            once = list({row.sha256: row for row in learned}.values())[:EXPECTED]
             self._teacher.measure((inputs.stored(each.hashes), each.words) for each in batches(once, config, captioner))
         dev = [row for row in inputs.rows if row.split == manifest.DEV]
         validator = Validator(captioner, inputs, dev, config, stage)

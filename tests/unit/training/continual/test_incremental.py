@@ -14,7 +14,15 @@ from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
 from training.config import EncoderConfig, TrainingConfig
 from training.continual import incremental
-from training.continual.incremental import LEAST_REPLAYED, LEAST_STEPS, MOST_REPEATED, RetrainingData, retrain
+from training.continual.incremental import (
+    FEW_REPLAYED,
+    LEAST_REPLAYED,
+    LEAST_SHOWN,
+    MOST_PER_NEW,
+    MOST_REPEATED,
+    RetrainingData,
+    retrain,
+)
 from training.data import manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
@@ -90,10 +98,11 @@ def test_an_encoder_that_is_trained_along_replays_more(asked: Callable[..., list
     assert found["known"] + found["base"] == LEAST_REPLAYED * epochs
 
 
-def test_few_rows_are_repeated_for_enough_steps(asked: Callable[..., list[Row]]) -> None:
-    batch = TrainingConfig.retraining(EncoderConfig("small_cnn", "none", "none")).batch_size
-    found = asked(RetrainingData(rows("new", 5 * batch), rows("known", 900)))
-    assert LEAST_STEPS <= math.ceil(len(found) / batch) < LEAST_STEPS + 10
+def test_few_new_rows_are_repeated_beside_enough_others(asked: Callable[..., list[Row]]) -> None:
+    for new in (1, 20, 50, 100, 149):
+        repeated = min(MOST_REPEATED, math.ceil(LEAST_SHOWN / new))
+        found = counted(asked(RetrainingData(rows("new", new), rows("known", 900))))
+        assert found == {"known": repeated * max(new, min(FEW_REPLAYED, MOST_PER_NEW * new)), "new": repeated * new}
     assert len(asked(RetrainingData(rows("new", 1)))) == MOST_REPEATED
 
 
