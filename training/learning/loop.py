@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAMPLES = 8  # captions an epoch in TensorBoard
-EXPECTED = 300  # images at most by which underestimated words are found, the first of the rows
+EXPECTED = 300  # images at most by which underestimated words are found: the first, in a retrain the new ones
 MEASURED = 1000  # images at most by which channels are standardised, each of a hundred cells
 
 ReportProgress = Callable[[str, int, int, int, int, float | None], None]
