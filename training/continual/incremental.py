@@ -26,7 +26,6 @@ from training.data.manifest import Row
 from training.errors import TrainingError
 from training.features.batches import batches
 from training.features.features import Inputs
-from training.learning import new_words
 from training.learning.train import train
 from training.runtime.device import autocast
 from training.vocabulary import UNKNOWN
@@ -104,9 +103,6 @@ def retrain(
     options |= {"cache_dir": cache_dir, "device": device, "forgotten": data.forgotten}
     train(rows, out, config, start_from=champion, **options)
     trained = checkpoint.load(out, device)
-    if is_frozen and in_style and not replayed:
-        new_words.expect_less(trained, len(champion.vocabulary), 1 / (1 + MOST_PER_NEW))
-        checkpoint.save(out, trained, checkpoint.read_info(out)["extra"])
     choosing = [_sample(several, CHOOSING_ROWS, seed) for several in (data.choosing, data.base_choosing)]
     captioner, share = best_interpolation(
         champion, trained, choosing, cache_dir, usual=_usual_share(champion, in_style, replayed), progress=interpolating

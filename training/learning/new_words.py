@@ -1,8 +1,7 @@
-"""New words: how each begins, among the known words that the captioner expects in its place, and how likely it ends."""
+"""Word vectors of new words: each begins among the known words that the captioner expects in its place."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -43,17 +42,6 @@ def place(captioner: Captioner, known: int, rows: Sequence[Row], inputs: Inputs)
             _count(decoder, grid, batch.words, total)
     for decoder, total in zip(decoders, totals, strict=True):
         _place(decoder, total)
-
-
-@torch.no_grad()
-def expect_less(captioner: Captioner, known: int, share: float) -> None:
-    """Make the words after the first `known` as likely as if only `share` of what was learned had their subjects.
-
-    Where nothing was learned beside them, they are taken to be in every picture. Their biases fall by the logarithm
-    (Saerens et al., 2002, "Adjusting the outputs of a classifier to new a priori probabilities").
-    """
-    for decoder in captioner.decoder.decoders:
-        decoder.bias[known:] += math.log(share)
 
 
 def _count(decoder: RecurrentDecoder, grid: torch.Tensor, words: torch.Tensor, total: torch.Tensor) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
@@ -28,7 +27,6 @@ from training.data import manifest
 from training.data.manifest import Row
 from training.errors import TrainingError
 from training.evaluation.evaluate import hypotheses
-from training.learning import new_words
 from training.learning.train import train
 from training.vocabulary import tokenize
 
@@ -157,33 +155,3 @@ def test_the_new_is_learnt_and_the_old_kept(
     right = {row.sha256: tokenize(row.references[0])[1] for row in (*old, *new)}
     share = sum(right[row.sha256] in tokens for row, tokens in zip(coloured_rows, said, strict=True)) / len(said)
     assert share > 0.9
-
-
-@pytest.mark.slow
-def test_without_replay_new_words_are_not_taken_to_be_in_every_picture(
-    tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache"
-    old = [row for row in coloured_rows if "red" not in row.references[0]]
-    new = [replace(row, references=("A crimson rectangle.",)) for row in coloured_rows if row not in old]
-    frozen = replace(tiny_config, encoder=EncoderConfig("small_cnn", "none", "none"))
-    before = checkpoint.load(train(old, tmp_path / "champion", replace(frozen, epochs=40), cache_dir=cache))
-
-    def retrained(base: list[Row], name: str) -> Captioner:
-        options: dict[str, Any] = {"cache_dir": cache, "config": replace(frozen, seed=2)}
-        retrain(before, RetrainingData(new, [], base), tmp_path / name, **options)
-        return checkpoint.load(tmp_path / name)  # as it would be served
-
-    def wrong(captioner: Captioner) -> int:
-        return sum("crimson" in found.text for found in hypotheses(captioner, old, None, cache))
-
-    alone = retrained([], "alone")
-    known, lowered = len(before.vocabulary), []
-    monkeypatch.setattr(new_words, "expect_less", lambda *each: lowered.append(each[1:]))
-    as_trained = retrained([], "as trained")
-    assert lowered == [(known, 1 / (1 + MOST_PER_NEW))]
-    bias, higher = (each.decoder.decoders[0].bias[known:] for each in (alone, as_trained))
-    assert torch.allclose(bias, higher - math.log(1 + MOST_PER_NEW))
-    assert wrong(alone) <= wrong(as_trained)
-    retrained(old, "beside")
-    assert len(lowered) == 1, "what is replayed says how likely they are"
