@@ -6,19 +6,26 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import requests
 from click.testing import CliRunner
 
+import labeling_config
 from backend.cli.main import main
+from backend.reports.status import serving
 from backend.settings import Settings
+from backend.store.registry import Registry
 from backend.store.store import Store
 from backend.system import redis_server
 from backend.system.ports import free_port
 from backend.system.processes import Child
+from tests.e2e.stack import await_true
 from tests.e2e.studio import START_SECONDS, Studio
+
+SECONDS = 240.0  # patience where others use the machine too
 
 
 class Bare:
@@ -78,6 +85,28 @@ class Bare:
     def project_status(self, project: int) -> dict[str, Any]:
         found = json.loads(self.captioner("status", "--json"))
         return next(each for each in found["projects"] if each["id"] == project)
+
+    def open_project(self, title: str, images: Sequence[Path], version: str) -> tuple[int, list[int]]:
+        """A project with a task for each image, and their ids; returns when every web process serves the version."""
+        project = int(self.client.create_project(title, labeling_config.shipped("caption"))["id"])
+        tasks = self.client.upload_images(project, list(images))
+        Registry(self.store).promote(project, version, reason="for a test", by="test")
+        self.captioner("connect", "--project", str(project))
+        # several are asked, as it happens, where there are several
+        await_true(lambda: all(self._serves(project) for _ in range(8)), SECONDS, "the champion in each process")
+        return project, tasks
+
+    def drafts(self, project: int, version: str | None = None) -> dict[int, str]:
+        """By task the text of its prediction in Label Studio, of the version or of any."""
+        found = self.client.predictions(project_id=project)
+        return {
+            each["task"]: each["result"][0]["value"]["text"][0]
+            for each in found
+            if each["result"] and version in {None, each["model_version"]}
+        }
+
+    def _serves(self, project: int) -> bool:
+        return str(project) in (serving(self.settings) or {}).get("serving", {})
 
     def _environ(self) -> dict[str, str]:
         return {**os.environ, **self.settings.to_env(), "OMP_NUM_THREADS": "1"}

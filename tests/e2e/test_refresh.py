@@ -12,22 +12,19 @@ import pytest
 
 import labeling_config
 from backend.label_studio import wire
-from backend.reports.status import serving
 from backend.store.database import now
 from backend.store.lease import LEASE_SECONDS
 from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
-from tests.e2e.bare import Bare
+from tests.e2e.bare import SECONDS, Bare
 from tests.e2e.stack import await_true
 from tests.e2e.studio import Studio
 from tests.pictures import Pictures
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("label-studio")]
 
-CONFIG = labeling_config.shipped("caption")
-TAGS = labeling_config.parse(CONFIG)
+TAGS = labeling_config.parse(labeling_config.shipped("caption"))
 PER_MINUTE = 60  # ten tasks a batch
-SECONDS = 240.0  # patience where others use the machine too
 ONE, TWO, THREE = "tiny-one", "tiny-two", "tiny-three"
 
 
@@ -103,14 +100,9 @@ def make(loop: Bare, pictures: Pictures) -> Callable[[int], Waiting]:
     """Projects of so many tasks, drafted live by the first version."""
 
     def make(count: int) -> Waiting:
-        project = int(loop.client.create_project(f"{count} tasks that wait", CONFIG)["id"])
-        loop.client.upload_images(project, [row.image for row in pictures.rows[:count]])
-        tasks = sorted(task["id"] for task in loop.client.tasks(project))
-        made = Waiting(loop, Registry(loop.store), project, tasks)
-        made.promote(ONE)
-        loop.captioner("connect", "--project", str(project))
-        await_true(lambda: str(project) in (serving(loop.settings) or {}).get("serving", {}), SECONDS, "the champion")
-        return made
+        images = [row.image for row in pictures.rows[:count]]
+        project, tasks = loop.open_project(f"{count} tasks that wait", images, ONE)
+        return Waiting(loop, Registry(loop.store), project, sorted(tasks))
 
     return make
 

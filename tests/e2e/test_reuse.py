@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -14,7 +13,6 @@ from PIL import Image, ImageOps
 
 import labeling_config
 from backend.label_studio import wire
-from backend.reports.status import serving
 from backend.store.registry import ModelVersion, Registry
 from tests.e2e.bare import Bare
 from tests.e2e.stack import await_true
@@ -31,7 +29,6 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("label-studio")]
 
 CONFIG = labeling_config.shipped("caption")
 TAGS = labeling_config.parse(CONFIG)
-SECONDS = 240.0  # patience where others use the machine too
 VERSION = "frozen-v1"
 SCREENSHOT = Path(__file__).parents[2] / "docs" / "draft.png"
 
@@ -89,14 +86,10 @@ def test_a_near_duplicate_of_a_corrected_photo_opens_with_its_correction(
     loop: Bare, photos: list[Path], pictures: Pictures
 ) -> None:
     client = loop.client
-    project = int(client.create_project("Near duplicates", CONFIG)["id"])
-    tasks = client.upload_images(project, [*photos, pictures.rows[0].image])
+    project, tasks = loop.open_project("Near duplicates", [*photos, pictures.rows[0].image], VERSION)
     corrected, *waiting, late, other = tasks
-    Registry(loop.store).promote(project, VERSION, reason="for a test", by="test")
-    loop.captioner("connect", "--project", str(project))
-    await_true(lambda: all(is_served(loop, project) for _ in range(8)), SECONDS, "the champion in each process")
     client.retrieve_predictions(project, [corrected, *waiting, other])
-    own = texts(client, project)
+    own = loop.drafts(project)
     assert set(own) == {corrected, *waiting, other}
     own_of_late = asked(loop, project, late)
 
@@ -107,7 +100,7 @@ def test_a_near_duplicate_of_a_corrected_photo_opens_with_its_correction(
         assert asked(loop, project, late) == "A woman in an orange suit."
     copies = dict.fromkeys(waiting, "A woman in an orange suit.")
     answered = time.monotonic() - began
-    await_true(lambda: texts(client, project) == own | copies, 10, "the drafts of waiting tasks")
+    await_true(lambda: loop.drafts(project) == own | copies, 10, "the drafts of waiting tasks")
     print(f"six drafts within {answered:.2f} s, those of waiting tasks within {time.monotonic() - began:.2f} s")
 
     [opened] = client.open_task(late, project)["predictions"]
@@ -120,20 +113,9 @@ def test_a_near_duplicate_of_a_corrected_photo_opens_with_its_correction(
     result = [wire.result(TAGS, "A woman smiles.", origin="prediction-changed")]
     client.update_annotation(annotation, project, result=result)
     copies = dict.fromkeys([*waiting, late], "A woman smiles.")
-    await_true(lambda: texts(client, project) == own | copies, 10, "the changed correction")
+    await_true(lambda: loop.drafts(project) == own | copies, 10, "the changed correction")
     client.delete(f"/api/annotations/{annotation}")
-    await_true(lambda: texts(client, project) == own | {late: own_of_late}, 10, "the correction to leave")
-
-
-def is_served(loop: Bare, project: int) -> bool:
-    """Whether the web process that happens to answer has loaded the champion."""
-    return str(project) in (serving(loop.settings) or {}).get("serving", {})
-
-
-def texts(client: Any, project: int) -> dict[int, str]:
-    """The text that each task's prediction has in Label Studio."""
-    found = client.predictions(project_id=project)
-    return {each["task"]: each["result"][0]["value"]["text"][0] for each in found}
+    await_true(lambda: loop.drafts(project) == own | {late: own_of_late}, 10, "the correction to leave")
 
 
 def asked(loop: Bare, project: int, task_id: int) -> str:

@@ -87,7 +87,8 @@ def retrain(
     if not data.new:
         raise TrainingError("There is nothing new to learn: no row that the champion has not learnt already.")
     config = config or TrainingConfig.retraining(champion.encoder.config)
-    in_style = _in_style(champion, _sample(data.new, CHOOSING_ROWS, seed), cache_dir)
+    sample = _sample(data.new, CHOOSING_ROWS, seed)
+    in_style = _in_style(champion, sample, cache_dir)
     if not in_style:  # replaying the base would teach its style against that of the annotators
         data = replace(data, base=())
     is_frozen = champion.encoder.config.trained == "none"
@@ -105,7 +106,13 @@ def retrain(
     trained = checkpoint.load(out, device)
     choosing = [_sample(several, CHOOSING_ROWS, seed) for several in (data.choosing, data.base_choosing)]
     captioner, share = best_interpolation(
-        champion, trained, choosing, cache_dir, usual=_usual_share(champion, in_style, replayed), progress=interpolating
+        champion,
+        trained,
+        choosing,
+        sample,
+        cache_dir,
+        usual=_usual_share(champion, in_style, replayed),
+        progress=interpolating,
     )
     if share < 1.0:
         log.info("%.0f %% of the way from the champion is chosen.", 100 * share)

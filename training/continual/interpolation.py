@@ -20,6 +20,8 @@ from training.evaluation.evaluate import hypotheses
 SHARES = (1.0, 0.75, 0.5)
 FEWEST_ROWS = 12
 """With fewer images to choose by, the choice would be noise."""
+SHOWN = 0.8
+"""How often new words have to be in drafts at least, over how often they are without interpolation."""
 
 
 @torch.no_grad()
@@ -43,6 +45,7 @@ def best_interpolation(
     before: Captioner,
     after: Captioner,
     choosing: Sequence[Sequence[Row]],
+    learned: Sequence[Row],
     cache_dir: Path,
     *,
     usual: float = 1.0,
@@ -52,12 +55,13 @@ def best_interpolation(
     to `after`.
 
     `choosing` are rows of what was new and rows of what was known, neither those that are learned nor those of the
-    gate. Sets of fewer than FEWEST_ROWS do not count; without any other the share is the `usual` one. `progress` gets
-    captions done and captions to do.
+    gate. Sets of fewer than FEWEST_ROWS do not count; without any other it is the `usual` share, or the least above it
+    at which the new words of the `learned` rows are still in their drafts. `progress` gets captions done and captions
+    to do.
     """
     sets = [rows for rows in choosing if len(rows) >= FEWEST_ROWS]
     if not sets:
-        return (after if usual == 1.0 else interpolate(before, after, usual)), usual
+        return _least_that_shows(before, after, learned, cache_dir, usual)
     rows = [row for several in sets for row in several]
     candidates: list[tuple[float, float, Captioner]] = []
     for number, share in enumerate(SHARES):
@@ -75,3 +79,31 @@ def best_interpolation(
         candidates.append((sum(scores), share, captioner))
     _, share, captioner = max(candidates, key=lambda candidate: candidate[:2])
     return captioner, share
+
+
+def _least_that_shows(
+    before: Captioner, after: Captioner, learned: Sequence[Row], cache_dir: Path, usual: float
+) -> tuple[Captioner, float]:
+    """The interpolation with the least share from `usual` on whose drafts have the new words.
+
+    A word may be learned so well that half of the way says it as often, or so narrowly that it is said at the end only.
+    """
+    known = len(before.vocabulary)
+
+    def is_new(text: str) -> bool:
+        return max(after.vocabulary.encode(text), default=0) >= known
+
+    rows = [row for row in learned if any(is_new(text) for text in row.references)]
+
+    def shown(captioner: Captioner) -> int:
+        """How many drafts have a new word."""
+        found = hypotheses(captioner, rows, after.decoding.quick(), cache_dir, two_views=True) if rows else []
+        return sum(is_new(each.text) for each in found)
+
+    shares = [share for share in sorted(SHARES) if usual <= share < 1.0]
+    wanted = SHOWN * shown(after) if shares else 0.0
+    for share in shares:
+        captioner = interpolate(before, after, share)
+        if shown(captioner) >= wanted:
+            return captioner, share
+    return after, 1.0

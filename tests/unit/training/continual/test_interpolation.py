@@ -74,7 +74,40 @@ def test_what_says_the_most_of_the_new_and_of_the_known_is_chosen(
     monkeypatch.setattr(interpolation, "interpolate", lambda before, after, share: share)
     monkeypatch.setattr(interpolation, "hypotheses", said)
     best = interpolation.best_interpolation
-    assert best(before, after, [new, known], tmp_path) == (0.75, 0.75)
-    assert best(before, after, [new, known[:4]], tmp_path) == (1.0, 1.0), "too few known rows do not count"
-    assert best(before, after, [new[:4], ()], tmp_path) == (after, 1.0)
-    assert best(before, after, [new[:4], ()], tmp_path, usual=0.5) == (0.5, 0.5)
+    assert best(before, after, [new, known], [], tmp_path) == (0.75, 0.75)
+    assert best(before, after, [new, known[:4]], [], tmp_path) == (1.0, 1.0), "too few known rows do not count"
+    assert best(before, after, [new[:4], ()], [], tmp_path) == (after, 1.0)
+    assert best(before, after, [new[:4], ()], [], tmp_path, usual=0.5) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("shown", "usual", "share"),
+    [
+        ({1.0: 10, 0.75: 9, 0.5: 8}, 0.5, 0.5),
+        ({1.0: 10, 0.75: 8, 0.5: 7}, 0.5, 0.75),
+        ({1.0: 10, 0.75: 7, 0.5: 0}, 0.5, 1.0),
+        ({1.0: 5, 0.75: 4, 0.5: 9}, 0.75, 0.75),
+        ({1.0: 0, 0.75: 0, 0.5: 0}, 0.5, 0.5),
+    ],
+)
+def test_with_few_rows_it_goes_as_far_as_new_words_show(
+    pair: tuple[Captioner, Captioner],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: dict[float, int],
+    usual: float,
+    share: float,
+) -> None:
+    before, after = pair
+    learned = [Row(tmp_path / f"{n}", f"{n}", ("a purple star",), manifest.TRAIN) for n in range(10)]
+    others = [Row(tmp_path / f"{n}", f"{n}", ("a dog",), manifest.TRAIN) for n in range(10, 20)]
+
+    def said(captioner: float | Captioner, rows: list[Row], *_: object, **__: object) -> list[SimpleNamespace]:
+        assert rows == learned
+        count = shown[captioner if isinstance(captioner, float) else 1.0]
+        return [SimpleNamespace(text="A star." if n < count else "What is here?") for n in range(len(rows))]
+
+    monkeypatch.setattr(interpolation, "interpolate", lambda before, after, share: share)
+    monkeypatch.setattr(interpolation, "hypotheses", said)
+    found = interpolation.best_interpolation(before, after, [(), ()], [*learned, *others], tmp_path, usual=usual)
+    assert found == ((after, 1.0) if share == 1.0 else (share, share))
