@@ -17,6 +17,9 @@ READY := $(VENV)/.ready
 # An installed uv serves; otherwise one goes into .tools, touching nothing outside this folder.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
+# of pyproject.toml; without `plots`, which nobody needs who uses the project
+LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor postgresql dev)
+
 .PHONY: help setup up demo check test bench-smoke lock clean
 
 help:  ## this list
@@ -68,7 +71,7 @@ bench-smoke: $(READY)  ## every benchmark once in small, without figures to quot
 	@$(PYTEST) -m smoke tests/smoke $(ARGS)
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
-	@$(UV) pip compile --quiet --universal --generate-hashes --all-extras --no-header --no-annotate --upgrade \
+	@$(UV) pip compile --quiet --universal --generate-hashes $(LOCKED_EXTRAS) --no-header --no-annotate --upgrade \
 		pyproject.toml -o requirements.lock
 	@echo "label-studio==$$(cat backend/up/label_studio_version.txt)" | $(UV) pip compile --quiet --universal \
 		--python-version $(PYTHON) --generate-hashes --no-header --no-annotate --upgrade - -o backend/up/label_studio.lock
