@@ -14,6 +14,7 @@ from backend.label_studio import wire
 from backend.reports import progress
 from backend.retraining import cancel
 from backend.serving.champions import Champions
+from backend.web.body import json_object
 from backend.web.services import Services
 
 UNTRAINED = "untrained"
@@ -43,7 +44,7 @@ def routes(services: Services) -> Blueprint:
 
     @blueprint.post("/setup")
     def setup() -> dict[str, Any]:
-        body = wire.setup_request(_json())
+        body = wire.setup_request(json_object())
         services.store.save_project(body.project_id, body.label_config, body.hostname, body.access_token)
         labeling_config.parse(body.label_config)  # an error is shown to the person who connects the project
         services.await_champions(SETUP_WAIT_SECONDS)
@@ -51,16 +52,16 @@ def routes(services: Services) -> Blueprint:
 
     @blueprint.post("/predict")
     def predict() -> dict[str, Any]:
-        return {"results": predictions(services, wire.predict_request(_json()))}
+        return {"results": predictions(services, wire.predict_request(json_object()))}
 
     @blueprint.post("/webhook")
     def webhook() -> dict[str, Any]:
-        receipt = services.inbox.receive(wire.event(_json(), services.store.label_config))
+        receipt = services.inbox.receive(wire.event(json_object(), services.store.label_config))
         return {"status": "ok"} | ({"job": receipt.job} if receipt.job else {})
 
     @blueprint.route("/versions", methods=["GET", "POST"])
     def versions() -> dict[str, Any]:
-        project_id = wire.project_of(_json() if request.method == "POST" else request.args)
+        project_id = wire.project_of(json_object() if request.method == "POST" else request.args)
         return {"versions": [version.name for version in services.registry.versions(project_id)]}
 
     @blueprint.get("/serving")
@@ -75,7 +76,7 @@ def routes(services: Services) -> Blueprint:
 
     @blueprint.post("/cancel-training")
     def cancel_training() -> dict[str, Any]:
-        project_id = wire.project_of(_json())
+        project_id = wire.project_of(json_object())
         if project_id is None:
             raise RequestError('The request names no project to cancel the retrain of: send {"project": <number>}.')
         retrain = cancel.cancel(services.store, services.queue, project_id)
@@ -100,13 +101,3 @@ def predictions(services: Services, body: wire.PredictRequest) -> list[Any]:
     with services.champions.in_use(body.project_id) as version:
         drafted = services.drafting.draft(body.project_id, body.tasks, version, arrived)
     return [wire.prediction(draft, body.tags) if isinstance(draft, Draft) else [] for draft in drafted]
-
-
-def _json() -> Any:
-    try:
-        payload = request.get_json(force=True, silent=True)
-    except RecursionError as error:
-        raise RequestError("The request body is nested too deep.") from error
-    if not isinstance(payload, dict):
-        raise RequestError("The request body is not a JSON object.")
-    return payload
