@@ -19,6 +19,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, requote_uri
 
 from backend.domain.errors import ImageError, UnreachableImageError
 from backend.images.addresses import AddressGuard, Origin
+from backend.images.compression import decompressed
 
 LATER = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -120,10 +121,20 @@ class Downloader:
             if len(body) > self._max_bytes:
                 break
         if max(expected or 0, len(body)) > self._max_bytes:
-            raise ImageError(f"The image {where} is larger than {self._max_bytes / 2**20:g} MB.")
+            raise self._too_large(where)
         if expected is not None and len(body) < expected:
             raise http.client.IncompleteRead(bytes(body), expected - len(body))
-        return bytes(body)
+        encoding = ",".join(response.headers.get_all("Content-Encoding", []))
+        try:
+            content = decompressed(bytes(body), encoding, self._max_bytes)
+        except EOFError as error:
+            raise http.client.IncompleteRead(bytes(body)) from error
+        if len(content) > self._max_bytes:
+            raise self._too_large(where)
+        return content
+
+    def _too_large(self, where: str) -> ImageError:
+        return ImageError(f"The image {where} is larger than {self._max_bytes / 2**20:g} MB.")
 
 
 def shown(url: str) -> str:

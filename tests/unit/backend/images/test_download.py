@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import socket
 import ssl
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
@@ -124,6 +126,53 @@ def test_half_a_body_is_an_error(studio: Host) -> None:
     studio.answers["/half"] = Answer(200, b"half", headers={"Content-Length": "8"})
     with pytest.raises(ImageError, match="could not be fetched: IncompleteRead"):
         downloader(studio).get(f"{studio.url}/half")
+
+
+PLAIN = b"bytes" * 20
+GZIPPED = gzip.compress(PLAIN, mtime=0)
+LONGER = gzip.compress(PLAIN + b"x", mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", GZIPPED),
+        ("x-gzip", GZIPPED),
+        ("GZIP", gzip.compress(PLAIN[:40], mtime=0) + gzip.compress(PLAIN[40:], mtime=0)),
+        ("deflate", zlib.compress(PLAIN)),
+        ("deflate", zlib.compress(PLAIN)[2:-4]),
+        ("deflate, gzip", gzip.compress(zlib.compress(PLAIN), mtime=0)),
+        ("aws-chunked,gzip", GZIPPED),
+        ("gzip", PLAIN),  # it says so and does not do it
+        ("utf-8", PLAIN),
+        ("identity", PLAIN),
+        ("", PLAIN),
+    ],
+)
+def test_a_body_that_was_sent_compressed_is_decompressed(studio: Host, encoding: str, body: bytes) -> None:
+    studio.answers["/a"] = Answer(200, body, {"Content-Encoding": encoding})
+    assert downloader(studio, max_bytes=len(PLAIN)).get(f"{studio.url}/a") == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "reason"),
+    [
+        ("gzip", LONGER, r"is larger than .* MB\.$"),
+        ("deflate", zlib.compress(PLAIN + b"x"), r"is larger than .* MB\.$"),
+        ("br", b"\x0b\x02\x80bytes\x03", r"could not be fetched: it was sent compressed \(br\), which is not read\.$"),
+        ("gzip, gzip, gzip", PLAIN, r"it was sent compressed \(gzip, gzip, gzip\), which is not read\.$"),
+        ("gzip", GZIPPED[:-8] + b"\0" * 8, r"it was sent compressed \(gzip\) and damaged\.$"),
+        ("gzip", GZIPPED[:-10], r"could not be fetched: IncompleteRead"),
+        ("deflate", zlib.compress(PLAIN)[:-8], r"could not be fetched: IncompleteRead"),
+        ("deflate", b"\xff" * 9, r"it was sent compressed \(deflate\) and damaged\.$"),
+    ],
+)
+def test_what_cannot_be_decompressed_within_the_limit_is_told(
+    studio: Host, encoding: str, body: bytes, reason: str
+) -> None:
+    studio.answers["/a"] = Answer(200, body, {"Content-Encoding": encoding})
+    with pytest.raises(ImageError, match=reason):
+        downloader(studio, max_bytes=len(PLAIN)).get(f"{studio.url}/a")
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 200 OK\r\n\r\nbytes"])
