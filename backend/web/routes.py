@@ -13,7 +13,6 @@ from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from backend.reports import progress
 from backend.retraining import cancel
-from backend.serving.champions import Champions
 from backend.web.body import json_object
 from backend.web.services import Services
 
@@ -47,8 +46,7 @@ def routes(services: Services) -> Blueprint:
         body = wire.setup_request(json_object())
         services.store.save_project(body.project_id, body.label_config, body.hostname, body.access_token)
         labeling_config.parse(body.label_config)  # an error is shown to the person who connects the project
-        services.await_champions(SETUP_WAIT_SECONDS)
-        return {"model_version": version_of(services.champions, body.project_id)}
+        return {"model_version": version_of(services, body.project_id)}
 
     @blueprint.post("/predict")
     def predict() -> dict[str, Any]:
@@ -86,9 +84,9 @@ def routes(services: Services) -> Blueprint:
     return blueprint
 
 
-def version_of(champions: Champions, project_id: int) -> str:
-    """The version named to Label Studio: the loaded one, never null or empty."""
-    return champions.serving(project_id) or UNTRAINED
+def version_of(services: Services, project_id: int) -> str:
+    """The version named to Label Studio, never null or empty: that of the drafts which /predict gives next."""
+    return services.version(project_id, SETUP_WAIT_SECONDS) or UNTRAINED
 
 
 def predictions(services: Services, body: wire.PredictRequest) -> list[Any]:

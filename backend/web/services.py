@@ -12,7 +12,7 @@ from backend.serving.champions import Champions, Loader
 from backend.serving.drafting import Drafting
 from backend.serving.reuse import Reuse
 from backend.settings import Settings
-from backend.store.registry import Registry
+from backend.store.registry import DEFAULT, Registry
 from backend.store.store import Store
 from backend.system import redis_server
 from backend.web.watcher import Watcher
@@ -47,6 +47,15 @@ class Services:
         Without the wait a request right after a start would be answered as if the project had no model.
         """
         return self._watcher is None or self._watcher.loaded.wait(timeout_seconds)
+
+    def version(self, project_id: int, wait_seconds: float) -> str | None:
+        """The version that serves the project; after a start, the one that is still loading when the wait is over."""
+        if not self.await_champions(wait_seconds):
+            champions, refused = self.registry.champions(), self.champions.refused()
+            for owner in (project_id, DEFAULT):
+                if owner in champions and owner not in refused:
+                    return champions[owner]
+        return self.champions.serving(project_id)
 
     def stop(self) -> None:
         """Stop the watcher; for tests and short-lived processes."""

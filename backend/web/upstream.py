@@ -23,7 +23,7 @@ from typing import Any
 from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from backend.settings import Settings
-from backend.web.routes import SETUP_WAIT_SECONDS, predictions, version_of
+from backend.web.routes import predictions, version_of
 from backend.web.services import Services, build
 
 try:
@@ -73,9 +73,7 @@ class CaptionerModel(LabelStudioMLBase):
     @property
     def model_version(self) -> str:
         """The version that serves the project."""
-        services = _started()
-        services.await_champions(SETUP_WAIT_SECONDS)
-        return version_of(services.champions, self._project_id or 0)
+        return version_of(_started(), self._project_id or 0)
 
     def get(self, key: str) -> Any:
         """2.x answers /setup with `get("model_version")`; other keys are read from the cache of its base class."""

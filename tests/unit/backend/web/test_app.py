@@ -123,6 +123,43 @@ def test_setup_waits_for_a_champion_that_is_still_being_loaded(services: Service
         services.stop()
 
 
+def test_setup_names_the_version_that_is_still_being_loaded(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label Studio remembers the version of /setup: with "untrained" it would ask for every draft again."""
+    monkeypatch.setattr("backend.web.routes.SETUP_WAIT_SECONDS", 0.0)
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slowly(checkpoint: Path, device: str) -> Model:
+        if checkpoint.name == "damaged":
+            raise RuntimeError("damaged")
+        if checkpoint.name == "slow":
+            loading.set()
+            assert loaded.wait(20)
+        return Model(checkpoint.name)
+
+    services.champions._load = slowly
+    promoted(services, "quick", project_id=0)
+    promoted(services, "damaged", project_id=1)
+    promoted(services, "slow", project_id=2)
+    client = create_app(services).test_client()
+
+    def named(project_id: int) -> str:
+        answer = client.post("/setup", json={"project": f"{project_id}.1", "schema": CONFIG})
+        return str(answer.get_json()["model_version"])
+
+    services.start()
+    try:
+        assert loading.wait(20)
+        during = [named(1), named(2), named(3)]
+        loaded.set()
+        assert services.await_champions(20)
+        assert during == [named(1), named(2), named(3)] == ["quick", "slow", "quick"]
+    finally:
+        loaded.set()
+        services.stop()
+
+
 def test_a_champion_that_cannot_be_loaded_keeps_nobody_waiting(services: Services) -> None:
     def damaged(checkpoint: Path, device: str) -> Model:
         raise RuntimeError("damaged")
