@@ -89,7 +89,10 @@ class Retraining:
         return lambda done, total: self._heartbeat.report(phase, step=done, steps=total)
 
     def _confirm_champion(self, rows: Sequence[Row]) -> None:
-        """Judge a provisional champion again once there are enough pairs, and roll it back if it is worse."""
+        """Judge a provisional champion again once there are enough pairs, and take it back if it is worse.
+
+        What an operator promoted meanwhile stays.
+        """
         champion = self._registry.champion(self._project_id)
         if champion is None or champion.parent is None or champion.verdict is None:
             return
@@ -104,7 +107,11 @@ class Retraining:
         self._registry.replace_verdict(champion.name, verdict.to_json())
         log.info("%s is judged again, %s: %s", champion.name, verdict.decision, verdict.reason)
         if verdict.decision == gate.REJECT:
-            self._registry.rollback(self._project_id, f"judged again: {verdict.reason}", by="gate")
+            reason = f"judged again: {verdict.reason}"
+            try:
+                self._registry.take_back(self._project_id, champion.name, to=parent.name, reason=reason)
+            except RegistryError as error:
+                log.warning("%s", error)
 
     def _history(self, champion: ModelVersion | None) -> History:
         return History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ REGISTERED = "registered"
 """State of a version that no gate has judged."""
 DEFAULT = 0
 """The project id whose champion serves projects without one of their own."""
+
+
+class Whoever(Enum):
+    """In place of the name of the version that must serve: a promotion is wanted whichever does. None is nobody."""
+
+    SERVES = "serves"
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,19 @@ class Registry:
         numbers = [version.name.removeprefix(prefix) for version in self.versions() if version.name.startswith(prefix)]
         return f"{prefix}{max((int(number) for number in numbers if number.isdigit()), default=0) + 1}"
 
-    def promote(self, project_id: int, version: str, reason: str, by: str, *, instead_of: str | None = None) -> None:
+    def promote(
+        self,
+        project_id: int,
+        version: str,
+        reason: str,
+        by: str,
+        *,
+        instead_of: str | Whoever | None = Whoever.SERVES,
+    ) -> None:
         """Make it the project's champion. Promoting the champion again changes nothing.
 
-        With `instead_of`, only while that version still serves the project. Raises RegistryError when there is no such
-        version, it belongs to another project, or another version serves by now.
+        With `instead_of`, only while that version still serves the project, with None only while nobody does. Raises
+        RegistryError when there is no such version, it belongs to another project, or another version serves by now.
         """
         with self._store.writing(project_id) as connection:
             promoted = _get(connection, version)
@@ -112,12 +127,34 @@ class Registry:
             if current is not None and current.version == version:
                 return
             serving = _champion_name(connection, project_id)
-            if instead_of is not None and serving != instead_of:
+            if instead_of is not Whoever.SERVES and serving != instead_of:
+                judged = "judged as a first model" if instead_of is None else f"compared with {instead_of!r}"
                 raise RegistryError(
-                    f"Version {version!r} was compared with {instead_of!r}, but {serving!r} has come to serve project "
-                    f"{project_id} since; promote it by hand if it is still wanted."
+                    f"Version {version!r} was {judged}, but {_named(serving)} has come to serve project {project_id} "
+                    "since; promote it by hand if it is still wanted."
                 )
             _move(connection, project_id, version, current.id if current is not None else None, reason, by)
+
+    def take_back(self, project_id: int, version: str, *, to: str, reason: str, by: str = "gate") -> None:
+        """Serve `to` again in place of `version`, which was compared with it and is worse.
+
+        A rollback then goes to what served before `to`. Raises RegistryError when another version serves by now.
+        """
+        with self._store.writing(project_id) as connection:
+            serving = _champion_name(connection, project_id)
+            if serving != version:
+                raise RegistryError(
+                    f"Version {version!r} is worse than {to!r}, but {_named(serving)} has come to serve project "
+                    f"{project_id} since, and stays."
+                )
+            current = earlier = _newest_move(connection, project_id)
+            while earlier is not None and earlier.version != to:
+                earlier = _previous_move(connection, earlier)
+            if earlier is None and to == _champion_name(connection, DEFAULT):
+                _move(connection, project_id, None, None, reason, by)
+                return
+            below = earlier or current  # `to` may have served as a default that is none any more
+            _move(connection, project_id, to, below.previous_id if below is not None else None, reason, by)
 
     def replace_verdict(self, name: str, verdict: dict[str, Any]) -> None:
         """Store a new verdict on the version in place of its earlier one."""
@@ -149,8 +186,7 @@ class Registry:
                 if project_id == DEFAULT:
                     raise RegistryError("There is no default champion to roll back.")
                 raise RegistryError(f"Project {project_id} has no champion of its own to roll back.")
-            of_id = sa.select(alias_moves).where(alias_moves.c.id == current.previous_id)
-            previous = connection.execute(of_id).first()
+            previous = _previous_move(connection, current)
             version, before = (previous.version, previous.previous_id) if previous is not None else (None, None)
             _move(connection, project_id, version, before, reason, by)
             return _champion_name(connection, project_id)
@@ -189,6 +225,15 @@ def _champion_name(connection: Connection, project_id: int) -> str | None:
 def _newest_move(connection: Connection, project_id: int) -> Row[Any] | None:
     query = sa.select(alias_moves).where(alias_moves.c.project_id == project_id)
     return connection.execute(query.order_by(alias_moves.c.id.desc()).limit(1)).first()
+
+
+def _previous_move(connection: Connection, move: Row[Any]) -> Row[Any] | None:
+    """The move that a rollback of this one goes back to."""
+    return connection.execute(sa.select(alias_moves).where(alias_moves.c.id == move.previous_id)).first()
+
+
+def _named(serving: str | None) -> str:
+    return "nothing" if serving is None else repr(serving)
 
 
 def _move(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from backend.domain.errors import CaptionerError
+from backend.domain.errors import CaptionerError, RegistryError
 from backend.store.registry import ModelVersion, Registry
 from backend.system.processes import end_with_parent
 from backend.up.steps import say, step
@@ -78,7 +78,10 @@ def promote_bundled(registry: Registry, project_id: int, data_dir: Path) -> str 
     if registry.champion(project_id) or registry.moves(project_id, limit=1):
         return None
     version = adopt(registry, bundled(), data_dir)
-    registry.promote(project_id, version, reason="it comes with the captioner", by=_BY)
+    try:
+        registry.promote(project_id, version, reason="it comes with the captioner", by=_BY, instead_of=None)
+    except RegistryError:  # a person promoted another one meanwhile
+        return None
     return version
 
 

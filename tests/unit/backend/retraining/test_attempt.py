@@ -198,6 +198,49 @@ def test_a_champion_promoted_on_few_pairs_is_judged_again_at_enough(
     assert verdict.pairs >= 100
 
 
+@pytest.mark.parametrize(("promoted", "serves"), [(None, "starter"), ("p1-v2", "p1-v2")])
+def test_what_an_operator_promotes_while_the_champion_is_judged_again_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promoted: str | None, serves: str
+) -> None:
+    class Judging:
+        pairs = 100
+
+        def verdict(self, *_: Any) -> Verdict:
+            if promoted:
+                registry.promote(1, promoted, "better at night", "operator")
+            return Verdict("reject", False, "worse", 100, None, None, 1.0)
+
+    with host() as studio:
+        retraining = _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), {1: (picture(), "a picture")}, studio)
+    registry = Registry(retraining._store)
+    registry.register(ModelVersion("starter", tmp_path / "starter"))
+    few = Verdict("promote", True, "as far as so few can say", 9, None, None, 1.0).to_json()
+    for name in ("p1-v1", "p1-v2"):
+        registry.register(ModelVersion(name, tmp_path / name, 1, parent="starter", verdict=few, state="passed"))
+    registry.promote(DEFAULT, "starter", "chosen as default", "operator")
+    registry.promote(1, "p1-v1", reason="provisional", by="gate")
+    monkeypatch.setattr(retraining, "_gate", lambda *_: Judging())
+    monkeypatch.setattr("training.captioner.checkpoint.load", lambda *_: None)
+    retraining._confirm_champion([])
+    champion = registry.champion(1)
+    assert champion
+    assert champion.name == serves
+    assert not Verdict.from_json(registry.get("p1-v1").verdict or {}).provisional
+
+
+def test_a_first_model_leaves_what_an_operator_promoted_while_it_was_trained(tmp_path: Path) -> None:
+    with host() as studio:
+        retraining = _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), {1: (picture(), "a picture")}, studio)
+    registry = Registry(retraining._store)
+    passed = Verdict("promote", False, "good enough", 100, None, None, 1.0).to_json()
+    first = registry.register(ModelVersion("p1-v1", tmp_path / "p1-v1", 1, verdict=passed, state="passed"))
+    registry.register(ModelVersion("own", tmp_path / "own"))
+    registry.promote(1, "own", "by an operator", "operator")
+    outcome = retraining._promoted(first)
+    assert outcome.startswith("p1-v1 passed but is not promoted: ")
+    assert registry.champions() == {1: "own"}
+
+
 def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_goes_on_waiting(
     tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,40 @@ def test_a_candidate_is_promoted_only_instead_of_what_it_was_compared_with(three
     assert (champion(three, 1), champion(three, 2)) == ("p1-v3", "p2-v1")
 
 
+def test_a_first_model_is_promoted_only_where_nothing_serves(registry: Registry) -> None:
+    for name in ("p1-v1", "p1-v2", "p2-v1"):
+        registry.register(version(name, int(name[1])))
+    registry.promote(1, "p1-v2", "by an operator", "operator")
+    with pytest.raises(RegistryError, match="was judged as a first model, but 'p1-v2' has come to serve project 1"):
+        registry.promote(1, "p1-v1", reason="good enough", by="gate", instead_of=None)
+    registry.promote(2, "p2-v1", reason="good enough", by="gate", instead_of=None)
+    registry.promote(2, "p2-v1", reason="good enough", by="gate", instead_of=None)  # by the next attempt
+    assert (champion(registry, 1), champion(registry, 2)) == ("p1-v2", "p2-v1")
+
+
+def test_what_is_taken_back_gives_way_to_what_it_was_compared_with(three: Registry) -> None:
+    three.register(version("tried", None))
+    three.promote(1, "tried", "a trial", "operator")
+    three.register(version("p1-v3", parent="p1-v1"))
+    three.promote(1, "p1-v3", "better", "operator")
+    with pytest.raises(RegistryError, match="'p1-v2' is worse than 'p1-v1', but 'p1-v3' has come to serve project 1"):
+        three.take_back(1, "p1-v2", to="p1-v1", reason="worse")
+    assert champion(three, 1) == "p1-v3"
+    three.take_back(1, "p1-v3", to="p1-v1", reason="worse")
+    assert champion(three, 1) == "p1-v1"
+    assert (three.moves(1)[0].reason, three.moves(1)[0].moved_by) == ("worse", "gate")
+    assert three.rollback(1) == "starter", "what served before p1-v1"
+    three.promote(1, "p1-v3", "again", "operator")
+    three.take_back(1, "p1-v3", to="p1-v2", reason="worse")
+    assert champion(three, 1) == "p1-v2", "although it did not serve before"
+
+
+def test_what_is_taken_back_to_the_default_goes_on_following_it(three: Registry) -> None:
+    three.take_back(1, "p1-v2", to="starter", reason="worse")
+    assert champion(three, 1) == "starter"
+    assert three.champions() == {DEFAULT: "starter"}
+
+
 def test_what_may_not_be_promoted(three: Registry) -> None:
     with pytest.raises(RegistryError, match="There is no model version 'p1-v7'; `captioner versions` lists"):
         three.promote(1, "p1-v7", reason="", by="operator")

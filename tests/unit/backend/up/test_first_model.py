@@ -143,6 +143,16 @@ def test_the_starter_of_photos_takes_nobodys_place(registry: Registry, installed
     assert promote_bundled(registry, 3, tmp_path) is None
 
 
+@pytest.mark.usefixtures("installed")
+def test_the_starter_of_photos_leaves_what_is_promoted_while_it_is_copied(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(registry, "mine", "usual")
+    monkeypatch.setattr(first_model, "_try", lambda *_: registry.promote(1, "mine", reason="mine", by="operator"))
+    assert promote_bundled(registry, 1, tmp_path) is None
+    assert registry.champions() == {1: "mine"}
+
+
 def test_a_starter_that_is_not_installed_is_one_sentence(
     registry: Registry, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
