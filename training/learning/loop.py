@@ -22,7 +22,7 @@ from training.learning.distributed import Group
 from training.learning.resume import Resume, TrainingState, Weights
 from training.learning.stages import Stage, stages
 from training.learning.step import Teacher
-from training.learning.trainer import Trainer
+from training.learning.trainer import DivergedError, Trainer
 from training.learning.validation import Validator
 from training.runtime.out_of_memory import MicroBatch
 
@@ -56,10 +56,14 @@ class Loop:
         self._cache_dir, self._group, self._teacher = cache_dir, group, teacher
         self._known_words = len(captioner.vocabulary) if known_words is None else known_words
         self.images = 0  # that could be read and learned from
+        self.diverged: DivergedError | None = None  # what ended the training after some epochs
         self.micro_batch = MicroBatch(config.batch_size)
 
     def run(self, progress: ReportProgress, board: SummaryWriter | None, resume: Resume) -> list[dict[str, Any]]:
-        """Leave the captioner with the best weights of the training; returns an entry of figures an epoch."""
+        """Leave the captioner with the best weights of the training; returns an entry of figures an epoch.
+
+        Raises DivergedError when the training ends so in its first epoch; later it is kept in `diverged`.
+        """
         state = resume.load()
         for number, stage in enumerate(stages(self._config)):
             if number < state.stage:
@@ -70,6 +74,8 @@ class Loop:
             if self._teacher:
                 self._teacher.freeze(stage.frozen)
             self._stage(stage, state, progress, board, resume)
+            if self.diverged:
+                break
         self._captioner.encoder.freeze(False)
         return state.history
 
@@ -110,15 +116,31 @@ class Loop:
         validator = Validator(captioner, inputs, dev, config, stage)
         if (state.stage or stage.is_rewarded) and not state.epoch:  # it has to be better than what came before
             state.consider(validator.scores(), validator.chooses, self._weights)
+        skipped = sum(entry.get("skipped", 0) for entry in state.history)
         trainer = Trainer(
-            state.stage, stage, captioner, inputs, learned, config, self._group, self.micro_batch, self._teacher
+            state.stage,
+            stage,
+            captioner,
+            inputs,
+            learned,
+            config,
+            self._group,
+            self.micro_batch,
+            self._teacher,
+            skipped,
         )
         if state.epoch:
             trainer.load_state(state.trainer)
 
         for epoch in range(state.epoch + 1, stage.epochs + 1):
             began = time.monotonic()
-            figures = trainer.epoch(epoch, partial(progress, stage.name, epoch, stage.epochs))
+            try:
+                figures = trainer.epoch(epoch, partial(progress, stage.name, epoch, stage.epochs))
+            except DivergedError as error:
+                if not state.history:
+                    raise
+                self.diverged = error
+                break
             with trainer.averaged():
                 scores = validator.scores()
                 state.consider(scores, validator.chooses, self._weights)

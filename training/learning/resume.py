@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -37,8 +38,9 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def consider(self, scores: Mapping[str, float], name: str, weights: Callable[[], Weights]) -> None:
-        """Keep the captioner's weights as the best if the score called `name` is; a loss is better when lower."""
-        if name not in scores:
+        """Keep the captioner's weights as the best if the score called `name` is; a loss is better when lower, and
+        what is no finite number is no score."""
+        if not math.isfinite(scores.get(name, math.nan)):
             return
         score = -scores[name] if name.endswith("loss") else scores[name]
         if self.best_score is None or score > self.best_score:

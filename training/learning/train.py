@@ -25,6 +25,7 @@ from training.learning import distributed
 from training.learning.loop import Loop
 from training.learning.resume import Resume
 from training.learning.step import Teacher
+from training.learning.trainer import DivergedError
 from training.networks import encoder, weights
 from training.runtime import out_of_memory
 from training.runtime.device import choose, training_threads
@@ -82,7 +83,8 @@ def train(
     resumes after the last epoch that was saved, which happens at most twice a minute. Under `torchrun` the processes
     share every batch. Where a device's memory does not suffice for a batch, it is split into micro-batches. An
     exception raised by `progress` ends the training and leaves nothing at `out`. Raises DataError, ConfigError,
-    WeightsError or CheckpointError, or TrainingError where memory does not suffice at all.
+    WeightsError or CheckpointError; TrainingError where memory does not suffice at all; DivergedError where too many
+    losses are no finite numbers: if an epoch was finished, `out` has the best weights before them.
     """
     config.validate()
     began = time.monotonic()
@@ -129,6 +131,8 @@ def train(
             checkpoint.save(out, captioner, record)
         resume.finish()
         group.wait()
+    if loop.diverged:
+        raise DivergedError(f"{loop.diverged} The weights before them are in {out}.")
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from training.config import TrainingConfig
 from training.data.agreement import agreed
 from training.data.manifest import Row
 from training.decoding.sampling import sample_captions
+from training.errors import TrainingError
 from training.features.batches import Batch, batches
 from training.features.features import Inputs
 from training.learning import optim, rewards
@@ -30,11 +32,21 @@ from training.runtime.device import autocast
 from training.runtime.out_of_memory import MicroBatch
 from training.vocabulary import PAD, START, UNKNOWN
 
+log = logging.getLogger(__name__)
+
+MOST_SKIPPED = 10
+"""Steps without a finite loss that end a training: a few come by chance, more come from a training that diverges."""
+
+
+class DivergedError(TrainingError):
+    """So many steps were skipped that the training ends."""
+
 
 class Trainer:
     """Trains one stage on `rows`. The stage's `number` is part of the random seed.
 
-    `micro_batch` is lowered where memory does not suffice for whole batches.
+    `micro_batch` is lowered where memory does not suffice for whole batches. `skipped` is the number of steps that
+    were skipped before, in other stages too.
     """
 
     def __init__(
@@ -48,8 +60,10 @@ class Trainer:
         group: Group,
         micro_batch: MicroBatch | None = None,
         teacher: Teacher | None = None,
+        skipped: int = 0,
     ) -> None:
         self._number, self._stage, self._captioner = number, stage, captioner
+        self._skipped = skipped
         self._inputs, self._config, self._group = inputs, config, group
         self._rows = agreed(rows, config.agreed_captions) if config.agreed_captions else rows
         self._micro_batch = micro_batch or MicroBatch(config.batch_size)
@@ -66,10 +80,11 @@ class Trainer:
         self._mean_rewards: list[float] = []  # of this process, one a step
         self._training_step = group.wrap(TrainingStep(captioner, config, teacher))
 
-    def epoch(self, epoch: int, progress: Callable[[int, int, float], None]) -> dict[str, float]:
-        """Go through all rows once: the mean `loss`, and the mean `reward` of sampled captions where there are rewards.
+    def epoch(self, epoch: int, progress: Callable[[int, int, float | None], None]) -> dict[str, float]:
+        """Go through all rows once: the mean `loss`, the mean `reward` of sampled captions where there are rewards, and
+        how many steps were `skipped` if any, because their loss or gradients were no finite numbers.
 
-        `progress` gets step, steps and the mean loss so far.
+        `progress` gets step, steps and the mean loss so far. Raises DivergedError after MOST_SKIPPED such steps.
         """
         seed = [self._config.seed, self._number, epoch]  # of each epoch, so that a resumed training goes on alike
         torch.manual_seed(int(np.random.default_rng(seed).integers(2**62)))
@@ -78,16 +93,32 @@ class Trainer:
         scheduled_sampling = self._config.scheduled_sampling * (epoch - 1) / max(1, self._stage.epochs - 1)
         self._captioner.train()
         self._mean_rewards = []
+        skipped_before, mean = self._skipped, None
         total = weight = 0.0
         order = batches(self._rows, self._config, self._captioner, np.random.default_rng(seed))
         for step, batch in enumerate(order, start=1):
-            loss, count = self._step(batch, scheduled_sampling)
-            total, weight = total + loss, weight + count
-            progress(step, self._steps, total / max(weight, LEAST))
-        figures = {"loss": total / max(weight, LEAST)}
+            if sums := self._step(batch, scheduled_sampling):
+                total, weight = total + sums[0], weight + sums[1]
+                mean = total / weight
+            else:
+                self._skip(epoch, step)
+            progress(step, self._steps, mean)
+        figures = {} if mean is None else {"loss": mean}
         if self._mean_rewards:
             figures["reward"] = sum(self._mean_rewards) / len(self._mean_rewards)
+        if self._skipped > skipped_before:
+            figures["skipped"] = self._skipped - skipped_before
         return figures
+
+    def _skip(self, epoch: int, step: int) -> None:
+        self._skipped += 1
+        log.warning("Step %d of epoch %d is skipped: its loss or gradients are no finite numbers.", step, epoch)
+        if self._skipped >= MOST_SKIPPED:
+            raise DivergedError(
+                f"The training ended in epoch {epoch} of the stage {self._stage.name}, after {self._skipped} steps "
+                "whose loss or gradients were no finite numbers: choose a learning_rate below "
+                f"{self._stage.learning_rate:g}."
+            )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -113,9 +144,13 @@ class Trainer:
         self._average.average.load_state_dict(state["average"])
         self._micro_batch.images = state["images_at_once"]
 
-    def _step(self, whole: Batch, scheduled_sampling: float) -> tuple[float, float]:
-        """One optimisation step; the sums of the losses and of the weights over all processes."""
+    def _step(self, whole: Batch, scheduled_sampling: float) -> tuple[float, float] | None:
+        """One optimisation step; the sums of the losses and of the weights over all processes. None, and everything is
+        as before, where a loss or a gradient is no finite number."""
         batch = whole.part(self._group.rank, self._group.size)
+        # statistics of batch normalisation change with the loss, not after it
+        changing = () if self._captioner.encoder.frozen else tuple(self._captioner.encoder.buffers())
+        before = [buffer.clone() for buffer in changing]
         counted = len(self._mean_rewards)
         while True:
             self._optimiser.zero_grad(set_to_none=True)
@@ -129,7 +164,13 @@ class Trainer:
             self._micro_batch.halve()
         # the loss is a mean over the decoders, so that each has only a share of the gradient
         clip = optim.CLIP / math.sqrt(len(self._captioner.decoder.decoders))
-        nn.utils.clip_grad_norm_(self._captioner.parameters(), clip)
+        norm = nn.utils.clip_grad_norm_(self._captioner.parameters(), clip)
+        # both are the same in every process
+        if not (math.isfinite(sums[0]) and math.isfinite(norm)):
+            for buffer, value in zip(changing, before, strict=True):
+                buffer.copy_(value)
+            del self._mean_rewards[counted:]
+            return None
         self._optimiser.step()
         self._schedule.step()
         self._average.update()
