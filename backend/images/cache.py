@@ -160,9 +160,8 @@ class Images:
         return LocalImage(path, sha256), 0 <= time.time() - fetched < REFETCH_AFTER_SECONDS
 
     def _keep(self, content: bytes, reference: str, entry: Path) -> LocalImage:
-        extension = _extension(content, reference)
         sha256 = hashlib.sha256(content).hexdigest()
-        name = f"{sha256[:2]}/{sha256}.{extension}"
+        name = f"{sha256[:2]}/{sha256}.{extension(content, shown(reference))}"
         path = self._root / name
         try:
             if not is_whole(path, sha256):
@@ -180,19 +179,24 @@ def _serves_files(url: str, base: str) -> bool:
     return served and not {".", ".."} & set(path.replace("\\", "/").split("/"))
 
 
-def _extension(content: bytes, reference: str) -> str:
-    """The file ending for what `content` is. Raises ImageError when it is no image this project reads."""
+def extension(content: bytes, name: str, whole: bool = False) -> str:
+    """The file ending for what `content` is; with `whole` its pixels are decoded too, so that its end is not missing.
+
+    Raises ImageError when it is no image this project reads.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as image:
             kind, pixels = image.format or "", image.width * image.height
-            image.verify()
+            most = MAX_JPEG_PIXELS if kind in JPEGS else MAX_PIXELS
+            if whole and pixels <= most:
+                image.draft("RGB", (64, 64))  # a JPEG is then decoded at an eighth of its side
+                image.load()
+            else:
+                image.verify()
     except Exception as error:  # PIL's plugins raise nearly anything on damaged files
-        raise ImageError(
-            f"The image {shown(reference)} is not a readable JPEG, PNG, WebP, GIF, BMP or TIFF."
-        ) from error
-    most = MAX_JPEG_PIXELS if kind in JPEGS else MAX_PIXELS
+        raise ImageError(f"The image {name} is not a readable JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
     if pixels > most:
-        raise ImageError(f"The image {shown(reference)} has {pixels / 1e6:.0f} million pixels; {most / 1e6:.0f} fit.")
+        raise ImageError(f"The image {name} has {pixels / 1e6:.0f} million pixels; {most / 1e6:.0f} fit.")
     return FORMATS["JPEG" if kind in JPEGS else kind]
 
 

@@ -24,6 +24,7 @@ from backend.images.compression import decompressed
 LATER = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
+MAX_BYTES = 50 * 1024 * 1024
 CONNECT_TIMEOUT_SECONDS = 5.0
 _HEADERS = {"User-Agent": "label-studio-captioner", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
 
@@ -43,7 +44,7 @@ class Downloader:
         self,
         guard: AddressGuard,
         *,
-        max_bytes: int = 50 * 1024 * 1024,
+        max_bytes: int = MAX_BYTES,
         total_timeout_seconds: float = 30.0,
     ) -> None:
         self._guard = guard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -56,7 +57,8 @@ class LabelStudio(Api):
         for batch in _batches(paths):
             with ExitStack() as opened:
                 files = [
-                    (f"file{n}", (path.name, opened.enter_context(path.open("rb")))) for n, path in enumerate(batch)
+                    (f"file{n}", (upload_name(path), opened.enter_context(path.open("rb"))))
+                    for n, path in enumerate(batch)
                 ]
                 answer = self._call(
                     "POST", f"/api/projects/{project_id}/import", files=files, params={"return_task_ids": "true"}
@@ -210,6 +212,15 @@ class LabelStudio(Api):
 
     def _unexpected(self, noun: str) -> Any:
         raise LabelStudioError(f"Label Studio at {self.url} answered something else than a {noun}; is it version 1.23?")
+
+
+def upload_name(path: Path) -> str:
+    """The name under which Label Studio stores a file: without what Django's `get_valid_filename` takes out of it.
+
+    Bytes that are not UTF-8, quotes or line breaks in the name of an upload would end in errors or in other names.
+    """
+    name, stem = (re.sub(r"[^-\w.]", "", part.strip().replace(" ", "_")) for part in (path.name, path.stem))
+    return name if stem else f"photo{name}"
 
 
 def _item(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,15 +14,15 @@ from urllib.parse import unquote
 import labeling_config
 from backend.corrections.reconcile import reconcile
 from backend.domain.errors import CaptionerError, LabelStudioError
-from backend.label_studio.client import LabelStudio
+from backend.label_studio.client import LabelStudio, upload_name
 from backend.label_studio.connect import connect
 from backend.settings import Settings
 from backend.store.store import Store
+from backend.up.photos import SUFFIXES, fault, left_out, legible, listed
 from backend.up.steps import say, step
 from training.runtime.console import ProgressBar
 from training.runtime.files import atomic_file
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 SCENES_SEED = 2026
 _UPLOAD = re.compile(r"/data/upload/\d+/[0-9a-f]{8}-([^/]*)$")
 _NAME_LENGTH = 40
@@ -30,19 +31,27 @@ UPLOAD_AT_ONCE = 25  # few enough for a smooth progress bar, enough to be fast
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a project; `key` identifies the project in its data folder."""
+    """The images of a project; `key` identifies the project in its data folder. The `hidden` ones are left out."""
 
     key: str
     title: str
     paths: Sequence[Path]
+    hidden: Sequence[Path] = ()
 
 
 def photos(folder: Path) -> Images:
-    """All photos below a folder, sorted by path. Raises CaptionerError when there are none."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
+    """All photos below a folder, sorted by path. Raises CaptionerError when there are none, or none can be read."""
+    paths, hidden = listed(folder)
     if not paths:
-        raise CaptionerError(f"The folder {folder} has no photos ({', '.join(sorted(PHOTO_SUFFIXES))}).")
-    return Images(f"photos:{folder}", f"Captions of {folder.name}"[:50], paths)
+        also = f" {left_out(hidden, ())}" if hidden else ""
+        raise CaptionerError(f"The folder {legible(str(folder))} has no photos ({', '.join(sorted(SUFFIXES))}).{also}")
+    if all(map(fault, paths)):  # the first that can be read ends it
+        raise CaptionerError(
+            f"None of the {len(paths)} photos of the folder {legible(str(folder))} can be used; the first: "
+            f"{fault(paths[0])}"
+        )
+    key, title = legible(f"photos:{folder}"), legible(f"Captions of {folder.name}")[:50]
+    return Images(key, title, paths, hidden)
 
 
 def scenes(data_dir: Path, count: int) -> Images:
@@ -85,37 +94,55 @@ def connect_project(client: LabelStudio, settings: Settings, project_id: int, st
 
 
 def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path) -> None:
-    """Upload the images that the project does not have yet.
+    """Upload the images that the project does not have yet, and tell which files are left out.
 
     A file lists the uploaded images and grows with each batch, so that an interrupted import continues. A batch that
     was uploaded but not listed is recognised by its file names.
     """
     done_file = data_dir / "label-studio" / f"imported-{project_id}.txt"
-    done = set(done_file.read_text().splitlines()) if done_file.exists() else set()
-    missing = [path for path in images.paths if str(path) not in done]
-    if not missing:
-        return
-    unlisted = Counter(_uploads(client, project_id)) - Counter(_kept_name(Path(path).name) for path in done)
-    arrived = []
-    for path in missing:
-        if unlisted[_kept_name(path.name)] > 0:
-            unlisted[_kept_name(path.name)] -= 1  # each upload counts once
-            arrived.append(path)
-    _list_as_done(done_file, arrived)
-    if not (missing := [path for path in missing if path not in set(arrived)]):
-        return
+    done = set(os.fsdecode(done_file.read_bytes()).split("\n")) if done_file.exists() else set()
+    faults: list[str] = []
+    if missing := [path for path in images.paths if _line(path) not in done]:
+        missing = _not_arrived(client, project_id, missing, done, done_file)
     with ProgressBar("Importing images") as bar:
         for begin in range(0, len(missing), UPLOAD_AT_ONCE):
-            batch = missing[begin : begin + UPLOAD_AT_ONCE]
+            batch = []
+            for path in missing[begin : begin + UPLOAD_AT_ONCE]:
+                if reason := fault(path):
+                    faults.append(reason)
+                else:
+                    batch.append(path)
             client.upload_images(project_id, batch)
             _list_as_done(done_file, batch)
-            bar.show(begin + len(batch), len(missing))
-    say(f"✓ {len(missing)} images imported")
+            bar.show(min(begin + UPLOAD_AT_ONCE, len(missing)), len(missing))
+    if imported := len(missing) - len(faults):
+        say(f"✓ {imported} images imported")
+    if images.hidden or faults:
+        say(f"! {left_out(images.hidden, faults)}")
+
+
+def _not_arrived(
+    client: LabelStudio, project_id: int, missing: Sequence[Path], done: set[str], done_file: Path
+) -> list[Path]:
+    """The images that the project does not have; those that a killed run uploaded are listed as done."""
+    unlisted = Counter(_uploads(client, project_id)) - Counter(_kept_name(Path(line)) for line in done if line)
+    arrived = []
+    for path in missing:
+        if unlisted[_kept_name(path)] > 0:
+            unlisted[_kept_name(path)] -= 1  # each upload counts once
+            arrived.append(path)
+    _list_as_done(done_file, arrived)
+    return [path for path in missing if path not in set(arrived)]
 
 
 def _list_as_done(done_file: Path, paths: Sequence[Path]) -> None:
-    with done_file.open("a") as file:
-        file.writelines(f"{path}\n" for path in paths)
+    with done_file.open("ab") as file:
+        file.writelines(os.fsencode(f"{_line(path)}\n") for path in paths)
+
+
+def _line(path: Path) -> str:
+    """The path as one line: a file name may hold a line break, and no NUL."""
+    return str(path).replace("\n", "\0")
 
 
 def _uploads(client: LabelStudio, project_id: int) -> Iterator[str]:
@@ -126,6 +153,6 @@ def _uploads(client: LabelStudio, project_id: int) -> Iterator[str]:
                 yield match[1][:_NAME_LENGTH]
 
 
-def _kept_name(name: str) -> str:
-    """The name under which Label Studio stores a file (Django's `get_valid_filename`), which cuts long names."""
-    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))[:_NAME_LENGTH]
+def _kept_name(path: Path) -> str:
+    """As much of the name of an upload as Label Studio surely keeps, which cuts long names."""
+    return upload_name(path)[:_NAME_LENGTH]

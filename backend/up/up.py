@@ -91,6 +91,8 @@ class Up:
 
     def _start(self) -> None:
         begun = time.monotonic()
+        if self._images:
+            project.photos(self._images)  # a folder without photos is told before anything starts
         self._check_ports()
         label_studio = self._start_label_studio(self._label_studio_port) if self._label_studio_port else None
         self._start_redis()

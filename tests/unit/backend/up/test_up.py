@@ -20,7 +20,7 @@ from backend.system.ports import free_port
 from backend.up import state
 from backend.up.label_studio_server import login
 from backend.up.up import Up
-from tests.factories import settings
+from tests.factories import picture, settings
 
 
 def up(data_dir: Path, *flags: str) -> Result:
@@ -58,6 +58,14 @@ def test_both_ports_are_looked_at_before_anything_starts(tmp_path: Path) -> None
     assert same.output.strip().splitlines()[-1].startswith(f"Error: Port {port} is given for both Label Studio and")
     assert not (tmp_path / "label-studio").exists()
     assert not (tmp_path / "captioner.db").exists()
+
+
+def test_a_folder_without_photos_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    result = up(tmp_path / "data", "--images", str(tmp_path / "photos"))
+    assert result.exit_code == 1
+    assert result.output.strip().splitlines()[-1].startswith(f"Error: The folder {tmp_path}/photos has no photos")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["run"]
 
 
 @pytest.fixture
@@ -106,7 +114,7 @@ def test_a_project_of_photos_is_drafted_from_the_start(
         registry.promote(project_id, "starter-1", reason="it comes with the captioner", by="up")
 
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "1.jpg").touch()
+    (tmp_path / "photos" / "1.jpg").write_bytes(picture())
     found: dict[int, str] = {}
     configured = settings(tmp_path / "data")
     store = Store(configured.database_url)
