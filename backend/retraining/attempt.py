@@ -117,9 +117,7 @@ class Retraining:
         return History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
 
     def _gate(self, rows: Sequence[Row], history: History) -> ProjectGate:
-        quarantined = history.quarantined()
-        trusted = [row for row in rows if (row.sha256, row.references) not in quarantined]
-        learned = LearnedCorrections(self._settings, self._store, self._project_id, trusted)
+        learned = LearnedCorrections(self._settings, self._store, self._project_id, history.trusted(rows))
         return ProjectGate(self._settings, self._project_id, rows, history.base_judging(), history.verdicts(), learned)
 
     def _trained(self, pairs: Snapshot) -> ModelVersion:
@@ -135,10 +133,11 @@ class Retraining:
         data = history.retraining_data(corrected)
         project_gate = self._gate(pairs.rows, history)
         champion = self._contender(version) if version else None
-        untried = history.never_tried(data.new)
+        first_learnt = history.not_learnt(data.new)
+        untried = history.never_tried(first_learnt)
         mismatch = project_gate.mismatch(champion, untried, self._reporting("mismatch")) if champion else None
         # corrections of a held candidate passed this check before, so they are not quarantined
-        manifest.save(untried if mismatch else data.new, pairs.manifest.with_name(NEW))
+        manifest.save(untried if mismatch else first_learnt, pairs.manifest.with_name(NEW))
         for leftover in self._models.glob(f".{self._project_id}-*"):  # of an attempt that died: only one is active
             shutil.rmtree(leftover, ignore_errors=True)
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from backend.domain.splits import is_held_out
 from backend.images.archive import ImageStore
@@ -18,8 +20,9 @@ from training.gate.gate import Verdict
 log = logging.getLogger(__name__)
 
 NEW = "new.jsonl"
-"""The file beside a snapshot's manifest with the rows that its candidate was the first to learn."""
-_Pair = tuple[str, tuple[str, ...]]
+"""The file beside a snapshot's manifest with the captions that its candidate was the first to learn, as rows."""
+_Pair = tuple[str, str]
+"""An image, by its hash, and one caption of it."""
 
 
 class History:
@@ -40,8 +43,15 @@ class History:
         self._registry, self._project_id, self._blind_share = registry, project_id, blind_share
         self._own: list[Row] = []  # of this project
         self._base: list[Row] = []  # of its ancestors from before this project
+        self._learnt: set[_Pair] = set()  # of this project
         for ancestor in lineage(registry, champion):
-            (self._own if ancestor.project_id == project_id else self._base).extend(_rows_of(ancestor))
+            rows = _rows_of(ancestor)
+            if ancestor.project_id == project_id:
+                self._own += rows
+                # A snapshot also has what was quarantined then.
+                self._learnt |= _pairs(rows if _new_of(ancestor) is None else quarantined_rows(ancestor))
+            else:
+                self._base += rows
         if images is not None:
             # The base may be very large and only a sample of it is replayed, so no file is hashed here.
             self._base, lost = images.restored(self._base, by_content=False)
@@ -51,14 +61,13 @@ class History:
                 )
 
     def retraining_data(self, corrected: Sequence[Row]) -> RetrainingData:
-        """The snapshot's rows that the champion has not learned yet, those it has, and the base to replay.
+        """The snapshot's rows with a caption that the champion has not learned yet, the others, and the base to replay.
 
         Left out are images that were held out for any version of the lineage, and this project's quarantined captions;
         the captioner must also forget those it has indexed for retrieval. Raises TrainingError when nothing is left.
         """
-        quarantined = self.quarantined()
         evaluating = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
-        rows = [row for row in corrected if row.sha256 not in evaluating and _pair(row) not in quarantined]
+        rows = [row for row in self.trusted(corrected) if row.sha256 not in evaluating]
         if not rows:
             raise TrainingError(
                 f"All {len(corrected)} corrected images are quarantined or judge models; "
@@ -73,28 +82,32 @@ class History:
             and row.sha256 not in evaluating
             and not is_held_out(row.sha256, self._blind_share)
         }
-        learnt = {_pair(row) for row in self._own}
         train = [row for row in rows if row.split == manifest.TRAIN]
         choosing = [row for row in rows if row.split != manifest.TRAIN]
         if not train or len(choosing) < FEWEST_ROWS:  # too few to choose by are better learned
             train, choosing = [*train, *choosing], []
-        new = [row for row in train if _pair(row) not in learnt]
-        known = [row for row in train if _pair(row) in learnt]
+        new = [row for row in train if _pairs([row]) - self._learnt]
+        known = [row for row in train if not _pairs([row]) - self._learnt]
         if not new:  # a person may ask for a retrain with nothing new: then all is learned once more
             new, known = train, []
         taught = {row.sha256 for row in train} | set(base)
         forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
+        forgotten |= {sha256 for sha256, _ in self._learnt & self._quarantined()}
         base_choosing = [row for row in self._base_dev() if _chooses(row)]
         return RetrainingData(new, known, list(base.values()), choosing, base_choosing, forgotten)
 
-    def quarantined(self) -> set[_Pair]:
-        """The corrections that rejected candidates were the first to learn and no operator has released."""
-        return self._first_learnt_by({REJECTED, DROPPED})
+    def trusted(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows without quarantined captions: those that rejected candidates were the first to learn and no operator
+        has released."""
+        return _without(rows, self._quarantined())
 
-    def never_tried(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows that no held or passed candidate has learned yet and no operator has released."""
-        tried = self._first_learnt_by({HELD, PASSED, RELEASED})
-        return [row for row in rows if _pair(row) not in tried]
+    def not_learnt(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows without the captions that the champion has learned."""
+        return _without(rows, self._learnt)
+
+    def never_tried(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows without captions that a held or passed candidate has learned or an operator has released."""
+        return _without(rows, self._first_learnt_by({HELD, PASSED, RELEASED}))
 
     def base_judging(self) -> list[Row]:
         """Half of the development images of the champion's ancestors from before this project: they show forgetting,
@@ -113,23 +126,40 @@ class History:
         """Read anew each time, because an operator may decide on one meanwhile."""
         return [each for each in self._registry.versions(self._project_id) if each.project_id == self._project_id]
 
+    def _quarantined(self) -> set[_Pair]:
+        return self._first_learnt_by({REJECTED, DROPPED})
+
     def _first_learnt_by(self, states: set[str]) -> set[_Pair]:
-        """The corrections that the project's versions in these states were the first to learn."""
-        return {_pair(row) for each in self._versions if each.state in states for row in quarantined_rows(each)}
+        """The captions that the project's versions in these states were the first to learn."""
+        return _pairs(row for each in self._versions if each.state in states for row in quarantined_rows(each))
 
 
 def quarantined_rows(version: ModelVersion) -> list[Row]:
-    """The rows that this version was the first to learn."""
+    """The captions that this version was the first to learn, as rows."""
+    path = _new_of(version)
+    return manifest.load(path) if path and path.stat().st_size else []
+
+
+def _new_of(version: ModelVersion) -> Path | None:
     path = version.manifest and version.manifest.with_name(NEW)
-    return manifest.load(path) if path and path.exists() else []
+    return path if path and path.exists() else None
 
 
 def _chooses(row: Row) -> bool:
     return manifest.split_position(row.sha256, "choosing:") < 0.5
 
 
-def _pair(row: Row) -> _Pair:
-    return row.sha256, row.references
+def _pairs(rows: Iterable[Row]) -> set[_Pair]:
+    return {(row.sha256, text) for row in rows for text in row.references}
+
+
+def _without(rows: Iterable[Row], pairs: set[_Pair]) -> list[Row]:
+    """The rows without these captions; a row whose every caption is among them is left out."""
+    left = (
+        replace(row, references=tuple(text for text in row.references if (row.sha256, text) not in pairs))
+        for row in rows
+    )
+    return [row for row in left if row.references]
 
 
 def lineage(registry: Registry, version: ModelVersion | None) -> Iterator[ModelVersion]:

@@ -26,8 +26,8 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(store)
 
 
-def row(number: int, split: str = TRAIN, caption: str | None = None) -> Row:
-    return Row(Path(f"/{number}.png"), f"{number:064x}", (caption or f"picture {number}",), split)
+def row(number: int, split: str = TRAIN, caption: str | None = None, more: tuple[str, ...] = ()) -> Row:
+    return Row(Path(f"/{number}.png"), f"{number:064x}", (caption or f"picture {number}", *more), split)
 
 
 def version(registry: Registry, folder: Path, name: str, rows: list[Row], **fields: object) -> ModelVersion:
@@ -116,6 +116,59 @@ def test_what_a_rejected_version_learnt_is_quarantined_until_it_is_released(
         registry.decide("p1-v1", RELEASED)
 
 
+def test_a_quarantined_caption_stays_out_when_its_image_gets_another(
+    registry: Registry, champion: ModelVersion, tmp_path: Path
+) -> None:
+    bad = version(registry, tmp_path, "p1-v2", [row(1), row(6)], project_id=1, parent="p1-v1", state=REJECTED)
+    assert bad.manifest
+    manifest.save([row(1, caption="wrong"), row(6)], bad.manifest.with_name(NEW))
+    later = [row(1, more=("wrong",)), row(6, caption="good", more=("picture 6",)), row(2, more=("another",))]
+    history = History(registry, 1, champion, 0.0)
+    trusted = [row(1), row(6, caption="good"), row(2, more=("another",))]
+    assert history.trusted(later) == trusted
+    data = history.retraining_data(later)
+    assert (data.new, data.known) == (trusted[1:], trusted[:1])
+    assert history.not_learnt(data.new) == [row(6, caption="good"), row(2, caption="another")]
+    registry.decide("p1-v2", RELEASED)
+    data = history.retraining_data(later)
+    assert (data.new, data.known) == (later, [])
+    assert history.not_learnt(data.new) == [row(1, caption="wrong"), later[1], row(2, caption="another")]
+
+
+def test_what_was_quarantined_in_a_snapshot_is_not_learnt_by_its_version(
+    registry: Registry, champion: ModelVersion, tmp_path: Path
+) -> None:
+    good = version(registry, tmp_path, "p1-v3", [row(1), row(6), row(7)], project_id=1, parent="p1-v1")
+    assert good.manifest
+    manifest.save([row(7)], good.manifest.with_name(NEW))  # 6 was quarantined then
+    data = History(registry, 1, good, 0.0).retraining_data([row(1), row(6), row(7)])
+    assert (numbers(data.new), numbers(data.known)) == ({6}, {1, 7})
+
+
+def test_what_a_champion_learnt_before_it_was_quarantined_is_to_be_forgotten(
+    registry: Registry, champion: ModelVersion, tmp_path: Path
+) -> None:
+    both = row(6, more=("wrong",))
+    rejected = version(registry, tmp_path, "p1-v2", [row(1), both], project_id=1, parent="p1-v1", state=REJECTED)
+    assert rejected.manifest
+    manifest.save([row(6, caption="wrong")], rejected.manifest.with_name(NEW))
+    data = History(registry, 1, rejected, 0.0).retraining_data([row(1), both])  # as an operator's champion
+    assert both.sha256 in data.forgotten
+    assert row(1).sha256 not in data.forgotten
+
+
+def test_a_rejected_retrain_with_nothing_new_quarantines_nothing(
+    registry: Registry, champion: ModelVersion, tmp_path: Path
+) -> None:
+    history = History(registry, 1, champion, 0.0)
+    data = history.retraining_data([row(1), row(2)])
+    again = version(registry, tmp_path, "p1-v2", [row(1), row(2)], project_id=1, parent="p1-v1", state=REJECTED)
+    assert again.manifest
+    manifest.save(history.not_learnt(data.new), again.manifest.with_name(NEW))
+    assert quarantined_rows(again) == []
+    assert numbers(history.retraining_data([row(1), row(2)]).new) == {1, 2}
+
+
 def test_a_held_version_leaves_its_corrections_for_the_next(
     registry: Registry, champion: ModelVersion, tmp_path: Path
 ) -> None:
@@ -136,6 +189,7 @@ def test_never_tried_is_what_no_candidate_has_learnt_and_no_operator_released(
     assert numbers(history.never_tried([row(n) for n in range(6, 10)])) == {7, 9}
     registry.decide("p1-v3", RELEASED)
     assert numbers(history.never_tried([row(n) for n in range(6, 10)])) == {9}
+    assert history.never_tried([row(6, more=("another",))]) == [row(6, caption="another")]
 
 
 def test_a_lost_manifest_costs_the_rehearsal_and_no_more(registry: Registry, champion: ModelVersion) -> None:
