@@ -9,8 +9,11 @@ from typing import Any
 
 import click
 
-from backend.cli.options import example, settings_from, settings_of
+from backend.cli.options import example, settings_from, settings_of, store_of
 from backend.settings import Settings
+
+PORT_SECONDS = 1.0
+"""How long the port of an earlier process may stay taken after it ended."""
 
 
 @click.command(epilog=example("captioner up --images ~/photos --label-studio-port 8081"))
@@ -47,9 +50,14 @@ def up(
 @settings_of("serve")
 def serve(**flags: Any) -> None:
     """Run the ML backend alone (gunicorn)."""
+    from backend.system import device, ports
     from backend.web.server import serve as run
 
-    run(settings_from(flags))
+    settings = settings_from(flags)
+    ports.check(settings.port, settings.host, "--port", wait_seconds=PORT_SECONDS)
+    device.check(settings.device)
+    store_of(settings).close()  # the server's processes open it themselves; gunicorn would print their tracebacks
+    run(settings)
 
 
 @click.command(epilog=example("captioner worker", "captioner worker --burst"))
@@ -58,8 +66,10 @@ def serve(**flags: Any) -> None:
 def worker(burst: bool, **flags: Any) -> None:
     """Run the RQ worker, which retrains models."""
     from backend.queue import Queue
+    from backend.system import device
 
     settings = settings_from(flags)
+    device.check(settings.device)
     queue = Queue(settings.redis_url)
     queue.ping()  # fails with one clear line, where RQ would print a traceback
     os.environ.update(settings.to_env())  # the work-horse reads its settings from the environment

@@ -18,7 +18,7 @@ from backend.reports.status import serving
 from backend.settings import Settings
 from backend.store.registry import DEFAULT, Registry
 from backend.store.store import Store
-from backend.system import redis_server
+from backend.system import device, redis_server
 from backend.system.ports import check, is_healthy
 from backend.system.processes import Child, ProcessError
 from backend.up import first_model, label_studio_server, project
@@ -94,6 +94,9 @@ class Up:
         if self._images:
             project.photos(self._images)  # a folder without photos is told before anything starts
         self._check_ports()
+        if self._images:
+            project.photos(self._images)
+        device.check(self._settings.device)
         label_studio = self._start_label_studio(self._label_studio_port) if self._label_studio_port else None
         self._start_redis()
         store = Store(self._settings.database_url)

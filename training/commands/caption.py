@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from PIL import Image
 
 from training.captioner import bundled
 from training.captioner.checkpoint import load, read_info
@@ -58,6 +59,10 @@ def caption(
     if not images:
         raise click.MissingParameter(param_hint="'IMAGES...'", param_type="argument")
     read_info(checkpoint)
+    if all(faults := [_fault(image) for image in images]):  # a captioner takes longer to load
+        for fault in faults:
+            click.echo(fault, err=True)
+        raise _failed(len(images), images)
     captioner = load(checkpoint, device)
     decoding = decoding_with(captioner, overrides)
     if explain_dir:
@@ -90,4 +95,17 @@ def caption(
             json_file, {"checkpoint": checkpoint.resolve().name, "decoding": decoding.signature(), "images": entries}
         )
     if failed := sum("error" in entry for entry in entries):
-        raise click.ClickException(f"{failed} of {len(images)} images could not be captioned.")
+        raise _failed(failed, images)
+
+
+def _fault(image: Path) -> str:
+    """Why the file is no image, as far as that shows before it is decoded; empty where it does not."""
+    try:
+        with Image.open(image):
+            return ""
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        return f"The image {image} cannot be read: {error}."
+
+
+def _failed(number: int, images: Sequence[Path]) -> click.ClickException:
+    return click.ClickException(f"{number} of {len(images)} images could not be captioned.")

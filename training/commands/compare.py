@@ -77,6 +77,7 @@ def compare(
         raise click.UsageError("Give at least two checkpoints to compare.")
     for checkpoint in checkpoints:
         read_info(checkpoint)
+    source.check()
     decoding = decoding_with(load(checkpoints[0], device), overrides)
     rows = source.rows_to_score(split)
 

@@ -71,6 +71,7 @@ def evaluate(
     split, are captioned for --coco and --json.
     """
     read_info(checkpoint)
+    source.check()
     captioner = load(checkpoint, device)
     decoding = decoding_with(captioner, overrides)
     rows = source.rows_to_score(split)

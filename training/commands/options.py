@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -14,6 +14,7 @@ import click
 from training.captioner import bundled
 from training.config import DecodingConfig
 from training.data import datasets
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from training.captioner.captioner import Captioner
@@ -53,13 +54,23 @@ class Source:
     manifest: Path | None
     limit: int | None
 
+    def check(self) -> None:
+        """Raises UsageError without a data set or manifest, and DataError where it is not there: for a command that
+        does other work before it reads the rows."""
+        self._found()
+
     def rows(self, split: str | None) -> list[Row]:
         """The rows of the split, or of all splits. Raises DataError, and UsageError without a data set or manifest."""
-        if self.manifest and not self.dataset:
-            return datasets.read("jsonl", self.manifest, split, self.limit)
-        if self.dataset and self.data_dir and not self.manifest:
-            return datasets.read(self.dataset, self.data_dir, split, self.limit)
-        raise click.UsageError("Give --dataset with --data-dir, or --manifest.")
+        return datasets.read(*self._found(), split, self.limit)
+
+    def _found(self) -> tuple[str, Path]:
+        """The name of the reader and what it reads."""
+        path = self.data_dir if self.dataset else self.manifest
+        if path is None or (self.dataset and self.manifest):
+            raise click.UsageError("Give --dataset with --data-dir, or --manifest.")
+        if not path.exists():
+            raise DataError(f"Images and captions are to be read from {path}, which is not there.")
+        return self.dataset or "jsonl", path
 
     def rows_to_score(self, split: str | None) -> list[Row]:
         """As `rows`; without a split the dev images of a data set, or the whole manifest."""
@@ -95,12 +106,19 @@ device_option = click.option("--device", default="auto", show_default=True, help
 
 
 def decoding_options(command: Command) -> Command:
-    """The options of decoding, handed to the command as one `overrides`, for `decoding_with`."""
+    """The options of decoding, handed to the command as one `overrides`, for `decoding_with`.
+
+    What is wrong with them whatever the captioner raises ConfigError or UsageError before the command begins.
+    """
 
     @wraps(command)
     def gathered(**values: Any) -> None:
         given = {name: values.pop(name) for name in _DECODING}
-        command(overrides={name: value for name, value in given.items() if value is not None}, **values)
+        overrides = {name: value for name, value in given.items() if value is not None}
+        replace(DecodingConfig(), **overrides).validate()
+        if (search := _of(_OF_SEARCH, overrides)) and overrides.get("top_p"):
+            raise click.UsageError(f"--top-p samples instead of searching: leave out {' and '.join(search)}.")
+        command(overrides=overrides, **values)
 
     for name, (kind, meaning) in reversed(_DECODING.items()):
         gathered = click.option(_flag(name), type=kind, default=None, help=meaning)(gathered)
@@ -128,18 +146,20 @@ _OF_SEARCH, _OF_SAMPLING = ("beam", "length_penalty", "neighbours"), ("temperatu
 def decoding_with(captioner: Captioner, overrides: Overrides) -> DecodingConfig:
     """The captioner's decoding with the overrides. Raises ConfigError, and UsageError for options without effect."""
     own = captioner.decoding
-    search = [_flag(name) for name in _OF_SEARCH if name in overrides]
-    if search and overrides.get("top_p"):
-        raise click.UsageError(f"--top-p samples instead of searching: leave out {' and '.join(search)}.")
-    if search:
+    if _of(_OF_SEARCH, overrides):
         own = replace(own, top_p=0.0)
     if overrides.get("neighbours") and captioner.retrieval is None:
         raise click.UsageError("The checkpoint has no index of training images: leave out --neighbours.")
     decoding = replace(own, **overrides).validate()
-    sampling = [_flag(name) for name in _OF_SAMPLING if name in overrides]
+    sampling = _of(_OF_SAMPLING, overrides)
     if sampling and not decoding.top_p:
         raise click.UsageError(f"Nothing is sampled without --top-p: give it, or leave out {sampling[0]}.")
     return decoding
+
+
+def _of(names: Sequence[str], overrides: Overrides) -> list[str]:
+    """The flags of those of the names that are overridden."""
+    return [_flag(name) for name in names if name in overrides]
 
 
 def _flag(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
 
@@ -24,6 +25,9 @@ from training.commands.options import (
 from training.commands.progress import TrainingBar, only_first_process_prints
 from training.commands.writing import Output
 from training.config import ARCHITECTURES, DecoderConfig, EncoderConfig
+
+if TYPE_CHECKING:
+    from training.data.manifest import Row
 
 STARTER_SCENES = 1800
 STARTER_SEED = 1
@@ -114,19 +118,24 @@ def train(
     if tensorboard and not find_spec("tensorboard"):
         raise click.ClickException("--tensorboard needs a package that is not here: pip install tensorboard.")
     in_file = configuration.from_file(config_file) if config_file else {}
-    rows = [] if scenes else source.rows(None)
-    champion = checkpoint.load(start_from, "cpu") if start_from else None
-    config = configuration.complete(
-        configuration.merged(in_file, asked),
-        rows,
-        scenes=scenes,
-        start_from=champion.encoder.config if champion else None,
-    )
+    if not scenes:
+        source.check()
+    own = checkpoint.encoder_of(start_from) if start_from else None
+    configured = partial(configuration.complete, configuration.merged(in_file, asked), scenes=scenes, start_from=own)
+    config = configured()
 
     from training.learning.train import train as fit
+    from training.networks import weights
     from training.runtime.device import choose
 
     choose(device)
+    if start_from is None:
+        weights.check(config.encoder)
+    champion = checkpoint.load(start_from, "cpu") if start_from else None
+    rows: list[Row] = []
+    if not scenes:
+        rows = source.rows(None)
+        config = configured(rows)
     with only_first_process_prints():
         if scenes:
             folder = source.data_dir or out.with_name(f"{out.name}-scenes")

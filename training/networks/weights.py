@@ -43,6 +43,12 @@ def load(encoder: Encoder) -> None:
         raise _no_fit(config, error) from error
 
 
+def check(config: EncoderConfig) -> None:
+    """As `load`, for an encoder made for the check alone: before a work of minutes that would end in the error."""
+    if config.weights != "none":
+        load(Encoder(config))
+
+
 def _check_complete(config: EncoderConfig, state: Iterable[str], expected: Iterable[str]) -> None:
     # old files lack the counts of batches; torch adds them
     missing = sorted(name for name in set(expected) - set(state) if not name.endswith("num_batches_tracked"))

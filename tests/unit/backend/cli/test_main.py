@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli.main import main
+from backend.domain.errors import SettingsError
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
+from backend.system import device
+from backend.system.ports import free_port
 from tests.factories import settings
 
 COMMANDS = sorted(main.commands)
@@ -63,6 +67,65 @@ def test_wrong_input_is_one_clear_line(arguments: list[str], tmp_path: Path, mon
     assert isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     assert result.output.strip().splitlines()[-1].startswith("Error: ")
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What servers were begun, in place of beginning them."""
+    servers: list[str] = []
+    monkeypatch.setattr("backend.web.server.serve", lambda *_: servers.append("serve"))
+    monkeypatch.setattr("backend.queue.Queue.ping", lambda *_: servers.append("worker"))
+    monkeypatch.setattr("backend.queue.Queue.work", lambda *_, **__: None)
+    monkeypatch.setattr("backend.up.up.Up._start_label_studio", lambda *_: servers.append("up"))
+    monkeypatch.setattr("backend.up.up.Up._start_redis", lambda *_: sys.exit("Redis was begun"))
+    return servers
+
+
+def test_a_taken_port_is_told_before_the_server_begins(tmp_path: Path, begun: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(main, ["serve", "--data-dir", str(tmp_path), "--port", port])
+    assert result.output == f"Error: Port {port} is taken by another program: choose another with --port.\n"
+    assert (result.exit_code, begun) == (1, [])
+
+
+def test_a_folder_without_photos_is_told_before_anything_begins(tmp_path: Path, begun: list[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    ports = ["--port", str(free_port()), "--label-studio-port", str(free_port())]
+    asked = ["--images", str(tmp_path / "photos"), "--data-dir", str(tmp_path / "data"), *ports]
+    result = CliRunner().invoke(main, ["up", *asked])
+    assert result.output.startswith(f"Error: The folder {tmp_path / 'photos'} has no photos (")
+    assert (result.exit_code, begun) == (1, [])
+
+
+def test_a_database_that_cannot_be_opened_is_told_before_the_server_begins(tmp_path: Path, begun: list[str]) -> None:
+    asked = ["--data-dir", str(tmp_path), "--port", str(free_port()), "--database-url", "foo://x"]
+    result = CliRunner().invoke(main, ["serve", *asked])
+    assert result.output.startswith("Error: The database foo://x cannot be opened: ")
+    assert (result.exit_code, begun) == (1, [])
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_begins(
+    tmp_path: Path, begun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise SettingsError(f"There is no {name}.")
+
+    monkeypatch.setattr(device, "check", absent)
+    monkeypatch.setenv("CAPTIONER_DEVICE", "cuda")
+    ports = ["--port", str(free_port())]
+    for command, asked in (("serve", ports), ("worker", []), ("up", [*ports, "--no-label-studio"])):
+        result = CliRunner().invoke(main, [command, "--data-dir", str(tmp_path), *asked])
+        assert (result.exit_code, result.output, begun) == (1, "Error: There is no cuda.\n", [])
+
+
+@pytest.mark.slow
+def test_a_device_that_is_not_there_is_named_with_its_setting() -> None:
+    device.check("auto")
+    with pytest.raises(
+        SettingsError, match=r"^CAPTIONER_DEVICE=cuda:99 \(--device\) cannot be used: The device cuda:99 is"
+    ):
+        device.check("cuda:99")
 
 
 @pytest.mark.parametrize("starter", [True, False])

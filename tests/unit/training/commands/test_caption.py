@@ -118,9 +118,9 @@ def test_attention_maps_are_drawn_for_the_best_caption(
         (("SAVED", "x.png", "--n-best", "0"), "0 is not in the range"),
         (("SAVED", "x.png", "--max-length", "0"), "max_length is 0"),
         (("SAVED", "x.png", "--top-p", "0.5", "--length-penalty", "1"), "leave out --length-penalty"),
-        (("SAVED", "x.png", "--device", "tpu"), "no device called 'tpu'"),
+        (("SAVED", "RED", "--device", "tpu"), "no device called 'tpu'"),
         (("SAVED", "x.png", "--explain", "x.png/maps", "--device", "cpu"), "could not be captioned"),
-        (("BLIND", "x.png", "--explain", "maps", "--device", "cpu"), "the decoder initial_state"),
+        (("BLIND", "RED", "--explain", "maps", "--device", "cpu"), "the decoder initial_state"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -129,11 +129,12 @@ def test_wrong_input_is_one_line(
     fail: Run,
     saved: Path,
     blind: Path,
+    picture: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    stand_ins = {"SAVED": saved, "BLIND": blind}
+    stand_ins = {"SAVED": saved, "BLIND": blind, "RED": picture("red")}
     assert says in fail("caption", *(stand_ins.get(argument, argument) for argument in arguments))
     assert not (tmp_path / "maps").exists()
 
