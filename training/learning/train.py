@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,8 @@ from training.networks import encoder, weights
 from training.runtime import out_of_memory
 from training.runtime.device import choose, training_threads
 from training.vocabulary import Style, Vocabulary, tokenize
+
+log = logging.getLogger(__name__)
 
 LARGE_SET, RARE = 10_000, 4
 """From this number of captions on, words that occur fewer than RARE times are left out of the vocabulary."""
@@ -88,7 +91,7 @@ def train(
     """
     config.validate()
     began = time.monotonic()
-    rows = [row for row in rows if row.split in {manifest.TRAIN, manifest.DEV} and any(row.references)]
+    rows = _with_words([row for row in rows if row.split in {manifest.TRAIN, manifest.DEV}])
     captions = [text for row in rows if row.split == manifest.TRAIN for text in row.references]
     if not captions:
         raise DataError("There is nothing to train on: no row of split 'train' has a caption.")
@@ -136,6 +139,15 @@ def train(
     return out
 
 
+def _with_words(rows: Sequence[Row]) -> list[Row]:
+    """The rows without captions that have no word, which would teach silence, and without rows that have no other."""
+    kept = [replace(row, references=tuple(text for text in row.references if tokenize(text))) for row in rows]
+    count = sum(len(row.references) for row in rows)
+    if lost := count - sum(len(row.references) for row in kept):
+        log.warning("%d of %d captions have no word and are left out.", lost, count)
+    return [row for row in kept if row.references]
+
+
 def _initial(captions: Sequence[str], config: TrainingConfig, start_from: Captioner | None) -> Captioner:
     """The captioner before its first step, with the words and the style of these captions."""
     style = Style.of(captions)
@@ -172,7 +184,7 @@ def _index(
     whole caption is a draft that somebody left as it was: it is left out. `progress` gets image, images and no loss."""
     learned = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
     learned = list({row.sha256: row for row in learned}.values())  # a retrain repeats them
-    learned = [row for row in learned if any(map(tokenize, row.references))][-MAX_IMAGES:]
+    learned = learned[-MAX_IMAGES:]
     inputs = Inputs(captioner, learned, cache_dir, two_views=learned, varied=config.augmented)
     if not inputs.rows:
         return

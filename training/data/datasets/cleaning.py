@@ -1,4 +1,4 @@
-"""Corrects data sets: empty captions, duplicate images, and images in two splits."""
+"""Corrects data sets: captions without a word, duplicate images, and images in two splits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from training.data import manifest
 from training.data.datasets.files import warn
 from training.data.datasets.splits import TEST
 from training.data.manifest import Row
+from training.vocabulary import tokenize
 
 SHORTEST = 2  # characters of a caption
 
@@ -26,7 +27,8 @@ def tidy(text: str) -> str:
 
 
 def clean_captions(rows: Sequence[Row]) -> list[Row]:
-    """The rows with tidied captions; captions of fewer than two characters, and rows without any other, are left out.
+    """The rows with tidied captions; captions without a word or of one character, and rows without any other, are left
+    out.
 
     Equal captions of an image are all kept, as in published work. A split without any caption is meant to be captioned
     and is kept as it is.
@@ -38,16 +40,20 @@ def clean_captions(rows: Sequence[Row]) -> list[Row]:
             kept.append(row)
             continue
         texts = [tidy(text) for text in row.references]
-        usable = tuple(text for text in texts if len(text) >= SHORTEST)
+        usable = tuple(text for text in texts if _is_usable(text))
         count += len(texts)
         if usable:
-            short += [f"{text!r} of {row.image.name}" for text in texts if len(text) < SHORTEST]
+            short += [f"{text!r} of {row.image.name}" for text in texts if not _is_usable(text)]
             kept.append(replace(row, references=usable))
         else:
             bare.append(f"{row.image.name} has no captions")
-    warn("Left out", short, count, "captions, empty or of one character")
+    warn("Left out", short, count, "captions, without a word or of one character")
     warn("Left out", bare, len(rows), "images")
     return kept
+
+
+def _is_usable(text: str) -> bool:
+    return len(text) >= SHORTEST and bool(tokenize(text))
 
 
 def merge_copies(rows: Sequence[Row]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from training.errors import DataError
 IMAGE = ("image", "file_name", "filename", "image_path", "image_name")
 CAPTION = ("caption", "text", "comment")
 SPLIT = ("split",)
+NUMBER = ("comment_number",)
+_NUMBERED = re.compile(r"\s*\d+\s*,?(.*)", re.DOTALL)
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -54,12 +57,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str, str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file)
             header = [name.strip().lower() for name in next(table, [])]
-            at_image, at_caption, at_split = (_column(header, names) for names in (IMAGE, CAPTION, SPLIT))
+            columns = (IMAGE, CAPTION, SPLIT, NUMBER)
+            at_image, at_caption, at_split, at_number = (_column(header, names) for names in columns)
             if at_image is None or at_caption is None:
                 raise DataError(f"{path} needs the columns image and caption; its first line is {','.join(header)!r}.")
             for cells in table:
                 if not any(cells):
                     continue
+                if at_caption == len(header) - 1 and at_number == at_caption - 1:
+                    cells = _with_number(cells, at_caption)
                 if len(cells) > len(header) == at_caption + 1:  # unquoted commas in the last column
                     cells[at_caption:] = [",".join(cells[at_caption:])]
                 if len(cells) != len(header) or not cells[at_image].strip():
@@ -73,6 +79,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str, str]]:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table: {error}.") from error
+
+
+def _with_number(cells: list[str], at_caption: int) -> list[str]:
+    """The cells, number and caption apart: every copy of Kaggle's table of Flickr30k has a line with both in one."""
+    *others, number = cells[:at_caption]
+    if number.strip().isdigit() and len(cells) > at_caption:
+        return cells
+    numbered = _NUMBERED.fullmatch(",".join(cell for cell in cells[at_caption - 1 :] if cell))
+    return [*others, "", numbered[1]] if numbered else cells
 
 
 def _column(header: list[str], names: tuple[str, ...]) -> int | None:

@@ -70,6 +70,21 @@ def test_learns_corrections_with_new_words_and_keeps_the_old(
     assert "green" in told["green-1.png"].lower()
 
 
+def test_captions_without_a_word_are_left_out_and_counted(
+    coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would teach silence."""
+    first, second, *others = coloured_rows
+    rows = [replace(first, references=("...", *first.references)), replace(second, references=("!", "")), *others]
+    config = replace(tiny_config, epochs=1)
+    for name, learned in (("with", rows), ("without", [first, *others])):
+        train_captioner(learned, tmp_path / name, config, cache_dir=tmp_path / "cache", device="cpu")
+    found, expected = (checkpoint.read_info(tmp_path / name)["extra"] for name in ("with", "without"))
+    assert found["data"] == expected["data"]
+    assert found["images"] == 15
+    assert "3 of 33 captions have no word and are left out." in caplog.text
+
+
 def test_same_seed_same_weights(coloured_rows: list[Row], tiny_config: TrainingConfig, tmp_path: Path) -> None:
     def weights(name: str, seed: int) -> dict[str, torch.Tensor]:
         config = replace(tiny_config, epochs=2, dropout=0.2, seed=seed)

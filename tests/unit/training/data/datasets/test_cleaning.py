@@ -26,10 +26,10 @@ def test_tidy(text: str, expected: str) -> None:
 
 
 def test_empty_captions(caplog: pytest.LogCaptureFixture) -> None:
-    rows = clean_captions([row("a", "A dog", "", "x", "A dog"), row("b", " ", "."), row("c")])
+    rows = clean_captions([row("a", "A dog", "", "x", "...", "A dog"), row("b", " ", ". - !", "🐈🐈"), row("c")])
     assert [each.references for each in rows] == [("A dog", "A dog")], "two people may say the same"
     assert caplog.messages == [
-        "Left out 2 of 6 captions, empty or of one character: '' of a.jpg; 'x' of a.jpg.",
+        "Left out 3 of 8 captions, without a word or of one character: '' of a.jpg; 'x' of a.jpg; '...' of a.jpg.",
         "Left out 2 of 3 images: b.jpg has no captions; c.jpg has no captions.",
     ]
 

@@ -142,6 +142,31 @@ def test_flickr30k_of_kaggles_other_table(tmp_path: Path, photo: Photo) -> None:
     assert row.references == ("Two , shaggy guys .",)
 
 
+@pytest.mark.parametrize(
+    "line", ["{}, 4   A dog runs , fast .", "{},4   A dog runs , fast .,", "{}, 4, A dog runs , fast ."]
+)
+def test_a_number_that_is_in_one_field_with_its_comment(tmp_path: Path, photo: Photo, line: str) -> None:
+    """In every copy of Kaggle's table the caption of one line stands in the field of its number."""
+    photo(tmp_path / "Images" / "2199200615.jpg")
+    image = "2199200615.jpg"
+    lines = [
+        "image_name,comment_number,comment",
+        f"{image},3,2 dogs play .",
+        line.format(image),
+        f'{image},5,"A , dog"',
+    ]
+    (tmp_path / "captions.txt").write_text("\n".join(lines))
+    (row,) = datasets.read("flickr30k", tmp_path)
+    assert row.references == ("2 dogs play .", "A dog runs , fast .", "A , dog")
+
+
+def test_a_number_that_is_none_is_left_as_it_is(tmp_path: Path, photo: Photo) -> None:
+    photo(tmp_path / "Images" / "1.jpg")
+    (tmp_path / "captions.txt").write_text("image_name,comment_number,comment\n1.jpg,,A dog .\n1.jpg,first,A hound .\n")
+    (row,) = datasets.read("flickr30k", tmp_path)
+    assert row.references == ("A dog .", "A hound .")
+
+
 def test_flickr30k_of_its_authors_with_the_lists_of_its_entities(tmp_path: Path, photo: Photo) -> None:
     for name in ("10", "20", "30"):
         photo(tmp_path / "flickr30k-images" / f"{name}.jpg")
