@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 
@@ -47,16 +48,20 @@ class Api:
             for _, (_, file) in options.get("files") or []:
                 file.seek(0)
             answer = self._send(method, path, **options)
-        if not answer.ok or answer.is_redirect:
+        if answer.status_code != 404 and (not answer.ok or answer.is_redirect):
             raise self._refusal(method, path, answer)
-        if not answer.content:
+        if answer.ok and not answer.content:
             return None
         try:
-            return answer.json()
+            content = answer.json()
         except ValueError as error:
             raise LabelStudioError(
-                f"{self.url}{path} answered something that is not JSON; check that {self.url} is a Label Studio."
+                f"{self.url}{path} answered something that is not JSON; check that {self.url} is the address of a "
+                f"Label Studio alone, such as http://localhost:8080."
             ) from error
+        if not answer.ok:
+            raise self._refusal(method, path, answer)
+        return content
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         header = self.token.header()
@@ -87,10 +92,14 @@ class Api:
     def _refusal(self, method: str, path: str, answer: requests.Response) -> LabelStudioRefusalError:
         status, detail = answer.status_code, _detail(answer)
         if answer.is_redirect:
-            message = (
-                f"Label Studio at {self.url} redirects to {answer.headers.get('Location')}; "
-                f"give its final address as LABEL_STUDIO_URL."
+            location = urljoin(f"{self.url}{path}", answer.headers["Location"])
+            final = location.partition("?")[0]
+            address = (
+                final.removesuffix(path)
+                if final.endswith(path)
+                else "its address alone, such as http://localhost:8080,"
             )
+            message = f"Label Studio at {self.url} redirects to {location}; give {address} as LABEL_STUDIO_URL."
         elif status == 401 and self.token.personal:
             message = (
                 f"Label Studio at {self.url} refuses this personal access token; create a new one under "

@@ -10,12 +10,20 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+_PAGES = re.compile(
+    r"/(projects(/\d+(/.*)?)?|tasks/\d+.*|user/(login|signup|account)(/.*)?|organization|people|home)/?$"
+)
+"""What a browser shows behind the address of Label Studio, which may itself end in a path."""
+
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("an address such as http://localhost:8080 is needed")
-    return text.rstrip("/")
+    try:
+        parts = urlsplit(text)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+            raise ValueError
+    except ValueError as error:  # asking for a port beyond 65535 raises it too
+        raise ValueError("an address such as http://localhost:8080 is needed") from error
+    return f"{parts.scheme}://{parts.netloc}{_PAGES.sub('', parts.path)}".rstrip("/")
 
 
 def _matching(pattern: str, otherwise: str) -> AfterValidator:

@@ -43,6 +43,7 @@ class FakeLabelStudio:
     calls: list[Call] = field(default_factory=list)
     access: int = 0  # number of the access token that is valid
     legacy_tokens: bool = True
+    moved: str = "https://elsewhere.example/"  # where its redirects lead
     stored: dict[str, int] = field(default_factory=dict)  # predictions by version
 
     def made(self, method: str) -> list[tuple[str, Any]]:
@@ -131,7 +132,7 @@ def label_studio() -> Iterator[FakeLabelStudio]:
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             if 300 <= status < 400:
-                self.send_header("Location", "https://elsewhere.example/")
+                self.send_header("Location", fake.moved)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

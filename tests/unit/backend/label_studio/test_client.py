@@ -132,6 +132,24 @@ def test_the_token_does_not_follow_a_redirect(label_studio: Any, client: Browser
         client.projects()
 
 
+def test_a_redirect_says_which_address_to_give(label_studio: Any, client: Browser) -> None:
+    label_studio.moved = "https://ls.example/label/api/projects?page=1"
+    label_studio.answers["GET", "/api/projects"] = (301, {})
+    with pytest.raises(LabelStudioRefusalError, match=r"give https://ls\.example/label as LABEL_STUDIO_URL\.$"):
+        client.projects()
+    label_studio.moved = "/user/login/?next=/projects/1/data/api/projects"  # the address was that of a page
+    with pytest.raises(
+        LabelStudioRefusalError, match=r"give its address alone, such as http://localhost:8080, as LABEL"
+    ):
+        client.projects()
+
+
+def test_a_page_that_is_not_there_is_no_missing_project(label_studio: Any, client: Browser) -> None:
+    label_studio.answers["GET", "/api/projects/3"] = (404, b"<html>Not Found")
+    with pytest.raises(LabelStudioError, match=f"check that {label_studio.url} is the address of a Label Studio alone"):
+        client.project(3)
+
+
 @pytest.mark.parametrize(("body", "sentence"), [(b"<html>hello", "not JSON"), (["x"], "something else than a page")])
 def test_answers_of_something_else(label_studio: Any, client: Browser, body: Any, sentence: str) -> None:
     label_studio.answers["GET", "/api/projects"] = (200, body)

@@ -54,6 +54,31 @@ def test_settings_survive_the_way_to_a_child_process() -> None:
     assert Settings.from_env(settings.to_env()) == settings
 
 
+@pytest.mark.parametrize(
+    ("pasted", "meant"),
+    [
+        ("http://ls:8080/projects/1/data?tab=1", "http://ls:8080"),
+        ("http://ls:8080/projects/1/data?tab=1&task=7#x", "http://ls:8080"),
+        ("https://ls.example/projects/", "https://ls.example"),
+        ("https://ls.example/label/projects/12/settings/ml", "https://ls.example/label"),
+        ("https://ls.example/user/login/?next=/projects/3/", "https://ls.example"),
+        ("http://ls:8080/?page=2", "http://ls:8080"),
+        ("http://ls:8080/home", "http://ls:8080"),
+        ("http://[::1]:8080/tasks/5", "http://[::1]:8080"),
+        ("https://ls.example/label/", "https://ls.example/label"),
+        ("https://ls.example/projects/label-studio", "https://ls.example/projects/label-studio"),
+    ],
+)
+def test_the_address_of_a_page_is_cut_to_label_studios(pasted: str, meant: str) -> None:
+    assert Settings.from_env({"LABEL_STUDIO_URL": pasted}).label_studio_url == meant
+
+
+@pytest.mark.parametrize("url", ["ls:8080/projects/1", "http://", "http://[::1", "http://ls:99999", "http://ls:a"])
+def test_what_is_no_address_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(SettingsError, match="an address such as http://localhost:8080 is needed"):
+        Settings.from_env({"LABEL_STUDIO_URL": url})
+
+
 @pytest.mark.parametrize("hosts", ["nas", "nas:80", "192.168.0.4", "[::1]:8000", "a.b.example:443,c"])
 def test_image_hosts_take_hosts_with_or_without_ports(hosts: str) -> None:
     assert Settings.from_env({"CAPTIONER_IMAGE_HOSTS": hosts}).image_hosts == tuple(hosts.split(","))
