@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import labeling_config
 from backend.domain.corrections import Event
-from backend.domain.errors import CaptionerError, LabelStudioError
+from backend.domain.errors import CaptionerError, LabelStudioError, RequestError
 from backend.label_studio import wire
 from backend.label_studio.client import FULL_TASKS, LabelStudio
 from backend.settings import Settings
@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 OVERLAP_SECONDS = 300.0
 """A partial comparison reaches back so far before the last one: a transaction saved earlier may have become visible
 later, and clocks differ. A complete one uses only our own clock."""
+
+NAMED = 5
+"""So many tasks that cannot be read are named."""
+
+T = TypeVar("T")
 
 KINDS = {
     "created": "annotations that had not arrived",
@@ -49,7 +54,8 @@ class Reconciliation:
     """A comparison of a project and what it found.
 
     `repairs` counts missed changes by kind; `new` counts usable corrections among them. `tasks` is the number of tasks
-    of the project, None after a partial comparison.
+    of the project, None after a partial comparison. `unreadable` are tasks that cannot be read; one keeps what is known
+    of it.
     """
 
     project_id: int
@@ -58,43 +64,49 @@ class Reconciliation:
     tasks: int | None = None
     new: int = 0
     repairs: Counter[str] = field(default_factory=Counter)
+    unreadable: set[int] = field(default_factory=set)
     requests: int = 0
     seconds: float = 0.0
+    _read: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
         what = "what changed lately" if self.tasks is None else f"all {self.tasks} tasks"
         price = f"{self.requests} requests, {self.seconds:.1f} s"
         found = [f"  {self.repairs[kind]:>6} {meaning}" for kind, meaning in KINDS.items() if self.repairs[kind]]
-        if not found:
-            return f"Project {self.project_id}: nothing had been missed ({what}, {price})."
-        return "\n".join(
-            [f"Project {self.project_id}: {self.repairs.total()} missed changes taken in ({what}, {price}):", *found]
-        )
+        lines = [f"Project {self.project_id}: nothing had been missed ({what}, {price})."]
+        if found:
+            missed = f"{self.repairs.total()} missed changes taken in"
+            lines = [f"Project {self.project_id}: {missed} ({what}, {price}):", *found]
+        return "\n".join([*lines, about_unreadable(self.unreadable)] if self.unreadable else lines)
 
     def run(self, since: datetime | None) -> None:
         """Compare the tasks changed since then, or all."""
         begun, clock, sent = now(), time.monotonic(), self.client.requests
         self.tags = _tags(self.client, self.project_id)
+        listed = self._compare(since)
         if since is None:
-            listed = self._compare(self.client.task_summaries(self.project_id))
             self._delete_but(listed, begun)
             self.tasks = len(listed)
-        else:
-            self._compare(self.client.changed_summaries(self.project_id, since))
         self.repairs = +self.repairs  # without those at zero
         self.requests, self.seconds = self.client.requests - sent, time.monotonic() - clock
         self._save(begun)
 
-    def _compare(self, pages: Iterable[list[Any]]) -> dict[int, str | None]:
-        """List tasks and read in full those whose fingerprint changed; the fingerprints of all listed ones by id."""
-        listed = {
-            task.id: task.seen for page in pages for task in wire.task_summaries(page, self.project_id, self.tags)
-        }
+    def _compare(self, since: datetime | None) -> set[int]:
+        """List tasks and read in full those whose fingerprint changed; the ids of all that are there."""
+        pages = self.client.task_summaries(self.project_id, self.unreadable, since)
+        listed = {task.id: task.seen for page in pages for task in self._decoded(wire.task_summaries, page)}
         known = self.store.fingerprints(self.project_id)
         for some in chunks([id_ for id_, seen in listed.items() if known.get(id_) != seen], FULL_TASKS):
             asked_at = now()
-            self._record_tasks(self.client.full_tasks(self.project_id, some), asked_at)
-        return listed
+            self._record_tasks(self.client.full_tasks(self.project_id, some, self.unreadable), asked_at)
+        return listed.keys() | self.unreadable
+
+    def _decoded(self, decode: Callable[[list[Any], int, Tags], T], entries: list[Any]) -> T:
+        """These tasks decoded, without those that cannot be."""
+        try:
+            return decode(entries, self.project_id, self.tags)
+        except RequestError:
+            return decode(wire.readable(entries, self.unreadable), self.project_id, self.tags)
 
     def _delete_but(self, listed: Container[int], asked_at: datetime) -> None:
         """Delete every known task that is not listed, unless an event about it came after the listing began."""
@@ -103,10 +115,11 @@ class Reconciliation:
             body = {"deleted_tasks": list(gone)}
             self._record(Event(RECONCILED, self.project_id, deleted_tasks=tuple(gone), body=body, observed_at=asked_at))
 
-    def _record_tasks(self, entries: Iterable[object], asked_at: datetime) -> None:
+    def _record_tasks(self, entries: list[Any], asked_at: datetime) -> None:
         """Record these full tasks, requested at that time."""
-        read = wire.full_tasks(entries, self.project_id, self.tags)
+        read = self._decoded(wire.full_tasks, entries)
         ids = [task.id for task in read.tasks]
+        self._read.update(ids)
         event = Event(
             action=RECONCILED,
             project_id=self.project_id,
@@ -129,6 +142,8 @@ class Reconciliation:
 
     def _save(self, begun: datetime) -> None:
         state = self.store.reconciliation_state(self.project_id)
+        earlier = set(state.unreadable) - self._read if self.tasks is None else set()
+        state = replace(state, unreadable=sorted(earlier | self.unreadable))
         if self.tasks is not None:
             state = replace(state, completed_at=begun, completed_tasks=self.tasks)
             state = replace(state, completed_requests=self.requests, completed_seconds=self.seconds)
@@ -161,6 +176,15 @@ def reconcile_if_possible(settings: Settings, store: Store, project_id: int, com
     except CaptionerError as error:
         log.warning("Project %d is not compared with Label Studio: %s", project_id, error)
         store.save_failure(project_id, str(error))
+
+
+def about_unreadable(task_ids: Collection[int]) -> str:
+    """A sentence about tasks that cannot be read."""
+    named = ", ".join(map(str, sorted(task_ids)[:NAMED]))
+    more = f" and {len(task_ids) - NAMED} more" if len(task_ids) > NAMED else ""
+    if len(task_ids) == 1:
+        return f"Task {named} cannot be read from Label Studio and is left out; delete it, or its damaged annotation."
+    return f"Tasks {named}{more} cannot be read from Label Studio and are left out; delete them, or what is damaged."
 
 
 def is_complete_due(settings: Settings, store: Store, project_id: int) -> bool:

@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 import labeling_config
-from backend.domain.corrections import Draft
+from backend.domain.corrections import Draft, DraftFailure
 from backend.domain.errors import CaptionerError, LabelStudioError
 from backend.drafts.modes import mode_of
 from backend.label_studio import wire
@@ -171,14 +171,16 @@ class Run:
 
     def _store(self, entries: Sequence[Any]) -> tuple[int, int]:
         """Draft these tasks and store the drafts in Label Studio; how many were stored, of how many tasks."""
-        tasks = wire.task_summaries(entries, self.state.project_id, self.tags)
+        unreadable: set[int] = set()
+        tasks = wire.task_summaries(wire.readable(entries, unreadable), self.state.project_id, self.tags)
+        self._leave_out(unreadable)
         made: list[dict[str, Any]] = []
         for some in chunks(tasks, BATCH):
             drafted = self.draft(self.state.project_id, some, self.champion)
             found = [draft for draft in drafted if isinstance(draft, Draft)]
             made += [{"task": draft.task_id, **wire.prediction(draft, self.tags)} for draft in found]
             self._save()
-        return self.client.import_predictions(self.state.project_id, made), len(tasks)
+        return self.client.import_predictions(self.state.project_id, made), len(entries)
 
     def _switch(self, shown: str | None) -> None:
         """Have Label Studio show the version, unless none of its drafts is stored: Label Studio would refuse it."""
@@ -220,8 +222,16 @@ class Run:
         return [*others, *current[1:]]
 
     def _page(self, after: int, **chosen: Any) -> tuple[list[Any], int]:
-        size = max(1, min(FULL_TASKS, int(self.per_minute * BATCH_SECONDS / 60)))
-        return self.client.unlabelled(self.state.project_id, after, size, **chosen)
+        size, unreadable = max(1, min(FULL_TASKS, int(self.per_minute * BATCH_SECONDS / 60))), set[int]()
+        page = self.client.unlabelled(self.state.project_id, after, size, unreadable, **chosen)
+        self._leave_out(unreadable)
+        return page
+
+    def _leave_out(self, unreadable: set[int]) -> None:
+        """Store that these tasks get no draft, so that the status names them."""
+        project_id = self.state.project_id
+        failures = [DraftFailure(project_id, id_, "It cannot be read from Label Studio.") for id_ in sorted(unreadable)]
+        self.store.add_failures(project_id, failures)
 
     def _wait(self) -> None:
         due_at = now() + timedelta(seconds=OPEN_SECONDS)

@@ -71,8 +71,8 @@ def _replace(client: LabelStudio, tags: Tags, drafts: Sequence[Draft]) -> int:
     """Change the predictions of these tasks that differ from their drafts; how many were changed."""
     by_task = {draft.task_id: draft for draft in drafts}
     project_id = drafts[0].project_id
-    tasks = client.full_tasks(project_id, list(by_task))
-    editing = client.tasks_being_edited(project_id, list(by_task))
+    tasks = client.full_tasks(project_id, list(by_task), set())
+    editing = client.tasks_being_edited(project_id, [task["id"] for task in tasks])
     changed = 0
     for task in tasks:
         if task["id"] in editing or task.get("total_annotations") or task.get("cancelled_annotations"):

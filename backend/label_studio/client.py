@@ -13,6 +13,7 @@ from typing import Any
 
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.api import JSON, Api
+from backend.label_studio.pages import AskAfter, Page, by_id, pages
 
 SUMMARIES, FULL_TASKS = 1000, 100  # tasks in a page, without and with their annotations
 UPLOAD_FILES = 50  # in a request
@@ -70,48 +71,55 @@ class LabelStudio(Api):
         """Every task of the project as the Data Manager lists it (with `fields=all`: annotations and predictions)."""
         return self._pages("/api/tasks", "tasks", page_size=page_size, project=project_id, fields="all")
 
-    def task_summaries(self, project_id: int) -> Iterator[list[Any]]:
-        """Pages of all tasks in order of id, without annotations. Tasks that are deleted meanwhile cause no gaps."""
-        last = -1
-        while page := self._tasks(project_id, SUMMARIES, _all_of(_item("id", "greater", "Number", last)), "tasks:id"):
-            yield page
-            last = page[-1]["id"]
+    def task_summaries(
+        self, project_id: int, unreadable: set[int], since: datetime | None = None
+    ) -> Iterator[list[Any]]:
+        """Pages of all tasks in order of id, without annotations. Tasks that are deleted meanwhile cause no gaps.
 
-    def changed_summaries(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
-        """Pages of the tasks that changed since then by Label Studio's clock, newest first, without annotations.
-
-        A task that changes meanwhile may be missing; the next call returns it. Some bulk actions of Label Studio do not
-        change a task's time.
+        With `since` only those that changed since then by Label Studio's clock. A task that changes meanwhile may be
+        missing; the next call returns it. Some bulk actions of Label Studio do not change a task's time. Ids of tasks
+        that cannot be served are added to `unreadable`.
         """
-        moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        chosen = _all_of(_item("updated_at", "greater_or_equal", "Datetime", moment))
-        for number in count(1):
-            page = self._tasks(project_id, SUMMARIES, chosen, "-tasks:updated_at", page=number)
-            yield page
-            if len(page) < SUMMARIES:
-                return
+        items = []
+        if since is not None:
+            moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            items.append(_item("updated_at", "greater_or_equal", "Datetime", moment))
+        for tasks, _ in pages(self._after(project_id, items), -1, SUMMARIES, unreadable):
+            if tasks:
+                yield tasks
 
-    def full_tasks(self, project_id: int, task_ids: Sequence[int]) -> list[Any]:
-        """These tasks with their annotations, in any order; at most `FULL_TASKS` of them at once."""
-        if not task_ids:
-            return []
-        chosen = {"selectedItems": {"all": False, "included": list(task_ids)}}
-        return self._tasks(project_id, FULL_TASKS, chosen, "tasks:id", fields="all")
+    def full_tasks(self, project_id: int, task_ids: Sequence[int], unreadable: set[int]) -> list[Any]:
+        """These tasks with their annotations, in any order; at most `FULL_TASKS` of them at once.
+
+        Ids of tasks that cannot be served are added to `unreadable`.
+        """
+
+        def ask(ids: Sequence[int]) -> list[Any]:
+            chosen = {"selectedItems": {"all": False, "included": list(ids)}}
+            return self._tasks(project_id, FULL_TASKS, chosen, "tasks:id", fields="all")
+
+        return by_id(ask, task_ids, unreadable) if task_ids else []
 
     def unlabelled(
-        self, project_id: int, after_task: int, size: int, *, version: str | None = None, several: bool = False
+        self,
+        project_id: int,
+        after_task: int,
+        size: int,
+        unreadable: set[int],
+        *,
+        version: str | None = None,
+        several: bool = False,
     ) -> tuple[list[Any], int]:
-        """The next `size` tasks by id that nobody has annotated or skipped, with their predictions; and how many there
-        are in all.
+        """The next tasks by id that nobody has annotated or skipped, `size` at most, with their predictions; and how
+        many there are in all.
 
         With `version` only those with a prediction of a version that contains this name, with `several` only those with
-        more than one prediction.
+        more than one prediction. Ids of tasks that cannot be served are added to `unreadable`.
         """
-        items = [*_UNLABELLED, _item("id", "greater", "Number", after_task)]
+        items = list(_UNLABELLED)
         items += [_item("predictions_model_versions", "contains", "List", [version])] if version else []
         items += [_item("total_predictions", "greater", "Number", 1)] if several else []
-        page = self._page(project_id, size, _all_of(*items), "tasks:id", fields="all")
-        return self._list(page.get("tasks"), "list of tasks"), int(page.get("total") or 0)
+        return next(pages(self._after(project_id, items, fields="all"), after_task, size, unreadable))
 
     def tasks_being_edited(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of at most `FULL_TASKS` tasks are being edited: their annotation is begun and not submitted."""
@@ -121,6 +129,17 @@ class LabelStudio(Api):
         chosen = {**begun, "selectedItems": {"all": False, "included": list(task_ids)}}
         return {task["id"] for task in self._tasks(project_id, FULL_TASKS, chosen, "tasks:id")}
 
+    def _after(self, project_id: int, items: Sequence[dict[str, Any]], **params: Any) -> AskAfter:
+        """Asks for pages of the tasks that all these filters choose."""
+
+        def ask(after: int, last: int | None, size: int) -> Page:
+            limits = [_item("id", "greater", "Number", after)]
+            limits += [] if last is None else [_item("id", "less_or_equal", "Number", last)]
+            page = self._page(project_id, size, _all_of(*items, *limits), "tasks:id", **params)
+            return self._list(page.get("tasks"), "list of tasks"), int(page.get("total") or 0)
+
+        return ask
+
     def _tasks(self, project_id: int, size: int, chosen: Mapping[str, Any], order: str, **params: Any) -> list[Any]:
         return self._list(self._page(project_id, size, chosen, order, **params).get("tasks"), "list of tasks")
 
@@ -128,12 +147,7 @@ class LabelStudio(Api):
         query = json.dumps({"ordering": [order], **chosen})
         # With `review`, Label Studio does not ask the ML backend for missing predictions.
         fixed = {"project": project_id, "page_size": size, "review": "true", "resolve_uri": "false"}
-        try:
-            return self._object(self.get("/api/tasks", query=query, **{"page": 1, **fixed, **params}), "page")
-        except LabelStudioRefusalError as error:
-            if error.status == 404 and params.get("page", 1) > 1:  # beyond the last page
-                return {"tasks": []}
-            raise
+        return self._object(self.get("/api/tasks", query=query, **{"page": 1, **fixed, **params}), "page")
 
     # Annotations and predictions
 

@@ -122,6 +122,18 @@ def full_tasks(entries: Any, project_id: int, tags: Tags) -> FullTasks:
     return FullTasks(_with_fingerprints(entries, project_id, tags), _corrections(annotations, project_id, tags), made)
 
 
+def readable(entries: Sequence[Any], unreadable: set[int]) -> list[Any]:
+    """The tasks that are not nested too deep; the ids of the others are added to `unreadable`."""
+    found = []
+    for entry in entries:
+        try:
+            clean(entry)
+            found.append(entry)
+        except RequestError:
+            unreadable.add(id_of(entry, "a task"))
+    return found
+
+
 def _made(annotation: Mapping[str, Any]) -> str:
     """Imported and bulk annotations have no last editor; bulk ones name the prediction or annotation they copy."""
     if annotation.get("updated_by", "unknown") is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import requests
 
+from backend.corrections.reconcile import about_unreadable
 from backend.domain.errors import QueueError
 from backend.queue import Queue
 from backend.reports.edits import by_version, taught
@@ -153,6 +154,7 @@ def _compared(state: ReconciliationState) -> dict[str, Any]:
         "repairs": state.repairs,
         "repaired": state.repaired,
         "failure": state.failure,
+        "unreadable": state.unreadable,
     }
 
 
@@ -167,6 +169,8 @@ def _compared_lines(compared: Mapping[str, Any]) -> Iterable[str]:
         )
     if compared["failure"]:
         yield f"  not compared {compared['failure']}"
+    if compared["unreadable"]:
+        yield f"  left out     {about_unreadable(compared['unreadable'])}"
 
 
 _MODES = {LIVE: "live: Label Studio asks for each task it opens", STORED: "stored in Label Studio"}

@@ -17,7 +17,7 @@ class ReconciliationState:
 
     `compared_at` is when the last comparison began, `completed_at` when the last one of all tasks did; `completed_*`
     are its size and cost. `repairs` counts the last one's by kind, `repaired` those of all comparisons. A failure stays
-    until a comparison succeeds.
+    until a comparison succeeds. `unreadable` are tasks that could not be read and were left out.
     """
 
     project_id: int
@@ -30,6 +30,7 @@ class ReconciliationState:
     repaired: int = 0
     failed_at: datetime | None = None
     failure: str | None = None
+    unreadable: list[int] = field(default_factory=list)
 
 
 class Reconciliations(Database):

@@ -90,6 +90,7 @@ reconciliations = sa.Table(
     sa.Column("repaired", sa.Integer, nullable=False),
     sa.Column("failed_at", Time),
     sa.Column("failure", sa.Text),
+    sa.Column("unreadable", sa.JSON, nullable=False, server_default="[]"),
 )
 
 # How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/refreshes.py.

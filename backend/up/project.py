@@ -8,11 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
 import labeling_config
-from backend.corrections.reconcile import reconcile
+from backend.corrections.reconcile import about_unreadable, reconcile
 from backend.domain.errors import CaptionerError, LabelStudioError
 from backend.label_studio.client import LabelStudio, upload_name
 from backend.label_studio.connect import connect
@@ -90,7 +91,13 @@ def connect_project(client: LabelStudio, settings: Settings, project_id: int, st
         connection = connect(client, project_id, settings.backend_url, settings.basic_auth)
         if connection.problems:
             raise LabelStudioError(" ".join(connection.problems))
-        reconcile(project_id, client, store)
+        try:
+            found = reconcile(project_id, client, store)
+            problem = about_unreadable(found.unreadable) if found.unreadable else ""
+        except LabelStudioError as error:  # the worker tries again
+            store.save_failure(project_id, problem := str(error))
+    if problem:
+        say(f"! {problem}")
 
 
 def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path) -> None:
@@ -147,7 +154,7 @@ def _line(path: Path) -> str:
 
 def _uploads(client: LabelStudio, project_id: int) -> Iterator[str]:
     """Names of the files of the project's tasks, as `_kept_name` gives them."""
-    for task in client.tasks(project_id):
+    for task in chain.from_iterable(client.task_summaries(project_id, set())):
         for value in task["data"].values():
             if isinstance(value, str) and (match := _UPLOAD.search(unquote(value))):
                 yield match[1][:_NAME_LENGTH]

@@ -16,7 +16,7 @@ from backend.label_studio.client import LabelStudio
 from backend.store.reconciliations import ReconciliationState
 from backend.store.store import Store
 from tests.factories import correction, saved, settings
-from tests.fakes import Answer, host
+from tests.fakes import Answer, Host, host
 
 CONFIG = '<View><Image name="image" value="$image"/><TextArea name="caption" toName="image"/></View>'
 
@@ -35,16 +35,15 @@ class Studio:
         self.requests += 1
         return {"id": project_id, "label_config": self.label_config}
 
-    def task_summaries(self, project_id: int) -> Iterator[list[Any]]:
+    def task_summaries(
+        self, project_id: int, unreadable: set[int], since: datetime | None = None
+    ) -> Iterator[list[Any]]:
         self.requests += 1
-        yield [{key: value for key, value in task.items() if key != "annotations"} for task in self.tasks]
-
-    def changed_summaries(self, project_id: int, since: datetime) -> Iterator[list[Any]]:
         self.since = since
-        for page in self.task_summaries(project_id):
-            yield [task for task in page if datetime.fromisoformat(task["updated_at"]) >= since]
+        found = [{key: value for key, value in task.items() if key != "annotations"} for task in self.tasks]
+        yield [task for task in found if since is None or datetime.fromisoformat(task["updated_at"]) >= since]
 
-    def full_tasks(self, project_id: int, task_ids: Sequence[int]) -> list[Any]:
+    def full_tasks(self, project_id: int, task_ids: Sequence[int], unreadable: set[int]) -> list[Any]:
         self.requests += 1
         self.read += task_ids
         found = [json.loads(json.dumps(task)) for task in self.tasks if task["id"] in task_ids]
@@ -253,7 +252,98 @@ def test_the_client_pages_through_tasks_without_side_effects() -> None:
     with host() as studio:
         studio.answers["/api/tasks"] = tasks
         client = LabelStudio(studio.url, "0" * 40)
-        assert [[task["id"] for task in page] for page in client.task_summaries(1)] == [[3, 4], [9]]
+        assert [[task["id"] for task in page] for page in client.task_summaries(1, set())] == [[3, 4], [9]]
         assert client.requests == 3
-        assert client.full_tasks(1, []) == []
+        assert client.full_tasks(1, [], set()) == []
         assert client.requests == 3, "none is not all"
+
+
+class Damaged:
+    """Label Studio's list of tasks where it cannot write the data or the annotations of some: it answers 500."""
+
+    def __init__(self, studio: Host, tasks: list[Any]) -> None:
+        self.tasks, self.data, self.annotations = tasks, set[int](), set[int]()
+        studio.answers["/api/projects/1"] = Answer(body=json.dumps({"label_config": CONFIG}).encode())
+        studio.answers["/api/tasks"] = self.answer
+
+    def answer(self, request: Any) -> Answer:
+        asked = {key: value[0] for key, value in parse_qs(urlsplit(request.path).query).items()}
+        query, full = json.loads(asked["query"]), asked.get("fields") == "all"
+        chosen = self.tasks
+        for item in query.get("filters", {}).get("items", []):
+            if item["filter"] == "filter:tasks:id":
+                within = {"greater": int.__gt__, "less_or_equal": int.__le__}[item["operator"]]
+                chosen = [task for task in chosen if within(task["id"], item["value"])]
+        if included := query.get("selectedItems", {}).get("included"):
+            chosen = [task for task in chosen if task["id"] in included]
+        page = chosen[: int(asked["page_size"])]
+        if {task["id"] for task in page} & (self.data | (self.annotations if full else set())):
+            return Answer(500, b"<html>")
+        shown = [{key: task[key] for key in task if full or key != "annotations"} for task in page]
+        return Answer(body=json.dumps({"tasks": shown, "total": len(chosen)}).encode())
+
+
+def test_tasks_that_label_studio_cannot_serve_are_named_and_every_other_is_taken_in(store: Store) -> None:
+    with host() as studio:
+        label_studio = Damaged(studio, [listed(id_) for id_ in range(3, 60, 3)])
+        label_studio.data, label_studio.annotations = {6, 9, 57}, {30}
+        client = LabelStudio(studio.url, "0" * 40)
+        found = reconcile(1, client, store)
+        assert found.unreadable == {6, 9, 30, 57}
+        assert texts(store).keys() == set(range(3, 60, 3)) - found.unreadable
+        assert "\nTasks 6, 9, 30, 57 cannot be read from Label Studio" in str(found)
+        assert client.requests < 80
+        reconcile(1, client, store, complete=False)
+        state = store.reconciliation_state(1)
+        assert (state.unreadable, state.failure) == ([6, 9, 30, 57], None)
+
+        label_studio.data, label_studio.annotations = set(), {30}
+        assert reconcile(1, client, store).new == 3
+        assert store.reconciliation_state(1).unreadable == [30]
+        label_studio.annotations = set()
+        reconcile(1, client, store, complete=False)
+        assert store.reconciliation_state(1).unreadable == []
+
+
+def test_what_is_known_of_a_task_stays_when_it_can_no_longer_be_read(store: Store) -> None:
+    with host() as studio:
+        label_studio = Damaged(studio, [listed(1), listed(2)])
+        client = LabelStudio(studio.url, "0" * 40)
+        reconcile(1, client, store)
+        label_studio.data = {2}
+        assert reconcile(1, client, store).repairs == {}
+        assert texts(store).keys() == {1, 2}
+
+
+def test_waiting_tasks_after_one_that_cannot_be_served_are_listed() -> None:
+    with host() as studio:
+        label_studio = Damaged(studio, [listed(id_) for id_ in (1, 2, 3)])
+        label_studio.annotations = {1, 3}
+        client, unreadable = LabelStudio(studio.url, "0" * 40), set[int]()
+        page, total = client.unlabelled(1, 0, 100, unreadable)
+        assert ([task["id"] for task in page], total, unreadable) == ([2], 2, {1})
+        assert client.unlabelled(1, 2, 100, unreadable)[0] == []
+        assert unreadable == {1, 3}
+
+
+def test_a_label_studio_that_serves_nothing_is_not_asked_task_by_task(store: Store) -> None:
+    with host() as studio:
+        Damaged(studio, [])
+        studio.answers["/api/tasks"] = Answer(500)
+        client = LabelStudio(studio.url, "0" * 40)
+        with pytest.raises(LabelStudioError, match="answered 500 to GET /api/tasks"):
+            reconcile(1, client, store)
+        assert client.requests < 20
+
+
+def test_an_annotation_that_is_nested_too_deep_hides_only_its_task(store: Store) -> None:
+    deep: Any = []
+    for _ in range(200):
+        deep = [deep]
+    damaged = listed(1)
+    damaged["annotations"][0]["result"][0]["meta"] = deep
+    found = compare(Studio(damaged, listed(2)), store)
+    assert (found.unreadable, texts(store)) == ({1}, {2: "a red dot"})
+    assert str(found).endswith(
+        "Task 1 cannot be read from Label Studio and is left out; delete it, or its damaged annotation."
+    )

@@ -132,8 +132,8 @@ def test_the_client_lists_what_nobody_has_labelled(studio: Host) -> None:
     seen: list[Any] = []
     studio.answers["/api/tasks"] = tasks
     client = LabelStudio(studio.url, KEY)
-    assert client.unlabelled(1, 2, 5) == ([{"id": 3}], 7)
-    client.unlabelled(1, 2, 5, version="v1", several=True)
+    assert client.unlabelled(1, 2, 5, set()) == ([{"id": 3}], 7)
+    client.unlabelled(1, 2, 5, set(), version="v1", several=True)
     assert client.tasks_being_edited(1, [3, 4]) == {3}
     assert client.tasks_being_edited(1, []) == set(), "none is not all"
     nobody = {"total_annotations": 0, "cancelled_annotations": 0, "id": 2, "size": "5"}

@@ -37,6 +37,7 @@ class Studio:
                 self.add(id_, version)
         self.labelled: set[int] = set()
         self.typed_in: set[int] = set()
+        self.unreadable: set[int] = set()
         self.model_version = "captioner"
         self.requests = 0
         self.said: list[Any] = []
@@ -65,13 +66,21 @@ class Studio:
         return {name: names.count(name) for name in names}
 
     def unlabelled(
-        self, project_id: int, after_task: int, size: int, *, version: str | None = None, several: bool = False
+        self,
+        project_id: int,
+        after_task: int,
+        size: int,
+        unreadable: set[int],
+        *,
+        version: str | None = None,
+        several: bool = False,
     ) -> tuple[list[Any], int]:
         self.requests += 1
+        unreadable |= self.unreadable
         found = [
             {"id": id_, "data": {"image": f"/data/upload/1/{id_}.png"}, "predictions": list(predictions)}
             for id_, predictions in sorted(self.predictions.items())
-            if id_ not in self.labelled
+            if id_ not in self.labelled | self.unreadable
             and id_ > after_task
             and (version is None or any(version in each["model_version"] for each in predictions))
             and (not several or len(predictions) > 1)
@@ -223,6 +232,14 @@ def test_what_cannot_be_drafted_keeps_what_it_has(store: Store, registry: Regist
     wait(store)
     work(studio, store)
     assert studio.held() == {1: ["v3"], 13: ["v1", "v2"]}
+
+
+def test_a_task_that_cannot_be_read_is_named_and_keeps_none_waiting(store: Store, registry: Registry) -> None:
+    studio = Studio({1: ["v2"], 2: ["v2"]})
+    studio.unreadable = {1}
+    assert work(studio, store).stored == 1
+    assert studio.held() == {1: ["v2"], 2: ["v2", "v3"]}
+    assert store.failures(1) == [DraftFailure(1, 1, "It cannot be read from Label Studio.")]
 
 
 def test_after_a_rollback_what_is_still_there_is_not_stored_again(store: Store, registry: Registry) -> None:

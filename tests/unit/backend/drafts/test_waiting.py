@@ -32,7 +32,7 @@ class LabelStudio:
         self.error: LabelStudioError | None = None
         self.patched: list[int] = []
 
-    def full_tasks(self, project_id: int, task_ids: Sequence[int]) -> list[Any]:
+    def full_tasks(self, project_id: int, task_ids: Sequence[int], unreadable: set[int]) -> list[Any]:
         if self.error:
             raise self.error
         return [self.tasks[id_] for id_ in task_ids]

@@ -7,6 +7,7 @@ import pytest
 
 from backend.reports.status import report, text
 from backend.settings import Settings
+from backend.store.reconciliations import ReconciliationState
 from backend.store.refreshes import DRAFTING, LIVE, STORED, WAITING
 from backend.store.registry import ModelVersion, Registry
 from backend.store.retrains import DONE, FAILED
@@ -81,6 +82,13 @@ def test_a_postponed_retrain_tells_why_and_until_when(here: Settings, store: Sto
     store.postpone_retrain(claimed, "Label Studio is away.")
     due_at = str(store.retrains(1)[0].due_at)[:16]
     assert f"queued: waits until {due_at}: Label Studio is away." in text(report(here))
+
+
+def test_it_names_tasks_that_cannot_be_read(here: Settings, store: Store) -> None:
+    store.save_reconciliation(ReconciliationState(1, unreadable=[7]))
+    assert "  left out     Task 7 cannot be read from Label Studio" in text(report(here))
+    store.save_reconciliation(ReconciliationState(1, unreadable=list(range(1, 9))))
+    assert "  left out     Tasks 1, 2, 3, 4, 5 and 3 more cannot be read" in text(report(here))
 
 
 def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, store: Store) -> None:

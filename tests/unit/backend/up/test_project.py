@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -9,9 +10,11 @@ import pytest
 
 from backend.domain.errors import CaptionerError, LabelStudioError
 from backend.label_studio.client import upload_name
+from backend.label_studio.connect import Connection
+from backend.store.store import Store
 from backend.up import project
-from backend.up.project import Images, open_project
-from tests.factories import picture
+from backend.up.project import Images, connect_project, open_project
+from tests.factories import picture, settings
 
 Photos = Callable[..., Images]
 
@@ -39,8 +42,8 @@ class Studio:
             self.shown.append(f"/data/upload/{project_id}/{len(self.shown):08x}-{quote(name)}")
         self._die("upload")
 
-    def tasks(self, project_id: int) -> list[dict[str, Any]]:
-        return [{"data": {"image": image}} for image in self.shown]
+    def task_summaries(self, project_id: int, unreadable: set[int]) -> list[list[dict[str, Any]]]:
+        return [[{"data": {"image": image}} for image in self.shown]]
 
     def _die(self, doing: str) -> None:
         if self.dies == doing:
@@ -173,3 +176,26 @@ def test_a_project_that_was_deleted_is_made_anew(studio: Any, here: Path, photos
     studio.shown.clear()
     assert open_project(studio, here, photos("1.jpg")) == 2
     assert len(studio.shown) == 1
+
+
+@pytest.mark.parametrize(("unreadable", "told"), [({7}, "! Task 7 cannot be read"), (None, "! Label Studio is busy")])
+def test_what_cannot_be_read_is_told_and_ends_nothing(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unreadable: set[int] | None,
+    told: str,
+) -> None:
+    def compare(*given: Any) -> Any:
+        if unreadable is None:
+            raise LabelStudioError("Label Studio is busy.")
+        return SimpleNamespace(unreadable=unreadable)
+
+    monkeypatch.setattr(project, "connect", lambda *given: Connection((), ()))
+    monkeypatch.setattr(project, "reconcile", compare)
+    given = settings(here)
+    store = Store(given.database_url)
+    store.migrate()
+    connect_project(None, given, 1, store)  # type: ignore[arg-type]
+    assert told in capsys.readouterr().out
+    assert store.reconciliation_state(1).failure == (None if unreadable else "Label Studio is busy.")
