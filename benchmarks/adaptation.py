@@ -5,7 +5,8 @@
 Four scenarios of Flickr8k's images (see `adaptation_scenarios`): two new subjects, a house style, more of the same. A
 simulated annotator corrects each draft to the nearest human caption; some corrections are held out, as the backend
 holds them out, and teach nothing. Images that are neither learned nor chosen by score the drafts. The base's scored
-images show what is forgotten. A second run with the same DIR takes bases and features from there.
+images show what is forgotten. A second run with the same DIR goes on where the first was ended; without its
+results.json it measures anew.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,7 +28,7 @@ from benchmarks import annotator
 from benchmarks.adaptation_before import retrain_before
 from benchmarks.adaptation_scenarios import Scenario, mentions, scenarios
 from benchmarks.report import report
-from benchmarks.trained import trained
+from benchmarks.trained import seconds, trained
 from training import metrics
 from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
@@ -67,21 +69,24 @@ def main(data: Path, out: Path, encoder: str, weights: str, seeds: int, quick: b
     scored, epochs, seeds = (12, 1, 1) if quick else (SCORED, EPOCHS, seeds)
     try:
         rows = datasets.read("flickr8k", data, limit=300 if quick else None)
-        recipe = TrainingConfig.photos(encoder, weights, epochs=epochs)
-        # one view and one decoder: the parts that cost the most say nothing on learning from corrections
-        recipe = replace(
-            recipe,
-            encoder=replace(recipe.encoder, views=((1.0, False),)),
-            decoder=replace(recipe.decoder, ensemble=1),
-            decoding=recipe.decoding.quick(),
-            augmented=False,
-        )
-        study = Study(out, recipe, corrections, seeds)
-        results = [each for one in scenarios(rows, corrections[-1], scored) for each in study.of(one)]
+        study = Study(out, base_recipe(encoder, weights, epochs), corrections, seeds)
+        for scenario in scenarios(rows, corrections[-1], scored):
+            study.run(scenario)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
-    (out / "results.json").write_text(json.dumps([vars(each) for each in results], indent=1))
-    report("adaptation", figures(results), MEANINGS)
+    report("adaptation", figures(study.results), MEANINGS)
+
+
+def base_recipe(encoder: str, weights: str, epochs: int) -> TrainingConfig:
+    """One view and one decoder: the parts that cost the most say nothing on learning from corrections."""
+    recipe = TrainingConfig.photos(encoder, weights, epochs=epochs)
+    return replace(
+        recipe,
+        encoder=replace(recipe.encoder, views=((1.0, False),)),
+        decoder=replace(recipe.decoder, ensemble=1),
+        decoding=recipe.decoding.quick(),
+        augmented=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -101,37 +106,36 @@ class Result:
     base_cider_d: float
 
 
-@dataclass(frozen=True)
 class Study:
-    """Retrains bases on corrections; everything is kept in `out`."""
+    """Retrains bases on corrections; everything is kept in `out`, and what is there is not measured again."""
 
-    out: Path
-    recipe: TrainingConfig
-    corrections: Sequence[int]
-    seeds: int
+    def __init__(self, out: Path, recipe: TrainingConfig, corrections: Sequence[int], seeds: int) -> None:
+        self._out, self._cache, self._kept = out, out / "features", out / "results.json"
+        self._recipe, self._corrections, self._seeds = recipe, corrections, seeds
+        found = json.loads(self._kept.read_text(encoding="utf-8")) if self._kept.exists() else []
+        self.results = [Result(**each) for each in found]
 
-    @property
-    def _cache(self) -> Path:
-        return self.out / "features"
+    def run(self, scenario: Scenario) -> None:
+        """Score the base, what it becomes by today's retrain and by that of before, and a captioner trained anew.
 
-    def of(self, scenario: Scenario) -> list[Result]:
-        """The base, and what it becomes with both; the last line is a captioner trained anew."""
-        folder = trained(scenario.base.rows, self.out / f"base-{scenario.base.name}", self.recipe, self._cache)
+        Water only checks that nothing was tuned to winter: at two numbers of corrections, and with nothing beside.
+        """
+        is_check = scenario.name == "water"
+        folder = trained(scenario.base.rows, self._out / f"base-{scenario.base.name}", self._recipe, self._cache)
         base = checkpoint.load(folder)
         corrections = scenario.corrections(self._captions(base, scenario.corrected))
-        results = [self._result(scenario, "base", 0, [(base, 0.0)])]
-        for number in self.corrections:
-            seeds = range(1, 1 + (self.seeds if number == SEEDS_AT else 1))
-            made = [self._retrained(scenario, base, corrections, number, seed) for seed in seeds]
-            results.append(self._result(scenario, "today", number, made))
-            if scenario.name != "water":  # which only checks that nothing was tuned to winter
-                before = self._retrained(scenario, base, corrections, number, 1, before=True)
-                results.append(self._result(scenario, "before", number, [before]))
-        if scenario.subject:
-            rows = [*scenario.base.rows, *corrections]
-            anew = trained(rows, self.out / f"anew-{scenario.name}", self.recipe, self._cache)
-            results.append(self._result(scenario, "anew", len(corrections), [(checkpoint.load(anew), 0.0)]))
-        return results
+        self._score(scenario, "base", 0, [(base, 0.0)])
+        for number in self._corrections:
+            several = number == SEEDS_AT and scenario.name in {"winter", "style"}
+            seeds = range(1, 1 + (self._seeds if several else 1))
+            if is_check and number not in {SEEDS_AT, self._corrections[-1]}:
+                continue
+            retrained = partial(self._retrained, scenario, base, corrections, number)
+            self._score(scenario, "today", number, map(retrained, seeds))
+            if not is_check:
+                self._score(scenario, "before", number, map(partial(retrained, before=True), [1]))
+        if scenario.name == "winter":
+            self._score(scenario, "anew", len(corrections), map(self._anew, [[*scenario.base.rows, *corrections]]))
 
     def _retrained(
         self, scenario: Scenario, base: Captioner, corrections: list[Row], number: int, seed: int, before: bool = False
@@ -139,7 +143,7 @@ class Study:
         """The base retrained on so many corrections, other ones for each seed, and the seconds it took."""
         chosen = corrections[:number] if seed == 1 else random.Random(seed).sample(corrections, number)
         data = retraining_data(chosen, scenario.base.rows, FEWEST_ROWS * (not before))
-        out = self.out / "retrained"
+        out = self._out / "retrained"
         shutil.rmtree(out, ignore_errors=True)
         begun = time.monotonic()
         if before:
@@ -148,25 +152,34 @@ class Study:
             captioner = retrain(base, data, out, seed=str(seed), cache_dir=self._cache)
         return captioner, time.monotonic() - begun
 
+    def _anew(self, rows: Sequence[Row]) -> tuple[Captioner, float]:
+        folder = trained(rows, self._out / "anew-winter", self._recipe, self._cache)
+        return checkpoint.load(folder), seconds(folder)
+
     def _captions(self, captioner: Captioner, rows: Sequence[Row]) -> list[str]:
-        decoding = captioner.decoding.quick()  # without the retrieval memory: it is measured apart
+        decoding = captioner.decoding.quick()  # `benchmarks.retrieval` measures the retrieval memory
         return [found.text for found in hypotheses(captioner, rows, decoding, self._cache)]
 
-    def _result(self, scenario: Scenario, recipe: str, number: int, made: list[tuple[Captioner, float]]) -> Result:
+    def _score(self, scenario: Scenario, recipe: str, number: int, made: Iterable[tuple[Captioner, float]]) -> None:
+        """Add the mean scores of captioners and their seconds, unless they are there already: then none is `made`."""
+        if any(
+            (each.scenario, each.recipe, each.corrections) == (scenario.name, recipe, number) for each in self.results
+        ):
+            return
         scores = [
             {
-                "seconds": seconds,
+                "seconds": duration,
                 **drafts_scores(scenario, self._captions(captioner, scenario.scored)),
                 "base_cider_d": metrics.cider_d(
                     self._captions(captioner, scenario.base.scored), [row.references for row in scenario.base.scored]
                 ).value,
             }
-            for captioner, seconds in made
+            for captioner, duration in made
         ]
         means = {name: sum(each[name] for each in scores) / len(scores) for name in scores[0]}
-        result = Result(scenario.name, recipe, number, **means)
-        print(json.dumps(vars(result)), flush=True)
-        return result
+        self.results.append(Result(scenario.name, recipe, number, **means))
+        print(json.dumps(vars(self.results[-1])), flush=True)
+        self._kept.write_text(json.dumps([vars(each) for each in self.results], indent=1), encoding="utf-8")
 
 
 def retraining_data(corrections: Sequence[Row], base: Sequence[Row], fewest: int = FEWEST_ROWS) -> RetrainingData:

@@ -50,10 +50,10 @@ class Scenario:
 
 
 def scenarios(rows: Sequence[Row], corrections: int, scored: int) -> list[Scenario]:
-    """New subjects (winter, and water as a check), a house style, and more of the same.
+    """A new subject (winter), a house style, more of the same, and another subject (water) as a check.
 
-    At most `corrections` images are corrected and `scored` scored in each. The images of the last two are of no winter
-    scene, and the base does not learn them.
+    At most `corrections` images are corrected and `scored` scored in each. The images of a style and of the same are of
+    no winter scene, and the base does not learn them.
     """
     ordered = sorted(rows, key=lambda row: manifest.split_position(row.sha256, "adaptation:"))
     known = [row for row in ordered if row.split == manifest.TRAIN and not mentions(row.references, WINTER)]
@@ -62,9 +62,9 @@ def scenarios(rows: Sequence[Row], corrections: int, scored: int) -> list[Scenar
     base = _base("winter", [row for row in ordered if row.sha256 not in taken], WINTER)
     return [
         _new_subject(ordered, base, WINTER, corrections, scored),
-        _new_subject(ordered, _base("water", ordered, WATER), WATER, corrections, scored),
         Scenario("style", base, *more, rewrite=house_style),
         Scenario("same", base, *more),
+        _new_subject(ordered, _base("water", ordered, WATER), WATER, corrections, scored),
     ]
 
 

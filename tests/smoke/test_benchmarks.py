@@ -20,6 +20,7 @@ ON_PHOTOGRAPHS = {
     "rounds": "resnet50_fp16.pth",
     "adaptation": None,  # its encoder's are installed, and so are the following ones'
     "duplicates": None,
+    "retrieval": None,
     "starter": None,
 }
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "    report(" in path.read_text())
@@ -37,7 +38,7 @@ def test_a_smoke_run_ends_with_its_figures(name: str, tmp_path: Path) -> None:
         if not all(path.exists() for path in needed):
             pytest.skip(f"{DATA} (or CAPTIONER_TEST_DATA) holds no Flickr8k and no encoder weights")
         argv += ["--data", str(DATA / "flickr8k"), *weights]
-    if name in {"flickr8k", "captioners", "retraining", "rounds", "starter", "adaptation"}:
+    if name in {"flickr8k", "captioners", "retraining", "rounds", "starter", "adaptation", "retrieval"}:
         argv += ["--out", str(tmp_path)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
