@@ -5,6 +5,7 @@ Its Java program from pycocoevalcap runs as a child process that is always ended
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ START_SECONDS = 120.0
 """Limit for loading the paraphrases, which takes ten on a busy machine of two cores."""
 IMAGE_SECONDS = 0.5
 """What each image adds to the limit; it usually takes milliseconds."""
+
+_TRIAL = rf"SCORE ||| a dog ||| a dog\nEVAL ||| {' '.join(['1.0'] * 23)}\n"
+"""What every use of the program sends, for a trial by hand."""
 
 
 def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
@@ -66,8 +70,9 @@ def score_by_jar(candidates: list[list[str]], expected: list[list[list[str]]]) -
     MetricUnavailableError when the program ends early, takes too long or answers with something else.
     """
     seconds = START_SECONDS + IMAGE_SECONDS * len(candidates)
-    # Java reads text in the locale's encoding by default, and would lose letters in a container without a locale.
-    options = ["-Dfile.encoding=UTF-8", "-Xmx2G"]
+    # Java reads text in the locale's encoding by default, and would lose letters in a container without a locale. In a
+    # locale that writes 0,5 the program cannot read the statistics it has written itself.
+    options = ["-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US", "-Xmx2G"]
     command = ["java", *options, "-jar", str(_jar()), "-", "-", "-stdio", "-l", "en", "-norm"]
     try:
         # Not pycocoevalcap's own wrapper, which waits for ever for a program that hangs.
@@ -83,7 +88,8 @@ def score_by_jar(candidates: list[list[str]], expected: list[list[list[str]]]) -
                 program.kill()
     except (OSError, ValueError) as error:
         raise MetricUnavailableError(
-            f"METEOR's Java program failed or took over {seconds:.0f} seconds; see what `{' '.join(command)}` says."
+            f"METEOR's Java program failed or took over {seconds:.0f} seconds; see what "
+            f"`printf '{_TRIAL}' | {shlex.join(command)}` says."
         ) from error
 
 

@@ -1,5 +1,6 @@
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def java(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(jar_lacks()), reason=f"METEOR's jar needs {jar_lacks()}")
-def test_meteor_by_the_jar_is_that_of_pycocoevalcap() -> None:
+def test_meteor_by_the_jar_is_that_of_pycocoevalcap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a locale that writes 0,5 too, which these options stand for: they work where it is not installed."""
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE")
     score = meteor(HYPOTHESES, REFERENCES)
     assert score.value == pytest.approx(RECORDED, abs=1e-4)
     assert score.signature == "meteor|jar:1.5|lang:en|norm|tok:captioner-1"
@@ -70,7 +73,8 @@ def test_meteor_by_the_jar_is_that_of_pycocoevalcap() -> None:
 def test_the_jar_is_asked_for_each_image_and_then_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = tmp_path / "asked"
     told = "EVAL*) echo 0.1; echo 0.9; echo 0.25;; *) echo 1 2;;"
-    java(tmp_path, monkeypatch, f'while IFS= read -r line; do echo "$line" >> {asked}; case $line in {told} esac; done')
+    talk = f'while IFS= read -r line; do echo "$line" >> {asked}; case $line in {told} esac; done'
+    java(tmp_path, monkeypatch, f'case "$*" in *-Duser.language=en\\ -Duser.country=US*-jar*) {talk};; esac')
     assert meteor(["A dog.", ""], [["The dog!", "a hund größer"], ["cat"]]).value == 25
     assert asked.read_text().splitlines() == [
         "SCORE ||| the dog ||| a hund größer ||| a dog",
@@ -96,8 +100,24 @@ def test_a_jar_that_ends_or_talks_nonsense_is_no_score(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     java(tmp_path, monkeypatch, script)
-    with pytest.raises(MetricUnavailableError, match=r"see what `java .*meteor.jar .*` says"):
+    with pytest.raises(MetricUnavailableError, match=r"see what `.*java .*meteor.jar .*` says"):
         meteor(["a dog"] * 500, [["a dog"]] * 500)
+
+
+@pytest.mark.parametrize("failing", ["SCORE", "EVAL"])
+def test_the_command_that_is_suggested_shows_the_fault(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my jars"
+    folder.mkdir()
+    fails = f"{failing}*) echo no comma, please >&2; exit 1;;"
+    java(folder, monkeypatch, f"while read line; do case $line in {fails} *) echo 1 2;; esac; done")
+    with pytest.raises(MetricUnavailableError) as caught:
+        meteor(["a dog"], [["a dog"]])
+    command = str(caught.value).split("`")[1]
+    shown = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=20)
+    assert shown.stderr == "no comma, please\n"
+    assert "-Duser.language=en" in command
 
 
 def test_without_java_meteor_is_nltks_with_wordnet_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
