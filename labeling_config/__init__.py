@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import resources
 from xml.etree import ElementTree
 
 NAMES = ("caption", "multi_caption", "review")
 """The shipped configs: one caption, several captions per image, one caption and what was wrong with the draft."""
+
+FLAG = "{{idx}}"
+"""Stands for the number of an item in what a `<Repeater>` repeats, unless its `indexFlag` names another text."""
 
 
 class LabelingConfigError(Exception):
@@ -18,12 +22,18 @@ class LabelingConfigError(Exception):
 @dataclass(frozen=True)
 class Tags:
     """Names in a labelling config: the `<Image>`, the `<TextArea>` for its caption, and the key of the image in a
-    task's data. `several` means that the box takes several captions, each a reference of the image."""
+    task's data. `several` means that the box takes several captions, each a reference of the image. `names` are
+    patterns of all names in the config."""
 
     image_tag: str
     caption_tag: str
     data_key: str
     several: bool
+    names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
+    def has(self, name: str) -> bool:
+        """Whether a tag of the config has this name."""
+        return any(re.fullmatch(pattern, name) for pattern in self.names)
 
 
 def shipped(name: str) -> str:
@@ -62,7 +72,7 @@ def parse(xml: str) -> Tags:
         raise LabelingConfigError(
             f"The <Image> named {image!r} shows no field of the task; give it a value such as $image."
         )
-    return Tags(image, box.get("name", ""), data_key, _submissions(box) > 1)
+    return Tags(image, box.get("name", ""), data_key, _submissions(box) > 1, frozenset(_names(root)))
 
 
 def advice(xml: str) -> list[str]:
@@ -88,6 +98,18 @@ def advice(xml: str) -> list[str]:
             f'add transcription="true" to open it in the text box.'
         )
     return sentences
+
+
+def _names(root: ElementTree.Element) -> Iterator[str]:
+    """Patterns of the names of all tags. Those in a `<Repeater>` are there once for each number."""
+    flags = {tag: repeater.get("indexFlag") or FLAG for repeater in _repeaters(root) for tag in repeater.iter()}
+    for tag in root.iter():
+        if name := tag.get("name"):
+            yield r"\d+".join(map(re.escape, name.split(flags[tag]))) if tag in flags else re.escape(name)
+
+
+def _repeaters(root: ElementTree.Element) -> list[ElementTree.Element]:
+    return [tag for tag in root.iter() if _kind(tag) == "repeater"]
 
 
 def _read(xml: str) -> ElementTree.Element:

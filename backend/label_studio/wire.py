@@ -11,6 +11,7 @@ from typing import Any
 import labeling_config
 from backend.domain.corrections import Correction, Draft, Event, Task, normalise
 from backend.domain.errors import RequestError
+from backend.label_studio.captions import LONGEST_NAME, captions
 from backend.label_studio.payload import (
     GREATEST_ID,
     both,
@@ -25,9 +26,6 @@ from backend.label_studio.payload import (
     without_secrets,
 )
 from labeling_config import LabelingConfigError, Tags
-
-LONGEST_NAME = 64
-"""Characters kept of an action or an origin, which are short."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,7 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
     updated_at = time_of(annotation.get("updated_at"))
     if updated_at is None:
         raise RequestError(f'Annotation {annotation_id} has no valid "updated_at" (an ISO 8601 time is needed).')
-    typed, origin = _captions(annotation.get("result"), tags)
+    typed, origin = captions(annotation.get("result"), tags)
     return Correction(
         annotation_id=annotation_id,
         project_id=project_id,
@@ -224,30 +222,6 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         typed=typed,
         created_at=time_of(annotation.get("created_at")),
     )
-
-
-def _captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
-    """The captions as typed, and the origin of the last one.
-
-    Label Studio checks nothing in `result`, so entries that are no captions are ignored. If the config asks for one
-    caption, the last non-empty text counts, because the editor appends a typed text after the draft.
-    """
-    captions: list[tuple[str, str | None]] = []
-    for entry in results if isinstance(results, list) else []:
-        if not isinstance(entry, dict) or entry.get("from_name") != tags.caption_tag or entry.get("type") != "textarea":
-            continue
-        value = entry.get("value")
-        texts = value.get("text") if isinstance(value, dict) else None
-        origin = entry.get("origin")
-        captions += [
-            (text, origin[:LONGEST_NAME] if isinstance(origin, str) else None)
-            for text in ([texts] if isinstance(texts, str) else texts if isinstance(texts, list) else [])
-            if isinstance(text, str) and normalise(text)
-        ]
-    if not captions:
-        return (), None
-    kept = captions if tags.several else captions[-1:]
-    return tuple(text for text, _ in kept), kept[-1][1]
 
 
 def _tags(label_config: str) -> Tags:

@@ -222,6 +222,7 @@ def test_label_studio_being_away_is_no_reason_to_stop(store: Store, tmp_path: Pa
     store.record(Event("PROJECT_UPDATED", 1))
     with host() as studio:
         configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, LABEL_STUDIO_API_KEY="0" * 40)
+        studio.answers["/api/projects/1"] = Answer(404, b'{"detail": "No Project matches the given query."}')
         reconcile_if_possible(configured, store, 1)
         assert studio.paths() == ["/api/projects/1"]
         assert "has no project 1" in str(store.reconciliation_state(1).failure)

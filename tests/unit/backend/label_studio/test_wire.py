@@ -210,6 +210,18 @@ def test_several_captions_are_all_kept_where_the_box_takes_several() -> None:
     assert correction.origin == "manual"
 
 
+def captions(result: Any) -> tuple[str, ...]:
+    """The captions of an annotation with this result, in a project with other boxes too."""
+    body = annotation_event(result=result)
+    body["project"]["label_config"] = (
+        '<View><Image name="image" value="$image"/><TextArea name="caption" toName="image"/>'
+        '<TextArea name="notes" toName="image"/>'
+        '<Repeater on="$pages" indexFlag="[i]"><TextArea name="page_[i]" toName="image"/></Repeater></View>'
+    )
+    (correction,) = wire.event(body).corrections
+    return correction.texts
+
+
 @pytest.mark.parametrize(
     "result",
     [
@@ -218,14 +230,33 @@ def test_several_captions_are_all_kept_where_the_box_takes_several() -> None:
         None,
         ["x"],
         [entry("other box", from_name="notes")],
+        [entry("of the second page", from_name="page_1")],
         [{"from_name": "fault", "to_name": "image", "type": "choices", "value": {"choices": ["wrong object"]}}],
         [entry("x") | {"value": "x"}],
         [entry("x") | {"value": {"text": {"a": "x"}}}],
     ],
 )
 def test_what_is_not_a_caption_is_passed_over(result: Any) -> None:
-    (correction,) = wire.event(annotation_event(result=result)).corrections
-    assert correction.texts == ()
+    assert captions(result) == ()
+
+
+@pytest.mark.parametrize(
+    ("result", "kept"),
+    [
+        ([entry("before the box had its new name", from_name="old")], ("before the box had its new name",)),
+        ([entry("before", from_name="old"), entry("now")], ("now",)),
+        ([entry("before", from_name="old"), entry("")], ()),
+        ([entry("of another box", from_name="notes"), entry("before", from_name="old")], ("before",)),
+        ([entry("a title", from_name="title"), entry("a caption", from_name="Caption")], ("a caption",)),
+        ([entry("first", from_name="a"), entry("of another box", from_name="b")], ("first",)),
+        ([entry("first", from_name="a"), entry("last", from_name="a")], ("last",)),
+        ([entry("of a region", from_name="old", value={"text": ["of a region"], "x": 1.0, "y": 2.0})], ()),
+    ],
+)
+def test_a_text_under_a_name_that_the_config_had_before_counts_while_none_stands_under_the_present_one(
+    result: Any, kept: tuple[str, ...]
+) -> None:
+    assert captions(result) == kept
 
 
 def test_a_caption_given_as_one_string_counts() -> None:

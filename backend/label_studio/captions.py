@@ -1,0 +1,56 @@
+"""The captions in the result of an annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from backend.domain.corrections import normalise
+from labeling_config import Tags
+
+LONGEST_NAME = 64
+"""Characters kept of an action or an origin, which are short."""
+
+
+def captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
+    """The captions as typed, and the origin of the last one.
+
+    Label Studio checks nothing in `result`, so entries that are no captions are ignored. If the config asks for one
+    caption, the last non-empty text counts, because the editor appends a typed text after the draft.
+    """
+    found: list[tuple[str, str | None]] = []
+    for entry in _of_caption_box(results if isinstance(results, list) else [], tags):
+        value = entry.get("value")
+        texts = value.get("text") if isinstance(value, dict) else None
+        origin = entry.get("origin")
+        found += [
+            (text, origin[:LONGEST_NAME] if isinstance(origin, str) else None)
+            for text in ([texts] if isinstance(texts, str) else texts if isinstance(texts, list) else [])
+            if isinstance(text, str) and normalise(text)
+        ]
+    if not found:
+        return (), None
+    kept = found if tags.several else found[-1:]
+    return tuple(text for text, _ in kept), kept[-1][1]
+
+
+def _of_caption_box(results: Sequence[Any], tags: Tags) -> list[dict[str, Any]]:
+    """The entries of the caption box, or of the box that it was before somebody gave it another name.
+
+    Label Studio keeps old results under the old name. They count where none stands under the present one: those of one
+    name that the config no longer has, and as in the config itself of "caption" rather than of the first.
+    """
+    boxes: dict[str, list[dict[str, Any]]] = {}
+    for entry in results:
+        if isinstance(entry, dict) and entry.get("type") == "textarea" and isinstance(entry.get("from_name"), str):
+            boxes.setdefault(entry["from_name"], []).append(entry)
+    if tags.caption_tag in boxes:
+        return boxes[tags.caption_tag]
+    old = [name for name, entries in boxes.items() if not tags.has(name) and not any(map(_of_region, entries))]
+    name = next((name for name in old if name.lower() == "caption"), old[0] if old else "")
+    return boxes.get(name, [])
+
+
+def _of_region(entry: dict[str, Any]) -> bool:
+    """Whether a text describes a region of the image, whose coordinates then stand beside it."""
+    return isinstance(entry.get("value"), dict) and "x" in entry["value"]
