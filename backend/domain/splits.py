@@ -1,4 +1,4 @@
-"""The split of an image, decided by its content hash: training, development, held-out or blind."""
+"""The split of an image, by its content hash when it is first seen: training, development, held-out or blind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ HELD_OUT_SHARE = 0.15
 """Share of images whose corrections evaluate candidates and are never trained on."""
 CHOOSING_SHARE = 0.1
 """Share of images whose corrections choose the weight interpolation between champion and candidate."""
+
+JUDGING = frozenset({manifest.BLIND, manifest.HELD_OUT})
+"""Splits that evaluate models and are never trained on."""
 
 
 def split_of(sha256: str, blind_share: float) -> str:
@@ -20,9 +23,9 @@ def split_of(sha256: str, blind_share: float) -> str:
     return manifest.DEV if position < HELD_OUT_SHARE + CHOOSING_SHARE else manifest.TRAIN
 
 
-def is_held_out(sha256: str, blind_share: float) -> bool:
-    """Whether the corrections of this image evaluate models and are never trained on."""
-    return split_of(sha256, blind_share) in {manifest.BLIND, manifest.HELD_OUT}
+def split_in(place: str, drafted: bool) -> str:
+    """The split of an image in its place: captions that began as a draft judge, but not as blind ones."""
+    return manifest.HELD_OUT if place == manifest.BLIND and drafted else place
 
 
 def is_blind(sha256: str, share: float) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from backend.domain.errors import CaptionerError
-from backend.domain.splits import split_of
+from backend.domain.splits import split_in, split_of
 from backend.images.archive import ImageStore
 from backend.images.cache import is_whole
 from backend.settings import Settings
@@ -109,9 +109,13 @@ def pairs(settings: Settings, store: Store, project_id: int, everything: bool = 
     images = ImageStore(settings)
     hashes = {each.image: each.image_sha256 for each, _ in annotations if each.image_sha256}
     exported = []
+    places = store.places(project_id, list(filter(None, hashes.values())))
+    drafted = {each.image_sha256 or hashes.get(each.image) for each in usable if each.drafted}
     for each, state in annotations:
         sha256 = each.image_sha256 or hashes.get(each.image)
-        split = split_of(sha256, settings.blind_share) if sha256 else UNKNOWN
+        split = UNKNOWN
+        if sha256:
+            split = split_in(places.get(sha256) or split_of(sha256, settings.blind_share), sha256 in drafted)
         weight = each.weight(settings.accepted_weight)
         exported.append(Pair(replace(each, image_sha256=sha256), state, split, weight, images.here(sha256)))
     return exported

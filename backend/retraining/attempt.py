@@ -99,7 +99,7 @@ class Retraining:
         if champion.project_id != self._project_id or not gate.Verdict.from_json(champion.verdict).provisional:
             return
         parent = self._registry.get(champion.parent)
-        project_gate = self._gate(rows, self._history(parent))
+        project_gate = self._gate(rows, self._history(champion))
         if project_gate.pairs < gate.FIRM_PAIRS:
             return
         verdict = project_gate.verdict(self._contender(parent), self._contender(champion), self._reporting("confirm"))
@@ -118,7 +118,8 @@ class Retraining:
 
     def _gate(self, rows: Sequence[Row], history: History) -> ProjectGate:
         learned = LearnedCorrections(self._settings, self._store, self._project_id, history.trusted(rows))
-        return ProjectGate(self._settings, self._project_id, rows, history.base_judging(), history.verdicts(), learned)
+        base, past = history.base_judging(), history.verdicts()
+        return ProjectGate(self._settings, self._project_id, history.fair(rows), base, past, learned)
 
     def _trained(self, pairs: Snapshot) -> ModelVersion:
         """A new version, trained from the champion where there is one, judged and registered."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from backend.domain.splits import is_held_out
+from backend.domain.splits import JUDGING, split_of
 from backend.images.archive import ImageStore
 from backend.store.registry import DROPPED, HELD, PASSED, REJECTED, RELEASED, ModelVersion, Registry
 from training.continual.incremental import RetrainingData
@@ -49,7 +49,10 @@ class History:
             if ancestor.project_id == project_id:
                 self._own += rows
                 # A snapshot also has what was quarantined then.
-                self._learnt |= _pairs(rows if _new_of(ancestor) is None else quarantined_rows(ancestor))
+                learnt = (
+                    quarantined_rows(ancestor) if _new_of(ancestor) else [r for r in rows if r.split not in JUDGING]
+                )
+                self._learnt |= _pairs(learnt)
             else:
                 self._base += rows
         if images is not None:
@@ -66,7 +69,7 @@ class History:
         Left out are images that were held out for any version of the lineage, and this project's quarantined captions;
         the captioner must also forget those it has indexed for retrieval. Raises TrainingError when nothing is left.
         """
-        evaluating = {row.sha256 for row in self._own if row.split in {manifest.HELD_OUT, manifest.BLIND}}
+        evaluating = {row.sha256 for row in self._own if row.split in JUDGING}
         rows = [row for row in self.trusted(corrected) if row.sha256 not in evaluating]
         if not rows:
             raise TrainingError(
@@ -77,10 +80,13 @@ class History:
         base = {
             row.sha256: row
             for row in self._base
-            if row.split == manifest.TRAIN
-            and row.sha256 not in of_project
-            and row.sha256 not in evaluating
-            and not is_held_out(row.sha256, self._blind_share)
+            if row.split == manifest.TRAIN and row.sha256 not in of_project and row.sha256 not in evaluating
+        }
+        places = self._registry.store.places(self._project_id, list(base))
+        base = {
+            sha256: row
+            for sha256, row in base.items()
+            if (places.get(sha256) or split_of(sha256, self._blind_share)) not in JUDGING
         }
         train = [row for row in rows if row.split == manifest.TRAIN]
         choosing = [row for row in rows if row.split != manifest.TRAIN]
@@ -95,6 +101,11 @@ class History:
         forgotten |= {sha256 for sha256, _ in self._learnt & self._quarantined()}
         base_choosing = [row for row in self._base_dev() if _chooses(row)]
         return RetrainingData(new, known, list(base.values()), choosing, base_choosing, forgotten)
+
+    def fair(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows without those that would judge although the champion has learned a caption of their image."""
+        learnt = {sha256 for sha256, _ in self._learnt}
+        return [row for row in rows if row.split not in JUDGING or row.sha256 not in learnt]
 
     def trusted(self, rows: Iterable[Row]) -> list[Row]:
         """The rows without quarantined captions: those that rejected candidates were the first to learn and no operator

@@ -8,14 +8,14 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from backend.domain.corrections import Task, normalise
 from backend.domain.errors import CaptionerError, ImageError, UnreachableImageError
-from backend.domain.splits import split_of
+from backend.domain.splits import split_in
 from backend.images.archive import ImageStore
 from backend.images.cache import Images, LocalImage, write
 from backend.retraining.heartbeat import Heartbeat
@@ -152,7 +152,7 @@ def _revision() -> str | None:
 def _rows(
     settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbeat, kept: ImageStore
 ) -> list[manifest.Row]:
-    """One row an image, with the captions of all its annotations, split by the hash of its content."""
+    """One row an image, with the captions of all its annotations, split by its place."""
     keeps = settings.deleted_tasks == "keep"
     corrections = store.corrections(retrain.project_id, up_to_seq=retrain.cutoff_seq, of_deleted_tasks=keeps)
     if not corrections:
@@ -178,6 +178,7 @@ def _rows(
 
     hashes: dict[str, str] = {}
     rows: dict[str, manifest.Row] = {}
+    drafted: set[str] = set()
     missing: list[Exception] = []
     with ThreadPoolExecutor(FETCHING) as pool:
         for done, item in enumerate(pool.map(found, corrections), start=1):
@@ -192,8 +193,9 @@ def _rows(
             references = tuple(dict.fromkeys((*(known.references if known else ()), *texts)))
             # an image that one person captioned has full weight, although others accepted its draft
             weight = max(known.weight if known else 0.0, correction.weight(settings.accepted_weight))
-            split = split_of(local.sha256, settings.blind_share)
-            rows[local.sha256] = manifest.Row(local.path, local.sha256, references, split, weight)
+            rows[local.sha256] = manifest.Row(local.path, local.sha256, references, weight=weight)
+            if correction.drafted:
+                drafted.add(local.sha256)
     store.add_image_hashes(retrain.project_id, hashes)
     away = [error for error in missing if isinstance(error, UnreachableImageError)]
     if away and retrain.postponed < MAX_POSTPONED:
@@ -202,7 +204,8 @@ def _rows(
         log.warning("%d of %d corrections are left out, the first: %s", len(missing), len(corrections), missing[0])
     if not rows:
         raise TrainingError(f"None of the {len(corrections)} corrections can be used; the first: {missing[0]}")
-    return list(rows.values())
+    places = store.place(retrain.project_id, list(rows), settings.blind_share)
+    return [replace(row, split=split_in(places[row.sha256], row.sha256 in drafted)) for row in rows.values()]
 
 
 def _local(images: Images, kept: ImageStore, task: Task, project: Project | None, sha256: str | None) -> LocalImage:

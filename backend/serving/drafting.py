@@ -9,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.errors import ImageError, ModelUnavailableError
-from backend.domain.splits import is_blind
 from backend.images.cache import Images, LocalImage
 from backend.serving.champions import BATCH, Champions, Loader
 from backend.serving.reuse import Reuse
 from backend.settings import Settings
 from backend.store.registry import ModelVersion
 from backend.store.store import Project, Store
+from training.data.manifest import BLIND
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +128,12 @@ class Drafting:
         try:
             retrieval = self._reuse.retrieval(project_id, version) if self._reuse and ready else None
             captions = self._champions.caption(version, [image.path for _, image in ready], retrieval)
+            places = self._store.place(project_id, [image.sha256 for _, image in ready], self._blind_share)
             for (task, image), caption in zip(ready, captions, strict=True):
                 if isinstance(caption, Exception):
                     found[_key(task)] = DraftFailure(project_id, task.id, str(caption))
                     continue
-                blind = is_blind(image.sha256, self._blind_share)  # scored like the others, to be queued like them
+                blind = places[image.sha256] == BLIND  # scored like the others, to be queued like them
                 if caption.text or blind:
                     text, score = "" if blind else caption.text, caption.score
                     found[_key(task)] = Draft(project_id, task.id, version, task.image or "", text, score, image.sha256)

@@ -84,7 +84,7 @@ class Settings(BaseModel):
     )
     gate_floor: are.Number = _setting(5.0, "BLEU-4 that a first model without the starter must reach")
     blind_share: are.Share = _setting(
-        0.05, "share of images whose tasks show no draft; the gate evaluates on their captions"
+        0.05, "share of new images whose tasks show no draft; the gate evaluates on their captions"
     )
     reuse: Literal["on", "off"] = _setting(
         "on", "`on`: near duplicates of a corrected image are drafted with its correction; `off`"

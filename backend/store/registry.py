@@ -69,6 +69,10 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    @property
+    def store(self) -> Store:
+        return self._store
+
     def register(self, version: ModelVersion) -> ModelVersion:
         """Add a version. Raises RegistryError when the name is taken."""
         paths = {"checkpoint": str(version.checkpoint), "manifest": version.manifest and str(version.manifest)}

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
 from backend.store.database import now
+from backend.store.places import Places
 from backend.store.reconciliations import Reconciliations
 from backend.store.recording import Receipt, delete_rows, drafts_of, record
 from backend.store.refreshes import Refreshes
@@ -57,6 +58,13 @@ class StoredCorrection(Correction):
             return self.origin == "prediction"
         return self.parent_prediction is not None or self.texts == (self.draft_text,)
 
+    @property
+    def drafted(self) -> bool:
+        """Whether a draft with words was shown; where none was recorded, Label Studio says whether there was one."""
+        if self.draft_text is not None:
+            return bool(self.draft_text)
+        return self.parent_prediction is not None or self.origin in {"prediction", "prediction-changed"}
+
     def weight(self, of_accepted: float) -> float:
         """Its weight in training: 1 for a caption a person wrote, `of_accepted` for an accepted draft."""
         return of_accepted if self.accepted else 1.0
@@ -91,7 +99,7 @@ class Counts:
     new: int
 
 
-class Store(Retrains, Reconciliations, Refreshes, Reuse):
+class Store(Retrains, Reconciliations, Refreshes, Reuse, Places):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(

@@ -206,6 +206,15 @@ features = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# Whether an image is learned, chooses or judges, fixed when it was first seen: see backend/store/places.py.
+places = sa.Table(
+    "places",
+    metadata,
+    sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("image_sha256", sa.String(64), primary_key=True),
+    sa.Column("place", sa.String(16), nullable=False),
+)
+
 # Why a task got no draft, the last time one was requested.
 draft_failures = sa.Table(
     "draft_failures",

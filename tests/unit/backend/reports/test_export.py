@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from backend.cli.main import main
 from backend.domain.corrections import Event, Task
-from backend.domain.splits import split_of
+from backend.domain.splits import is_blind, split_of
 from backend.store.store import Store
 from tests.factories import correction, draft, picture, settings
 from training.data import datasets, manifest
@@ -39,7 +39,8 @@ def store(tmp_path: Path) -> Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         hashes[_source(number)] = sha256
-    store.add_drafts(1, [draft(number, text=f"draft {number}") for number in range(1, 41)])
+    blind = {number for number in range(1, 41) if is_blind(hashes[_source(number)], 0.1)}
+    store.add_drafts(1, [draft(number, text="" if number in blind else f"draft {number}") for number in range(1, 41)])
     record(store, *(correction(number, f"Bild {number}, größer") for number in range(1, 41)))
     store.add_image_hashes(1, hashes)
     return store
@@ -71,31 +72,38 @@ def lines(text: str) -> list[dict[str, Any]]:
 def test_a_line_tells_all_of_an_annotation_and_its_draft(tmp_path: Path, store: Store) -> None:
     rows = lines(exported(tmp_path, tmp_path / "out" / "pairs.jsonl"))
     assert [row["annotation"] for row in rows] == list(range(1, 41))
-    content = picture((3, 7, 9))
+    content = picture((4, 7, 9))
     sha256 = hashlib.sha256(content).hexdigest()
-    assert rows[2] == {
+    assert rows[3] == {
         "image": str(tmp_path / "data" / "images" / sha256[:2] / f"{sha256}.png"),
         "sha256": sha256,
-        "references": ["Bild 3, größer"],
+        "references": ["Bild 4, größer"],
         "split": split_of(sha256, 0.1),
         "weight": 1.0,
-        "typed": ["Bild 3, größer"],
-        "draft": "draft 3",
+        "typed": ["Bild 4, größer"],
+        "draft": "draft 4",
         "draft_version": "v1",
         "accepted": False,
         "origin": None,
         "state": "current",
         "project": 1,
-        "task": 3,
-        "annotation": 3,
+        "task": 4,
+        "annotation": 4,
         "annotator": None,
         "lead_time_seconds": None,
         "created_at": None,
         "updated_at": "2026-01-01T00:00:00+00:00",
-        "source": "/data/upload/1/3.jpg",
+        "source": "/data/upload/1/4.jpg",
     }
     assert {row["split"] for row in rows} == {"train", "dev", "held_out", "blind"}
     assert not list((tmp_path / "out").glob(".*")), "nothing unfinished"
+
+
+def test_the_split_is_the_one_that_the_image_has_had_from_the_start(tmp_path: Path, store: Store) -> None:
+    hashes = [each.image_sha256 for each in store.corrections(1)]
+    store.place(1, [each for each in hashes if each], 1.0)
+    rows = lines(exported(tmp_path, tmp_path / "pairs.jsonl"))
+    assert {(row["draft"] == "", row["split"]) for row in rows} == {(True, "blind"), (False, "held_out")}
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.domain.errors import CaptionerError, UnreachableImageError
-from backend.domain.splits import is_held_out, split_of
+from backend.domain.splits import JUDGING, split_of
 from backend.retraining.attempt import Retraining
 from backend.retraining.heartbeat import Heartbeat
 from backend.retraining.history import quarantined_rows
@@ -94,7 +94,7 @@ def test_a_champion_learns_on_from_what_is_new(
     monkeypatch.setattr("backend.retraining.attempt.retrain", retrain)
     monkeypatch.setattr("training.captioner.checkpoint.load", lambda folder, device: folder)
     monkeypatch.setattr("backend.retraining.gate.ProjectGate.mismatch", lambda *_: None)
-    held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
+    held_out = [content for content in contents if split_of(_row(content).sha256, 0.05) in JUDGING]
     others = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
     choosing = [content for content in contents if split_of(_row(content).sha256, 0.05) == DEV]
     base = [_row(content, tmp_path / "base.png", split=TRAIN) for content in contents]  # trained before all splits
@@ -145,7 +145,7 @@ def test_a_first_model_uses_the_encoder_of_the_settings(
     environ = {"CAPTIONER_ENCODER": encoder, "CAPTIONER_ENCODER_WEIGHTS": weights}
     with host() as studio:
         configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, **environ)
-        learnt = [content for content in contents if not is_held_out(_row(content).sha256, 0.05)]
+        learnt = [content for content in contents if split_of(_row(content).sha256, 0.05) not in JUDGING]
         captions = {n: (content, "Some picture.") for n, content in enumerate(learnt[:20], start=1)}
         with pytest.raises(EnoughError):
             _retrain(configured, captions, studio).run()
@@ -265,7 +265,7 @@ def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_go
     monkeypatch.setattr("training.captioner.checkpoint.load", lambda *_: Captioner())
     monkeypatch.setattr("backend.retraining.attempt.retrain", retrain)
     train = [content for content in contents if split_of(_row(content).sha256, 0.05) == TRAIN]
-    held_out = [content for content in contents if is_held_out(_row(content).sha256, 0.05)]
+    held_out = [content for content in contents if split_of(_row(content).sha256, 0.05) in JUDGING]
     captions = {n: (content, f"waits {n}") for n, content in enumerate(train[:5], start=1)}
     captions |= {n: (content, f"misplaced {n}") for n, content in enumerate(train[5:15], start=10)}
     captions |= {n: (content, f"held out {n}") for n, content in enumerate(held_out[:8], start=30)}

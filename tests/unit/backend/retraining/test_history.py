@@ -75,8 +75,16 @@ def test_what_has_judged_is_never_learnt(registry: Registry, champion: ModelVers
     assert numbers(data.new) == {6}
 
 
+def test_what_was_learnt_never_judges(registry: Registry, champion: ModelVersion) -> None:
+    rows = [row(1, BLIND), row(2, HELD_OUT), row(3, HELD_OUT), row(4, BLIND), row(5), row(6, BLIND)]
+    assert numbers(History(registry, 1, champion, 0.0).fair(rows)) == {3, 4, 5, 6}
+
+
 def test_base_images_that_would_judge_are_not_rehearsed(registry: Registry, champion: ModelVersion) -> None:
     assert not History(registry, 1, champion, 1.0).retraining_data([row(1)]).base
+    seen = [row(n) for n in range(100, 120)]
+    registry.store.place(1, [each.sha256 for each in seen], 1.0)
+    assert not History(registry, 1, champion, 0.0).retraining_data([row(1)]).base, "although the share is lower now"
 
 
 def test_what_may_be_learnt_no_longer_is_to_be_forgotten(registry: Registry, champion: ModelVersion) -> None:

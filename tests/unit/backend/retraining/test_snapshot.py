@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from backend.settings import Settings
 from backend.store.registry import ModelVersion, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Project, Store
-from tests.factories import correction, picture, saved, settings
+from tests.factories import correction, draft, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training.data import manifest
 from training.errors import DataError, TrainingError
@@ -114,6 +115,40 @@ def test_captions_of_blind_images_judge_and_are_not_learnt(tmp_path: Path) -> No
     assert blind == {row.sha256 for row in rows if is_blind(row.sha256, 0.3)}
     assert 4 <= len(blind) <= 20
     assert {row.split for row in rows} == {manifest.TRAIN, manifest.DEV, manifest.HELD_OUT, manifest.BLIND}
+
+
+def test_images_that_were_seen_keep_their_place_when_the_share_changes(tmp_path: Path) -> None:
+    numbers = range(1, 22)
+    taken = []
+    with host() as studio:
+        _serve(studio, *numbers)
+        for share, upto in (("0.2", 15), ("0.9", 20), ("0", 21)):
+            configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE=share)
+            store, frozen = _frozen(configured, [f"picture {number}" for number in range(1, upto + 1)])
+            taken.append({row.sha256: row.split for row in _attempt(configured, (store, frozen)).rows})
+            store.finish_retrain(frozen, state="done", outcome="")
+    first, raised, lowered = taken
+    assert {sha256: raised[sha256] for sha256 in first} == first
+    assert list(raised.values())[15:].count(manifest.BLIND) >= 3, "of new images"
+    assert {sha256: lowered[sha256] for sha256 in raised} == raised
+
+
+def test_a_caption_is_blind_only_where_no_draft_was_shown(tmp_path: Path) -> None:
+    with host() as studio:
+        _serve(studio, *range(1, 7))
+        configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, CAPTIONER_BLIND_SHARE="1")
+        store = Store(configured.database_url)
+        store.migrate()
+        store.add_drafts(1, [draft(2, text="a dot"), draft(3, text=""), draft(5, text="")])
+        made = [correction(1, "one"), correction(2, "two"), correction(3, "three"), correction(4, "four")]
+        made[3] = replace(made[3], origin="prediction-changed")  # a draft that nobody recorded
+        made += [replace(correction(5, "five"), parent_prediction=9), replace(correction(6, "six"), origin="manual")]
+        store.record(saved(*made))
+        rows = _attempt(configured, _frozen(configured, [])).rows
+    splits = {row.references[0]: row.split for row in rows}
+    drafted = {text for text, split in splits.items() if split == manifest.HELD_OUT}
+    assert drafted == {"two", "four"}, "they judge among the other corrections, and are not learned"
+    assert {text for text, split in splits.items() if split == manifest.BLIND} == {"one", "three", "five", "six"}
 
 
 @pytest.mark.parametrize("address", ["memory://pairs", "kept"])

@@ -107,6 +107,10 @@ def test_blind_tasks_get_a_version_and_a_score_but_no_text(tmp_path: Path, studi
     assert 0.1 < len(blind) / 60 < 0.5
     again = services.drafting.draft(1, tasks, served(services, "v2"))
     assert blind == {d.task_id for d in again if isinstance(d, Draft) and not d.text}, "whatever the version"
+    for share, version in (("0.9", "v3"), ("0", "v4")):
+        services = factories.backend(tmp_path, **{**environ, "CAPTIONER_BLIND_SHARE": share})
+        again = services.drafting.draft(1, tasks, served(services, version))
+        assert blind == {d.task_id for d in again if isinstance(d, Draft) and not d.text}, "whatever the share"
 
 
 def test_a_task_whose_image_fails_fails_alone_with_its_reason(services: Services, studio: Host) -> None:

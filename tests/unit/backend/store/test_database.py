@@ -11,9 +11,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from backend.domain.errors import DatabaseError
+from backend.domain.splits import split_of
 from backend.store import database as module
 from backend.store.database import Database, now
-from backend.store.tables import drafts, metadata, refreshes, retrains
+from backend.store.tables import drafts, metadata, places, refreshes, retrains
+from training.data.manifest import BLIND
 
 ZEROS = ("stopped", "after_task", "total", "stored", "failed", "deleted", "requests", "seconds")
 
@@ -58,6 +60,11 @@ def test_a_database_of_an_earlier_release_keeps_its_rows_under_the_new_names(tmp
         draft = {"project_id": 1, "task_id": 5, "version": "v1", "image": "/5.jpg", "image_key": "k", "text": "a dot"}
         draft |= {"score": 0.5, "served_at": now()}
         connection.execute(sa.insert(sa.table("drafts", *map(sa.column, draft))).values(**draft))
+        for task, (image, text) in enumerate(
+            [("a", "a dot"), ("b", ""), ("c", ""), ("c", "a dot"), ("a", "")], start=6
+        ):
+            shown = {**draft, "task_id": task, "image_sha256": image * 64, "text": text}
+            connection.execute(sa.insert(sa.table("drafts", *map(sa.column, shown))).values(**shown))
     database.migrate()
     assert differences(database) == []
     with database.reading() as connection:
@@ -65,8 +72,11 @@ def test_a_database_of_an_earlier_release_keeps_its_rows_under_the_new_names(tmp
         assert (row.checked, row.checked_to, row.being_edited, row.lease, row.heartbeat_at) == (4, 7, 2, 3, None)
         found = connection.scalars(sa.select(progress)).all()
         kept = connection.execute(sa.select(drafts.c.task_id, drafts.c.text, drafts.c.from_task)).all()
+        placed = dict(connection.execute(sa.select(places.c.image_sha256, places.c.place)).all())
     assert found == [{"phase": "interpolate", "step": 2}, {"phase": "train", "step": 2}]
-    assert kept == [(5, "a dot", None)]
+    assert kept[0] == (5, "a dot", None)
+    shown = {image * 64: split_of(image * 64, 0.0) for image in "ac"}
+    assert placed == {**shown, "b" * 64: BLIND}, "an image that has shown a draft is not blind"
 
 
 def test_a_difference_of_schema_and_code_would_be_seen(tmp_path: Path) -> None:
