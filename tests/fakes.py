@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,10 +28,11 @@ class Host:
     port: int
     answers: dict[str, Answer | Callable[[BaseHTTPRequestHandler], Answer | None]] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def address(self) -> str:
@@ -45,8 +47,11 @@ class Host:
 
 
 @contextmanager
-def host() -> Iterator[Host]:
-    """A host on a free loopback port for the time of the block. An answer None means: it wrote the answer itself."""
+def host(certificate: Path | None = None) -> Iterator[Host]:
+    """A host on a free loopback port for the time of the block. An answer None means: it wrote the answer itself.
+
+    With a `certificate` (and its key in the same file) it speaks https.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -70,7 +75,11 @@ def host() -> Iterator[Host]:
             """Nothing: what was asked is kept in `asked`."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running = Host(server.server_address[1])
+    running = Host(server.server_address[1], scheme="https" if certificate else "http")
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -38,7 +38,8 @@ LAYERS = {
         ("drafts", "retraining"),
         ("corrections", "serving"),
         ("images", "queue"),
-        ("label_studio", "settings", "store", "system"),
+        ("label_studio", "settings", "store"),
+        ("system",),
         ("domain",),
     ),
 }

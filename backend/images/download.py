@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import ssl
 import threading
 import time
-from functools import cache
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, requote_uri
+from requests.utils import requote_uri
 
 from backend.domain.errors import ImageError, UnreachableImageError
 from backend.images.addresses import AddressGuard, Origin
 from backend.images.compression import decompressed
+from backend.system import trust
 
 LATER = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -66,10 +65,11 @@ class Downloader:
                 status, location, body = self._hop(origin, url, authorization, deadline)
                 url = urljoin(url, location or "")
             except (OSError, http.client.HTTPException, ValueError) as error:
-                reason = str(error) or type(error).__name__
+                reason = trust.fault(error) or str(error) or type(error).__name__
                 if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
                     reason = f"it took longer than {self._total_timeout_seconds:g} seconds"
-                kind = ImageError if isinstance(error, ValueError) else UnreachableImageError
+                # an error of a certificate is a ValueError as well
+                kind = UnreachableImageError if isinstance(error, OSError | http.client.HTTPException) else ImageError
                 raise kind(f"The image {asked} could not be fetched: {reason}.") from error
             if status == 200:
                 return body
@@ -161,18 +161,10 @@ class _GuardedHTTPConnection(http.client.HTTPConnection):
 class _GuardedHTTPSConnection(_GuardedHTTPConnection):
     def connect(self) -> None:
         # The certificate is checked against the requested name, whatever the connected address is.
-        self.sock = _tls().wrap_socket(self._connected, server_hostname=self.host)
+        self.sock = trust.context().wrap_socket(self._connected, server_hostname=self.host)
 
 
 def _hang_up(duplicate: socket.socket) -> None:
     """Shut down both directions of the connection, which wakes a blocked reader."""
     with contextlib.suppress(OSError):  # it has ended already
         duplicate.shutdown(socket.SHUT_RDWR)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Trusts the system's certificates, which may include a company's own, and those that requests brings."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    return context

@@ -10,6 +10,7 @@ import requests
 
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.label_studio.token import Token
+from backend.system import trust
 
 JSON = Any
 """Any JSON value that Label Studio answers; callers check the parts they use."""
@@ -72,7 +73,7 @@ class Api:
             return request
 
         try:
-            return requests.request(
+            return trust.request(
                 method,
                 f"{self.url}{path}",
                 auth=authorise,  # a plain header would be replaced by credentials of ~/.netrc
@@ -85,9 +86,8 @@ class Api:
                 f"Label Studio at {self.url} did not answer {method} {path} in time; try again, or look at its log."
             ) from error
         except requests.RequestException as error:
-            raise LabelStudioError(
-                f"Label Studio at {self.url} cannot be reached; check the address and that it is running."
-            ) from error
+            reason = trust.fault(error) or "check the address and that it is running"
+            raise LabelStudioError(f"Label Studio at {self.url} cannot be reached; {reason}.") from error
 
     def _refusal(self, method: str, path: str, answer: requests.Response) -> LabelStudioRefusalError:
         status, detail = answer.status_code, _detail(answer)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import requests
 
 from backend.domain.errors import LabelStudioError, LabelStudioUnreachableError
+from backend.system import trust
 
 REFRESH_AFTER_SECONDS = 240.0
 """Label Studio's access tokens are valid for 300 seconds; the margin is for the time a request takes."""
@@ -67,7 +68,8 @@ class Token:
     def _exchange(self) -> str:
         address = f"{self.url}/api/token/refresh/"
         try:
-            answer = requests.post(
+            answer = trust.request(
+                "POST",
                 address,
                 json={"refresh": self._key},
                 timeout=TIMEOUT_SECONDS,
@@ -75,9 +77,8 @@ class Token:
                 auth=lambda request: request,  # or requests would use credentials of ~/.netrc
             )
         except requests.RequestException as error:
-            raise LabelStudioUnreachableError(
-                f"Label Studio at {self.url} cannot be reached ({type(error).__name__}); check LABEL_STUDIO_URL."
-            ) from error
+            reason = trust.fault(error) or "check LABEL_STUDIO_URL and that it is running"
+            raise LabelStudioUnreachableError(f"Label Studio at {self.url} cannot be reached; {reason}.") from error
         if answer.status_code == 401:
             raise LabelStudioError(
                 f"Label Studio at {self.url} refuses the personal access token: it was revoked, has expired or is of "

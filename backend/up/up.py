@@ -94,8 +94,6 @@ class Up:
         if self._images:
             project.photos(self._images)  # a folder without photos is told before anything starts
         self._check_ports()
-        if self._images:
-            project.photos(self._images)
         device.check(self._settings.device)
         label_studio = self._start_label_studio(self._label_studio_port) if self._label_studio_port else None
         self._start_redis()

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from backend.domain.errors import ImageError
-from backend.images import download
 from backend.images.addresses import AddressGuard, Origin
 from backend.images.download import Downloader, StatusError, shown
 from tests.fakes import Answer, Host, host
@@ -210,7 +209,7 @@ def test_the_environment_puts_no_proxy_in_between(studio: Host, monkeypatch: pyt
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A server's TLS as photos.example, whose certificate the downloader trusts."""
-    monkeypatch.setattr(download, "_tls", lambda: ssl.create_default_context(cafile=CERTIFICATE))
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATE)
     return context

@@ -60,14 +60,6 @@ def test_both_ports_are_looked_at_before_anything_starts(tmp_path: Path) -> None
     assert not (tmp_path / "captioner.db").exists()
 
 
-def test_a_folder_without_photos_is_told_before_anything_starts(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    result = up(tmp_path / "data", "--images", str(tmp_path / "photos"))
-    assert result.exit_code == 1
-    assert result.output.strip().splitlines()[-1].startswith(f"Error: The folder {tmp_path}/photos has no photos")
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["run"]
-
-
 @pytest.fixture
 def running(tmp_path: Path) -> Path:
     """The data folder of an `up` that runs with `--images` and `--retrain-every 8`."""
