@@ -22,14 +22,26 @@ class LabelingConfigError(Exception):
 @dataclass(frozen=True)
 class Tags:
     """Names in a labelling config: the `<Image>`, the `<TextArea>` for its caption, and the key of the image in a
-    task's data. `several` means that the box takes several captions, each a reference of the image. `names` are
-    patterns of all names in the config."""
+    task's data, or the path to it such as `pages[0].url`. `several` means that the box takes several captions, each a
+    reference of the image. `names` are patterns of all names in the config."""
 
     image_tag: str
     caption_tag: str
     data_key: str
     several: bool
     names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
+    def image(self, data: object) -> str | None:
+        """The reference of the image in a task's data; None where it has none. As in Label Studio's editor, a key that
+        looks like a path is a key."""
+        found = data
+        whole = isinstance(data, dict) and self.data_key in data
+        for key in [self.data_key] if whole else re.findall(r"[^.\[\]]+", self.data_key):
+            if isinstance(found, list) and re.fullmatch("[0-9]{1,9}", key):
+                found = found[int(key)] if int(key) < len(found) else None
+            else:
+                found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, str) and found.strip() else None
 
     def has(self, name: str) -> bool:
         """Whether a tag of the config has this name."""
@@ -46,20 +58,29 @@ def shipped(name: str) -> str:
 def parse(xml: str) -> Tags:
     """Find the caption box: the `<TextArea>` named "caption" that points at an `<Image>`, else the first that does.
 
-    Case does not matter in tag names, as in Label Studio's editor. Boxes for single regions do not count. Raises
-    LabelingConfigError when the config is not XML or has no such pair.
+    Case does not matter in tag names, as in Label Studio's editor. Boxes for single regions do not count, and neither
+    does what is repeated for each item of a list. Raises LabelingConfigError when the config is not XML or has no such
+    pair.
     """
     root = _read(xml)
-    images = {name: _key(tag) for tag in root.iter() if _kind(tag) == "image" and (name := tag.get("name"))}
-    if not images:
-        raise LabelingConfigError('The labelling config has no <Image>; add <Image name="image" value="$image"/>.')
+    repeated = {tag for repeater in _repeaters(root) for tag in repeater.iter()}
+    repeated |= {tag for tag in root.iter() if any("{{" in tag.get(name, "") for name in ("name", "toName", "value"))}
+    tags = [tag for tag in root.iter() if tag not in repeated]
+    images = {name: _key(tag) for tag in tags if _kind(tag) == "image" and (name := tag.get("name"))}
     pairs = [
         (box, image)
-        for box in root.iter()
+        for box in tags
         if _kind(box) == "textarea" and box.get("name") and not _true(box, "perRegion")
         for image in (name.strip() for name in box.get("toName", "").split(","))
         if image in images
     ]
+    if not pairs and any(_kind(tag) in {"image", "textarea"} for tag in repeated):
+        raise LabelingConfigError(
+            "The labelling config repeats its <Image> or <TextArea> for each item of a list (<Repeater>, {{idx}}); "
+            "drafts need one image and one caption box a task."
+        )
+    if not images:
+        raise LabelingConfigError('The labelling config has no <Image>; add <Image name="image" value="$image"/>.')
     if not pairs:
         named = " or ".join(sorted(images))
         raise LabelingConfigError(

@@ -187,9 +187,7 @@ def _tasks(entries: Sequence[Any], project_id: int, tags: Tags) -> tuple[Task, .
     tasks = []
     for entry in entries:
         task = object_of(entry, "A task")
-        data = task.get("data")
-        image = data.get(tags.data_key) if isinstance(data, dict) else None
-        image = image if isinstance(image, str) and image.strip() else None
+        image = tags.image(task.get("data"))
         tasks.append(Task(id_of(task, "a task"), project_id, image, time_of(task.get("created_at"))))
     return tuple(tasks)
 

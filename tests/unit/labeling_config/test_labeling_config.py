@@ -100,3 +100,65 @@ def test_advice_says_what_hides_the_draft(attributes: str, sentence: str) -> Non
 def test_any_number_of_submissions_can_be_read(given: str, several: bool) -> None:
     box = f'<TextArea name="c" toName="i" maxSubmissions="{given}"/>'
     assert parse(f'<View><Image name="i" value="$a"/>{box}</View>').several is several
+
+
+DATA = {
+    "image": "/a.jpg",
+    "photo": {"url": "/b.jpg", "sizes": [{"big": "/c.jpg"}]},
+    "pages": [{"page": "/d.jpg"}, "/e.jpg"],
+    "photo.flat": "/f.jpg",
+    "größe": "/g.jpg",
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "image"),
+    [
+        ("$image", "/a.jpg"),
+        ("$photo.url", "/b.jpg"),
+        ("$photo[url]", "/b.jpg"),
+        ("$pages[0].page", "/d.jpg"),
+        ("$pages.0.page", "/d.jpg"),
+        ("$pages[1]", "/e.jpg"),
+        ("$photo.flat", "/f.jpg"),  # a key that looks like a path is a key
+        ("$größe", "/g.jpg"),
+        ("$photo.sizes[0].big", "/c.jpg"),
+        ("$pages[2].page", None),
+        ("$pages[-1]", None),
+        ("$pages[x].page", None),
+        ("$photo", None),
+        ("$photo.url.more", None),
+        ("$nothing.url", None),
+    ],
+)
+def test_the_image_is_read_from_where_label_studio_reads_it(value: str, image: str | None) -> None:
+    tags = parse(f'<View><Image name="i" value="{value}"/><TextArea name="c" toName="i"/></View>')
+    assert tags.image(DATA) == image
+
+
+@pytest.mark.parametrize("data", [None, [], "text", {"image": None}, {"image": " "}, {"image": 3}, {}])
+def test_a_task_may_have_no_image(data: object) -> None:
+    assert Tags("image", "caption", "image", False).image(data) is None
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<View><Repeater on="$pages"><Image name="p_{{idx}}" value="$pages[{{idx}}].page"/>'
+        '<TextArea name="c_{{idx}}" toName="p_{{idx}}"/></Repeater></View>',
+        '<View><Repeater on="$pages" indexFlag="NR"><Image name="p_NR" value="$pages[NR].page"/>'
+        '<TextArea name="c_NR" toName="p_NR"/></Repeater></View>',
+        '<View><Image name="p" value="$pages[{{idx}}].page"/><TextArea name="c" toName="p"/></View>',
+        '<View><Image name="p" value="$image"/><Repeater on="$x"><TextArea name="c_{{idx}}" toName="p"/></Repeater>'
+        "</View>",
+    ],
+)
+def test_what_is_repeated_is_refused(xml: str) -> None:
+    with pytest.raises(LabelingConfigError, match=r"repeats.*one image and one caption box a task"):
+        parse(xml)
+
+
+def test_beside_what_is_repeated_a_caption_box_is_found() -> None:
+    repeated = '<Repeater on="$x"><Image name="p_{{idx}}" value="$x[{{idx}}]"/></Repeater>'
+    xml = f'<View>{repeated}<Image name="i" value="$a"/><TextArea name="c" toName="i"/></View>'
+    assert parse(xml) == Tags("i", "c", "a", False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -72,7 +72,7 @@ def read_label_studio(path: Path) -> list[Row]:
 
 def _add(tasks: dict[str, _Task], entry: Mapping[str, Any]) -> None:
     if "annotations" in entry:
-        task = tasks.setdefault(str(entry["id"]), _Task(_address(entry["data"].values())))
+        task = tasks.setdefault(str(entry["id"]), _Task(_address(_leaves(entry["data"]))))
         annotations = [each for each in entry["annotations"] if not each.get("was_cancelled")]
         for annotation in [each for each in annotations if each.get("ground_truth")] or annotations:
             for result in annotation.get("result") or []:
@@ -105,6 +105,15 @@ def _control(names: set[str], listing: Path) -> str:
     if len(names) > 1 and CAPTION not in names:
         raise DataError(f"{listing} has several texts, {', '.join(sorted(names))}; none is called {CAPTION!r}.")
     return CAPTION if CAPTION in names else names.pop()
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The values in a task's data, which may be nested."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+    else:
+        yield value
 
 
 def _address(values: Iterable[Any]) -> str:

@@ -125,7 +125,15 @@ def test_another_ml_backend_that_comes_first_is_named_before_anything_is_saved(
 
 @pytest.mark.parametrize(
     ("label_config", "sentence"),
-    [("<View></View>", "no <Image>"), ("", "no labelling config yet"), ("<View>", "not valid XML")],
+    [
+        ("<View></View>", "no <Image>"),
+        ("", "no labelling config yet"),
+        ("<View>", "not valid XML"),
+        (
+            '<View><Image name="i" value="$pages[{{idx}}].url"/><TextArea name="c" toName="i"/></View>',
+            "one image and one",
+        ),
+    ],
 )
 def test_a_project_without_caption_box(
     label_studio: Any, client: LabelStudio, label_config: str, sentence: str

@@ -114,6 +114,16 @@ def test_setup_refuses_a_config_without_a_caption_box(client: FlaskClient) -> No
     assert "no <TextArea>" in answer.get_json()["error"]
 
 
+def test_setup_refuses_a_config_that_repeats_its_images(client: FlaskClient) -> None:
+    schema = (
+        '<View><Repeater on="$pages"><Image name="page_{{idx}}" value="$pages[{{idx}}].url"/>'
+        '<TextArea name="caption_{{idx}}" toName="page_{{idx}}"/></Repeater></View>'
+    )
+    answer = client.post("/setup", json=recorded("10_connect_ml", "/setup") | {"schema": schema})
+    assert answer.status_code == 400
+    assert "one image and one caption box a task" in answer.get_json()["error"]
+
+
 def test_a_failed_image_is_an_empty_list_in_its_place(client: FlaskClient, services: Services, studio: Host) -> None:
     served(services, "v1")
     body = recorded("22_retrieve_predictions", "/predict")
@@ -132,6 +142,9 @@ def test_tags_and_data_key_are_the_configs(client: FlaskClient, services: Servic
     body["label_config"] = '<View><Image name="pic" value="$photo"/><TextArea name="words" toName="pic"/></View>'
     (item,) = client.post("/predict", json=body).get_json()["results"]
     assert (item["result"][0]["from_name"], item["result"][0]["to_name"]) == ("words", "pic")
+    body["tasks"][0]["data"] = {"pages": [{"photo": image}]}
+    body["label_config"] = body["label_config"].replace("$photo", "$pages[0].photo")
+    assert client.post("/predict", json=body).get_json()["results"] == [item]
 
 
 def test_the_same_request_gets_the_same_answer(client: FlaskClient, services: Services) -> None:

@@ -52,6 +52,12 @@ def test_where_images_are(tmp_path: Path, photo: Photo, address: str, file: str)
     assert (row.image, row.image_id, row.references) == (tmp_path / file, "7", ("A dog", "A hound"))
 
 
+def test_images_may_be_nested_in_the_data(tmp_path: Path, photo: Photo) -> None:
+    photo(tmp_path / "1.jpg")
+    nested = task(7, None, annotation(result("A dog"))) | {"data": {"pages": [{"title": "one", "page": "1.jpg"}]}}
+    assert [row.image for row in read(tmp_path, [nested])] == [tmp_path / "1.jpg"]
+
+
 def test_the_path_decides_between_files_of_one_name(tmp_path: Path, photo: Photo) -> None:
     for folder in ("a", "b", "c/a"):
         photo(tmp_path / folder / "1.jpg")
