@@ -78,8 +78,9 @@ class Correction:
 class Event:
     """One event sent by Label Studio or read from it: what it creates or changes, and what it deletes.
 
-    `body` is the payload as received, without secrets, and is kept as a record. For an event that was read,
-    `observed_at` is when the reading began, and `whole_tasks` are tasks whose every annotation is in `corrections`.
+    `body` is the payload as received, without secrets, and is kept as a record; of an event that is about no task or
+    annotation it is only the action and the project. For an event that was read, `observed_at` is when the reading
+    began, and `whole_tasks` are tasks whose every annotation is in `corrections`.
     """
 
     action: str

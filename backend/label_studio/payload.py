@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,8 +72,8 @@ def optional_text_at(body: Mapping[str, Any], key: str) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def clean(value: Any, depth: int = 0) -> Any:
-    """The JSON value in a form that every database can store.
+def clean(value: Any, without: Set[str] = frozenset(), depth: int = 0) -> Any:
+    """The JSON value in a form that every database can store, and without the entries under these keys.
 
     Half surrogate pairs and NUL become U+FFFD; NaN and infinity, which are not JSON, become null. Raises RequestError
     when the value is nested deeper than anything Label Studio sends.
@@ -81,15 +81,11 @@ def clean(value: Any, depth: int = 0) -> Any:
     if depth > DEEPEST:
         raise RequestError(f"The request is nested more than {DEEPEST} levels deep.")
     if isinstance(value, dict):
-        return {clean(key): clean(item, depth + 1) for key, item in value.items()}
+        return {clean(key): clean(item, without, depth + 1) for key, item in value.items() if key not in without}
     if isinstance(value, list):
-        return [clean(item, depth + 1) for item in value]
+        return [clean(item, without, depth + 1) for item in value]
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+        if not value.isascii():
+            value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value.replace("\0", "\ufffd")
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_secrets(item) for key, item in value.items() if key not in SECRETS}
-    return [without_secrets(item) for item in value] if isinstance(value, list) else value

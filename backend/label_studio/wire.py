@@ -14,6 +14,7 @@ from backend.domain.errors import RequestError
 from backend.label_studio.captions import LONGEST_NAME, captions
 from backend.label_studio.payload import (
     GREATEST_ID,
+    SECRETS,
     both,
     clean,
     id_of,
@@ -23,7 +24,6 @@ from backend.label_studio.payload import (
     seconds,
     text_at,
     time_of,
-    without_secrets,
 )
 from labeling_config import LabelingConfigError, Tags
 
@@ -75,17 +75,16 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
     `label_config_of` returns the labelling config of a project that the call names only by number. Raises RequestError
     when the call names no action or project, or when an entry has no id or time.
     """
-    body = object_of(clean(payload), "The webhook call")
+    body = object_of(clean(payload, without=SECRETS), "The webhook call")
     action = text_at(body, "action", "The webhook call")[:LONGEST_NAME]
     annotations = both(body, "annotation")
     tasks = both(body, "task")
     project_id = _project_id(body.get("project") or next((a.get("project") for a in annotations + tasks), None))
     kind, _, verb = action.rpartition("_")
-    record = without_secrets({key: value for key, value in body.items() if key != "project"})
-    record["project"] = project_id  # the full project object is large and contains secrets
     deleted = verb == "DELETED"
     of_annotations, of_tasks = kind in {"ANNOTATION", "ANNOTATIONS"}, kind in {"TASK", "TASKS"}
     tags = _tags_of_project(body.get("project"), project_id, label_config_of)
+    record = body if of_annotations or of_tasks else {}
     return Event(
         action=action,
         project_id=project_id,
@@ -93,7 +92,7 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
         tasks=_tasks(tasks, project_id, tags) if (of_annotations or of_tasks) and not deleted and tags else (),
         deleted_annotations=tuple(id_of(a, "an annotation") for a in annotations if of_annotations and deleted),
         deleted_tasks=tuple(id_of(task, "a task") for task in tasks if of_tasks and deleted),
-        body=record,
+        body={**record, "action": action, "project": project_id},  # the full project object is large
     )
 
 

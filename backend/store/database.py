@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import alembic.command
 import alembic.config
@@ -41,11 +42,13 @@ class Database:
             if self._is_sqlite:
                 if self.url.database:
                     Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-                self.engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_SECONDS})
+                self.engine = sa.create_engine(
+                    self.url, connect_args={"timeout": _BUSY_SECONDS}, json_serializer=_serialise
+                )
                 sa.event.listen(self.engine, "connect", _configure_sqlite)
                 sa.event.listen(self.engine, "begin", _begin_sqlite)
             else:
-                self.engine = sa.create_engine(self.url, pool_pre_ping=True)
+                self.engine = sa.create_engine(self.url, pool_pre_ping=True, json_serializer=_serialise)
         except (sa.exc.ArgumentError, ImportError, OSError) as error:  # no address, no driver, no folder
             address = self.url.render_as_string() if hasattr(self, "url") else "named by DATABASE_URL"
             raise DatabaseError(f"The database {address} cannot be opened: {error}.") from error
@@ -125,6 +128,14 @@ def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
     """The values in pieces of `size`, by default one that fits an IN list."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def _serialise(value: Any) -> str:
+    """As `json.dumps`, in pieces, between which other threads get their turn: the body of an event may have 25 MB."""
+    return "".join(_ENCODER.iterencode(value))
+
+
+_ENCODER = json.JSONEncoder()
 
 
 def _configure_sqlite(dbapi_connection: object, _record: object) -> None:

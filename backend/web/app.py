@@ -20,6 +20,7 @@ from backend.domain.errors import (
     RequestError,
 )
 from backend.settings import Settings
+from backend.web.body import MOST_BYTES
 from backend.web.routes import WITHOUT_PASSWORD, routes
 from backend.web.services import Services
 from labeling_config import LabelingConfigError
@@ -43,7 +44,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 def create_app(services: Services) -> Flask:
     """The ML backend as a WSGI application. Every error is answered as JSON: `{"error": "one sentence"}`."""
     app = Flask("captioner", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = 256 * 2**20  # "Create annotations from predictions" sends 5000 tasks at once
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     app.register_blueprint(routes(services))
 
     @app.before_request

@@ -173,6 +173,12 @@ def test_other_actions_have_no_effect(action: str) -> None:
     assert (event.action, event.corrections, event.deleted_tasks) == (action, (), ())
 
 
+@pytest.mark.parametrize("action", ["PROJECT_UPDATED", "SOMETHING_NEW"])
+def test_an_event_about_no_task_or_annotation_is_not_kept_whole(action: str) -> None:
+    body = received("40_start_training", "/webhook") | {"action": action, "large": ["x"] * 1000}
+    assert wire.event(body).body == {"action": action, "project": 1}
+
+
 def test_secrets_and_the_project_stay_out_of_the_record() -> None:
     body = annotation_event()
     body["project"] |= {"token": "s3cret", "task_data_login": "s3cret", "task_data_password": "s3cret"}
