@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from backend.domain.corrections import Task
 from backend.domain.errors import ImageError, LabelStudioError, LabelStudioUnreachableError, UnreachableImageError
 from backend.images.addresses import AddressGuard, Origin
 from backend.images.download import Downloader, StatusError, shown
+from backend.images.turns import Turns
 from backend.label_studio.token import Token
 from backend.settings import Settings
 from backend.store.store import Project
@@ -64,8 +64,7 @@ class Images:
         self._download = downloader or Downloader(AddressGuard(self._url, settings.image_hosts))
         key = settings.label_studio_api_key
         self._token = Token(self._url, key) if self._url and key else None
-        self._fetching: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._turns = Turns()
 
     def local(self, reference: str, task: Task, project: Project | None = None, whole: bool = False) -> LocalImage:
         """The image `reference` of `task` as a local file; with `whole`, one that is damaged is fetched again.
@@ -78,23 +77,21 @@ class Images:
         source = self._source(reference.strip(), task, project)
         place = hashlib.sha256(f"{source.owner}\n{reference.strip()}".encode()).hexdigest()
         entry = self._root / "index" / place[:2] / f"{place}.json"
-        with self._guard:
-            lock = self._fetching.setdefault(place, threading.Lock())
-        try:
-            with lock:  # two requests for one new image fetch it once
-                known, fresh = self._known(entry, whole)
-                if known and (source.lasting or fresh):
-                    return known
-                try:
-                    return self._keep(self._fetch(source, project), reference, entry)
-                except ImageError as error:
-                    if not known:
-                        raise
-                    log.warning("%s The copy fetched before is used.", error)
-                    return known
-        finally:
-            with self._guard:
-                self._fetching.pop(place, None)
+        attempt = source.url, project.access_token if project else None
+        with self._turns.at(place) as failures:  # requests for one new image at once fetch it once
+            known, fresh = self._known(entry, whole)
+            if known and (source.lasting or fresh):
+                return known
+            try:
+                if attempt in failures:
+                    raise failures[attempt]
+                return self._keep(self._fetch(source, project), reference, entry)
+            except ImageError as error:
+                failures[attempt] = error
+                if not known:
+                    raise
+                log.warning("%s The copy fetched before is used.", error)
+                return known
 
     def _source(self, reference: str, task: Task, project: Project | None) -> _Source:
         scheme = "" if reference.startswith("/") else reference.partition("://")[0].lower()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.errors import ImageError, ModelUnavailableError
 from backend.images.cache import Images, LocalImage
 from backend.serving.champions import BATCH, Champions, Loader
+from backend.serving.fetchers import Fetchers
 from backend.serving.reuse import Reuse
 from backend.settings import Settings
 from backend.store.registry import ModelVersion
@@ -22,8 +23,6 @@ log = logging.getLogger(__name__)
 NO_MODEL = "There is no model for this project yet."
 BUDGET_SECONDS = 75.0
 """Label Studio drops a whole batch after 100 s; a request is answered before that with the drafts made by then."""
-
-FETCHERS = 8
 
 _UNEXPECTED = "Fetching its image failed ({}); the captioner's log has the details."
 
@@ -50,6 +49,7 @@ class Drafting:
         self._champions = champions
         self._blind_share = blind_share
         self._reuse = reuse
+        self._fetchers = Fetchers()
 
     def draft(
         self, project_id: int, tasks: Sequence[Task], version: str | None, came: float | None = None
@@ -91,17 +91,14 @@ class Drafting:
         """New drafts and failures, stored batch by batch, so that those before the deadline are not made again."""
         project = self._store.get_project(project_id)
         made: dict[_Key, Drafted] = {}
-        pool = ThreadPoolExecutor(min(FETCHERS, len(tasks)), thread_name_prefix="images")
-        try:
-            fetched = [(task, pool.submit(self._fetch, task, project)) for task in tasks]
+        with self._fetchers.fetching(lambda task: self._fetch(task, project), tasks) as images:
+            fetched = list(zip(tasks, images, strict=True))
             for start in range(0, len(fetched), BATCH):
                 if time.monotonic() >= deadline:
                     late = {_key(task): _late(task) for task, _ in fetched[start:]}
                     self._record(project_id, late)
                     return made | late
                 made |= self._caption(project_id, fetched[start : start + BATCH], version, deadline)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
         return made
 
     def _fetch(self, task: Task, project: Project | None) -> LocalImage:

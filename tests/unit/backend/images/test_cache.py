@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -315,6 +316,54 @@ def test_a_damaged_cache_mends_itself(tmp_path: Path, studio: Host) -> None:
     entry.write_text('{"file": ')
     assert fetched(images, "/data/upload/1/a.png") == PHOTO
     assert len(studio.asked) == 3
+
+
+def test_those_who_wait_for_a_failing_image_get_its_failure(tmp_path: Path, studio: Host) -> None:
+    images = configured(tmp_path, studio)
+
+    def gone(handler: BaseHTTPRequestHandler) -> Answer:
+        deadline = time.monotonic() + 20
+        while max(map(images._turns.threads, list(images._turns._turns))) < 12 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return Answer(404)
+
+    studio.answers["/data/upload/1/a.png"] = gone
+
+    def ask(_: int) -> str:
+        with pytest.raises(ImageError) as caught:
+            fetched(images, "/data/upload/1/a.png")
+        return str(caught.value)
+
+    with ThreadPoolExecutor(12) as pool:
+        assert len(set(pool.map(ask, range(12)))) == 1
+    assert len(studio.asked) == 1
+    studio.answers["/data/upload/1/a.png"] = Answer(200, PHOTO)
+    assert fetched(images, "/data/upload/1/a.png") == PHOTO, "nobody waited any more"
+
+
+def test_an_image_is_never_fetched_twice_at_once(tmp_path: Path, studio: Host) -> None:
+    """Each task asks for the image of a bucket under an address of its own, so that no failure stands for another."""
+    images, guard, counts = configured(tmp_path, studio), threading.Lock(), [0]
+    at_once: list[int] = []
+
+    def gone(handler: BaseHTTPRequestHandler) -> Answer:
+        with guard:
+            counts[0] += 1
+            at_once.append(counts[0])
+        time.sleep(0.002)  # as long as a quick answer takes
+        with guard:
+            counts[0] -= 1
+        return Answer(404)
+
+    def ask(thread: int) -> None:
+        for turn in range(4):
+            with pytest.raises(ImageError):
+                images.local("s3://bucket/a.png", task(id=4 * thread + turn))
+
+    studio.answers |= {f"/tasks/{number}/presign/": gone for number in range(32)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+    assert at_once == [1] * 32
 
 
 def test_many_requests_for_one_new_image_fetch_it_once(tmp_path: Path, studio: Host) -> None:
