@@ -106,7 +106,7 @@ class ProjectGate:
                 done += len(rows)
             times = tuple(float(number) for number, _ in enumerate(rows))  # rows come in the order of annotation
             of_champion = evaluations[1] if champion else None
-            sets.append(EvaluationSet(role, evaluations[0], of_champion, self._interim_looks(role, len(rows)), times))
+            sets.append(EvaluationSet(role, evaluations[0], of_champion, self._interim_looks(role), times))
         return gate.judge(
             sets,
             policy=self._settings.gate_policy,
@@ -125,11 +125,12 @@ class ProjectGate:
         matches = (image_text_match(champion.captioner, rows, self._cache_dir, progress) for rows in (new, trusted))
         return mismatch(*matches)
 
-    def _interim_looks(self, role: Role, pairs: int) -> int:
-        """The number of earlier verdicts on this set; a set with half of its pairs counts as the same one."""
+    def _interim_looks(self, role: Role) -> int:
+        """The number of earlier comparisons on this set, however much it has grown since: were new pairs to make it
+        another set, a project that grows for long would exceed any limit."""
         roles = {role} if role == gate.BASE else {role, "pooled"}
         return sum(
-            any(found.role in roles and 2 * found.pairs > pairs for found in verdict.sets)
+            any(found.role in roles and found.difference for found in verdict.sets)
             for verdict in self._past
             if not verdict.provisional
         )

@@ -52,8 +52,8 @@ class Evaluation:
 class EvaluationSet:
     """Both models on the same images. `champion` is None where there is none yet.
 
-    `interim_looks` counts the earlier verdicts on this set, whoever the candidates were. `times[i]`, in any unit, says
-    when pair i was corrected, so that the oldest can be watched; it is empty where that is unknown.
+    `interim_looks` counts the earlier comparisons on this set, whoever the candidates were. `times[i]`, in any unit,
+    says when pair i was corrected, so that the oldest can be watched; it is empty where that is unknown.
     """
 
     role: Role

@@ -48,15 +48,15 @@ class Decision:
 
 
 def significance_level(interim_looks: int) -> float:
-    """The level of a set's bounds after this many earlier verdicts on it.
+    """The level of a set's bounds after this many earlier comparisons on it, in the whole life of a project.
 
     Repeated tests on one set would in the end promote a lucky candidate. Therefore the looks share one error: the first
     spends 2.5 %, the k-th 1.25 % / (k (k - 1)), and all later ones together never more than 1.25 %. By Bonferroni's
     inequality the probability that any look promotes a candidate that it should not is at most 3.75 %, however many
-    looks there are and however they depend on each other (alpha spending: Lan and DeMets, 1983, "Discrete sequential
-    boundaries for clinical trials"; a series for endless hypotheses: Foster and Stine, 2008, "Alpha-investing"). The
-    rest of 5 % allows for the bounds, which are approximate, and more so at small levels; `python -m benchmarks.gate`
-    measures it. Raises TrainingError for a negative number.
+    looks there are, however they depend on each other and however the set grows between them (alpha spending: Lan and
+    DeMets, 1983, "Discrete sequential boundaries for clinical trials"; a series for endless hypotheses: Foster and
+    Stine, 2008, "Alpha-investing"). The rest of 5 % allows for the bounds, which are approximate, and more so at small
+    levels; `python -m benchmarks.gate` measures it. Raises TrainingError for a negative number.
     """
     if interim_looks < 0:
         raise TrainingError(f"An evaluation set cannot have judged {interim_looks} times before; count from 0.")

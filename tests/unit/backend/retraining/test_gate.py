@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,29 @@ def test_a_set_that_has_judged_before_asks_for_more_evidence(tmp_path: Path, con
     assert [found.sets[0].interim_looks for found in past] == [0, 1, 2]
     assert levels == sorted(levels, reverse=True)
     grown = project_gate(tmp_path, rows(HELD_OUT, 300), past=past).verdict(*contenders)
-    assert grown.sets[0].interim_looks == 0, "half of its pairs have never judged"
+    assert grown.sets[0].interim_looks == 3, "although half of its pairs have never judged"
     few = project_gate(tmp_path, rows(HELD_OUT, 60)).verdict(*contenders)
     assert project_gate(tmp_path, rows(HELD_OUT, 60), past=[few]).verdict(*contenders).sets[0].interim_looks == 0
     assert few.provisional
+
+
+def test_the_errors_of_a_whole_project_stay_within_the_limit(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
+    past: list[Verdict] = []
+    spent = 0.0
+    for _ in range(12):
+        verdict = project_gate(tmp_path, rows(HELD_OUT, 100), past=past).verdict(*contenders)
+        spent += verdict.sets[0].level
+        past.append(replace(verdict, sets=(replace(verdict.sets[0], pairs=40),)))  # the set has doubled since
+    assert 0.036 < spent <= 0.0375
+
+
+def test_a_first_model_that_nothing_was_compared_with_spends_nothing(
+    tmp_path: Path, contenders: tuple[Contender, ...]
+) -> None:
+    first = project_gate(tmp_path, rows(HELD_OUT, 100)).verdict(None, contenders[0])
+    assert not first.provisional
+    second = project_gate(tmp_path, rows(HELD_OUT, 100), past=[first]).verdict(*contenders)
+    assert second.sets[0].interim_looks == 0
 
 
 def test_the_gate_follows_the_settings(tmp_path: Path, contenders: tuple[Contender, ...]) -> None:
