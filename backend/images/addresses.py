@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from backend.domain.errors import ImageError, UnreachableImageError
+from backend.images.inline import named
 
 Resolver = Callable[[str, int], list[str]]
 
@@ -34,9 +35,9 @@ class Origin(NamedTuple):
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ImageError(f"{url[:200]!r} is not an address: {error}.") from error
+            raise ImageError(f"{named(url)[:200]!r} is not an address: {error}.") from error
         if parts.scheme not in {"http", "https"} or not host:
-            raise ImageError(f"{url[:200]!r} is not an http(s) address.")
+            raise ImageError(f"{named(url)[:200]!r} is not an http(s) address.")
         return cls(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
 
     def __str__(self) -> str:

@@ -17,7 +17,8 @@ from PIL import Image
 from backend.domain.corrections import Task
 from backend.domain.errors import ImageError, LabelStudioError, LabelStudioUnreachableError, UnreachableImageError
 from backend.images.addresses import AddressGuard, Origin
-from backend.images.download import Downloader, StatusError, shown
+from backend.images.download import MAX_BYTES, Downloader, StatusError, shown
+from backend.images.inline import decoded, is_inline, named
 from backend.images.turns import Turns
 from backend.label_studio.token import Token
 from backend.settings import Settings
@@ -70,10 +71,11 @@ class Images:
         """The image `reference` of `task` as a local file; with `whole`, one that is damaged is fetched again.
 
         References are Label Studio's: `/data/upload/…`, `/data/local-files/?d=…`, `s3://…`, `gs://…`, `azure-blob://…`,
-        `https://…`. Where none is configured, `project` names Label Studio. Raises ImageError in one sentence.
+        `https://…`, or the image itself as `data:…`. Where none is configured, `project` names Label Studio. Raises
+        ImageError in one sentence.
         """
         if any("\ud800" <= character <= "\udfff" for character in reference):
-            raise ImageError(f"{reference[:200]!a} is not an image reference: it holds half a character.")
+            raise ImageError(f"{named(reference)[:200]!a} is not an image reference: it holds half a character.")
         source = self._source(reference.strip(), task, project)
         place = hashlib.sha256(f"{source.owner}\n{reference.strip()}".encode()).hexdigest()
         entry = self._root / "index" / place[:2] / f"{place}.json"
@@ -94,6 +96,8 @@ class Images:
                 return known
 
     def _source(self, reference: str, task: Task, project: Project | None) -> _Source:
+        if is_inline(reference):
+            return _Source(reference, None, lasting=True)
         scheme = "" if reference.startswith("/") else reference.partition("://")[0].lower()
         base = self._url or (project.hostname.rstrip("/") if project and project.hostname else None)
         if scheme in {"http", "https"}:
@@ -118,6 +122,8 @@ class Images:
         return _Source(url, Origin.of(base), lasting=urlsplit(url).path.startswith(f"{prefix}/data/upload/"))
 
     def _fetch(self, source: _Source, project: Project | None) -> bytes:
+        if is_inline(source.url):
+            return decoded(source.url, MAX_BYTES)
         if source.owner is None:
             return self._download.get(source.url)
         try:

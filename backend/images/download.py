@@ -18,6 +18,7 @@ from requests.utils import requote_uri
 from backend.domain.errors import ImageError, UnreachableImageError
 from backend.images.addresses import AddressGuard, Origin
 from backend.images.compression import decompressed
+from backend.images.inline import is_inline, named
 from backend.system import trust
 
 LATER = frozenset({408, 425, 429})
@@ -140,6 +141,8 @@ class Downloader:
 
 def shown(url: str) -> str:
     """The address without user, password and query, so that logs hold no credentials or signatures."""
+    if is_inline(url):
+        return named(url)
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -22,6 +22,7 @@ from backend.domain.errors import CaptionerError
 from backend.domain.splits import split_in, split_of
 from backend.images.archive import ImageStore
 from backend.images.cache import is_whole
+from backend.images.inline import named
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.store import Store, StoredCorrection
@@ -72,7 +73,7 @@ class Pair:
             "lead_time_seconds": correction.lead_time_seconds,
             "created_at": correction.created_at and correction.created_at.isoformat(),
             "updated_at": correction.updated_at.isoformat(),
-            "source": correction.image,
+            "source": correction.image and named(correction.image),
         }
 
     def image_path(self, folder: Path | None) -> str:
@@ -81,7 +82,7 @@ class Pair:
         Without an image file, the reference in the task.
         """
         if self.image is None:
-            return self.correction.image or "none"
+            return named(self.correction.image or "none")
         image = self.image.absolute()
         if folder is not None and image.is_relative_to(folder.absolute()):
             image = image.relative_to(folder.absolute())
@@ -229,7 +230,7 @@ def _coco_image(number: int, pair: Pair, folder: Path | None) -> dict[str, Any]:
         except OSError:
             pass  # damaged since it was fetched; the captions are exported without its size
     details = {"sha256": pair.correction.image_sha256, "split": pair.split, "task": pair.correction.task_id}
-    return {**entry, **details, "coco_url": pair.correction.image}
+    return {**entry, **details, "coco_url": pair.correction.image and named(pair.correction.image)}
 
 
 def _json(value: Any) -> str:

@@ -229,9 +229,7 @@ def test_a_relative_reference_without_label_studio_says_what_to_set(tmp_path: Pa
         fetched(Images(settings(tmp_path)), "/data/upload/1/a.png")
 
 
-@pytest.mark.parametrize(
-    "reference", ["photo.jpg", "file:///etc/passwd", "ftp://a/b", "data:image/png;base64,x", "x:y"]
-)
+@pytest.mark.parametrize("reference", ["photo.jpg", "file:///etc/passwd", "ftp://a/b", "database.jpg", "x:y"])
 def test_other_references_are_refused(tmp_path: Path, studio: Host, reference: str) -> None:
     with pytest.raises(ImageError, match="is not an image reference"):
         fetched(configured(tmp_path, studio), reference)
@@ -380,3 +378,53 @@ def test_many_requests_for_one_new_image_fetch_it_once(tmp_path: Path, studio: H
         assert list(pool.map(ask, range(8))) == [PHOTO] * 8
     assert len(studio.asked) == 1
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+INLINE = base64.b64encode(PHOTO).decode()
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        f"data:image/png;base64,{INLINE}",
+        f" DATA:image/jpeg;charset=x;base64,{INLINE[:20]}\n{INLINE[20:].rstrip('=')}",
+        f"data:;base64,{INLINE.replace('+', '%2B').replace('=', '%3D')}",
+        "data:image/png," + "".join(f"%{byte:02x}" for byte in PHOTO),
+    ],
+)
+def test_an_image_that_stands_in_the_task_is_decoded_and_kept(tmp_path: Path, reference: str) -> None:
+    images = Images(settings(tmp_path))
+    assert fetched(images, reference) == PHOTO
+    images.local(reference, task()).path.unlink()
+    assert fetched(images, reference) == PHOTO
+
+
+@pytest.mark.parametrize(
+    ("reference", "sentence"),
+    [
+        ("data:image/png;base64,SECRET!", "The image data:image/png;base64… is not valid base64."),
+        ("data:image/png;base64,SECRETSECRETSECRET", "The image data:image/png;base64… is not a readable JPEG"),
+        ("data:SECRETSECRET", "The image data:… has no content: a comma and then base64 is needed."),
+        ("data:image/SECRETSECRET", "The image data:… has no content"),
+        (
+            "data:image/png;base64,SECRET" + "A" * 2000,
+            "The image data:image/png;base64… is larger than 0.000976562 MB.",
+        ),
+        ("data:image/png;base64,SECRET\ud800", "half a character"),
+    ],
+)
+def test_of_an_image_in_the_task_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str, sentence: str
+) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 1024)
+    with pytest.raises(ImageError) as caught:
+        Images(settings(tmp_path)).local(reference, task())
+    assert sentence in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_an_address_that_redirects_to_an_image_in_itself_prints_nothing_of_it(tmp_path: Path, other: Host) -> None:
+    other.answers["/a.png"] = Answer(302, headers={"Location": f"data:image/png;base64,{INLINE}"})
+    images = Images(settings(tmp_path, CAPTIONER_IMAGE_HOSTS=other.address))
+    with pytest.raises(ImageError, match=r"'data:image/png;base64…' is not an http\(s\) address"):
+        images.local(f"{other.url}/a.png", task())

@@ -207,6 +207,15 @@ def test_half_a_character_costs_nothing(tmp_path: Path, store: Store) -> None:
     assert "hi ? there" in exported(tmp_path, tmp_path / "pairs.csv", "--format", "csv")
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv", "coco"])
+def test_of_an_image_that_stands_in_its_task_only_the_kind_is_written(tmp_path: Path, store: Store, form: str) -> None:
+    inline = Task(99, 1, "data:image/png;base64,SECRET")
+    store.record(Event("ANNOTATION_CREATED", 1, (correction(99),), (inline,)))
+    text = exported(tmp_path, tmp_path / "pairs", "--format", form)
+    assert "data:image/png;base64…" in text
+    assert "SECRET" not in text
+
+
 def test_standard_output_holds_the_pairs_and_nothing_else(tmp_path: Path, store: Store) -> None:
     result = run(tmp_path, "--project", 1, "--out", "-")
     assert result.exit_code == 0
