@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -86,11 +87,18 @@ def promote(version: str, project: int | None, as_default: bool, reason: str, **
 @click.command(epilog=example("captioner rollback --project 1"))
 @setting("data_dir", "database_url")
 @click.option("--project", type=int, required=True, help="0 for the default champion.")
-def rollback(project: int, **flags: Any) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask where nothing would serve any more.")
+def rollback(project: int, yes: bool, **flags: Any) -> None:
     """Serve the previous champion again."""
-    champion = registry_of(settings_from(flags)).rollback(project)
-    click.echo(
-        f"{champion} is the champion of project {project} again."
-        if champion
-        else f"Project {project} has no champion now."
-    )
+    registry = registry_of(settings_from(flags))
+    whom = f"project {project}" if project else "projects without a champion of their own"
+    champion, before = registry.before(project)
+    if before is None and not yes:
+        click.echo(f"Nothing served {whom} before {champion}: without it, tasks open with empty text boxes.")
+        if not click.confirm("Roll back all the same?"):
+            raise click.ClickException("Nothing was changed; --yes rolls back without this question.")
+    serving = registry.rollback(project, of=champion)
+    click.echo(f"{serving} serves {whom} again." if serving else f"Nothing serves {whom} now.")
+    back = f"--project {project}" if project else "--default"
+    folder = f" --data-dir {shlex.quote(flags['data_dir'])}" if flags["data_dir"] else ""
+    click.echo(f"`captioner promote {champion} {back}{folder}` lets {champion} serve again.")

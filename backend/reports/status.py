@@ -97,7 +97,9 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
     yield f"Project {project['id']}"
     champion = project["champion"] or "none yet"
     swapping = project["serving"] not in {None, project["champion"]}
-    yield f"  champion     {champion}" + (f" (loading; {project['serving']} still serves)" if swapping else "")
+    yield f"  champion     {champion}" + (
+        f" ({'loading; ' if project['champion'] else ''}{project['serving']} still serves)" if swapping else ""
+    )
     if project["refused"]:
         yield f"  not served   {project['refused']}"
     yield f"  tasks        {project['tasks']} known, {project['drafts']} drafts served"
@@ -182,6 +184,9 @@ def _drafting_lines(drafting: Mapping[str, Any]) -> Iterable[str]:
     mode = _MODES.get(drafting["mode"], "")
     wanted = "; stored mode begins when all are stored" if drafting["wanted"] == STORED else ""
     yield f"  drafts       {mode}{wanted}"
+    if drafting["version"] is None:
+        yield "  refresh      not begun yet"
+        return
     work = f"{drafting['stored']} drafts stored by {drafting['version']}"
     work += f", {drafting['failed']} failed" if drafting["failed"] else ""
     if drafting["state"] == DRAFTING:

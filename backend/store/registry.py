@@ -178,19 +178,30 @@ class Registry:
             connection.execute(model_versions.update().where(model_versions.c.name == name).values(state=state))
         return version
 
-    def rollback(self, project_id: int, reason: str = "rolled back", by: str = "operator") -> str | None:
-        """Serve the version before the present champion again; returns it, None when nothing serves now.
+    def before(self, project_id: int) -> tuple[str, str | None]:
+        """The project's own champion, and what a rollback lets serve in its place: None where nothing would.
 
         Before a project's first champion of its own, the default one served. Raises RegistryError when the project has
         no champion of its own.
         """
+        with self._store.reading() as connection:
+            current, previous = _moves_to_undo(connection, project_id)
+            default = _newest_move(connection, DEFAULT) if project_id != DEFAULT else None
+            return current.version, (previous and previous.version) or (default and default.version)
+
+    def rollback(
+        self, project_id: int, reason: str = "rolled back", by: str = "operator", *, of: str | None = None
+    ) -> str | None:
+        """Let what `before` names serve again; returns it. With `of`, only while that version is the champion.
+
+        Raises RegistryError when the project has no champion of its own, or another than `of`.
+        """
         with self._store.writing(project_id) as connection:
-            current = _newest_move(connection, project_id)
-            if current is None or current.version is None:
-                if project_id == DEFAULT:
-                    raise RegistryError("There is no default champion to roll back.")
-                raise RegistryError(f"Project {project_id} has no champion of its own to roll back.")
-            previous = _previous_move(connection, current)
+            current, previous = _moves_to_undo(connection, project_id)
+            if of not in (None, current.version):
+                raise RegistryError(
+                    f"{current.version!r} has become the champion of project {project_id} since; nothing was changed."
+                )
             version, before = (previous.version, previous.previous_id) if previous is not None else (None, None)
             _move(connection, project_id, version, before, reason, by)
             return _champion_name(connection, project_id)
@@ -216,6 +227,16 @@ class Registry:
         with self._store.reading() as connection:
             rows = connection.execute(query.order_by(alias_moves.c.id.desc()).limit(limit)).all()
         return [Move(row.version, row.reason, row.moved_by, row.moved_at) for row in rows]
+
+
+def _moves_to_undo(connection: Connection, project_id: int) -> tuple[Row[Any], Row[Any] | None]:
+    """The move that made the project's own champion, and the one before it."""
+    current = _newest_move(connection, project_id)
+    if current is None or current.version is None:
+        if project_id == DEFAULT:
+            raise RegistryError("There is no default champion to roll back.")
+        raise RegistryError(f"Project {project_id} has no champion of its own to roll back.")
+    return current, _previous_move(connection, current)
 
 
 def _champion_name(connection: Connection, project_id: int) -> str | None:

@@ -161,6 +161,38 @@ def test_promote_for_project_0_is_for_every_project_without_its_own(tmp_path: Pa
     assert Registry(store).champions() == {}
 
 
+def test_a_rollback_to_nothing_is_asked_for_and_names_the_way_back(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path).database_url)
+    store.migrate()
+    registry = Registry(store)
+    for version in ("p1-v1", "p1-v2"):
+        registry.register(ModelVersion(version, tmp_path, project_id=1))
+        registry.promote(1, version, reason="better", by="gate")
+    folder = ["--data-dir", str(tmp_path)]
+
+    def rollback(*flags: str, answer: str = "") -> str:
+        result = CliRunner().invoke(main, ["rollback", "--project", "1", *folder, *flags], input=answer)
+        return result.output if result.exit_code == 0 else f"refused: {result.output}"
+
+    told = rollback()
+    assert "p1-v1 serves project 1 again." in told
+    assert f"`captioner promote p1-v2 --project 1 --data-dir {tmp_path}` lets p1-v2 serve again." in told
+    for answer in ("", "n\n"):
+        told = rollback(answer=answer)
+        assert told.startswith("refused: Nothing served project 1 before p1-v1: ")
+        assert registry.champions() == {1: "p1-v1"}
+    store.begin_refresh(1, wanted="stored")
+    for flags, answer in [((), "y\n"), (("--yes",), "")]:
+        told = rollback(*flags, answer=answer)
+        assert "Nothing serves project 1 now." in told
+        assert registry.champions() == {}
+        assert "None" not in CliRunner().invoke(main, ["status", *folder]).output
+        assert f"`captioner promote p1-v1 --project 1 --data-dir {tmp_path}`" in told
+        promote = ["promote", "p1-v1", "--project", "1", *folder]
+        assert CliRunner().invoke(main, promote).exit_code == 0
+        assert registry.champions() == {1: "p1-v1"}
+
+
 @pytest.mark.parametrize("command", ["up", "serve", "worker"])
 def test_what_a_command_uses_can_be_said_with_a_flag(command: str) -> None:
     flags = {option for parameter in main.commands[command].params for option in parameter.opts}

@@ -163,3 +163,12 @@ def test_what_may_not_be_promoted(three: Registry) -> None:
         three.promote(1, "p1-v7", reason="", by="operator")
     with pytest.raises(RegistryError, match="'p1-v1' was trained for project 1 and cannot serve 2"):
         three.promote(2, "p1-v1", reason="", by="operator")
+
+
+def test_a_rollback_that_was_answered_late_undoes_no_other_move(three: Registry) -> None:
+    three.promote(1, "p1-v1", reason="better", by="gate")
+    champion, before = three.before(1)
+    three.promote(1, "p1-v2", reason="better still", by="gate")
+    with pytest.raises(RegistryError, match="'p1-v2' has become the champion of project 1 since"):
+        three.rollback(1, of=champion)
+    assert (champion, before, three.champions()[1]) == ("p1-v1", "p1-v2", "p1-v2")
