@@ -219,6 +219,12 @@ class Retraining:
         if self._settings.promotion == "manual":
             return f"{candidate.name} may be promoted (`captioner promote {candidate.name}`): {basis}."
         self._heartbeat.renew()
+        champion = self._registry.champion(self._project_id)
+        served = any(move.version == candidate.name for move in self._registry.moves(self._project_id))
+        if served and (
+            champion is None or champion.name != candidate.name
+        ):  # promoted by an attempt that died, and a person has undone it
+            return f"{candidate.name} was promoted, and has been taken back since: {basis}."
         try:
             self._registry.promote(
                 self._project_id, candidate.name, reason=basis, by="gate", instead_of=candidate.parent

@@ -241,6 +241,23 @@ def test_a_first_model_leaves_what_an_operator_promoted_while_it_was_trained(tmp
     assert registry.champions() == {1: "own"}
 
 
+def test_what_an_operator_took_back_is_not_promoted_again_by_the_next_attempt(tmp_path: Path) -> None:
+    with host() as studio:
+        retraining = _retrain(settings(tmp_path, LABEL_STUDIO_URL=studio.url), {1: (picture(), "a picture")}, studio)
+    registry = Registry(retraining._store)
+    registry.register(ModelVersion("starter", tmp_path / "starter"))
+    registry.promote(DEFAULT, "starter", "chosen as default", "operator")
+    passed = Verdict("promote", False, "better", 100, None, None, 1.0).to_json()
+    candidate = ModelVersion("p1-v1", tmp_path / "p1-v1", 1, parent="starter", verdict=passed, state="passed")
+    registry.register(candidate)
+    assert retraining._promoted(candidate) == "p1-v1 is promoted: better (100 held-out pairs)."
+    assert retraining._promoted(candidate) == "p1-v1 is promoted: better (100 held-out pairs)."
+    registry.rollback(1)
+    outcome = "p1-v1 was promoted, and has been taken back since: better (100 held-out pairs)."
+    assert retraining._promoted(candidate) == outcome
+    assert registry.champions() == {DEFAULT: "starter"}
+
+
 def test_captions_of_other_images_are_quarantined_and_what_waited_before_them_goes_on_waiting(
     tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
