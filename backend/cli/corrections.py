@@ -54,6 +54,7 @@ def export(
     `captioner train` reads all three formats: --dataset jsonl, csv, or coco2017 if file and images have COCO's names.
     """
     from backend.reports import export as exporting
+    from training.runtime.console import counted
 
     if out != STDOUT and out.exists() and not force:
         raise click.UsageError(f"{out} exists already: give --force to overwrite it, or another --out.")
@@ -74,7 +75,7 @@ def export(
         exporting.save(chunks, out)
     missing = sum(pair.image is None for pair in pairs)
     click.echo(
-        f"{len(pairs)} annotations of project {project} are exported"
+        f"{counted(len(pairs), 'annotation')} of project {project} {'is' if len(pairs) == 1 else 'are'} exported"
         + (f"; {missing} of them have no image here, and `captioner train` skips those." if missing else "."),
         err=True,
     )

@@ -9,6 +9,8 @@ import click
 
 from backend.cli.options import example, registry_of, setting, settings_from
 
+Flags = dict[str, Any]
+
 
 @click.group(invoke_without_command=True, epilog=example("captioner versions", "captioner versions show p1-v3"))
 @setting("data_dir", "database_url")
@@ -18,19 +20,20 @@ def versions(context: click.Context, project: int | None, **flags: Any) -> None:
     """List model versions with parent, verdict and the projects they serve."""
     from backend.reports.status import versions_text
 
-    context.obj = registry_of(settings_from(flags))
+    context.obj = flags
     if context.invoked_subcommand is None:
-        click.echo(versions_text(context.obj, project))
+        click.echo(versions_text(_registry(flags), project))
 
 
 @versions.command()
+@setting("data_dir", "database_url")
 @click.argument("version")
 @click.pass_obj
-def show(registry: Any, version: str) -> None:
-    """Show where a version comes from: its training pairs, its parents, its verdict."""
+def show(before: Flags, version: str, **flags: Any) -> None:
+    """Show where a version comes from: its training captions, its parents, its verdict."""
     from backend.reports.lineage import shown
 
-    click.echo(shown(registry, version))
+    click.echo(shown(_registry(before, flags), version))
 
 
 @click.group(invoke_without_command=True, epilog=example("captioner quarantine", "captioner quarantine release p1-v3"))
@@ -41,26 +44,28 @@ def quarantine(context: click.Context, project: int | None, **flags: Any) -> Non
     """List the corrections that rejected versions had learnt; retrains leave them out until they are released."""
     from backend.reports.lineage import quarantine as listed
 
-    context.obj = registry_of(settings_from(flags))
+    context.obj = flags
     if context.invoked_subcommand is None:
-        click.echo(listed(context.obj, project))
+        click.echo(listed(_registry(flags), project))
 
 
 @quarantine.command()
+@setting("data_dir", "database_url")
 @click.argument("version")
 @click.pass_obj
-def release(registry: Any, version: str) -> None:
+def release(before: Flags, version: str, **flags: Any) -> None:
     """Let the next retrain learn these corrections again."""
-    registry.decide(version, "released")
+    _registry(before, flags).decide(version, "released")
     click.echo(f"The next retrain learns the corrections of {version} again.")
 
 
 @quarantine.command()
+@setting("data_dir", "database_url")
 @click.argument("version")
 @click.pass_obj
-def drop(registry: Any, version: str) -> None:
+def drop(before: Flags, version: str, **flags: Any) -> None:
     """Never learn these corrections; one that is saved again in Label Studio counts as new."""
-    registry.decide(version, "dropped")
+    _registry(before, flags).decide(version, "dropped")
     click.echo(f"The corrections of {version} are never learnt.")
 
 
@@ -102,3 +107,8 @@ def rollback(project: int, yes: bool, **flags: Any) -> None:
     back = f"--project {project}" if project else "--default"
     folder = f" --data-dir {shlex.quote(flags['data_dir'])}" if flags["data_dir"] else ""
     click.echo(f"`captioner promote {champion} {back}{folder}` lets {champion} serve again.")
+
+
+def _registry(*given: Flags) -> Any:
+    """The registry that the flags name; those of a group may stand before or after the name of its subcommand."""
+    return registry_of(settings_from({name: value for flags in given for name, value in flags.items() if value}))

@@ -25,6 +25,7 @@ from backend.store.database import chunks, now
 from backend.store.recording import RECONCILED, Receipt
 from backend.store.store import Store
 from labeling_config import LabelingConfigError, Tags
+from training.runtime.console import counted
 
 log = logging.getLogger(__name__)
 
@@ -38,29 +39,32 @@ NAMED = 5
 T = TypeVar("T")
 
 KINDS = {
-    "created": "annotations that had not arrived",
-    "imported": "imported annotations",
-    "in_bulk": "annotations made by bulk actions",
-    "updated": "changed annotations",
-    "deleted": "deleted annotations",
-    "tasks_created": "tasks that had not arrived",
-    "tasks_updated": "tasks with another image",
-    "tasks_deleted": "deleted tasks",
+    "created": "annotation{} that had not arrived",
+    "imported": "imported annotation{}",
+    "in_bulk": "annotation{} made by bulk actions",
+    "updated": "changed annotation{}",
+    "deleted": "deleted annotation{}",
+    "tasks_created": "task{} that had not arrived",
+    "tasks_updated": "task{} with another image",
+    "tasks_deleted": "deleted task{}",
 }
+"""What a comparison finds, with a place for the plural's s."""
+ARRIVED = ("created", "imported", "in_bulk")
 
 
 @dataclass
 class Reconciliation:
     """A comparison of a project and what it found.
 
-    `repairs` counts missed changes by kind; `new` counts usable corrections among them. `tasks` is the number of tasks
-    of the project, None after a partial comparison. `unreadable` are tasks that cannot be read; one keeps what is known
-    of it.
+    `repairs` counts what was lacking by kind; `new` counts usable corrections among it. `first` is that of a project
+    which was never compared. `tasks` is the number of tasks of the project, None after a partial comparison.
+    `unreadable` are tasks that cannot be read; one keeps what is known of it.
     """
 
     project_id: int
     client: LabelStudio
     store: Store
+    first: bool = False
     tasks: int | None = None
     new: int = 0
     repairs: Counter[str] = field(default_factory=Counter)
@@ -70,14 +74,28 @@ class Reconciliation:
     _read: set[int] = field(default_factory=set)
 
     def __str__(self) -> str:
-        what = "what changed lately" if self.tasks is None else f"all {self.tasks} tasks"
-        price = f"{self.requests} requests, {self.seconds:.1f} s"
-        found = [f"  {self.repairs[kind]:>6} {meaning}" for kind, meaning in KINDS.items() if self.repairs[kind]]
-        lines = [f"Project {self.project_id}: nothing had been missed ({what}, {price})."]
-        if found:
-            missed = f"{self.repairs.total()} missed changes taken in"
-            lines = [f"Project {self.project_id}: {missed} ({what}, {price}):", *found]
+        every = "its only task" if self.tasks == 1 else f"all {self.tasks} tasks"
+        what = "what changed lately" if self.tasks is None else every
+        price = f"{what}, {counted(self.requests, 'request')}, {self.seconds:.1f} s"
+        missed = self.missed
+        said, end = "nothing had been missed", "."
+        if self.first:
+            tasks = counted(self.repairs["tasks_created"], "task")
+            made = counted(sum(self.repairs[kind] for kind in ARRIVED), "annotation")
+            said = f"compared for the first time, {tasks} and {made} taken in"
+        if missed:
+            changes = f"{counted(missed.total(), 'missed change')} taken in"
+            said, end = f"{said}, and {changes}" if self.first else changes, ":"
+        lines = [f"Project {self.project_id}: {said} ({price}){end}"]
+        for kind in (kind for kind in KINDS if missed[kind]):
+            lines.append(f"  {missed[kind]:>6} {KINDS[kind].format('s' * (missed[kind] != 1))}")
         return "\n".join([*lines, about_unreadable(self.unreadable)] if self.unreadable else lines)
+
+    @property
+    def missed(self) -> Counter[str]:
+        """The changes that no webhook reported. What a project had before it was first compared is none of them."""
+        before = {*ARRIVED, "tasks_created"} if self.first else set()
+        return Counter({kind: count for kind, count in self.repairs.items() if kind not in before})
 
     def run(self, since: datetime | None) -> None:
         """Compare the tasks changed since then, or all."""
@@ -147,8 +165,7 @@ class Reconciliation:
         if self.tasks is not None:
             state = replace(state, completed_at=begun, completed_tasks=self.tasks)
             state = replace(state, completed_requests=self.requests, completed_seconds=self.seconds)
-        repaired = state.repaired + self.repairs.total()
-        repairs = dict(self.repairs)
+        repaired, repairs = state.repaired + self.missed.total(), dict(self.missed)
         state = replace(state, compared_at=begun, repairs=repairs, repaired=repaired, failed_at=None, failure=None)
         self.store.save_reconciliation(state)
 
@@ -161,7 +178,7 @@ def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool
     """
     compared_at = store.reconciliation_state(project_id).compared_at
     since = compared_at - timedelta(seconds=OVERLAP_SECONDS) if compared_at and not complete else None
-    found = Reconciliation(project_id, client, store)
+    found = Reconciliation(project_id, client, store, first=compared_at is None)
     found.run(since)
     return found
 

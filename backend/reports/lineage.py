@@ -1,4 +1,4 @@
-"""Where a model version comes from: its training pairs, parents and verdict; and what is quarantined."""
+"""Where a model version comes from: its training captions, parents and verdict; and what is quarantined."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from training.captioner import checkpoint
 from training.data import manifest
 from training.errors import TrainingError
 from training.gate.gate import Verdict
+from training.runtime.console import counted
 
 SHOWN = 3
 """Examples shown of each evaluation set."""
@@ -29,7 +30,7 @@ def quarantine(registry: Registry, project_id: int | None) -> str:
     for version in registry.versions(project_id):
         if version.state in {REJECTED, RELEASED, DROPPED}:
             word = {REJECTED: "waits for a decision"}.get(version.state, version.state)
-            lines.append(f"{version.name}: {len(quarantined_rows(version))} corrected images, {word}")
+            lines.append(f"{version.name}: {counted(len(quarantined_rows(version)), 'corrected image')}, {word}")
             lines += _worst(version)
     return "\n".join(lines) or "Nothing is quarantined."
 
@@ -45,18 +46,18 @@ def _lines(version: ModelVersion) -> Iterable[str]:
     yield f"  parent      {version.parent or 'none, trained from scratch'}"
     if version.manifest is not None:
         yield f"  snapshot    {version.snapshot or 'none'}: {version.manifest}"
-        yield f"  pairs       {_pairs(version)}"
+        yield f"  captions    {_captions(version)}"
         yield from _frozen(version.manifest)
     if version.verdict:
         verdict = Verdict.from_json(version.verdict)
         yield f"  verdict     {verdict.decision}{' (provisional)' if verdict.provisional else ''}: {verdict.reason}"
         for change in verdict.forgetting:
             scores = f"{change.bleu_4:+.1f} BLEU-4, {change.cider_d:+.1f} CIDEr-D"
-            yield f"  forgetting  {change.of}: {scores} ({change.pairs} pairs)"
+            yield f"  forgetting  {change.of}: {scores} ({counted(change.pairs, 'held-out pair')})"
         yield from _worst(version)
 
 
-def _pairs(version: ModelVersion) -> str:
+def _captions(version: ModelVersion) -> str:
     assert version.manifest
     try:
         rows = manifest.load(version.manifest)
@@ -65,7 +66,7 @@ def _pairs(version: ModelVersion) -> str:
     splits = Counter(row.split for row in rows)
     captions = sum(len(row.references) for row in rows)
     parts = ", ".join(f"{number} {split}" for split, number in sorted(splits.items()))
-    return f"{captions} captions of {len(rows)} images ({parts}), content {manifest.content_hash(rows)[:16]}"
+    return f"{captions} of {counted(len(rows), 'image')} ({parts}), content {manifest.content_hash(rows)[:16]}"
 
 
 def _frozen(path: Path) -> Iterable[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from backend.store.database import now
 from backend.store.retrains import QUEUED, RUNNING, Retrain
 from backend.store.store import Store
+from training.runtime.console import counted
 
 PHASES = {
     "compare": "comparing with Label Studio",
@@ -35,7 +36,7 @@ FIELDS = ("phase", "epoch", "epochs", "step", "steps", "loss", "images_at_once",
 def report(store: Store, project_id: int | None = None) -> dict[str, Any]:
     """The active and the last finished retrain of the project, or of every project, as JSON values."""
     projects = [each.id for each in store.projects()] if project_id is None else [project_id]
-    return {"projects": [_project(store.retrains(each, limit=2), each) for each in projects]}
+    return {"projects": [{"project": each, **latest(store.retrains(each, limit=2))} for each in projects]}
 
 
 def text(progress: Mapping[str, Any]) -> str:
@@ -45,10 +46,11 @@ def text(progress: Mapping[str, Any]) -> str:
     return "\n".join(line for project in progress["projects"] for line in _lines(project))
 
 
-def _project(retrains: list[Retrain], project_id: int) -> dict[str, Any]:
+def latest(retrains: Sequence[Retrain]) -> dict[str, Any]:
+    """The active and the last finished one of a project's retrains, which are sorted from the newest."""
     active = next((retrain for retrain in retrains if retrain.active), None)
     last = next((retrain for retrain in retrains if not retrain.active), None)
-    return {"project": project_id, "active": active and _active(active), "last": last and _ended(last)}
+    return {"active": active and _active(active), "last": last and _ended(last)}
 
 
 def _active(retrain: Retrain) -> dict[str, Any]:
@@ -115,10 +117,17 @@ def _then(phase: str | None) -> list[str]:
 
 
 def _lines(project: Mapping[str, Any]) -> Iterable[str]:
-    active, last = project["active"], project["last"]
     yield f"Project {project['project']}"
-    if active is None:
+    if project["active"] is None:
         yield "  retrain      none is queued or running"
+    yield from retrain_lines(project)
+
+
+def retrain_lines(project: Mapping[str, Any]) -> Iterable[str]:
+    """What `latest` found, as lines for people; `captioner status` has the same."""
+    active, last = project["active"], project["last"]
+    if active is None:
+        pass
     elif active["state"] == QUEUED and active["reason"]:
         yield f"  retrain      {active['retrain']} is queued: it waits until {active['due_at']}: {active['reason']}"
     elif active["state"] == QUEUED:
@@ -128,7 +137,7 @@ def _lines(project: Mapping[str, Any]) -> Iterable[str]:
         heard = duration(active["heard_seconds_ago"])
         yield f"  retrain      {active['retrain']} runs: no heartbeat for {heard}; the next worker starts it again"
     else:
-        yield f"  retrain      {active['retrain']} runs: {phase_text(active)}"
+        yield f"  retrain      {active['retrain']} runs: {_phase_text(active)}"
         left = "the end of this phase cannot be estimated yet"
         if active["phase_left_seconds"] is not None:
             left = f"this phase ends in about {duration(active['phase_left_seconds'])} ({active['phase_ends_at']})"
@@ -136,9 +145,9 @@ def _lines(project: Mapping[str, Any]) -> Iterable[str]:
         if active["then"]:
             yield f"  next         {', '.join(PHASES[phase] for phase in active['then'])}"
     if active and active["images_at_once"]:
-        yield f"  memory       fits only {active['images_at_once']} images at once: batches are split"
+        yield f"  memory       fits only {counted(active['images_at_once'], 'image')} at once: batches are split"
     if active and (active["attempt"] > 1 or active["deaths"] or active["postponed"]):
-        ended = f"{active['deaths']} died, {active['postponed']} were postponed"
+        ended = f"{active['deaths']} died, {counted(active['postponed'], 'was', 'were')} postponed"
         yield f"  attempts     {active['attempt']} so far: {ended}"
     if last:
         took = f" after {duration(last['seconds'])}" if last["seconds"] is not None else ""
@@ -146,7 +155,7 @@ def _lines(project: Mapping[str, Any]) -> Iterable[str]:
         yield f"  last         {last['retrain']}, {last['state']}{ago}{took}: {last['outcome']}"
 
 
-def phase_text(progress: Mapping[str, Any]) -> str:
+def _phase_text(progress: Mapping[str, Any]) -> str:
     """What a running retrain does, from its last heartbeat."""
     parts = [PHASES.get(progress.get("phase", ""), progress.get("phase") or "starting")]
     if progress.get("epoch"):

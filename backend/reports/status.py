@@ -13,14 +13,14 @@ from backend.corrections.reconcile import about_unreadable
 from backend.domain.errors import QueueError
 from backend.queue import Queue
 from backend.reports.edits import by_version, taught
-from backend.reports.progress import NO_PROJECT, duration, phase_text, seconds_since
+from backend.reports.progress import NO_PROJECT, duration, latest, retrain_lines, seconds_since
 from backend.settings import Settings
 from backend.store.reconciliations import ReconciliationState
 from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, RefreshState
 from backend.store.registry import DEFAULT, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
-from training.runtime.console import table
+from training.runtime.console import counted, table
 
 NEWEST, WORDS = 4, 12
 """Newest versions and new words that are shown; `--json` has all."""
@@ -87,6 +87,7 @@ def _project(
         "taught": made_by and taught(store, project_id, made_by.version or "", made_by.cutoff_seq, corrected),
         "retrain_in": every and store.corrections_until_retrain(project_id, every),
         "retrains": [_retrain(retrain) for retrain in retrains],
+        "training": latest(retrains),
         "compared": _compared(store.reconciliation_state(project_id)),
         "drafting": _fields(store.refresh_state(project_id)),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
@@ -102,28 +103,26 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
     )
     if project["refused"]:
         yield f"  not served   {project['refused']}"
-    yield f"  tasks        {project['tasks']} known, {project['drafts']} drafts served"
+    yield f"  tasks        {project['tasks']} known, {counted(project['drafts'], 'draft')} served"
     yield (
-        f"  corrections  {project['corrections']} usable ({project['kept']} drafts accepted unchanged), "
+        f"  corrections  {project['corrections']} usable ({counted(project['kept'], 'draft')} accepted unchanged), "
         f"{project['skipped']} skipped or empty"
     )
     yield from _edits_lines(project["drafts_by_version"], project["taught"])
-    active = next((r for r in project["retrains"] if r["state"] in {"queued", "running"}), None)
-    last = next((r for r in project["retrains"] if r["state"] not in {"queued", "running"}), None)
     goal = "the first model" if project["champion"] is None else "the next retrain"
-    if active:
-        yield f"  retrain      {active['state']}: {_progress(active)}"
+    new = counted(project["new"], "is", "are")
+    if project["training"]["active"]:
+        pass
     elif project["retrain_in"] is None:
-        yield f"  retrain      Start Training in Label Studio's settings begins {goal} ({project['new']} are new)"
+        yield f"  retrain      Start Training in Label Studio's settings begins {goal} ({new} new)"
     else:
         start = ", or Start Training in Label Studio's settings" if project["new"] else ""
-        yield f"  retrain      {project['retrain_in']} more corrections until {goal}{start} ({project['new']} are new)"
-    if last:
-        yield f"  last retrain {last['state']}: {last['outcome']}"
+        yield f"  retrain      {counted(project['retrain_in'], 'more correction')} until {goal}{start} ({new} new)"
+    yield from retrain_lines(project["training"])
     yield from _compared_lines(project["compared"])
     yield from _drafting_lines(project["drafting"])
     if project["failures"]:
-        yield f"  no draft     {project['failures']} tasks, the latest:"
+        yield f"  no draft     {counted(project['failures'], 'task')}, the latest:"
         for failure in project["last_failures"]:
             yield f"               task {failure['task']}: {failure['reason']}"
 
@@ -138,7 +137,7 @@ def _edits_lines(versions: Sequence[Mapping[str, Any]], taught: Mapping[str, Any
         yield from (f"  {line}" for line in table(rows, "<<>>>").splitlines())
     if taught:
         words = ", ".join(taught["words"][:WORDS]) or "no new word"
-        last = f"the last {taught['corrections']} corrections that it learned from"
+        last = f"the last {counted(taught['corrections'], 'correction')} that it learned from"
         yield f"  taught       {last}: drafts of {taught['version']} are the first with {words}"
 
 
@@ -165,9 +164,9 @@ def _compared_lines(compared: Mapping[str, Any]) -> Iterable[str]:
         yield "  compared     never with Label Studio: run `captioner reconcile` or set LABEL_STUDIO_API_KEY"
     else:
         yield (
-            f"  compared     every task {duration(compared['lag_seconds'])} ago ({compared['tasks']} tasks, "
-            f"{compared['requests']} requests, {compared['seconds']:.1f} s), changed tasks "
-            f"{duration(compared['seconds_ago'])} ago; {compared['repaired']} missed changes recorded so far"
+            f"  compared     every task {duration(compared['lag_seconds'])} ago ({counted(compared['tasks'], 'task')}, "
+            f"{counted(compared['requests'], 'request')}, {compared['seconds']:.1f} s), changed tasks "
+            f"{duration(compared['seconds_ago'])} ago; {counted(compared['repaired'], 'missed change')} so far"
         )
     if compared["failure"]:
         yield f"  not compared {compared['failure']}"
@@ -187,27 +186,22 @@ def _drafting_lines(drafting: Mapping[str, Any]) -> Iterable[str]:
     if drafting["version"] is None:
         yield "  refresh      not begun yet"
         return
-    work = f"{drafting['stored']} drafts stored by {drafting['version']}"
+    work = f"{counted(drafting['stored'], 'draft')} stored by {drafting['version']}"
     work += f", {drafting['failed']} failed" if drafting["failed"] else ""
     if drafting["state"] == DRAFTING:
-        work = f"{drafting['checked']} of {drafting['total']} tasks checked, {work}"
+        work = f"{drafting['checked']} of {counted(drafting['total'], 'task')} checked, {work}"
     else:
-        work += f", {drafting['deleted']} old drafts deleted"
-        work += f", {drafting['being_edited']} tasks being edited left alone" if drafting["being_edited"] else ""
+        work += f", {counted(drafting['deleted'], 'old draft')} deleted"
+        work += (
+            f", {counted(drafting['being_edited'], 'task')} being edited left alone" if drafting["being_edited"] else ""
+        )
         if drafting["state"] not in {DONE, TIDYING}:
             work += f"; the rest at {drafting['due_at']:.16}"
     stopped = "stopped (`captioner refresh` continues it): " if drafting["stopped"] else ""
-    yield f"  refresh      {stopped}{work} ({drafting['requests']} requests, {drafting['seconds']:.1f} s)"
+    price = f"{counted(drafting['requests'], 'request')}, {drafting['seconds']:.1f} s"
+    yield f"  refresh      {stopped}{work} ({price})"
     if drafting["failure"]:
         yield f"  not drafted  {drafting['failure']}"
-
-
-def _progress(retrain: Mapping[str, Any]) -> str:
-    if retrain["state"] == "queued" and retrain["outcome"]:
-        return f"waits until {retrain['due_at']:.16}: {retrain['outcome']}"
-    if not retrain["progress"]:
-        return f"requested at {retrain['requested_at']:.16}"
-    return phase_text(retrain["progress"])
 
 
 def _retrain(retrain: Retrain) -> dict[str, Any]:
@@ -237,7 +231,7 @@ def _versions(registry: Registry, project_id: int | None = None) -> list[dict[st
 
 
 def _table(versions: Sequence[Mapping[str, Any]]) -> str:
-    rows = [("version", "parent", "made", "BLEU-4", "champion's", "pairs", "verdict", "serves")]
+    rows = [("version", "parent", "made", "BLEU-4", "champion's", "held-out pairs", "verdict", "serves")]
     for version in versions:
         verdict = version["verdict"] or {}
         serves = ("project " + str(each) if each else "by default" for each in version["champion_of"])

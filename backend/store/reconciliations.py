@@ -16,8 +16,8 @@ class ReconciliationState:
     """The last comparisons of a project with Label Studio.
 
     `compared_at` is when the last comparison began, `completed_at` when the last one of all tasks did; `completed_*`
-    are its size and cost. `repairs` counts the last one's by kind, `repaired` those of all comparisons. A failure stays
-    until a comparison succeeds. `unreadable` are tasks that could not be read and were left out.
+    are its size and cost. `repairs` counts the last one's missed changes by kind, `repaired` those of all. A
+    failure stays until a comparison succeeds. `unreadable` are tasks that could not be read and were left out.
     """
 
     project_id: int

@@ -21,7 +21,7 @@ from backend.settings import Settings
 from backend.store.store import Store
 from backend.up.photos import SUFFIXES, fault, left_out, legible, listed
 from backend.up.steps import say, step
-from training.runtime.console import ProgressBar
+from training.runtime.console import ProgressBar, counted
 from training.runtime.files import atomic_file
 
 SCENES_SEED = 2026
@@ -123,7 +123,7 @@ def _import(client: LabelStudio, project_id: int, images: Images, data_dir: Path
             _list_as_done(done_file, batch)
             bar.show(min(begin + UPLOAD_AT_ONCE, len(missing)), len(missing))
     if imported := len(missing) - len(faults):
-        say(f"✓ {imported} images imported")
+        say(f"✓ {counted(imported, 'image')} imported")
     if images.hidden or faults:
         say(f"! {left_out(images.hidden, faults)}")
 

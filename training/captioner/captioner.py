@@ -162,7 +162,12 @@ class Captioner(nn.Module):
 
         candidates = [several for part in out_of_memory.micro_batched(search, grid) for several in part]
         return [
-            [Hypothesis(self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens) for one in several]
+            [
+                Hypothesis(
+                    self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens, one.ranking_score
+                )
+                for one in several
+            ]
             for several in candidates
         ]
 

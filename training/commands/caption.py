@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from PIL import Image
@@ -22,6 +22,10 @@ from training.commands.options import (
 )
 from training.commands.writing import Output, write_json, writing
 from training.errors import DataError
+from training.runtime.console import counted
+
+if TYPE_CHECKING:
+    from training.decoding.beam_search import Hypothesis
 
 
 @click.command(
@@ -51,6 +55,9 @@ def caption(
 ) -> None:
     """Caption image files. Prints one line per caption: image, score between 0 and 1, caption.
 
+    The score is the mean probability of its words. With --n-best the number that orders the captions, the best first,
+    stands beside it: length and similarity to other captions count in it too.
+
     Without CHECKPOINT, or with the word `starter`, the captioner that comes with the project captions them.
     """
     named = paths[0].is_dir() or (len(paths) > 1 and not paths[0].is_file())
@@ -78,8 +85,9 @@ def caption(
             continue
         captions, grid = result
         for each in captions:
-            click.echo(f"{image}\t{each.score:.2f}\t{each.text}")
-        entry = {"image": str(image), "captions": [{"caption": each.text, "score": each.score} for each in captions]}
+            rank = f"\t{each.ranking_score:.3f}" if n_best > 1 else ""
+            click.echo(f"{image}\t{each.score:.2f}{rank}\t{each.text}")
+        entry = {"image": str(image), "captions": [_values(each) for each in captions]}
         if explain_dir:
             names = (image.stem, *(f"{image.stem}-{number}" for number in range(2, len(images) + 1)))
             path = next(path for name in names if (path := explain_dir / f"{name}.png") not in drawn)
@@ -98,6 +106,10 @@ def caption(
         raise _failed(failed, images)
 
 
+def _values(caption: Hypothesis) -> dict[str, Any]:
+    return {"caption": caption.text, "score": caption.score, "ranking_score": caption.ranking_score}
+
+
 def _fault(image: Path) -> str:
     """Why the file is no image, as far as that shows before it is decoded; empty where it does not."""
     try:
@@ -108,4 +120,4 @@ def _fault(image: Path) -> str:
 
 
 def _failed(number: int, images: Sequence[Path]) -> click.ClickException:
-    return click.ClickException(f"{number} of {len(images)} images could not be captioned.")
+    return click.ClickException(f"{number} of {counted(len(images), 'image')} could not be captioned.")

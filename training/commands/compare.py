@@ -24,7 +24,7 @@ from training.commands.options import (
     split_option,
 )
 from training.commands.writing import Output, write_json
-from training.runtime.console import ProgressBar, table
+from training.runtime.console import ProgressBar, counted, table
 
 if TYPE_CHECKING:
     from training.captioner.captioner import Captioner
@@ -86,7 +86,9 @@ def compare(
 
     captioned = [row for row in rows if has_references(row)]
     if not captioned:
-        raise click.UsageError(f"None of the {len(rows)} images has a human caption: there is nothing to score by.")
+        raise click.UsageError(
+            f"No image has a human caption ({counted(len(rows), 'image')}): there is nothing to score by."
+        )
     human_length = mean_length([text for row in captioned for text in row.references])
     measured = [
         _measured(checkpoint, load(checkpoint, device), captioned, decoding, cache_dir or CACHE)
@@ -133,6 +135,8 @@ def _measured(
         captions = hypotheses(captioner, rows, decoding, cache_dir, bar.show)
     outcome = score(str(checkpoint), decoding.signature(), rows, [each.text for each in captions])
     assert outcome.report is not None
+    if outcome.warning:
+        click.echo(f"Warning: {checkpoint}: {outcome.warning}", err=True)
     images = [row.image for row in rows[:TIMED]]
     captioner.caption(images[:1], decoding)  # warms up
     began = time.perf_counter()

@@ -24,7 +24,7 @@ from training.commands.options import (
 )
 from training.commands.writing import Output, write_json, writing
 from training.data.datasets import coco
-from training.runtime.console import ProgressBar, table
+from training.runtime.console import ProgressBar, counted, table
 
 if TYPE_CHECKING:
     from training.evaluation.outcome import Outcome
@@ -82,12 +82,14 @@ def evaluate(
     bare = sum(not has_references(row) for row in rows)
     if bare == len(rows) and not (coco_file or json_file):
         raise click.UsageError(
-            f"None of the {bare} images has a human caption: give --coco or --json for the captions."
+            f"No image has a human caption ({counted(bare, 'image')}): give --coco or --json for the captions."
         )
     if bare == len(rows) and html_file:
-        raise click.UsageError(f"None of the {bare} images has a human caption: --html has no scores to show.")
+        raise click.UsageError(
+            f"No image has a human caption ({counted(bare, 'image')}): --html has no scores to show."
+        )
     if bare:
-        click.echo(f"{bare} of {len(rows)} images have no human caption: they are captioned, not scored.")
+        click.echo(f"Captioned but not scored, without a human caption: {bare} of {counted(len(rows), 'image')}.")
     with ProgressBar("Captioning") as bar:
         captions = hypotheses(captioner, rows, decoding, cache_dir or CACHE, bar.show)
     outcome = score(checkpoint.resolve().name, decoding.signature(), rows, [each.text for each in captions])
@@ -96,9 +98,10 @@ def evaluate(
         click.echo(_scores(outcome.report))
         if outcome.subsets:
             click.echo(_subsets(outcome))
-    click.echo(
-        f"{outcome.distinct_words} distinct words, {outcome.mean_length:.1f} words a caption, {outcome.decoding}"
-    )
+    words = counted(outcome.distinct_words, "distinct word")
+    click.echo(f"{words}, {outcome.mean_length:.1f} words a caption, {outcome.decoding}")
+    if outcome.warning:
+        click.echo(f"Warning: {outcome.warning}", err=True)
     if json_file:
         write_json(json_file, outcome.to_json())
     if html_file and outcome.report:

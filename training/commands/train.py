@@ -25,6 +25,7 @@ from training.commands.options import (
 from training.commands.progress import TrainingBar, only_first_process_prints
 from training.commands.writing import Output
 from training.config import ARCHITECTURES, DecoderConfig, EncoderConfig
+from training.runtime.console import counted
 
 if TYPE_CHECKING:
     from training.data.manifest import Row
@@ -153,7 +154,7 @@ def train(
                 tensorboard=tensorboard,
             )
         record = checkpoint.read_info(out)["extra"]
-        click.echo(f"The checkpoint is in {out}: {record['images']} images, {record['seconds']:.0f} s.")
+        click.echo(f"The checkpoint is in {out}: {counted(record['images'], 'image')}, {record['seconds']:.0f} s.")
 
 
 _PATHS = {
@@ -183,7 +184,7 @@ def _drawn(folder: Path, count: int) -> Path:
 
     if distributed.is_torchelastic_launched():
         raise click.UsageError("--scenes takes one process a minute: start it without torchrun.")
-    click.echo(f"Drawing {count} scenes into {folder}.")
+    click.echo(f"Drawing {counted(count, 'scene')} into {folder}.")
     try:
         return write(folder, count, STARTER_SEED)
     except OSError as error:

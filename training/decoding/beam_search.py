@@ -18,21 +18,27 @@ IMPOSSIBLE = float("-inf")
 class Hypothesis:
     """A caption by the decoder; its `score` in (0, 1] is the geometric mean of its words' probabilities.
 
+    `ranking_score` is the number that orders the captions of an image, the highest first.
     `feature` is the pooled feature (C,) of its image, half precision in bytes, where the caller asked for it.
     """
 
     text: str
     score: float
     tokens: tuple[int, ...]
+    ranking_score: float = field(default=0.0, compare=False)
     feature: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Word ids without start and end tokens, and the mean log probability of the words and the end token."""
+    """Word ids without start and end tokens, and the mean log probability of the words and the end token.
+
+    `ranking_score` is the number that orders the candidates of an image, the highest first.
+    """
 
     tokens: tuple[int, ...]
     mean_log_probability: float
+    ranking_score: float = field(default=0.0, compare=False)
 
     @property
     def score(self) -> float:
@@ -123,7 +129,7 @@ def beam_search(
     finished.log[none, 0] = best_live[none] / best_length[none].clamp(min=1)
     return [
         [
-            Candidate(tuple(tokens[:length]), log)
+            Candidate(tuple(tokens[:length]), log, score)
             for tokens, length, log, score in zip(*captions, strict=True)
             if score > IMPOSSIBLE
         ]

@@ -7,7 +7,7 @@ ones; Mao et al. (2015) rerank a captioner's beam that way. The similarity of tw
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -167,7 +167,8 @@ def rerank(candidates: Sequence[Candidate], similarity: np.ndarray, length_penal
         SIMILARITY_WEIGHT * similar + one.mean_log_probability * (len(one.tokens) + 1) ** (1 - length_penalty)
         for one, similar in zip(candidates, similarity, strict=True)
     ]
-    return [candidates[number] for number in np.argsort(-np.array(scores), kind="stable")]
+    order = np.argsort(-np.array(scores), kind="stable")
+    return [replace(candidates[number], ranking_score=float(scores[number])) for number in order]
 
 
 def _flat(captions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

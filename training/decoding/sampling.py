@@ -87,7 +87,7 @@ def nucleus_sampling(
     generator = torch.Generator(grid.device).manual_seed(config.seed)
     samples = sample_captions(decoder, grid, config, keep, never, generator)
     candidates = [
-        [Candidate(tokens, log / (len(tokens) + 1)) for tokens, log in zip(captions, logs, strict=True)]
+        [Candidate(tokens, mean := log / (len(tokens) + 1), mean) for tokens, log in zip(captions, logs, strict=True)]
         for captions, logs in zip(samples.tokens(), samples.log_probabilities.tolist(), strict=True)
     ]
     return [sorted(captions, key=lambda one: -one.mean_log_probability) for captions in candidates]

@@ -15,6 +15,10 @@ SCORES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider_d", "meteor")
 """The names of all scores, in the order of a Report."""
 
 
+MANY = 10
+"""Images that are too many to be alike."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """`hypotheses[i]` is the caption by `checkpoint` of `rows[i]` with `decoding`, and `each[i]` its CIDEr-D.
@@ -44,6 +48,16 @@ class Outcome:
     def mean_length(self) -> float:
         """The mean number of words of a caption."""
         return mean_length(self.hypotheses)
+
+    @property
+    def warning(self) -> str:
+        """What shows that the captions tell nothing of their images, as a sentence; empty where nothing does."""
+        images = len({row.sha256 or row.image for row in self.rows})
+        if images > 1 and self.distinct_words <= 1:
+            return f"The captions of all {images} images are made of one word: the captioner has learned nothing."
+        if images >= MANY and len(set(self.hypotheses)) == 1:
+            return f"All {images} images have the same caption: the captioner does not look at them."
+        return ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with all scores, and an entry for each image."""

@@ -101,9 +101,8 @@ def decide(
     if lowest.difference.upper < 0:
         return Decision(REJECT, f"BLEU-4 {shown(lowest)}: worse than the champion there")
     if missing:
-        return Decision(
-            HOLD, f"{_all(comparisons)}: perhaps worse; {missing} more pairs are needed to judge it", missing
-        )
+        needed = f"{missing} more pair{' is' if missing == 1 else 's are'} needed to judge it"
+        return Decision(HOLD, f"{_all(comparisons)}: perhaps worse; {needed}", missing)
     return _held(comparisons, corrections, bar)
 
 
@@ -125,7 +124,7 @@ def _held(comparisons: Sequence[Comparison], corrections: float, bar: float) -> 
     if wanted > MAX_MORE_PAIRS:
         return Decision(HOLD, f"{undecided}, and so near to the line that more pairs are unlikely to decide")
     more = max(1, ceil(wanted))
-    return Decision(HOLD, f"{undecided}; about {more} more pairs of {name} would decide", more)
+    return Decision(HOLD, f"{undecided}; about {more} more pair{'s' if more != 1 else ''} of {name} would decide", more)
 
 
 def _pairs_to(comparison: Comparison, line: float, *, up: bool) -> float:

@@ -1,4 +1,4 @@
-"""What commands show on a terminal: tables and progress bars, both by rich, which is imported when one is shown."""
+"""What commands show on a terminal: counts, tables and progress bars; rich is imported when one of these is shown."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ WIDEST = 10_000  # columns of a table; a terminal wraps a long line, a pipe must
 LINE_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 Item = TypeVar("Item")
+
+
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """The number with its noun: "1 image", "2 images"; `more` is a plural that takes more than an s."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def table(rows: Sequence[Sequence[str]], alignment: str) -> str:

@@ -83,11 +83,11 @@ def texts(store: Store) -> dict[int, str]:
 
 def test_captions_a_project_already_has_count(store: Store) -> None:
     found = compare(Studio(listed(1), listed(2, "a blue dot")), store)
-    assert str(found).splitlines()[1:] == [
-        "       2 annotations that had not arrived",
-        "       2 tasks that had not arrived",
-    ]
-    assert str(found).startswith("Project 1: 4 missed changes taken in (all 2 tasks, 3 requests, ")
+    assert str(found).startswith(
+        "Project 1: compared for the first time, 2 tasks and 2 annotations taken in (all 2 tasks, 3 requests, "
+    )
+    assert len(str(found).splitlines()) == 1
+    assert (store.reconciliation_state(1).repaired, store.reconciliation_state(1).repairs) == (0, {}), "none was missed"
     assert found.new == 2
     assert [(row.texts, row.image) for row in store.corrections(1)] == [
         (("a red dot",), "/data/upload/1/1.jpg"),
@@ -137,7 +137,10 @@ def test_only_what_changed_is_read_in_full(store: Store) -> None:
     studio.tasks[2] = listed(3, "changed", 5)
     store.record(saved(correction(7, "saved", 9)))  # a webhook: what is known of its task is no longer what was read
     studio.tasks[6] = listed(7, "saved", 9)
-    assert compare(studio, store).repairs == {"updated": 1}
+    found = compare(studio, store)
+    assert found.repairs == {"updated": 1}
+    assert str(found).splitlines()[0].startswith("Project 1: 1 missed change taken in (")
+    assert str(found).splitlines()[1:] == ["       1 changed annotation"]
     assert studio.read == [3, 7]
 
 
@@ -196,11 +199,11 @@ def test_how_far_it_is_and_what_it_cost_is_remembered(store: Store) -> None:
     state = store.reconciliation_state(1)
     assert state.completed_at is not None
     assert datetime.now(UTC) - state.completed_at < timedelta(seconds=60)
-    assert (state.completed_tasks, state.completed_requests, state.repaired) == (3, 3, 6)
+    assert (state.completed_tasks, state.completed_requests, state.repaired) == (3, 3, 2)
     assert state.repairs == {"created": 1, "tasks_created": 1}
     compare(studio, store, complete=False)
     after = store.reconciliation_state(1)
-    assert (after.completed_at, after.repaired) == (state.completed_at, 6)
+    assert (after.completed_at, after.repaired) == (state.completed_at, 2)
     assert after.compared_at is not None
     assert after.compared_at > state.completed_at
 

@@ -50,9 +50,9 @@ def run(tmp_path: Path, *arguments: str) -> str:
     return result.output
 
 
-def test_a_version_leads_back_to_its_pairs_and_its_parents(registry: Registry, tmp_path: Path) -> None:
+def test_a_version_leads_back_to_its_captions_and_its_parents(registry: Registry, tmp_path: Path) -> None:
     shown = run(tmp_path, "versions", "show", "p1-v1")
-    assert "12 captions of 7 images (1 dev, 1 held_out, 5 train), content " in shown
+    assert "captions    12 of 7 images (1 dev, 1 held_out, 5 train), content " in shown
     assert "1-7: " in shown
     assert "verdict     reject" in shown
     assert shown.index("p1-v1 (rejected)") < shown.index("starter (registered)")
@@ -106,3 +106,14 @@ def test_an_operator_decides_on_what_is_quarantined(registry: Registry, tmp_path
     result = CliRunner().invoke(main, ["quarantine", "--data-dir", str(tmp_path), "drop", "starter"])
     assert "was not rejected" in result.output
     assert result.exit_code != 0
+
+
+def test_options_stand_before_or_after_the_name_of_a_subcommand(registry: Registry, tmp_path: Path) -> None:
+    runner, here = CliRunner(), ["--data-dir", str(tmp_path)]
+    wrong = ["--data-dir", str(tmp_path / "other")]
+    shown = runner.invoke(main, ["versions", *here, "show", "p1-v1"]).output
+    assert runner.invoke(main, ["versions", *wrong, "show", "p1-v1", *here]).output == shown
+    assert runner.invoke(main, ["quarantine", "release", *here, "p1-v1"]).exit_code == 0
+    assert "p1-v1: 2 corrected images, released" in run(tmp_path, "quarantine")
+    assert runner.invoke(main, ["quarantine", "drop", "p1-v1", *here]).exit_code == 0
+    assert "p1-v1: 2 corrected images, dropped" in run(tmp_path, "quarantine")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from backend.reports import progress
 from backend.reports.status import report, text
 from backend.settings import Settings
+from backend.store.database import now
 from backend.store.reconciliations import ReconciliationState
 from backend.store.refreshes import DRAFTING, LIVE, STORED, WAITING
 from backend.store.registry import ModelVersion, Registry
@@ -38,7 +42,9 @@ def test_after_a_failed_retrain_it_tells_when_the_next_one_really_begins(here: S
     assert store.request_retrain(1, asked=False, every=3) is None
     told = text(report(here))
     assert "2 more corrections until the first model, or Start Training in Label Studio's settings (4 are new)" in told
-    assert "last retrain failed: The weights cannot be had." in told
+    [last] = [line for line in told.splitlines() if line.startswith("  last ")]
+    assert last in train_status(store), "it speaks as `captioner train-status` does"
+    assert last.endswith(" after 0 s: The weights cannot be had.")
 
 
 def test_it_tells_how_drafts_changed_and_what_corrections_taught(here: Settings, store: Store) -> None:
@@ -80,8 +86,10 @@ def test_a_postponed_retrain_tells_why_and_until_when(here: Settings, store: Sto
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
     store.postpone_retrain(claimed, "Label Studio is away.")
-    due_at = str(store.retrains(1)[0].due_at)[:16]
-    assert f"queued: waits until {due_at}: Label Studio is away." in text(report(here))
+    due_at = str(store.retrains(1)[0].due_at)[:19]
+    line = f"is queued: it waits until {due_at} UTC: Label Studio is away."
+    assert line in text(report(here))
+    assert line in train_status(store)
 
 
 def test_it_names_tasks_that_cannot_be_read(here: Settings, store: Store) -> None:
@@ -110,7 +118,7 @@ def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, st
     told = text(report(here))
     assert "  drafts       stored in Label Studio\n" in told
     assert "  refresh      stopped (`captioner refresh` continues it): 3 drafts stored by v1, 1 failed, " in told
-    assert "2 old drafts deleted, 1 tasks being edited left alone; the rest at 2026-01-01 12:30 (" in told
+    assert "2 old drafts deleted, 1 task being edited left alone; the rest at 2026-01-01 12:30 (" in told
     assert "  not drafted  Label Studio is away." in told
 
 
@@ -120,4 +128,24 @@ def test_what_a_running_retrain_says_has_no_needless_digits(here: Settings, stor
     claimed = store.claim_retrain(requested.id)
     assert claimed is not None
     store.renew_retrain(claimed, {"phase": "train", "epoch": 2, "epochs": 9, "loss": 2.123456789012345})
-    assert "  retrain      running: training, epoch 2 of 9, loss 2.123\n" in text(report(here)) + "\n"
+    told = text(report(here)).splitlines()
+    assert f"  retrain      {claimed.snapshot} runs: training, epoch 2 of 9, loss 2.123" in told
+    assert [line for line in train_status(store).splitlines()[1:] if line not in told] == []
+
+
+def test_one_of_anything_is_told_in_the_singular(here: Settings) -> None:
+    store = Store(here.database_url)
+    store.migrate()
+    store.record(saved(correction(1)))
+    store.add_drafts(1, [draft(1)])
+    state = store.reconciliation_state(1)
+    compared = {"completed_at": now(), "compared_at": now(), "completed_tasks": 1, "completed_requests": 1}
+    store.save_reconciliation(replace(state, **compared, repaired=1))
+    store.order_refresh(1, mode=LIVE, version="v1", state=DRAFTING, checked=1, total=1, stored=1, requests=1)
+    told = text(report(here))
+    assert not re.findall(r"\b1 (\w+ )?(tasks|drafts|requests|corrections|changes|are)\b", told), told
+    assert told.count("1 ") >= 8, told
+
+
+def train_status(store: Store) -> str:
+    return progress.text(progress.report(store))

@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from tests.unit.training.commands.conftest import Run
-from training.captioner import bundled
+from training.captioner import bundled, checkpoint
 from training.captioner.captioner import Captioner
 from training.data.manifest import Row
+from training.decoding.retrieval import RetrievalMemory
 
 
 def test_a_line_a_caption_with_its_score(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
@@ -30,7 +31,7 @@ def test_without_a_checkpoint_the_starter_captions(
     captions = succeed("caption", *images).output
     assert [line.split("\t")[0] for line in captions.splitlines()] == [str(image) for image in images]
     assert succeed("caption", "starter", *images).output == captions
-    assert "1 of 1 images could not be captioned" in fail("caption", "absent.png", "--device", "cpu")
+    assert "1 of 1 image could not be captioned" in fail("caption", "absent.png", "--device", "cpu")
     monkeypatch.setattr(bundled, "STARTER", starter / "absent")
     assert "comes with this project, is missing in" in fail("caption", *images)
 
@@ -39,9 +40,31 @@ def test_several_captions_of_an_image_best_first(succeed: Run, saved: Path, colo
     [image, other] = [row.image for row in coloured_rows[:2]]
     lines = [line.split("\t") for line in succeed("caption", saved, image, other, "--n-best", 3).output.splitlines()]
     assert [line[0] for line in lines] == [str(image)] * 3 + [str(other)] * 3
-    assert len({line[2] for line in lines[:3]}) == 3
+    assert len({line[3] for line in lines[:3]}) == 3
+    ranks = [float(line[2]) for line in lines]
+    assert ranks[:3] == sorted(ranks[:3], reverse=True)
+    assert ranks[3:] == sorted(ranks[3:], reverse=True)
     [best] = succeed("caption", saved, image).output.splitlines()
-    assert best.split("\t") == lines[0]
+    assert best.split("\t") == [*lines[0][:2], lines[0][3]]
+
+
+@pytest.mark.parametrize("options", [("--length-penalty", 2), ("--top-p", 1), ("--neighbours", 2)], ids=str)
+def test_captions_show_the_number_that_they_are_ordered_by(
+    options: tuple[object, ...],
+    succeed: Run,
+    tiny: Captioner,
+    coloured_rows: list[Row],
+    tmp_path: Path,
+) -> None:
+    tiny.retrieval = RetrievalMemory.build(coloured_rows, torch.randn(16, tiny.encoder.channels), tiny.vocabulary, 9)
+    checkpoint.save(tmp_path / "it", tiny)
+    given = ("--n-best", 8, *options, "--json", tmp_path / "captions.json")
+    succeed("caption", tmp_path / "it", coloured_rows[0].image, *given)
+    [entry] = json.loads((tmp_path / "captions.json").read_text())["images"]
+    ranks = [each["ranking_score"] for each in entry["captions"]]
+    assert len(ranks) > 2
+    assert ranks == sorted(ranks, reverse=True)
+    assert len(set(ranks)) > 1
 
 
 def test_sampled_captions_follow_their_seed(succeed: Run, saved: Path, coloured_rows: list[Row]) -> None:
@@ -60,7 +83,9 @@ def test_captions_are_written_as_json(succeed: Run, saved: Path, coloured_rows: 
     assert (result["checkpoint"], result["decoding"].split("|")[0]) == ("saved", "beam:4")
     [entry] = result["images"]
     assert entry["image"] == str(image)
-    assert [f"{image}\t{one['score']:.2f}\t{one['caption']}" for one in entry["captions"]] == printed.splitlines()
+    assert [
+        f"{image}\t{one['score']:.2f}\t{one['ranking_score']:.3f}\t{one['caption']}" for one in entry["captions"]
+    ] == printed.splitlines()
 
 
 def test_images_are_encoded_in_parts_where_memory_runs_out(

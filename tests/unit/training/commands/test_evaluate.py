@@ -162,7 +162,7 @@ def test_images_without_references_are_captioned_for_a_submission(
     exported, written = tmp_path / "coco.json", tmp_path / "scores.json"
     source = ("--dataset", "nocaps", "--data-dir", nocaps, "--split", "test")
     printed = succeed("evaluate", saved, *source, "--coco", exported, "--json", written).stdout
-    assert "4 of 4 images have no human caption: they are captioned, not scored." in printed
+    assert "Captioned but not scored, without a human caption: 4 of 4 images." in printed
     assert "BLEU" not in printed
     assert [item["image_id"] for item in json.loads(exported.read_text())] == [101, 102, 103, 104]
     result = json.loads(written.read_text())
@@ -171,7 +171,7 @@ def test_images_without_references_are_captioned_for_a_submission(
     assert [item["cider_d"] for item in result["images"]] == [None] * 4
 
     nothing = fail("evaluate", saved, *source, "--device", "cpu")
-    assert nothing == "Error: None of the 4 images has a human caption: give --coco or --json for the captions."
+    assert nothing == "Error: No image has a human caption (4 images): give --coco or --json for the captions."
     page = fail("evaluate", saved, *source, "--coco", exported, "--html", tmp_path / "page.html", "--device", "cpu")
     assert "--html has no scores to show" in page
 
@@ -182,7 +182,7 @@ def test_of_a_mixed_manifest_the_captioned_images_are_scored(
     rows = [replace(row, split="test", references=()) for row in coloured_rows[:3]] + coloured_rows[3:8]
     listing, written = manifest.save(rows, tmp_path / "mixed.jsonl"), tmp_path / "scores.json"
     printed = succeed("evaluate", saved, "--manifest", listing, "--json", written).stdout
-    assert "3 of 8 images have no human caption" in printed
+    assert "without a human caption: 3 of 8 images." in printed
     assert "n:5" in printed
     images: list[dict[str, Any]] = json.loads(written.read_text())["images"]
     assert [item["cider_d"] is None for item in images] == [True] * 3 + [False] * 5

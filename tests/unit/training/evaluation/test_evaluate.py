@@ -7,6 +7,7 @@ from training.config import DecodingConfig
 from training.data.manifest import Row
 from training.decoding.beam_search import Hypothesis
 from training.evaluation import evaluate
+from training.evaluation.outcome import score
 from training.gate import gate
 
 
@@ -39,3 +40,19 @@ def test_progress_counts_images(tiny: Captioner, coloured_rows: list[Row], tmp_p
     captions: list[tuple[int, int]] = []
     evaluate.hypotheses(tiny, coloured_rows, None, tmp_path, lambda done, total: captions.append((done, total)))
     assert captions[-1] == (16, 16)
+
+
+def test_a_captioner_that_tells_nothing_of_its_images_is_warned_of() -> None:
+    rows = [Row(Path(f"{n}.jpg"), f"{n:064x}", ("a red dot",)) for n in range(12)]
+
+    def warning(*hypotheses: str) -> str:
+        told = score("it", "beam:3", rows[: len(hypotheses)], hypotheses)
+        return told.warning
+
+    assert (
+        warning("a a a", "a") == "The captions of all 2 images are made of one word: the captioner has learned nothing."
+    )
+    assert warning(*["a red dot"] * 12) == "All 12 images have the same caption: the captioner does not look at them."
+    assert not warning("a"), "one image says little"
+    assert not warning(*["a red dot"] * 3)
+    assert not warning(*["a red dot"] * 11, "a dot")
