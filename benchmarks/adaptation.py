@@ -189,7 +189,8 @@ def retraining_data(corrections: Sequence[Row], base: Sequence[Row], fewest: int
     choosing = [row for row in split if row.split == manifest.DEV]
     if len(choosing) < fewest:
         learned, choosing = [*learned, *choosing], []
-    return RetrainingData(learned, base=[row for row in base if row.split == manifest.TRAIN], choosing=choosing)
+    train, dev = ([row for row in base if row.split == split] for split in (manifest.TRAIN, manifest.DEV))
+    return RetrainingData(learned, base=train, choosing=choosing, base_choosing=dev)
 
 
 def drafts_scores(scenario: Scenario, drafts: Sequence[str]) -> dict[str, float]:

@@ -55,12 +55,12 @@ def best_interpolation(
     to `after`.
 
     `choosing` are rows of what was new and rows of what was known, neither those that are learned nor those of the
-    gate. Sets of fewer than FEWEST_ROWS do not count; without any other it is the `usual` share, or the least above it
-    at which the new words of the `learned` rows are still in their drafts. `progress` gets captions done and captions
-    to do.
+    gate. With fewer than FEWEST_ROWS new ones it is the `usual` share, or the least above it at which the new words of
+    the `learned` rows are still in their drafts, for the known ones would always choose the least. So few known rows do
+    not count. `progress` gets captions done and captions to do.
     """
     sets = [rows for rows in choosing if len(rows) >= FEWEST_ROWS]
-    if not sets:
+    if len(choosing[0]) < FEWEST_ROWS:
         return _least_that_shows(before, after, learned, cache_dir, usual)
     rows = [row for several in sets for row in several]
     candidates: list[tuple[float, float, Captioner]] = []

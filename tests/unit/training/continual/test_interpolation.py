@@ -77,6 +77,7 @@ def test_what_says_the_most_of_the_new_and_of_the_known_is_chosen(
     assert best(before, after, [new, known], [], tmp_path) == (0.75, 0.75)
     assert best(before, after, [new, known[:4]], [], tmp_path) == (1.0, 1.0), "too few known rows do not count"
     assert best(before, after, [new[:4], ()], [], tmp_path) == (after, 1.0)
+    assert best(before, after, [new[:4], known], [], tmp_path) == (after, 1.0), "known rows alone would forget the new"
     assert best(before, after, [new[:4], ()], [], tmp_path, usual=0.5) == (0.5, 0.5)
 
 
