@@ -14,7 +14,7 @@ from types import FrameType
 
 from backend.corrections.inbox import Inbox
 from backend.corrections.reconcile import is_complete_due, reconcile_if_possible
-from backend.domain.errors import CaptionerError
+from backend.domain.errors import CaptionerError, DatabaseError
 from backend.drafts.refresh import refresh_if_possible
 from backend.queue import Queue
 from backend.retraining.heartbeat import Heartbeat, SupersededError
@@ -23,6 +23,7 @@ from backend.settings import Settings
 from backend.store.retrains import DONE, FAILED, Retrain
 from backend.store.store import Store
 from training.errors import TrainingError
+from training.runtime.files import is_full
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,17 @@ class StoppedError(BaseException):
     """The worker was told to stop. No `except Exception` catches it."""
 
 
+@contextmanager
+def _if_database_answers() -> Iterator[None]:
+    """Within the block, a database that fails, such as one on a full disk, ends the job with one sentence. SQL or the
+    schedule still has what is pending, and it is queued again."""
+    try:
+        yield
+    except DatabaseError as error:
+        log.error("The job is postponed: %s", error)
+
+
+@_if_database_answers()
 def retrain(retrain_id: int) -> None:
     """Train, judge and perhaps promote a candidate; errors are recorded as the outcome and not raised."""
     settings, store = _opened()
@@ -71,16 +83,24 @@ def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
             )
             return
         except PostponedError as error:
-            log.warning("Retrain %s is postponed: %s", claimed.snapshot, error)
-            store.postpone_retrain(claimed, str(error))
+            _postpone(store, claimed, str(error))
             return
-        except (CaptionerError, TrainingError) as error:
-            state, outcome = FAILED, str(error)
         except Exception as error:
-            log.exception("Retrain %s failed.", claimed.snapshot)
-            state, outcome = FAILED, f"The retrain failed ({error!r}); the worker's log tells where."
+            if is_full(error):
+                _postpone(store, claimed, f"The disk with {settings.data_dir} is full: free some space.")
+                return
+            if isinstance(error, CaptionerError | TrainingError):
+                state, outcome = FAILED, str(error)
+            else:
+                log.exception("Retrain %s failed.", claimed.snapshot)
+                state, outcome = FAILED, f"The retrain failed ({error!r}); the worker's log tells where."
     log.info("Retrain %s: %s", claimed.snapshot, outcome)
     store.finish_retrain(claimed, state=state, outcome=outcome, version=version)
+
+
+def _postpone(store: Store, claimed: Retrain, reason: str) -> None:
+    log.warning("Retrain %s is postponed: %s", claimed.snapshot, reason)
+    store.postpone_retrain(claimed, reason)
 
 
 @contextmanager
@@ -99,6 +119,7 @@ def _stoppable() -> Iterator[None]:
             signal.signal(signal.SIGTERM, usual)
 
 
+@_if_database_answers()
 def reconcile(project_id: int) -> None:
     """Record what Label Studio sent no event for, and queue a retrain if one is due."""
     settings, store = _opened()
@@ -106,6 +127,7 @@ def reconcile(project_id: int) -> None:
     Inbox(store, Queue(settings.redis_url), settings).queue_due(project_id)
 
 
+@_if_database_answers()
 def refresh(project_id: int) -> None:
     """Refresh the project's drafts for about a minute; errors are recorded and not raised."""
     settings, store = _opened()

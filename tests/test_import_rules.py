@@ -64,6 +64,7 @@ LIGHT = (
     "training.data.scenes",
     "training.data.manifest",
     "training.decoding.reuse",
+    "training.features.cache",
     "training.metrics",
     "training.runtime.console",
     "training.runtime.files",

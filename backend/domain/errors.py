@@ -18,7 +18,8 @@ class ImageError(CaptionerError):
 
 
 class UnreachableImageError(ImageError):
-    """The host of the image does not answer, or not now (HTTP 429, 5xx); a later request may succeed."""
+    """The host of the image does not answer, or not now (HTTP 429, 5xx), or the disk is full; a later request may
+    succeed."""
 
 
 class LabelStudioError(CaptionerError):

@@ -1,6 +1,6 @@
 """The image store: images of training snapshots by content, in a folder behind any fsspec URL.
 
-The data folder's `images/` keeps every image by content for ever, so by default it is the store. Another store
+The data folder's `images/` keeps every image of a snapshot by content, so by default it is the store. Another store
 (CAPTIONER_IMAGES_URL: a folder, s3://, gs://, …) gets every image of a snapshot before the snapshot is frozen, and
 restores those that are missing or damaged in the data folder, so that a retrain uses the same pairs when their source
 is gone.
@@ -24,7 +24,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from backend.domain.errors import ImageError, UnreachableImageError
-from backend.images.cache import is_whole, write
+from backend.images.cache import is_whole, not_stored, write
 from backend.images.download import shown
 from backend.settings import Settings
 from training.data.manifest import Row
@@ -110,7 +110,7 @@ class ImageStore:
         try:
             write(path, content)
         except OSError as error:
-            raise ImageError(f"The image {path} could not be restored: {error}.") from error
+            raise not_stored(error, f"The image {path} could not be restored") from error
         return path
 
     def here(self, sha256: str | None) -> Path | None:

@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import logging
+import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -23,7 +25,7 @@ from backend.images.turns import Turns
 from backend.label_studio.token import Token
 from backend.settings import Settings
 from backend.store.store import Project
-from training.runtime.files import atomic_file
+from training.runtime.files import atomic_file, is_full
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class _Source:
 
 
 class Images:
-    """Local files for image references, kept under `data_dir/images` for ever.
+    """Local files for image references, kept under `data_dir/images`, where `space` keeps them below a limit.
 
     Contents are at `<2>/<sha256>.<ext>`; `index` maps references to contents. A token is sent to its own origin only:
     the configured key to LABEL_STUDIO_URL, the token of /setup to the host of that /setup, which the address guard
@@ -160,6 +162,8 @@ class Images:
             return None, False
         if not (is_whole(path, sha256) if whole else path.is_file()):
             return None, False
+        with suppress(OSError):
+            os.utime(path)  # `space` drops what was used least recently
         return LocalImage(path, sha256), 0 <= time.time() - fetched < REFETCH_AFTER_SECONDS
 
     def _keep(self, content: bytes, reference: str, entry: Path) -> LocalImage:
@@ -167,11 +171,13 @@ class Images:
         name = f"{sha256[:2]}/{sha256}.{extension(content, shown(reference))}"
         path = self._root / name
         try:
-            if not is_whole(path, sha256):
+            if is_whole(path, sha256):
+                os.utime(path)
+            else:
                 write(path, content)
             write(entry, json.dumps({"file": name, "sha256": sha256, "fetched": time.time()}).encode())
         except OSError as error:
-            raise ImageError(f"The image {shown(reference)} could not be stored: {error}.") from error
+            raise not_stored(error, f"The image {shown(reference)} could not be stored") from error
         return LocalImage(path, sha256)
 
 
@@ -210,6 +216,12 @@ def is_whole(path: Path, sha256: str) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
+
+
+def not_stored(error: OSError, what: str) -> ImageError:
+    """The error of an image that cannot be written; a full disk is like a host that does not answer now."""
+    kind = UnreachableImageError if is_full(error) else ImageError
+    return kind(f"{what}: {error.strerror or error}.")
 
 
 def write(path: Path, content: bytes) -> None:

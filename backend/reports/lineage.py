@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from backend.retraining.history import lineage, quarantined_rows
+from backend.retraining.history import quarantined_rows
 from backend.retraining.snapshot import change_of, record_of
 from backend.store.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
 from training.captioner import checkpoint
@@ -21,7 +21,7 @@ SHOWN = 3
 
 def shown(registry: Registry, name: str) -> str:
     """The version and its ancestors, as text. Raises RegistryError when there is no such version."""
-    return "\n".join(line for version in lineage(registry, registry.get(name)) for line in _lines(version))
+    return "\n".join(line for version in registry.lineage(registry.get(name)) for line in _lines(version))
 
 
 def quarantine(registry: Registry, project_id: int | None) -> str:

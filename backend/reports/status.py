@@ -11,6 +11,7 @@ import requests
 
 from backend.corrections.reconcile import about_unreadable
 from backend.domain.errors import QueueError
+from backend.images import space
 from backend.queue import Queue
 from backend.reports.edits import by_version, taught
 from backend.reports.progress import NO_PROJECT, duration, latest, retrain_lines, seconds_since
@@ -35,6 +36,7 @@ def report(settings: Settings) -> dict[str, Any]:
     return {
         "backend": {"url": settings.backend_url, "up": loaded is not None},
         "queue": _queue(settings),
+        "disk": space.usage(settings),
         "default_champion": registry.champions().get(DEFAULT),
         "projects": [_project(settings, store, loaded, each.id) for each in store.projects()],
         "versions": _versions(registry),
@@ -46,6 +48,7 @@ def text(status: Mapping[str, Any]) -> str:
     lines = [
         f"ML backend   {status['backend']['url']} {'serves' if status['backend']['up'] else 'does not answer'}",
         f"Queue        {status['queue']}",
+        f"Disk         {space.about(status['disk'])}",
     ]
     if status["default_champion"]:
         lines.append(f"Default      {status['default_champion']} serves projects without a champion of their own")

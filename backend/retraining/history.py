@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class History:
         self._own: list[Row] = []  # of this project
         self._base: list[Row] = []  # of its ancestors from before this project
         self._learnt: set[_Pair] = set()  # of this project
-        for ancestor in lineage(registry, champion):
+        for ancestor in registry.lineage(champion):
             rows = _rows_of(ancestor)
             if ancestor.project_id == project_id:
                 self._own += rows
@@ -171,13 +171,6 @@ def _without(rows: Iterable[Row], pairs: set[_Pair]) -> list[Row]:
         for row in rows
     )
     return [row for row in left if row.references]
-
-
-def lineage(registry: Registry, version: ModelVersion | None) -> Iterator[ModelVersion]:
-    """The version and its ancestors, back to the first."""
-    while version is not None:
-        yield version
-        version = registry.get(version.parent) if version.parent else None
 
 
 def _rows_of(version: ModelVersion) -> list[Row]:

@@ -26,7 +26,7 @@ from backend.store.retrains import MAX_POSTPONED, Retrain
 from backend.store.store import Project, Store, StoredCorrection
 from training.data import manifest
 from training.errors import DataError, TrainingError
-from training.runtime.files import atomic_file
+from training.runtime.files import atomic_file, is_full
 from training.vocabulary import tokenize
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def _rows(
                 drafted.add(local.sha256)
     store.add_image_hashes(retrain.project_id, hashes)
     away = [error for error in missing if isinstance(error, UnreachableImageError)]
-    if away and retrain.postponed < MAX_POSTPONED:
+    if away and (retrain.postponed < MAX_POSTPONED or any(map(is_full, away))):
         raise PostponedError(f"{len(away)} of {len(corrections)} images cannot be fetched now, the first: {away[0]}")
     if missing:
         log.warning("%d of %d corrections are left out, the first: %s", len(missing), len(corrections), missing[0])

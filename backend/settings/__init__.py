@@ -97,6 +97,8 @@ class Settings(BaseModel):
     images_url: are.ImagesUrl | None = _setting(
         None, "where images that were trained on are kept: any fsspec URL; empty: the data folder"
     )
+    images_gb: are.Gigabytes = _setting(20.0, "size limit of the images in the data folder, in GB")
+    features_gb: are.Gigabytes = _setting(20.0, "size limit of the encoder outputs in the data folder, in GB")
     refresh_per_minute: are.Whole = _setting(600, "drafts replaced per minute after a promotion or rollback")
     web_workers: are.Whole = _setting(1, "web processes; each holds its own copy of the champion")
 

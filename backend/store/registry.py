@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -99,6 +100,12 @@ class Registry:
         with self._store.reading() as connection:
             rows = connection.execute(query.order_by(model_versions.c.created_at.desc(), model_versions.c.name)).all()
         return [_version(row) for row in rows]
+
+    def lineage(self, version: ModelVersion | None) -> Iterator[ModelVersion]:
+        """The version and its ancestors, back to the first."""
+        while version is not None:
+            yield version
+            version = self.get(version.parent) if version.parent else None
 
     def next_name(self, project_id: int) -> str:
         """`p<project>-v<n>`, the next number not registered yet."""

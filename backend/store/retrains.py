@@ -196,7 +196,7 @@ class Retrains(Database):
 
     def postpone_retrain(self, retrain: Retrain, reason: str) -> bool:
         """Queue it again for later, with the corrections recorded by then. False when it was superseded."""
-        delay = timedelta(seconds=POSTPONED_SECONDS * 2**retrain.postponed)
+        delay = timedelta(seconds=POSTPONED_SECONDS * 2 ** min(retrain.postponed, MAX_POSTPONED))
         return self._write_attempt(
             retrain,
             state=QUEUED,

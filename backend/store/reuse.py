@@ -70,6 +70,14 @@ class Reuse(Database):
         with self.reading() as connection:
             return [draft_of(row) for row in connection.execute(query).mappings()]
 
+    def corrected_images(self) -> set[str]:
+        """Hashes of all images with a correction that is not deleted, as far as they are known."""
+        of_task = corrections.c.project_id == drafts.c.project_id, corrections.c.task_id == drafts.c.task_id
+        drafted = sa.select(drafts.c.image_sha256).join(corrections, sa.and_(*of_task)).where(~corrections.c.deleted)
+        fetched = sa.select(corrections.c.image_sha256).where(~corrections.c.deleted)
+        with self.reading() as connection:
+            return {sha256 for sha256 in connection.scalars(sa.union(drafted, fetched)) if sha256}
+
     def reused_seq(self, project_id: int) -> int:
         """The event up to which the waiting drafts follow the corrections."""
         with self.reading() as connection:

@@ -14,6 +14,7 @@ from typing import Protocol
 from backend.corrections.inbox import Inbox
 from backend.domain.errors import CaptionerError, ModelUnavailableError, QueueError
 from backend.drafts import waiting
+from backend.images import space
 from backend.queue import Queue
 from backend.serving.champions import Champions
 from backend.serving.reuse import Reuse
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 PENDING_SECONDS = 5.0
 SCHEDULE_SECONDS = 15.0
+SPACE_SECONDS = 600.0
 RETRY_LOAD_SECONDS = 30.0
 
 
@@ -53,6 +55,7 @@ class Watcher:
         self._threads = [
             threading.Thread(target=self._run, name="watcher", daemon=True),
             threading.Thread(target=self._follow, name="corrections", daemon=True),
+            threading.Thread(target=self._reclaim, name="space", daemon=True),
         ]
         self._failed: dict[tuple[int, str], float] = {}
         self._errors: dict[str, str] = {}
@@ -147,6 +150,12 @@ class Watcher:
         """A thread of its own, for Label Studio may be slow."""
         while not self._stopping.wait(POLL_SECONDS):
             self._try("follow the corrections", self.follow_corrections)
+
+    def _reclaim(self) -> None:
+        """A thread of its own, for there may be much to drop."""
+        while not self._stopping.wait(SPACE_SECONDS):
+            step = partial(space.reclaim, self._services.settings, self._services.store)
+            self._try("keep images and features below their limits", step)
 
     def _try(self, what: str, step: Callable[[], None]) -> None:
         """Run one step. The thread survives any error; the same error is logged once until it is over."""

@@ -30,6 +30,7 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
     With `half` the weights are rounded to float16, which halves the file; they are float32 again when loaded. The
     folder appears only when it is complete. Raises CheckpointError if it cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     config = {
@@ -51,7 +52,7 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
             _write(unfinished / CONFIG, config)
             _write(unfinished / VOCABULARY, captioner.vocabulary.to_json())
             save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {folder} cannot be written: {error}.") from error
     return folder
 

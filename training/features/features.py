@@ -74,6 +74,7 @@ class Inputs:
         trained = {(row.sha256, row.split) for row in two_views}
         self._entries |= {row.sha256: row for row in rows if (row.sha256, row.split) not in trained}
         self._fill(list(self._entries), progress or (lambda done, total: None))
+        self._cache.touch(self._entries)
         lost = {row.sha256 for entry, row in self._entries.items() if entry not in self._cache}
         self.rows = [row for row in rows if row.sha256 not in lost]
 
@@ -125,7 +126,7 @@ class Inputs:
         try:
             arrays = self._cache.get(entries)
         except DamagedError as error:
-            log.warning("%d of the cached arrays are damaged and are computed again.", len(error.hashes))
+            log.warning("%d of the cached arrays are damaged or gone and are computed again.", len(error.hashes))
             self._cache.forget(error.hashes)
             training = self._captioner.training
             self._fill(error.hashes, lambda done, total: None)

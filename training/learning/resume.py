@@ -79,8 +79,11 @@ class Resume:
         """Save the state, unless it was saved a moment ago."""
         if not self._writes or time.monotonic() - self._saved < self._every_seconds:
             return
-        with atomic_file(self._file) as unfinished:
-            torch.save({"identity": self._identity, **vars(state)}, unfinished)
+        try:
+            with atomic_file(self._file) as unfinished:
+                torch.save({"identity": self._identity, **vars(state)}, unfinished)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
+            log.warning("%s cannot be written (%s); the training goes on.", self._file, str(error).split("\n")[0])
         self._saved = time.monotonic()
 
     def finish(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from requests.utils import requote_uri
 
-from backend.domain.errors import ImageError
+from backend.domain.errors import ImageError, UnreachableImageError
 from backend.images import cache as module
 from backend.images.cache import Images
 from backend.store.database import now
@@ -49,6 +50,18 @@ def project_at(hostname: str, access_token: str) -> Project:
 
 def fetched(images: Images, reference: str, project: Project | None = None) -> bytes:
     return images.local(reference, task(id=7), project).path.read_bytes()
+
+
+def test_on_a_full_disk_an_image_is_asked_for_later(
+    tmp_path: Path, studio: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    studio.answers["/data/upload/1/a.png"] = Answer(200, PHOTO)
+    monkeypatch.setattr(module, "write", full)
+    with pytest.raises(UnreachableImageError, match=r"a.png could not be stored: No space left on device\.$"):
+        configured(tmp_path, studio).local("/data/upload/1/a.png", task())
 
 
 def test_an_upload_is_fetched_with_the_token_and_kept_by_content(tmp_path: Path, studio: Host) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -14,10 +15,10 @@ from backend.images.archive import ImageStore
 from backend.images.cache import Images, LocalImage
 from backend.retraining.attempt import snapshot
 from backend.retraining.heartbeat import Heartbeat
-from backend.retraining.snapshot import RECORD, Snapshot, record_of
+from backend.retraining.snapshot import RECORD, PostponedError, Snapshot, record_of
 from backend.settings import Settings
 from backend.store.registry import ModelVersion, Registry
-from backend.store.retrains import Retrain
+from backend.store.retrains import MAX_POSTPONED, Retrain
 from backend.store.store import Project, Store
 from tests.factories import correction, draft, picture, saved, settings
 from tests.fakes import Answer, Host, host
@@ -65,6 +66,23 @@ def test_images_that_cannot_be_had_are_left_out(tmp_path: Path, caplog: pytest.L
         rows = _taken(tmp_path, studio, ["one", "two", "three"])
     assert [row.references for row in rows] == [("one",), ("three",)]
     assert "1 of 3 corrections are left out, the first: " in caplog.text
+
+
+def test_on_a_full_disk_no_retrain_begins_without_what_cannot_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it was postponed: hosts may stay away for good, disks are freed."""
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("backend.images.cache.write", full)
+    with host() as studio:
+        _serve(studio, 1)
+        configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url)
+        store, frozen = _frozen(configured, ["one", "two"])
+        with pytest.raises(PostponedError, match=r"No space left on device\.$"):
+            _attempt(configured, (store, replace(frozen, postponed=MAX_POSTPONED)))
 
 
 def test_one_bad_correction_does_not_keep_the_others_from_being_learnt(

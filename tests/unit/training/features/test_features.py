@@ -1,3 +1,4 @@
+import errno
 import logging
 import math
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from training.config import EncoderConfig
 from training.data import transforms
 from training.data.manifest import Row, hash_file
 from training.errors import DataError
-from training.features.cache import Cache
+from training.features.cache import Cache, DamagedError
 from training.features.features import FULL_SCALE, MIRRORED, Inputs
+from training.runtime.files import is_full
 
 
 def arrays(count: int, start: int = 0) -> np.ndarray:
@@ -67,6 +69,67 @@ def test_a_crash_costs_only_what_was_being_written(tmp_path: Path, harm: str) ->
     assert "c" not in cache
     cache.add(["c"], arrays(1, 2))
     assert (Cache(tmp_path, (2, 3), "float16").get(["a", "b", "c"]) == arrays(3)).all()
+
+
+def test_what_is_dropped_gives_its_space_back_under_a_reader(tmp_path: Path) -> None:
+    cache, reader = Cache(tmp_path, (2, 3), "float16"), Cache(tmp_path, (2, 3), "float16")
+    cache.add(list("abcde"), arrays(5))
+    reader.add(["a"], arrays(1))
+    assert (reader.get(list("abcde")) == arrays(5)).all()
+    cache.drop({"a", "c", "unknown"})
+    assert (tmp_path / "arrays").stat().st_size == 3 * 6 * 2
+    assert (reader.get(["b", "d", "e"]) == arrays(5)[[1, 3, 4]]).all()
+    with pytest.raises(DamagedError) as caught:
+        reader.get(["a", "b"])
+    assert caught.value.hashes == ["a"]
+    reader.add(["a", "c"], arrays(5)[[0, 2]])
+    for each in (reader, Cache.opened(tmp_path)):
+        assert (each.get(list("abcde")) == arrays(5)).all()
+
+
+def test_it_knows_when_each_was_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path, (2, 3), "float16")
+    cache.add(list("abc"), arrays(3))
+    for name, second in (("b", 7.0), ("c", 9.0)):
+        monkeypatch.setattr("time.time", lambda second=second: second)
+        cache.touch([name, "unknown"])
+    cache.drop({"a"})
+    assert Cache.opened(tmp_path).entries() == [("c", 9.0, 12), ("b", 7.0, 12)]
+    cache.drop({"b", "c"})
+    assert Cache.opened(tmp_path).entries() == []
+
+
+def test_a_crash_while_it_drops_costs_only_what_was_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path, (2, 3), "float16")
+    cache.add(list("abc"), arrays(3))
+    monkeypatch.setattr("training.features.cache.atomic_file", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cache.drop({"a"})
+    again = Cache.opened(tmp_path)
+    assert (again.get(["b", "c"]) == arrays(3)[[1, 2]]).all()
+    with pytest.raises(DamagedError):
+        again.get(["a"])
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache = Cache(tmp_path, (2, 3), "float16")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match=r"^The cache .* cannot be written: No space left on device\.$") as caught:
+        cache.add(["a"], arrays(1))
+    assert is_full(caught.value)
+
+
+def test_a_training_uses_what_it_reads(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
+    Inputs(tiny, coloured_rows[:3], tmp_path)
+    (folder,) = tmp_path.glob("grid-*")
+    first = {entry.name: entry.used for entry in Cache.opened(folder).entries()}
+    assert all(first.values())
+    Inputs(tiny, coloured_rows[:2], tmp_path)
+    then = {entry.name: entry.used for entry in Cache.opened(folder).entries()}
+    assert [then[row.sha256] > first[row.sha256] for row in coloured_rows[:3]] == [True, True, False]
 
 
 def test_another_shape_is_refused(tmp_path: Path) -> None:
@@ -127,7 +190,7 @@ def test_a_damaged_entry_is_found_and_computed_again(
         file.seek(arrays_file.stat().st_size // 2)
         file.write(b"\x01\x02")
     torch.testing.assert_close(Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes), before)
-    assert "1 of the cached arrays are damaged and are computed again." in caplog.text
+    assert "1 of the cached arrays are damaged or gone and are computed again." in caplog.text
     caplog.clear()
     torch.testing.assert_close(Inputs(tiny, coloured_rows[:3], tmp_path).grid(hashes), before)
     assert not caplog.text, "mended for good"

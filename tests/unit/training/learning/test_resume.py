@@ -1,5 +1,6 @@
 """A training that was stopped in the middle goes on as if nothing had happened."""
 
+import errno
 import logging
 import signal
 import subprocess
@@ -163,6 +164,21 @@ def test_another_training_is_not_gone_on_from(
     train(rows, tmp_path / "whole", short, monkeypatch)
     train(rows, out, short, monkeypatch)
     assert alike(tmp_path / "whole", out)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_a_state_that_cannot_be_written_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def full(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    Resume(tmp_path / "out", "a training", writes=True, every_seconds=0).save(TrainingState(epoch=1))
+    assert "state.pt cannot be written" in caplog.text
+    assert "the training goes on" in caplog.text
 
 
 def test_a_short_training_writes_nothing_down(tmp_path: Path) -> None:
