@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 import labeling_config
@@ -10,6 +12,16 @@ from labeling_config import LabelingConfigError, Tags, advice, parse, shipped
 def test_shipped_configs_have_a_caption_box_that_opens_with_the_draft(name: str, several: bool) -> None:
     assert parse(shipped(name)) == Tags("image", "caption", "image", several)
     assert advice(shipped(name)) == []
+
+
+@pytest.mark.parametrize("name", ["caption", "multi_caption", "review"])
+def test_headings_fit_an_empty_box_and_tab_leads_from_it_to_the_image(name: str) -> None:
+    tags = list(ElementTree.fromstring(shipped(name)).iter())
+    headings = " ".join(tag.get("value", "") for tag in tags if tag.tag == "Header")
+    assert "correct the draft, or write one into an empty box" in headings
+    assert "Ctrl+Enter submits" in headings
+    taking_focus = [tag.tag for tag in tags if tag.tag in {"TextArea", "Image", "Choices"}]
+    assert taking_focus[:2] == ["TextArea", "Image"], "Label Studio hears no Ctrl+Enter on a text box or a choice"
 
 
 def test_every_shipped_config_is_tested() -> None:
