@@ -32,12 +32,13 @@ from backend.domain.errors import CaptionerError, LabelStudioError
 from backend.drafts.modes import mode_of
 from backend.label_studio import wire
 from backend.label_studio.client import FULL_TASKS, LabelStudio
+from backend.label_studio.payload import time_of
 from backend.serving.champions import BATCH
 from backend.serving.drafting import Drafter, drafter
 from backend.settings import Settings
 from backend.store.database import chunks, now
 from backend.store.lease import Lease
-from backend.store.refreshes import DONE, DRAFTING, STORED, TIDYING, WAITING, RefreshState
+from backend.store.refreshes import DONE, DRAFTING, OPEN_SECONDS, STORED, TIDYING, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from labeling_config import LabelingConfigError
@@ -46,8 +47,6 @@ log = logging.getLogger(__name__)
 
 RUN_SECONDS = 60.0
 """A job ends after so long, because retrains may wait for its worker; the next one continues."""
-OPEN_SECONDS = 600.0
-"""A task may be open in an editor for so long without anything typed before its old draft is deleted."""
 RETRY_SECONDS = 60.0
 BATCH_SECONDS = 10.0
 """A batch takes at most so long at the rate, and so does stopping."""
@@ -106,6 +105,8 @@ class Run:
             self.store.save_refresh(replace(self.state, heartbeat_at=None))
 
     def _refresh(self) -> None:
+        if self.store.is_untidy(self.state):
+            self._save(state=TIDYING, of_version=None, after_task=0)
         project = self.client.project(self.state.project_id)
         try:
             self.tags = labeling_config.parse(project.get("label_config") or "")
@@ -130,15 +131,16 @@ class Run:
         elif self.state.state == WAITING and self.state.due_at and self.state.due_at <= now():
             self._save(state=TIDYING)
         if self.state.state == TIDYING:
-            before = self.state.stored
-            self._delete_old()
+            before, begun_at = self.state.stored, now()
+            # Label Studio's count of predictions is too low where it asked for two at once, as it does in live mode
+            self._delete_old(several=True) if stored else self._delete_old(version=self.champion.name)
             if not stored:  # the old version may have drafted some tasks meanwhile
                 self._save(of_version=None, after_task=0, failed=0)
                 self._draft_stale()
             if self.state.being_edited or self.state.stored > before:
                 self._wait()
             else:
-                self._save(state=DONE)
+                self._save(state=DONE, due_at=begun_at)
 
     def _draft_stale(self) -> None:
         """Store a draft for every unlabelled task that has one by another version, oldest version first."""
@@ -192,26 +194,30 @@ class Run:
             log.info("Project %d shows the drafts stored by %s.", self.state.project_id, version)
         self._save(mode=STORED, wanted=None)
 
-    def _delete_old(self) -> None:
+    def _delete_old(self, **chosen: Any) -> None:
         """Delete superfluous predictions of unlabelled tasks, and count the tasks that annotators are editing."""
-        after, being_edited = 0, 0
+        after = self.state.after_task if self.state.of_version is None else 0
+        being_edited = self.state.being_edited if after else 0
         while True:
             began = time.monotonic()
-            tasks, _ = self._page(after, several=True)
+            tasks, _ = self._page(after, **chosen)
             if not tasks:
                 break
             old = {task["id"]: gone for task in tasks if (gone := self._superfluous(task))}
             begun = self.client.tasks_being_edited(self.state.project_id, list(old))
+            begun |= {task["id"] for task in tasks if task["id"] in old and _is_fresh(task, old[task["id"]])}
             being_edited += len(begun)
             deleted = [id_ for task_id, gone in old.items() if task_id not in begun for id_ in gone]
             for id_ in deleted:
                 self.client.delete_prediction(id_)
-                self._save(deleted=self.state.deleted + 1)
+                self.state = replace(self.state, deleted=self.state.deleted + 1)
+                if time.monotonic() - self._began >= _NAP_SECONDS:
+                    self._save()
             after = tasks[-1]["id"]
-            self._save(being_edited=being_edited)
+            self._save(being_edited=being_edited, of_version=None, after_task=after)
             self._rest(began, len(deleted))
             self._end_in_time()
-        self._save(being_edited=being_edited)
+        self._save(being_edited=being_edited, after_task=0)
 
     def _superfluous(self, task: Mapping[str, Any]) -> list[int]:
         """Ids of the task's predictions by other versions, and the champion's duplicates; none without a new one."""
@@ -271,6 +277,12 @@ class Run:
         due_at = now() + timedelta(seconds=RETRY_SECONDS)
         kept = self.state.due_at if self.state.state == WAITING and self.state.due_at else due_at
         self.state = replace(self.state, failure=failure, due_at=max(kept, due_at))
+
+
+def _is_fresh(task: Mapping[str, Any], ids: Sequence[int]) -> bool:
+    """Whether one of these predictions is so new that the editor it was made for may be open."""
+    made = [time_of(each.get("created_at")) for each in task.get("predictions") or [] if each["id"] in ids]
+    return any(moment and now() - moment < timedelta(seconds=OPEN_SECONDS) for moment in made)
 
 
 def _of(task: Mapping[str, Any], version: str) -> list[int]:

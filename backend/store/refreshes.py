@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from backend.store.database import Database, now
 from backend.store.lease import has_expired
-from backend.store.tables import refreshes, tasks
+from backend.store.tables import drafts, refreshes, tasks
 
 LIVE = "live"
 """Label Studio asks the backend for the drafts of each task it opens."""
@@ -18,6 +18,9 @@ STORED = "stored"
 """Label Studio shows, and orders by, what is stored under one version."""
 
 DRAFTING, WAITING, TIDYING, DONE = "drafting", "waiting", "tidying", "done"
+
+OPEN_SECONDS = 600.0
+"""A task may be open in an editor for so long without anything typed before a superfluous draft is deleted."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class RefreshState:
     `mode` is what Label Studio said when last asked; `wanted` is a mode to enter once all its drafts are stored.
     `of_version` and `after_task` say where the run is in the list, `checked_to` is the last task that the stored mode
     has checked. `checked` of `total` tasks have been checked: `stored` of them got a draft, `failed` could not get one.
-    `deleted` counts old predictions, `being_edited` tasks that an annotator has begun. Nothing is done before `due_at`.
+    `deleted` counts old predictions, `being_edited` tasks that an annotator has begun. Nothing is done before `due_at`;
+    where all is done, it is when drafts were last tidied.
     `lease` counts jobs and commands, and only the newest may write; `heartbeat_at` is when the job renewed its lease,
     None while no job runs.
     """
@@ -86,6 +90,19 @@ class Refreshes(Database):
         query = sa.select(sa.func.max(tasks.c.id)).where(tasks.c.project_id == project_id, ~tasks.c.deleted)
         with self.reading() as connection:
             return connection.scalar(query) or 0
+
+    def is_untidy(self, state: RefreshState) -> bool:
+        """Whether a live project that is done must be tidied again: Label Studio has asked for drafts since the last
+        time. It may ask twice at once and then holds both answers."""
+        tidied = state.due_at
+        if state.state != DONE or state.mode != LIVE or state.stopped or tidied is None:
+            return False
+        if now() < tidied + timedelta(seconds=OPEN_SECONDS):
+            return False
+        newest = sa.select(drafts.c.served_at).where(drafts.c.project_id == state.project_id)
+        with self.reading() as connection:
+            served_at = connection.scalar(newest.order_by(drafts.c.id.desc()).limit(1))
+        return served_at is not None and served_at >= tidied
 
     def claim_refresh(self, project_id: int) -> RefreshState | None:
         """Give this process the lease; None where the refresh is stopped, or another process has the lease."""

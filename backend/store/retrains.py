@@ -89,19 +89,17 @@ class Retrains(Database):
         alone make the next begin by itself; a request also counts the corrections that retrain had.
         """
         if not asked:
-            with self.reading() as connection:  # most webhooks during a retrain need no write
+            with self.reading() as connection:  # most webhooks need no write, and this is asked every few seconds
                 active = _active(connection, project_id)
-            if active is not None:
-                return active
+                if active is not None or not _is_due(connection, project_id, every):
+                    return active
         with self.writing(project_id) as connection:
+            if asked:
+                _set_asked(connection, project_id, True)
             active = _active(connection, project_id)
-            asked_before = sa.select(projects.c.training_asked).where(projects.c.id == project_id)
-            asked = asked or bool(connection.scalar(asked_before))
-            if active is None:
-                due = bool(every) and _corrections_until_retrain(connection, project_id, every) == 0
-                if due or (asked and new_corrections(connection, project_id)):
-                    active, asked = _create(connection, project_id), False
-            _set_asked(connection, project_id, asked)
+            if active is None and _is_due(connection, project_id, every):
+                active = _create(connection, project_id)
+                _set_asked(connection, project_id, False)
         return active
 
     def corrections_until_retrain(self, project_id: int, every: int) -> int:
@@ -226,6 +224,14 @@ class Retrains(Database):
 def new_corrections(connection: Connection, project_id: int, states: tuple[str, ...] = (DONE,)) -> int:
     """Usable corrections of the project that changed after the newest retrain in one of `states` was cut off."""
     return _usable(connection, project_id, corrections.c.seq > _cutoff(connection, project_id, states))
+
+
+def _is_due(connection: Connection, project_id: int, every: int) -> bool:
+    """Whether a retrain must begin, by itself or because a person asked."""
+    if every and _corrections_until_retrain(connection, project_id, every) == 0:
+        return True
+    asked = connection.scalar(sa.select(projects.c.training_asked).where(projects.c.id == project_id))
+    return bool(asked and new_corrections(connection, project_id))
 
 
 def _corrections_until_retrain(connection: Connection, project_id: int, every: int) -> int:

@@ -129,7 +129,8 @@ class Watcher:
             return
         for project in store.projects():
             champion, state = self._services.registry.champion(project.id), store.refresh_state(project.id)
-            if state.is_due(champion.name if champion else None, store.newest_task(project.id)):
+            newest_task = store.newest_task(project.id)
+            if state.is_due(champion.name if champion else None, newest_task) or (champion and store.is_untidy(state)):
                 self._services.queue.enqueue_refresh(project.id, state.lease + 1)
 
     def _run(self) -> None:

@@ -14,12 +14,13 @@ from backend.serving.champions import Champions
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.reconciliations import ReconciliationState
+from backend.store.refreshes import LIVE
 from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
 from backend.web import watcher as module
 from backend.web.watcher import Watcher
-from tests.factories import correction, saved, settings
+from tests.factories import correction, draft, saved, settings
 from tests.fakes import Model
 from training.errors import CheckpointError
 
@@ -125,6 +126,28 @@ def test_pending_retrains_are_queued_from_sql(services: WatchedServices) -> None
     assert services.queue.jobs.keys() == {f"{job}-2"}
 
 
+def test_where_nothing_is_due_nothing_is_written(services: WatchedServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"LABEL_STUDIO_URL": "http://x.example:8080", "LABEL_STUDIO_API_KEY": "k"}
+    services.settings = settings(services.settings.data_dir, **given)
+    services.store.record(saved(correction(1)))
+    promote(services, "p1-v1", 1).mkdir()
+    opened: list[int] = []
+    writing = Store.writing
+
+    def noted(store: Store, project_id: int, durable: bool = True) -> Any:
+        opened.append(project_id)
+        return writing(store, project_id, durable)
+
+    monkeypatch.setattr(Store, "writing", noted)
+    watcher = Watcher(services)
+    for step in (watcher.load_champions, watcher.queue_retrains, watcher.queue_refreshes, watcher.schedule_comparisons):
+        step()
+    assert opened == []
+    services.inbox.queue_due(1, asked=True)
+    assert opened == [1]
+    assert services.store.queued_retrains()
+
+
 def test_comparing_needs_an_api_key(services: WatchedServices) -> None:
     services.store.save_project(4, "<View/>")
     Watcher(services).schedule_comparisons()
@@ -170,6 +193,14 @@ def test_drafts_are_made_anew_when_another_version_has_come_to_serve(services: W
     services.store.save_refresh(replace(claimed, version="p1-v1", heartbeat_at=None))
     Watcher(services).queue_refreshes()
     assert not services.queue.jobs
+    tidied = replace(claimed, version="p1-v1", mode=LIVE, due_at=now() - timedelta(minutes=11))
+    services.store.save_refresh(replace(tidied, heartbeat_at=None))
+    Watcher(services).queue_refreshes()
+    assert not services.queue.jobs
+    services.store.add_drafts(1, [draft(1, "p1-v1")])
+    Watcher(services).queue_refreshes()
+    assert services.queue.jobs.keys() == {"refresh-1-2"}, "Label Studio may hold two answers"
+    services.queue.jobs.clear()
     promote(services, "starter", DEFAULT)
     services.registry.rollback(1)
     Watcher(services).queue_refreshes()
