@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 
+import labeling_config
 from demo.browser import Browser
 from tests.e2e.annotators import COUNTS, Annotators
 from tests.e2e.bare import Bare
@@ -68,6 +70,21 @@ def test_webhooks_lost_late_twice_and_out_of_order_lose_nothing(loop: Bare) -> N
     assert_equal(loop, annotators.project)
     assert "deleted annotations" in said
     assert NOTHING in loop.captioner("reconcile", "--project", str(annotators.project))
+
+
+def test_a_task_that_label_studio_cannot_serve_hides_no_other(loop: Bare, label_studio: Studio) -> None:
+    project = int(loop.client.create_project("damaged", labeling_config.shipped("caption"))["id"])
+    data = [{"data": {"image": f"http://images.example/{number}.jpg"}} for number in range(5)]
+    tasks = loop.client.import_tasks(project, data)
+    value = r'{"from_name":"caption","to_name":"image","type":"textarea","value":{"text":["a \ud83d b"]}}'
+    address = f"{label_studio.url}/api/tasks/{tasks[2]}/annotations"
+    headers = {"Authorization": f"Token {label_studio.token}", "Content-Type": "application/json"}
+    answer = requests.post(address, data=f'{{"result":[{value}]}}', headers=headers, timeout=60)
+    assert answer.status_code == 500, "Label Studio can serve it now"
+    said = loop.captioner("reconcile", "--project", str(project))
+    assert f"Task {tasks[2]} cannot be read from Label Studio" in said
+    assert loop.store.fingerprints(project).keys() == set(tasks) - {tasks[2]}
+    assert loop.project_status(project)["compared"]["unreadable"] == [tasks[2]]
 
 
 def assert_equal(loop: Bare, project: int) -> None:
