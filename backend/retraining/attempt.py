@@ -219,11 +219,10 @@ class Retraining:
         if self._settings.promotion == "manual":
             return f"{candidate.name} may be promoted (`captioner promote {candidate.name}`): {basis}."
         self._heartbeat.renew()
-        champion = self._registry.champion(self._project_id)
+        serving = self._registry.champion(self._project_id)
         served = any(move.version == candidate.name for move in self._registry.moves(self._project_id))
-        if served and (
-            champion is None or champion.name != candidate.name
-        ):  # promoted by an attempt that died, and a person has undone it
+        if served and (serving is None or serving.name != candidate.name):
+            # promoted by an attempt that died, and a person has undone it
             return f"{candidate.name} was promoted, and has been taken back since: {basis}."
         try:
             self._registry.promote(

@@ -20,8 +20,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", "image_sha256", name="pk_places"),
     )
     drafts = sa.table("drafts", *map(sa.column, ("project_id", "image_sha256", "text")))
-    image = drafts.c.project_id, drafts.c.image_sha256
-    known = sa.select(*image, sa.func.max(drafts.c.text)).where(drafts.c.image_sha256.is_not(None)).group_by(*image)
+    made = sa.table("corrections", *map(sa.column, ("project_id", "image_sha256", "draft_text")))
+    shown = sa.union_all(sa.select(drafts), sa.select(made).where(made.c.draft_text.is_not(None))).subquery()
+    image = shown.c.project_id, shown.c.image_sha256
+    known = sa.select(*image, sa.func.max(shown.c.text)).where(shown.c.image_sha256.is_not(None)).group_by(*image)
     rows = [
         {"project_id": project_id, "image_sha256": sha256, "place": _place(sha256) if text else "blind"}
         for project_id, sha256, text in op.get_bind().execute(known)

@@ -14,7 +14,7 @@ from backend.domain.errors import DatabaseError
 from backend.domain.splits import split_of
 from backend.store import database as module
 from backend.store.database import Database, now
-from backend.store.tables import drafts, metadata, places, refreshes, retrains
+from backend.store.tables import corrections, drafts, metadata, places, refreshes, retrains
 from training.data.manifest import BLIND
 
 ZEROS = ("stopped", "after_task", "total", "stored", "failed", "deleted", "requests", "seconds")
@@ -65,6 +65,11 @@ def test_a_database_of_an_earlier_release_keeps_its_rows_under_the_new_names(tmp
         ):
             shown = {**draft, "task_id": task, "image_sha256": image * 64, "text": text}
             connection.execute(sa.insert(sa.table("drafts", *map(sa.column, shown))).values(**shown))
+        made = dict.fromkeys(("was_cancelled", "ground_truth", "deleted", "deleted_with_task"), False)
+        made |= {"project_id": 1, "seq": 1, "texts": [], "typed": [], "usable": True, "recorded_at": now()}
+        for number, (image, text) in enumerate([("d", "a dot"), ("e", ""), ("f", None)]):
+            row = {**made, "annotation_id": number, "image_sha256": image * 64, "draft_text": text}
+            connection.execute(corrections.insert().values(**row))
     database.migrate()
     assert differences(database) == []
     with database.reading() as connection:
@@ -75,8 +80,8 @@ def test_a_database_of_an_earlier_release_keeps_its_rows_under_the_new_names(tmp
         placed = dict(connection.execute(sa.select(places.c.image_sha256, places.c.place)).all())
     assert found == [{"phase": "interpolate", "step": 2}, {"phase": "train", "step": 2}]
     assert kept[0] == (5, "a dot", None)
-    shown = {image * 64: split_of(image * 64, 0.0) for image in "ac"}
-    assert placed == {**shown, "b" * 64: BLIND}, "an image that has shown a draft is not blind"
+    shown = {image * 64: split_of(image * 64, 0.0) for image in "acd"}
+    assert placed == {**shown, "b" * 64: BLIND, "e" * 64: BLIND}, "an image that has shown a draft is not blind"
 
 
 def test_a_difference_of_schema_and_code_would_be_seen(tmp_path: Path) -> None:
