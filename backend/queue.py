@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -147,8 +148,9 @@ def _reaching() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
+        reason = re.sub(r"^Error -?\d+ ", "", str(error)).rstrip(".")  # the number means nothing to people
         raise QueueError(
-            f"Redis cannot be reached ({error}); work stays in the database and is queued again later."
+            f"Redis cannot be reached ({reason}); work stays in the database and is queued again later."
         ) from error
 
 

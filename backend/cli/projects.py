@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from backend.cli.options import example, label_studio_of, setting, settings_from, store_of
+from backend.cli.options import check_data, example, label_studio_of, setting, settings_from, store_of
 from backend.domain.errors import LabelStudioError
 
 
@@ -33,7 +33,7 @@ def connect(project: int, backend_url: str | None, no_starter: bool, **flags: An
     connection = connect_project(client, project, backend_url or settings.backend_url, settings.basic_auth)
     for sentence in connection.report:
         click.echo(sentence)
-    store = store_of(settings)
+    store = store_of(settings, new=True)
     if not no_starter and (version := promote_bundled(Registry(store), project, settings.data_dir)):
         click.echo(f"{version}, which comes with the captioner, drafts until corrections have taught a better one.")
     click.echo(str(compare(project, client, store)))
@@ -67,5 +67,6 @@ def status(as_json: bool, **flags: Any) -> None:
     from backend.reports.status import report, text
 
     settings = settings_from(flags)
+    check_data(settings)
     status = report(settings)
     click.echo(json.dumps(status, indent=2, default=str) if as_json else text(status))

@@ -56,7 +56,9 @@ def serve(**flags: Any) -> None:
     settings = settings_from(flags)
     ports.check(settings.port, settings.host, "--port", wait_seconds=PORT_SECONDS)
     device.check(settings.device)
-    store_of(settings).close()  # the server's processes open it themselves; gunicorn would print their tracebacks
+    store_of(
+        settings, new=True
+    ).close()  # the server's processes open it themselves; gunicorn would print their tracebacks
     run(settings)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import click
 
 from backend.cli.options import example, registry_of, setting, settings_from
+from backend.system.typed import typed
 
 Flags = dict[str, Any]
 
@@ -95,7 +95,8 @@ def promote(version: str, project: int | None, as_default: bool, reason: str, **
 @click.option("--yes", is_flag=True, help="Do not ask where nothing would serve any more.")
 def rollback(project: int, yes: bool, **flags: Any) -> None:
     """Serve the previous champion again."""
-    registry = registry_of(settings_from(flags))
+    settings = settings_from(flags)
+    registry = registry_of(settings)
     whom = f"project {project}" if project else "projects without a champion of their own"
     champion, before = registry.before(project)
     if before is None and not yes:
@@ -104,9 +105,8 @@ def rollback(project: int, yes: bool, **flags: Any) -> None:
             raise click.ClickException("Nothing was changed; --yes rolls back without this question.")
     serving = registry.rollback(project, of=champion)
     click.echo(f"{serving} serves {whom} again." if serving else f"Nothing serves {whom} now.")
-    back = f"--project {project}" if project else "--default"
-    folder = f" --data-dir {shlex.quote(flags['data_dir'])}" if flags["data_dir"] else ""
-    click.echo(f"`captioner promote {champion} {back}{folder}` lets {champion} serve again.")
+    back = ["--project", str(project)] if project else ["--default"]
+    click.echo(f"`{typed(settings.data_dir, 'promote', champion, *back)}` lets {champion} serve again.")
 
 
 def _registry(*given: Flags) -> Any:

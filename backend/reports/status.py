@@ -33,8 +33,10 @@ def report(settings: Settings) -> dict[str, Any]:
     store.migrate()
     registry = Registry(store)
     loaded = serving(settings)
+    others = loaded is not None and loaded.get("database", store.identity) != store.identity
+    loaded = None if others else loaded
     return {
-        "backend": {"url": settings.backend_url, "up": loaded is not None},
+        "backend": {"url": settings.backend_url, "up": loaded is not None, "of_other_data": others},
         "queue": _queue(settings),
         "disk": space.usage(settings),
         "default_champion": registry.champions().get(DEFAULT),
@@ -45,8 +47,10 @@ def report(settings: Settings) -> dict[str, Any]:
 
 def text(status: Mapping[str, Any]) -> str:
     """The report as lines for people."""
+    backend = status["backend"]
+    does = "serves" if backend["up"] else "serves other data" if backend["of_other_data"] else "does not answer"
     lines = [
-        f"ML backend   {status['backend']['url']} {'serves' if status['backend']['up'] else 'does not answer'}",
+        f"ML backend   {backend['url']} {does}",
         f"Queue        {status['queue']}",
         f"Disk         {space.about(status['disk'])}",
     ]
@@ -67,9 +71,7 @@ def versions_text(registry: Registry, project_id: int | None) -> str:
     return _table(rows) if rows else "There are no model versions yet."
 
 
-def _project(
-    settings: Settings, store: Store, loaded: Mapping[str, Mapping[str, str]] | None, project_id: int
-) -> dict[str, Any]:
+def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None, project_id: int) -> dict[str, Any]:
     counts = store.counts(project_id)
     champion = Registry(store).champion(project_id)
     retrains = store.retrains(project_id, limit=50)
@@ -265,8 +267,8 @@ def _queue(settings: Settings) -> str:
     return "Redis answers"
 
 
-def serving(settings: Settings) -> dict[str, dict[str, str]] | None:
-    """The versions that the ML backend has loaded and the reasons why others failed, by project.
+def serving(settings: Settings) -> dict[str, Any] | None:
+    """The versions that the ML backend has loaded and the reasons why others failed, by project, and its database.
 
     None when it does not answer.
     """

@@ -116,6 +116,14 @@ class Database:
             raise DatabaseError(f"The database {self.url.render_as_string()} cannot be used: {reason}.") from error
 
     @property
+    def identity(self) -> str:
+        """Tells this database from others, by whatever address a process reaches it; no secret."""
+        if self._is_sqlite:
+            file = Path(self.url.database or "")
+            return f"file {file.stat().st_ino}" if file.is_file() else "memory"
+        return self.url.set(username=None, password=None, query={}).render_as_string()
+
+    @property
     def _is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from backend.system.typed import typed
 from training.runtime.files import atomic_file
 
 
@@ -33,8 +34,8 @@ def forget(data_dir: Path) -> bool:
     return existed
 
 
-def banner(state: dict[str, Any]) -> str:
-    """The state as lines for people: addresses and login."""
+def banner(state: dict[str, Any], data_dir: Path) -> str:
+    """The state as lines for people: addresses, login and the next command."""
     lines = []
     if "label_studio_url" in state:
         lines += [
@@ -42,7 +43,11 @@ def banner(state: dict[str, Any]) -> str:
             f"  login         {state['email']}",
             f"  password      {state['password']}",
         ]
-    lines += [f"  ML backend    {state['backend_url']}", "  status        captioner status", "  stop          Ctrl-C"]
+    lines += [
+        f"  ML backend    {state['backend_url']}",
+        f"  status        {typed(data_dir, 'status')}",
+        "  stop          Ctrl-C",
+    ]
     return "\n".join(lines)
 
 

@@ -119,7 +119,7 @@ class Up:
         state["settings"] = self._settings.to_env()
         save(self._data_dir, state)
         say(f"\nReady after {time.monotonic() - begun:.0f} s.")
-        say(banner(state))
+        say(banner(state, self._data_dir))
 
     def _check_ports(self) -> None:
         mine = [(self._settings.port, self._settings.host, "--port (PORT=)")]
@@ -244,7 +244,7 @@ class Up:
                 f"{', '.join(other)}: stop it first (Ctrl-C), or choose another --data-dir (DATA=)."
             )
         say(f"Already running with {self._data_dir} (process {state['pid']}).")
-        say(banner(state))
+        say(banner(state, self._data_dir))
         return 0
 
     def _add(self, child: Child) -> Child:

@@ -65,7 +65,12 @@ def routes(services: Services) -> Blueprint:
     @blueprint.get("/serving")
     def serving() -> dict[str, Any]:
         """For `captioner status`: the loaded version by project; 0 stands for projects without a champion."""
-        return {"serving": services.champions.assigned(), "refused": services.champions.refused()}
+        champions = services.champions
+        return {
+            "serving": champions.assigned(),
+            "refused": champions.refused(),
+            "database": services.store.identity,
+        }
 
     @blueprint.get("/train-status")
     def train_status() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.system import device
 from backend.system.ports import free_port
-from tests.factories import settings
+from tests.factories import correction, saved, settings
+from tests.fakes import Answer, host
 
 COMMANDS = sorted(main.commands)
 
@@ -191,6 +193,46 @@ def test_a_rollback_to_nothing_is_asked_for_and_names_the_way_back(tmp_path: Pat
         promote = ["promote", "p1-v1", "--project", "1", *folder]
         assert CliRunner().invoke(main, promote).exit_code == 0
         assert registry.champions() == {1: "p1-v1"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("status", "status --json", "versions", "quarantine", "train-status", "rollback --project 1", "promote p1-v1"),
+        *("refresh --project 1", "train-cancel --project 1", "export --project 1 --out pairs.jsonl"),
+    ],
+)
+def test_a_folder_without_data_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments.split())
+    assert result.exit_code == 1
+    assert result.output.startswith(
+        f"Error: There is no data in {tmp_path / 'data'}: name the folder of your captioner"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_takes_no_other_captioner_for_its_own(tmp_path: Path) -> None:
+    """Two of them on one machine listen on the same port by default, one after the other."""
+    store, other = (Store(settings(tmp_path / name).database_url) for name in ("mine", "other"))
+    store.migrate()
+    other.migrate()
+    store.record(saved(correction(1)))
+    Registry(store).register(ModelVersion("p1-v1", tmp_path, project_id=1))
+    Registry(store).promote(1, "p1-v1", reason="better", by="gate")
+    with host() as backend:
+        environ = {"CAPTIONER_PORT": str(backend.port), "REDIS_URL": "redis://127.0.0.1:1/0"}
+
+        def status(of: Store) -> str:
+            answer = {"serving": {"1": "p1-v9"}, "refused": {}, "database": of.identity}
+            backend.answers["/serving"] = Answer(body=json.dumps(answer).encode())
+            return CliRunner(env=environ).invoke(main, ["status", "--data-dir", str(tmp_path / "mine")]).output
+
+        assert f"ML backend   {backend.url} serves\n" in status(store)
+        told = status(other)
+    assert f"ML backend   {backend.url} serves other data\n" in told
+    assert "p1-v9" not in told
+    assert "Redis cannot be reached (connecting to 127.0.0.1:1. Connection refused); work stays" in told
 
 
 @pytest.mark.parametrize("command", ["up", "serve", "worker"])

@@ -141,3 +141,15 @@ def test_the_token_is_the_one_label_studio_has(tmp_path: Path) -> None:
         connection.execute("INSERT INTO authtoken_token VALUES ('b', 4), ('a', 5)")
     assert login(tmp_path).token == "a"
     assert json.loads((tmp_path / "label-studio" / "login.json").read_text())["token"] == made.token
+
+
+def test_the_command_for_status_is_the_one_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "captioner"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setattr("sys.argv", [str(program), "up"])
+    folder = tmp_path / "my data"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert f"  status        captioner status --data-dir '{folder}'\n" in state.banner({"backend_url": "x"}, folder)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert f"  status        {program} status --data-dir '{folder}'\n" in state.banner({"backend_url": "x"}, folder)

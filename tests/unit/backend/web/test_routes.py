@@ -214,10 +214,11 @@ def test_versions(client: FlaskClient, services: Services) -> None:
     assert client.get("/versions?project=2").status_code == 200
 
 
-def test_serving_tells_what_is_in_memory(client: FlaskClient, services: Services) -> None:
+def test_serving_tells_what_is_in_memory_and_whose_it_is(client: FlaskClient, services: Services) -> None:
     served(services, "v1", project_id=0)
     served(services, "v2", project_id=7)
-    assert client.get("/serving").json == {"serving": {"0": "v1", "7": "v2"}, "refused": {}}
+    database = services.store.identity
+    assert client.get("/serving").json == {"serving": {"0": "v1", "7": "v2"}, "refused": {}, "database": database}
 
 
 @pytest.mark.parametrize("levels", [500, 5000, 200_000])
