@@ -133,6 +133,11 @@ class Cache:
         for sha256 in hashes:
             self._positions.pop(sha256, None)
 
+    def refresh(self) -> None:
+        """Take in what other processes have added."""
+        with self._lock:
+            self._read_index()
+
     def touch(self, hashes: Collection[str]) -> None:
         """Note that these images are used now. Raises DataError."""
         with self._writing():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -29,6 +30,18 @@ SINGLE_VIEWS: dict[str, Views] = {"-full": "full_scale", "-small": "small_mirror
 FULL_SCALE, SMALL_MIRRORED = SINGLE_VIEWS
 
 
+class Processes(Protocol):
+    """Processes that train together: the number of this one, how many there are, and a wait for all."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def wait(self) -> None: ...
+
+
 def cache_of(captioner: Captioner, cache_dir: Path) -> Cache:
     """The cache in `cache_dir` of what this captioner is trained on. Raises DataError as Cache does."""
     encoder, side = captioner.encoder, captioner.transform.side
@@ -48,6 +61,8 @@ class Inputs:
     Where a grid is the mean of several views, those of `two_views` rows are cached for two single views instead, one at
     full scale and a small mirrored one. They are trained on the mean of these two, where that costs less; or, with
     `varied`, on a point between them that is drawn anew each time, against overfitting.
+
+    Processes of a `group` compute a share of the images each, so that none waits long for another.
     """
 
     def __init__(
@@ -59,6 +74,7 @@ class Inputs:
         mirrored: bool = False,
         two_views: Sequence[Row] = (),
         varied: bool = False,
+        group: Processes | None = None,
     ) -> None:
         self._captioner = captioner
         self._cache = cache_of(captioner, cache_dir)
@@ -73,7 +89,13 @@ class Inputs:
         # an image that is trained on may also be one to validate by, which takes the grid that captions are made of
         trained = {(row.sha256, row.split) for row in two_views}
         self._entries |= {row.sha256: row for row in rows if (row.sha256, row.split) not in trained}
-        self._fill(list(self._entries), progress or (lambda done, total: None))
+        entries, progress = list(self._entries), progress or (lambda done, total: None)
+        if group and group.size > 1:
+            mine = [entry for entry in entries if zlib.crc32(_image(entry).encode()) % group.size == group.rank]
+            self._fill(mine, progress)
+            group.wait()
+            self._cache.refresh()  # what is missing now cannot be read, or lies on the disk of another machine
+        self._fill(entries, progress)
         self._cache.touch(self._entries)
         lost = {row.sha256 for entry, row in self._entries.items() if entry not in self._cache}
         self.rows = [row for row in rows if row.sha256 not in lost]

@@ -38,15 +38,6 @@ class Group:
             distributed.all_reduce(value)
         return value
 
-    @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """The leader runs the block first, then the others, which find what it has written to disk."""
-        if self.size > 1 and not self.leads:
-            distributed.barrier()
-        yield
-        if self.size > 1 and self.leads:
-            distributed.barrier()
-
     def wait(self) -> None:
         """Wait for all processes."""
         if self.size > 1:

@@ -91,16 +91,16 @@ class Loop:
         captioner, config = self._captioner, self._config
         if state.epoch:  # before the inputs, which may be grids of the encoder as it was trained so far
             captioner.load_state_dict(state.captioner, strict=False)
-        with self._group.leader_first():
-            inputs = Inputs(
-                captioner,
-                self._rows,
-                self._cache_dir,
-                lambda done, total: progress("prepare", 0, stage.epochs, done, total, None),
-                config.augmented,
-                two_views=[row for row in self._rows if row.split == manifest.TRAIN],
-                varied=config.augmented,
-            )
+        inputs = Inputs(
+            captioner,
+            self._rows,
+            self._cache_dir,
+            lambda done, total: progress("prepare", 0, stage.epochs, done, total, None),
+            config.augmented,
+            two_views=[row for row in self._rows if row.split == manifest.TRAIN],
+            varied=config.augmented,
+            group=self._group,
+        )
         learned = [row for row in inputs.rows if row.split == manifest.TRAIN]
         if not learned:
             first = self._rows[0].image

@@ -23,6 +23,7 @@ from training.decoding.retrieval import MAX_IMAGES, RetrievalMemory
 from training.errors import DataError
 from training.features.features import Inputs
 from training.learning import distributed
+from training.learning.distributed import Group
 from training.learning.loop import Loop
 from training.learning.resume import Resume
 from training.learning.step import Teacher
@@ -118,8 +119,8 @@ def train(
             history = loop.run(report, board, resume)
             if captioner.retrieval:
                 captioner.retrieval = captioner.retrieval.without(forgotten)
-            if captioner.decoding.neighbours and group.leads:
-                _index(captioner, rows, config, cache_dir, partial(report, "index", 0, config.epochs))
+            if captioner.decoding.neighbours:
+                _index(captioner, rows, config, cache_dir, partial(report, "index", 0, config.epochs), group)
         record = {
             "code": f"label-studio-captioner {version('label-studio-captioner')}",
             "training": config.to_json() | {"encoder": config.encoder.without_path().to_json()},
@@ -179,23 +180,28 @@ def _index(
     config: TrainingConfig,
     cache_dir: Path,
     progress: Callable[[int, int, None], None],
+    group: Group,
 ) -> None:
-    """Index the training images, as they were shown, with their captions for retrieval. A row that weighs less than a
-    whole caption is a draft that somebody left as it was: it is left out. `progress` gets image, images and no loss."""
+    """Index the training images, as they were shown, with their captions for retrieval; each process a share of them. A
+    row that weighs less than a whole caption is a draft that somebody left as it was: it is left out. `progress` gets
+    image, images and no loss."""
     learned = [row for row in rows if row.split == manifest.TRAIN and row.weight >= 1]
     learned = list({row.sha256: row for row in learned}.values())  # a retrain repeats them
     learned = learned[-MAX_IMAGES:]
-    inputs = Inputs(captioner, learned, cache_dir, two_views=learned, varied=config.augmented)
+    inputs = Inputs(captioner, learned, cache_dir, two_views=learned, varied=config.augmented, group=group)
     if not inputs.rows:
         return
     captioner.eval()
-    views = [row.sha256 for row in inputs.rows]
-    seen: list[torch.Tensor] = []  # means of grids alone: those of all images would not fit into memory
+    mine = list(range(group.rank, len(inputs.rows), group.size))
+    # means of grids alone: those of all images would not fit into memory
+    means = torch.zeros(len(inputs.rows), captioner.encoder.channels, device=captioner.device)
     with torch.inference_mode():
-        for begin in range(0, len(views), BATCH):
-            progress(begin, len(views), None)
-            grids = out_of_memory.micro_batched(inputs.grid, views[begin : begin + BATCH])  # of (B, P, C)
-            seen += [part.float().mean(dim=1).half().cpu() for part in grids]
+        for begin in range(0, len(mine), BATCH):
+            progress(begin, len(mine), None)
+            some = mine[begin : begin + BATCH]
+            grids = out_of_memory.micro_batched(inputs.grid, [inputs.rows[number].sha256 for number in some])
+            means[some] = torch.cat([part.float().mean(dim=1) for part in grids])  # of (B, P, C)
+    seen = group.total(means).half().cpu()  # every other process has zeros in their places
     longest = captioner.decoding.max_length
-    latest = RetrievalMemory.build(inputs.rows, torch.cat(seen), captioner.vocabulary, longest)
+    latest = RetrievalMemory.build(inputs.rows, seen, captioner.vocabulary, longest)
     captioner.retrieval = captioner.retrieval.updated(latest) if captioner.retrieval else latest

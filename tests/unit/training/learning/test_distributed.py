@@ -1,23 +1,32 @@
 """Two processes that share every batch learn what one would."""
 
+import copy
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.unit.training.conftest import curve
 from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.config import EncoderConfig, TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
 from training.features.batches import Batch
+from training.features.features import Inputs
 from training.learning import step
 from training.learning.distributed import Group
+from training.learning.train import _index
 from training.learning.train import train as train_captioner
 from training.networks import encoder
+from training.networks.encoder import Views
 from training.runtime import device
 
 
@@ -65,6 +74,84 @@ def test_two_processes_learn_what_one_would(
     assert checkpoint.load(tmp_path / "two", "cpu").caption([rows[0].image])
 
 
+class Together:
+    """Threads in place of processes: what they do is as it is in a group of `size`."""
+
+    def __init__(self, size: int) -> None:
+        self.barrier, self.values = threading.Barrier(size, timeout=60), dict[int, torch.Tensor]()
+
+    def run(self, work: Callable[[Group], Any]) -> list[Any]:
+        size = self.barrier.parties
+        together = self
+
+        class Member(Group):
+            def wait(self) -> None:
+                together.barrier.wait()
+
+            def total(self, value: torch.Tensor) -> torch.Tensor:
+                together.values[self.rank] = value
+                self.wait()
+                found = torch.stack(list(together.values.values())).sum(dim=0)
+                self.wait()
+                return found
+
+        with ThreadPoolExecutor(size) as pool:
+            return list(pool.map(work, [Member(rank, size) for rank in range(size)]))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_each_process_encodes_a_share_of_the_images(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, size: int
+) -> None:
+    """An image that cannot be read is left out in all of them."""
+    bad = coloured_rows[0].image.with_name("bad.png")
+    bad.write_text("no image")
+    rows = [*coloured_rows, Row(bad, "bad", ("nothing",))]
+    shares: dict[int, int] = {}
+
+    def fill(group: Group) -> list[Row]:
+        own = copy.deepcopy(tiny)
+        encode = own.encode
+
+        def counted(pixels: np.ndarray, views: Views) -> torch.Tensor:
+            shares[group.rank] = shares.get(group.rank, 0) + len(pixels)
+            return encode(pixels, views)
+
+        own.encode = counted  # type: ignore[method-assign]
+        inputs = Inputs(own, rows, tmp_path / "shared", group=group)
+        inputs.grid([row.sha256 for row in coloured_rows])
+        return list(inputs.rows)
+
+    assert Together(size).run(fill) == [coloured_rows] * size
+    assert sum(shares.values()) == len({row.sha256 for row in coloured_rows})
+    assert len(shares) == size, "none waits for a single one"
+
+
+def test_each_process_indexes_a_share_of_the_images(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path, exact: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: dict[int, int] = {}
+    grid = Inputs.grid
+
+    def indexed(group: Group) -> dict[str, torch.Tensor]:
+        own = copy.deepcopy(tiny)
+        _index(own, coloured_rows, TrainingConfig(), tmp_path / "shared", lambda *step: None, group)
+        assert own.retrieval is not None
+        return own.retrieval.tensors()
+
+    def counted(self: Inputs, keys: Sequence[str]) -> torch.Tensor:
+        read[threading.get_ident()] = read.get(threading.get_ident(), 0) + len(keys)
+        return grid(self, keys)
+
+    expected = indexed(Group())
+    monkeypatch.setattr(Inputs, "grid", counted)
+    for found in Together(2).run(indexed):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value)
+    assert sorted(read.values()) == [8, 8]
+
+
 @pytest.mark.parametrize(("images", "size"), [(5, 2), (4, 2), (3, 3), (1, 2), (7, 3)])
 def test_every_image_of_a_batch_has_one_process(images: int, size: int) -> None:
     names = [f"image {n}" for n in range(images)]
@@ -84,5 +171,4 @@ def test_alone_there_is_nothing_to_wait_for() -> None:
     assert alone.leads
     assert alone.wrap(learner) is learner
     assert alone.total(value) is value
-    with alone.leader_first():
-        alone.wait()
+    alone.wait()
