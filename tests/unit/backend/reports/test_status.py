@@ -24,6 +24,13 @@ def here(tmp_path: Path) -> Settings:
     return settings(tmp_path, CAPTIONER_RETRAIN_EVERY="3", CAPTIONER_PORT="1", REDIS_URL="redis://127.0.0.1:1/0")
 
 
+@pytest.fixture(autouse=True)
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two reports tell of the same moment, however long the first takes."""
+    moment = now()
+    monkeypatch.setattr(progress, "now", lambda: moment)
+
+
 @pytest.fixture
 def store(here: Settings) -> Store:
     store = Store(here.database_url)
