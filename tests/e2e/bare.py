@@ -33,7 +33,7 @@ class Bare:
 
     def __init__(self, data_dir: Path, studio: Studio, **environ: str) -> None:
         self._ended = threading.Event()
-        self.data_dir = data_dir
+        self.data_dir, self.studio = data_dir, studio
         redis = redis_server.child(data_dir)
         self.settings = Settings.from_env(
             {

@@ -56,6 +56,7 @@ class Waiting:
 
     def let_time_pass(self) -> None:
         """As if the ten minutes were over in which somebody may have a task open."""
+        self.loop.studio.age_predictions(self.id)
         self.loop.store.order_refresh(self.id, due_at=now() - timedelta(seconds=1))
 
     def seem_dead(self) -> None:
@@ -140,7 +141,7 @@ def test_live_drafts_of_another_version_are_made_anew(loop: Bare, make: Callable
     project.settle(WAITING, ONE)
     await_true(lambda: project.held()[waits] == [ONE], SECONDS, "the draft of the version rolled back to")
     shown = loop.captioner("status")
-    assert f"live: Label Studio asks for each task it opens\n  refresh      1 drafts stored by {ONE}" in shown
+    assert f"live: Label Studio asks for each task it opens\n  refresh      1 draft stored by {ONE}" in shown
 
 
 def test_stored_the_switch_comes_last_and_the_least_sure_is_served_first(

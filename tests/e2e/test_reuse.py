@@ -120,7 +120,7 @@ def test_a_near_duplicate_of_a_corrected_photo_opens_with_its_correction(
 
 def asked(loop: Bare, project: int, task_id: int) -> str:
     """What the ML backend answers Label Studio for the task."""
-    [task] = loop.client.full_tasks(project, [task_id])
+    [task] = loop.client.full_tasks(project, [task_id], set())
     body = {"tasks": [task], "project": f"{project}.1", "label_config": CONFIG}
     [found] = requests.post(f"{loop.settings.backend_url}/predict", json=body, timeout=60).json()["results"]
     assert found["model_version"] == VERSION

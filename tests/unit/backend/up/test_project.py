@@ -143,7 +143,7 @@ def test_files_that_would_get_no_draft_are_left_out_and_counted(
         open_project(studio, here, photos("page.gif", content=b"<html>"))
     assert names(studio) == ["good.jpg"]
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "images imported" in line] == ["✓ 1 images imported"]
+    assert [line for line in lines if "imported" in line] == ["✓ 1 image imported"]
     left = [line for line in lines if line.startswith("!")]
     assert len(left) == 2
     assert (

@@ -108,9 +108,10 @@ def test_each_process_encodes_a_share_of_the_images(
     bad.write_text("no image")
     rows = [*coloured_rows, Row(bad, "bad", ("nothing",))]
     shares: dict[int, int] = {}
+    copies = [copy.deepcopy(tiny) for _ in range(size)]  # not in the threads: torch.fx traces a copy, one at a time
 
     def fill(group: Group) -> list[Row]:
-        own = copy.deepcopy(tiny)
+        own = copies[group.rank]
         encode = own.encode
 
         def counted(pixels: np.ndarray, views: Views) -> torch.Tensor:
@@ -132,9 +133,11 @@ def test_each_process_indexes_a_share_of_the_images(
 ) -> None:
     read: dict[int, int] = {}
     grid = Inputs.grid
+    copies = [copy.deepcopy(tiny) for _ in range(2)]  # not in the threads: torch.fx traces a copy, one at a time
 
     def indexed(group: Group) -> dict[str, torch.Tensor]:
-        own = copy.deepcopy(tiny)
+        own = copies[group.rank]
+        own.retrieval = None
         _index(own, coloured_rows, TrainingConfig(), tmp_path / "shared", lambda *step: None, group)
         assert own.retrieval is not None
         return own.retrieval.tensors()
