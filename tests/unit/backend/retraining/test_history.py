@@ -14,6 +14,7 @@ from backend.retraining.history import NEW, History, quarantined_rows
 from backend.store.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import picture, settings
+from training.continual.interpolation import FEWEST_ROWS
 from training.data import manifest
 from training.data.manifest import BLIND, DEV, HELD_OUT, TRAIN, Row
 from training.errors import TrainingError
@@ -61,9 +62,12 @@ def test_rows_choose_where_there_are_enough_of_them(registry: Registry, tmp_path
     base = [row(number, DEV) for number in range(200, 240)]
     champion = version(registry, tmp_path, "starter", [row(100), *base])
     history = History(registry, 1, champion, 0.0)
-    few, enough = (history.retraining_data([row(1), *(row(n, DEV) for n in range(2, 2 + each))]) for each in (11, 12))
-    assert (numbers(few.new), numbers(few.choosing)) == (set(range(1, 13)), set())
-    assert (numbers(enough.new), numbers(enough.choosing)) == ({1}, set(range(2, 14)))
+    few, enough = (
+        history.retraining_data([row(1), *(row(n, DEV) for n in range(2, 2 + each))])
+        for each in (FEWEST_ROWS - 1, FEWEST_ROWS)
+    )
+    assert (numbers(few.new), numbers(few.choosing)) == (set(range(1, FEWEST_ROWS + 1)), set())
+    assert (numbers(enough.new), numbers(enough.choosing)) == ({1}, set(range(2, FEWEST_ROWS + 2)))
     judging, choosing = numbers(history.base_judging()), numbers(enough.base_choosing)
     assert judging | choosing == set(range(200, 240))
     assert not judging & choosing

@@ -73,6 +73,7 @@ def test_what_says_the_most_of_the_new_and_of_the_known_is_chosen(
 
     monkeypatch.setattr(interpolation, "interpolate", lambda before, after, share: share)
     monkeypatch.setattr(interpolation, "hypotheses", said)
+    monkeypatch.setattr(interpolation, "FEWEST_ROWS", len(captions))
     best = interpolation.best_interpolation
     assert best(before, after, [new, known], [], tmp_path) == (0.75, 0.75)
     assert best(before, after, [new, known[:4]], [], tmp_path) == (1.0, 1.0), "too few known rows do not count"
