@@ -56,6 +56,17 @@ class Bare:
         self._children["backend"].await_ready(self.is_up, START_SECONDS)
         threading.Thread(target=self._revive, daemon=True).start()
 
+    def __enter__(self) -> Bare:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
         self._ended.set()
         for child in reversed(self._children.values()):

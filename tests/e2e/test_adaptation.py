@@ -69,11 +69,8 @@ def loop(tmp_path: Path, label_studio: Studio, captioner: Path) -> Iterator[Bare
     given = {"CAPTIONER_DEVICE": "cpu", "CAPTIONER_BLIND_SHARE": "0", "CAPTIONER_REUSE": "off"}
     made = Bare(tmp_path, label_studio, CAPTIONER_RETRAIN_EVERY=str(CORRECTED), **given)
     Registry(made.store).register(ModelVersion(BASE, captioner))
-    try:
-        made.start()
+    with made:
         yield made
-    finally:
-        made.stop()
 
 
 def test_fifty_corrections_change_the_drafts_of_photos_that_wait(

@@ -28,11 +28,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio) -> Iter
     """It neither trains nor compares by itself, so that what is tested is all that repairs."""
     never = {"CAPTIONER_RETRAIN_EVERY": "0", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
     made = Bare(tmp_path_factory.mktemp("reconcile"), label_studio, **never)
-    try:
-        made.start()
+    with made:
         yield made
-    finally:
-        made.stop()
 
 
 def test_processes_killed_at_any_moment_lose_nothing(loop: Bare) -> None:

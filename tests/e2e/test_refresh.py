@@ -89,11 +89,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio, picture
     registry = Registry(made.store)
     for name in (ONE, TWO, THREE):
         registry.register(ModelVersion(name, pictures.captioner))
-    try:
-        made.start()
+    with made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -75,11 +75,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio, caption
     given = {"CAPTIONER_DEVICE": "cpu", "CAPTIONER_BLIND_SHARE": "0", "CAPTIONER_WEB_WORKERS": "2"}
     made = Bare(tmp_path_factory.mktemp("reuse"), label_studio, **never, **given)
     Registry(made.store).register(ModelVersion(VERSION, captioner))
-    try:
-        made.start()
+    with made:
         yield made
-    finally:
-        made.stop()
 
 
 def test_a_near_duplicate_of_a_corrected_photo_opens_with_its_correction(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ def caption(
     if not images:
         raise click.MissingParameter(param_hint="'IMAGES...'", param_type="argument")
     read_info(checkpoint)
-    if all(faults := [_fault(image) for image in images]):  # a captioner takes longer to load
+    faults = list(takewhile(bool, map(_fault, images)))
+    if len(faults) == len(images):  # a captioner takes longer to load
         for fault in faults:
             click.echo(fault, err=True)
         raise _failed(len(images), images)

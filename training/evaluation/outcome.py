@@ -56,7 +56,7 @@ class Outcome:
         if images > 1 and self.distinct_words <= 1:
             return f"The captions of all {images} images are made of one word: the captioner has learned nothing."
         if images >= MANY and len(set(self.hypotheses)) == 1:
-            return f"All {images} images have the same caption: the captioner does not look at them."
+            return f"All {images} images have the same caption: it does not depend on them."
         return ""
 
     def to_json(self) -> dict[str, Any]:

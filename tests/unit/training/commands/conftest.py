@@ -67,6 +67,18 @@ def fail(run: Run) -> Run:
 
 
 @pytest.fixture
+def refuse(fail: Run, saved: Path, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`fail` in a folder of its own; SAVED stands for the checkpoint and LISTED for the manifest of the pictures."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        given = [argument.replace("SAVED", str(saved)).replace("LISTED", str(listed)) for argument in arguments]
+        return fail(*given)
+
+    return call
+
+
+@pytest.fixture
 def saved(tiny: Captioner, tmp_path: Path) -> Path:
     return checkpoint.save(tmp_path / "saved", tiny)
 

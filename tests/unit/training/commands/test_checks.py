@@ -1,7 +1,5 @@
 """What is wrong with a command is said before captioners are loaded, images read or scenes drawn."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.unit.training.commands.conftest import Run
@@ -47,15 +45,5 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "--scenes", "--device", "cuda:99"), "cuda:99 is not on this machine"),
     ],
 )
-def test_checks_come_before_work(
-    arguments: tuple[str, ...],
-    says: str,
-    fail: Run,
-    saved: Path,
-    listed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = [argument.replace("SAVED", str(saved)).replace("LISTED", str(listed)) for argument in arguments]
-    assert says in fail(*given, *(("--out", "out") if given[0] == "train" else ()))
+def test_checks_come_before_work(arguments: tuple[str, ...], says: str, refuse: Run) -> None:
+    assert says in refuse(*arguments, *(("--out", "out") if arguments[0] == "train" else ()))

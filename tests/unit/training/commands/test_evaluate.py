@@ -210,15 +210,5 @@ def test_of_a_mixed_manifest_the_captioned_images_are_scored(
         (("SAVED", "--manifest", "LISTED", "--device", "tpu"), "no device called 'tpu'"),
     ],
 )
-def test_wrong_input_is_one_line(
-    arguments: tuple[str, ...],
-    says: str,
-    fail: Run,
-    saved: Path,
-    listed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = [argument.replace("SAVED", str(saved)).replace("LISTED", str(listed)) for argument in arguments]
-    assert says in fail("evaluate", *given)
+def test_wrong_input_is_one_line(arguments: tuple[str, ...], says: str, refuse: Run) -> None:
+    assert says in refuse("evaluate", *arguments)

@@ -144,18 +144,8 @@ def test_scenes_are_drawn_and_learned(run: Run, tmp_path: Path) -> None:
         (("--scenes", "--limit", "0"), "--limit"),
     ],
 )
-def test_wrong_input_is_one_line(
-    arguments: tuple[str, ...],
-    says: str,
-    fail: Run,
-    saved: Path,
-    listed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = [argument.replace("SAVED", str(saved)).replace("LISTED", str(listed)) for argument in arguments]
-    assert says in fail("train", *given, "--out", "out")
+def test_wrong_input_is_one_line(arguments: tuple[str, ...], says: str, refuse: Run, tmp_path: Path) -> None:
+    assert says in refuse("train", *arguments, "--out", "out")
     assert not (tmp_path / "out").exists()
 
 
