@@ -28,6 +28,8 @@ class Host:
     port: int
     answers: dict[str, Answer | Callable[[BaseHTTPRequestHandler], Answer | None]] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    clients: list[int] = field(default_factory=list)
+    """The other end's port of each request's connection."""
     scheme: str = "http"
 
     @property
@@ -47,16 +49,19 @@ class Host:
 
 
 @contextmanager
-def host(certificate: Path | None = None) -> Iterator[Host]:
+def host(certificate: Path | None = None, keep_alive: bool = False) -> Iterator[Host]:
     """A host on a free loopback port for the time of the block. An answer None means: it wrote the answer itself.
 
-    With a `certificate` (and its key in the same file) it speaks https.
+    With a `certificate` (and its key in the same file) it speaks https, with `keep_alive` HTTP/1.1.
     """
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if keep_alive else "HTTP/1.0"
+
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             self.rfile.read(length)
+            running.clients.append(self.client_address[1])
             running.asked.append((self.path, {key.lower(): value for key, value in self.headers.items()}))
             found = running.answers.get(self.path.split("?")[0], Answer(404))
             answer = found(self) if callable(found) else found

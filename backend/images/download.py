@@ -6,10 +6,7 @@ environment variable can redirect it.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import socket
-import threading
 import time
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -18,6 +15,7 @@ from requests.utils import requote_uri
 from backend.domain.errors import ImageError, UnreachableImageError
 from backend.images.addresses import AddressGuard, Origin
 from backend.images.compression import decompressed
+from backend.images.connections import Connections
 from backend.images.inline import is_inline, named
 from backend.system import trust
 
@@ -25,7 +23,6 @@ LATER = frozenset({408, 425, 429})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
 MAX_BYTES = 50 * 1024 * 1024
-CONNECT_TIMEOUT_SECONDS = 5.0
 _HEADERS = {"User-Agent": "label-studio-captioner", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
 
 
@@ -47,7 +44,7 @@ class Downloader:
         max_bytes: int = MAX_BYTES,
         total_timeout_seconds: float = 30.0,
     ) -> None:
-        self._guard = guard
+        self._connections = Connections(guard)
         self._max_bytes = max_bytes
         self._total_timeout_seconds = total_timeout_seconds
 
@@ -87,33 +84,12 @@ class Downloader:
 
         Raises ImageError when the guard or the size limit refuses, OSError and HTTPException as they come.
         """
-        left_seconds = deadline - time.monotonic()
-        if left_seconds <= 0:
-            raise TimeoutError
         parts = urlsplit(requote_uri(url))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         credentials = {"Authorization": authorization} if authorization else {}
-        kind = _GuardedHTTPSConnection if origin.scheme == "https" else _GuardedHTTPConnection
-        connection = kind(origin.host, origin.port)
-        raw = self._guard.connect(origin.host, origin.port, min(CONNECT_TIMEOUT_SECONDS, left_seconds))
-        # A timeout on the socket restarts with every byte; the timer also ends the connection of a slow server.
-        duplicate = raw.dup()
-        clock = threading.Timer(left_seconds, _hang_up, (duplicate,))
-        clock.daemon = True
-        clock.start()
-        try:
-            connection.use(raw, left_seconds)
-            connection.request("GET", target, headers=_HEADERS | credentials)
-            response = connection.getresponse()
+        with self._connections.get(origin, target, _HEADERS | credentials, deadline) as response:
             body = self._body(response, shown(url)) if response.status == 200 else b""
-            if time.monotonic() >= deadline:
-                raise TimeoutError
-            return response.status, response.headers.get("Location"), body
-        finally:
-            clock.cancel()
-            duplicate.close()
-            connection.close()
-            raw.close()
+        return response.status, response.headers.get("Location"), body
 
     def _body(self, response: http.client.HTTPResponse, where: str) -> bytes:
         expected = response.length  # None where the body is chunked or ends with the connection
@@ -148,26 +124,3 @@ def shown(url: str) -> str:
     except ValueError:
         return repr(url[:200])
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))[:200]
-
-
-class _GuardedHTTPConnection(http.client.HTTPConnection):
-    """Uses the given socket and opens none."""
-
-    def use(self, connected: socket.socket, timeout_seconds: float) -> None:
-        connected.settimeout(timeout_seconds)
-        self._connected = connected
-
-    def connect(self) -> None:
-        self.sock = self._connected
-
-
-class _GuardedHTTPSConnection(_GuardedHTTPConnection):
-    def connect(self) -> None:
-        # The certificate is checked against the requested name, whatever the connected address is.
-        self.sock = trust.context().wrap_socket(self._connected, server_hostname=self.host)
-
-
-def _hang_up(duplicate: socket.socket) -> None:
-    """Shut down both directions of the connection, which wakes a blocked reader."""
-    with contextlib.suppress(OSError):  # it has ended already
-        duplicate.shutdown(socket.SHUT_RDWR)
