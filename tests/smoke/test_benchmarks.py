@@ -19,6 +19,7 @@ ON_PHOTOGRAPHS = {
     "retraining": "resnet50_fp16.pth",
     "rounds": "resnet50_fp16.pth",
     "adaptation": None,  # its encoder's are installed, and so are the following ones'
+    "decoding": None,
     "duplicates": None,
     "retrieval": None,
     "starter": None,
