@@ -12,6 +12,8 @@ from training.config import DecodingConfig
 from training.networks.decoder import Decoder
 
 IMPOSSIBLE = float("-inf")
+SHRINK_BELOW = 0.8
+"""A batch is reduced to its unfinished images when at most this share is unfinished: reducing it takes time, too."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,50 @@ class Candidate:
 
 
 class Finished:
-    """The best `keep` captions of each of B images among those that have reached the end token so far."""
+    """The best `keep` captions of each of B images among those that have reached the end token so far, and the best
+    unfinished one (B,) for an image that none has reached."""
 
     def __init__(self, batch: int, keep: int, max_length: int, device: torch.device) -> None:
         self.score = torch.full((batch, keep), IMPOSSIBLE, device=device)
         self.log = torch.zeros((batch, keep), device=device)  # mean log probabilities
         self.length = torch.zeros((batch, keep), dtype=torch.long, device=device)
         self.words = torch.zeros((batch, keep, max_length), dtype=torch.long, device=device)
+        self.live_log, self.live_length = self.log[:, 0].clone(), self.length[:, 0].clone()
+        self.live_words = self.words[:, 0].clone()
 
-    def add(self, score: torch.Tensor, log: torch.Tensor, length: int, words: torch.Tensor) -> None:
-        """Add captions of one length: `score` and `log` (B, K), `words` (B, K, L)."""
-        self.score, best = torch.cat([self.score, score], dim=1).topk(self.score.shape[1], dim=1)  # (B, keep)
-        self.log = torch.cat([self.log, log], dim=1).gather(1, best)
-        self.length = torch.cat([self.length, torch.full_like(score, length, dtype=torch.long)], dim=1).gather(1, best)
+    def add(
+        self, images: torch.Tensor, score: torch.Tensor, log: torch.Tensor, length: int, words: torch.Tensor
+    ) -> None:
+        """Add captions of one length to those of `images` (B,): `score` and `log` (B, K), `words` (B, K, L)."""
+        self.score[images], best = torch.cat([self.score[images], score], dim=1).topk(self.score.shape[1], dim=1)
+        self.log[images] = torch.cat([self.log[images], log], dim=1).gather(1, best)  # (B, keep)
+        lengths = torch.full_like(score, length, dtype=torch.long)
+        self.length[images] = torch.cat([self.length[images], lengths], dim=1).gather(1, best)
         rows = best[..., None].expand(-1, -1, words.shape[-1])
-        self.words = torch.cat([self.words, words], dim=1).gather(1, rows)
+        self.words[images] = torch.cat([self.words[images], words], dim=1).gather(1, rows)
+
+    def keep_live(self, images: torch.Tensor, log: torch.Tensor, length: int, words: torch.Tensor) -> None:
+        """Remember the best beams of `images` (B,): their log probabilities (B,), words (B, L) and `length`."""
+        alive = log > IMPOSSIBLE  # False where no word may follow
+        self.live_log[images] = torch.where(alive, log, self.live_log[images])
+        self.live_length[images] = torch.where(alive, length, self.live_length[images])
+        self.live_words[images] = torch.where(alive[:, None], words, self.live_words[images])
+
+    def candidates(self) -> list[list[Candidate]]:
+        """The captions of each image, best first."""
+        none = self.score[:, 0] == IMPOSSIBLE
+        self.score[none, 0] = 0.0
+        self.length[none, 0], self.words[none, 0] = self.live_length[none], self.live_words[none]
+        self.log[none, 0] = self.live_log[none] / self.live_length[none].clamp(min=1)
+        columns = self.words.tolist(), self.length.tolist(), self.log.tolist(), self.score.tolist()
+        return [
+            [
+                Candidate(tuple(tokens[:length]), log, score)
+                for tokens, length, log, score in zip(*captions, strict=True)
+                if score > IMPOSSIBLE
+            ]
+            for captions in zip(*columns, strict=True)
+        ]
 
 
 @torch.inference_mode()
@@ -78,66 +109,52 @@ def beam_search(
 
     They have at least one and at most `config.max_length` words, and none of the ids in `never`. Where no beam of an
     image reaches the end token in time, it gets its best unfinished beam. The result of an image does not depend on its
-    batch.
+    batch. Beams and images that cannot change the result any more are computed no further.
     """
-    batch, beam, device = len(grid), config.beam, grid.device
+    batch, device = len(grid), grid.device
     encoded = decoder.prepare(grid)
-    state = decoder.initial_state(encoded, beam)
-    vocabulary = decoder.vocabulary_size
-    ban = torch.zeros(vocabulary, device=device)
-    ban[list(never)] = IMPOSSIBLE
-    last = torch.full((batch, beam, 1), start, device=device)
-    words = torch.zeros((batch, beam, config.max_length), dtype=torch.long, device=device)  # (B, K, L)
-    live = torch.full((batch, beam), IMPOSSIBLE, device=device)  # log probabilities of the beams
-    live[:, 0] = 0.0  # all beams start alike, so only one counts
+    state = decoder.initial_state(encoded, 1)  # all beams start alike, so one is enough
+    banned = torch.tensor(sorted(never), dtype=torch.long, device=device)
+    images = torch.arange(batch, device=device)  # (B,) of those that are searched
+    last = torch.full((batch, 1, 1), start, device=device)
+    words = torch.zeros((batch, 1, config.max_length), dtype=torch.long, device=device)  # (B, K, L)
+    live = torch.zeros((batch, 1), device=device)  # log probabilities of the beams, the best first
     finished = Finished(batch, keep, config.max_length, device)
-    best_live, best_words, best_length = live[:, 0], words[:, 0], torch.zeros(batch, dtype=torch.long, device=device)
-    first = torch.arange(batch, device=device).unsqueeze(1) * beam  # (B, 1)
 
     for length in range(config.max_length + 1):  # words of the live beams
         output = decoder.decode(encoded, last, state)
-        state = output.state
-        log_probabilities = decoder.logits(output.states[:, :, -1]).float().log_softmax(dim=-1) + ban  # (B, K, V)
+        logits = decoder.logits(output.states[:, :, -1]).float()  # (B, K, V)
+        before = live - logits.logsumexp(dim=2)  # what a logit is added to for a beam's log probability
+        logits[:, :, banned] = IMPOSSIBLE
         if length:  # no caption is empty
-            log = live + log_probabilities[:, :, end]  # (B, K)
-            if beam == 1:  # greedy: a caption ends where the end token is likeliest, and only there
-                ends = log_probabilities.argmax(dim=2) == end
-                log, live = log.masked_fill(~ends, IMPOSSIBLE), live.masked_fill(ends, IMPOSSIBLE)
-            finished.add(log / (length + 1) ** config.length_penalty, log / (length + 1), length, words)
-        # no live beam can still be among the best: log probabilities only fall, and the divisor is bounded
-        bound = live.max(dim=1).values / (config.max_length + 1) ** config.length_penalty
-        if length == config.max_length or bool((finished.score[:, -1] >= bound).all()):
+            log = before + logits[:, :, end]  # (B, K)
+            if config.beam == 1:  # greedy: a caption ends where the end token is likeliest, and only there
+                ends = logits.argmax(dim=2) == end
+                log, before = log.masked_fill(~ends, IMPOSSIBLE), before.masked_fill(ends, IMPOSSIBLE)
+            finished.add(images, log / (length + 1) ** config.length_penalty, log / (length + 1), length, words)
+        if length == config.max_length:
             break
-        log_probabilities[:, :, end] = IMPOSSIBLE
-        extended = (live.unsqueeze(2) + log_probabilities).flatten(1)  # (B, K x V)
-        live, chosen = extended.topk(min(beam, extended.shape[1]), dim=1)  # (B, K)
-        parent, word = chosen // vocabulary, chosen % vocabulary
-        rows = (first + parent).flatten()
-        words = words.flatten(0, 1)[rows].view_as(words)
+        logits[:, :, end] = IMPOSSIBLE
+        # the likeliest words of each beam, then those of an image: the same as over beams and words at once, but faster
+        logits, word = logits.topk(min(config.beam, logits.shape[2]), dim=2)  # (B, K, k)
+        extended = (before.unsqueeze(2) + logits).flatten(1)  # (B, K x k)
+        live, chosen = extended.topk(min(config.beam, extended.shape[1]), dim=1)  # (B, K)
+        # no other beam can still be among the best: log probabilities only fall, and the divisor is bounded
+        bound = live / (config.max_length + 1) ** config.length_penalty
+        counts = (bound > finished.score[images, -1:]).sum(dim=1).tolist()
+        going = [number for number, count in enumerate(counts) if count]
+        if not going:
+            break
+        if len(going) <= SHRINK_BELOW * len(counts):
+            kept = torch.tensor(going, device=device)
+            images, encoded = images[kept], encoded.select(kept)
+        else:
+            kept = torch.arange(len(counts), device=device)
+        live, chosen = live[kept, : max(counts)], chosen[kept, : max(counts)]
+        word = word[kept].flatten(1).gather(1, chosen)  # (B, K)
+        rows = (kept.unsqueeze(1) * words.shape[1] + chosen // logits.shape[2]).flatten()
+        words = words.flatten(0, 1)[rows].view(*word.shape, -1)
         words[:, :, length] = word
-        state, last = state.select(rows), word.unsqueeze(2)
-        alive = live[:, 0] > IMPOSSIBLE  # False where no word may follow
-        best_live, best_words = (
-            torch.where(alive, live[:, 0], best_live),
-            torch.where(alive[:, None], words[:, 0], best_words),
-        )
-        best_length = torch.where(alive, length + 1, best_length)
-
-    none = finished.score[:, 0] == IMPOSSIBLE
-    finished.score[none, 0] = 0.0
-    finished.length[none, 0], finished.words[none, 0] = best_length[none], best_words[none]
-    finished.log[none, 0] = best_live[none] / best_length[none].clamp(min=1)
-    return [
-        [
-            Candidate(tuple(tokens[:length]), log, score)
-            for tokens, length, log, score in zip(*captions, strict=True)
-            if score > IMPOSSIBLE
-        ]
-        for captions in zip(
-            finished.words.tolist(),
-            finished.length.tolist(),
-            finished.log.tolist(),
-            finished.score.tolist(),
-            strict=True,
-        )
-    ]
+        state, last = output.state.select(rows), word.unsqueeze(2)
+        finished.keep_live(images, live[:, 0], length + 1, words[:, 0])
+    return finished.candidates()

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from training.config import DecodingConfig
-from training.decoding.beam_search import IMPOSSIBLE, Candidate
+from training.decoding.beam_search import IMPOSSIBLE, SHRINK_BELOW, Candidate
 from training.networks.decoder import Decoder
 from training.vocabulary import END, PAD, START
-
-SHRINK_BELOW = 0.8
-"""The batch is reduced to its unfinished images when at most this share is unfinished: reducing it takes time, too."""
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,29 @@
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from training.config import ARCHITECTURES, DecoderConfig, DecodingConfig
 from training.decoding.beam_search import Candidate, beam_search
-from training.networks.decoder import Decoder, build
+from training.networks.decoder import Decoder, DecoderOutput, EncoderOutput, build
+from training.networks.decoder.recurrence import Cell
 from training.vocabulary import END, PAD, START, UNKNOWN
 
 NEVER = (PAD, START, UNKNOWN)
 Tokens = tuple[int, ...]
 
 
-def decoder(seed: int = 0, words: int = 8, architecture: str = "two_layer_attention") -> Decoder:
+def decoder(
+    seed: int = 0, words: int = 8, architecture: str = "two_layer_attention", cell: Cell = "lstm", ensemble: int = 1
+) -> Decoder:
     torch.manual_seed(seed)
-    network = build(
-        DecoderConfig(embedding=8, hidden=16, heads=2, architecture=architecture), words, channels=5, cells=4
-    ).eval()
+    config = DecoderConfig(embedding=8, hidden=16, heads=2, architecture=architecture, cell=cell, ensemble=ensemble)
+    network = build(config, words, channels=5, cells=4).eval()
     with torch.no_grad():
-        network.embedding.weight.mul_(6)  # decided opinions
+        for single in network.decoders:
+            single.embedding.weight.mul_(6)  # decided opinions
     return network
 
 
@@ -30,6 +34,28 @@ def search_several(network: Decoder, grid: torch.Tensor, keep: int, **settings: 
 
 def search(network: Decoder, grid: torch.Tensor, **settings: float) -> list[Candidate]:
     return [captions[0] for captions in search_several(network, grid, 1, **settings)]
+
+
+def plain_search(network: Decoder, grid: torch.Tensor, keep: int, config: DecodingConfig) -> list[Tokens]:
+    """The same for one grid (1, P, C), by its definition: every beam anew at every word, all of them to the end."""
+    beams: list[tuple[float, Tokens]] = [(0.0, ())]
+    finished: list[tuple[float, Tokens]] = []
+    for length in range(config.max_length + 1):
+        words = torch.tensor([[[START, *tokens] for _, tokens in beams]])
+        with torch.inference_mode():
+            logs = network.logits(network(grid, words).states)[0, :, -1].log_softmax(dim=-1)
+            logs[:, NEVER] = float("-inf")
+        extended = []
+        for (log, tokens), row in zip(beams, logs, strict=True):
+            ends = length > 0 and (config.beam > 1 or int(row.argmax()) == END)
+            if ends:
+                finished.append(((log + float(row[END])) / (length + 1) ** config.length_penalty, tokens))
+            if not ends or config.beam > 1:
+                extended += [(log + float(row[word]), (*tokens, word)) for word in range(UNKNOWN + 1, len(row))]
+        if not extended or length == config.max_length:
+            break
+        beams = sorted(extended, reverse=True)[: config.beam]
+    return [tokens for _, tokens in sorted(finished, reverse=True)[:keep]] or [beams[0][1]]
 
 
 def log_probability(network: Decoder, grid: torch.Tensor, tokens: Tokens) -> float:
@@ -68,6 +94,40 @@ def test_every_architecture_is_searched_alike(architecture: str) -> None:
     expected = ranking(network, grid, (1, 2, 3), 0.9)[:3]
     found = search_several(network, grid, 3, beam=8, max_length=3)[0]
     assert [one.tokens for one in found] == [tokens for tokens, _ in expected]
+
+
+@pytest.mark.parametrize(("ensemble", "cell"), [(1, "gru"), (2, "lstm")])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_is_left_out_because_it_was_computed_no_further(architecture: str, ensemble: int, cell: Cell) -> None:
+    network = decoder(12, 10, architecture, cell, ensemble)
+    grids = torch.randn(6, 4, 5)
+    for beam, keep in ((1, 1), (5, 3), (10, 10)):
+        config = DecodingConfig(beam=beam, length_penalty=0.7, max_length=6)
+        found = beam_search(network, grids, config, start=START, end=END, never=NEVER, keep=keep)
+        expected = [plain_search(network, grid[None], keep, config) for grid in grids]
+        assert [[one.tokens for one in captions] for captions in found] == expected
+
+
+def test_what_cannot_change_the_result_is_computed_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, grids = decoder(1), torch.randn(12, 4, 5)
+    sizes: list[tuple[int, int]] = []
+    decode = network.decode
+
+    def watched(encoded: EncoderOutput, words: torch.Tensor, *others: Any) -> DecoderOutput:
+        assert len(encoded.pooled) == len(words)
+        sizes.append((words.shape[0], words.shape[1]))
+        return decode(encoded, words, *others)
+
+    monkeypatch.setattr(network, "decode", watched)
+    search(network, grids, beam=5, max_length=12)
+    images = [number for number, _ in sizes]
+    assert images == sorted(images, reverse=True)
+    assert images[-1] <= 0.8 * images[0] < images[0] == 12, "the images that are finished leave"
+    sizes.clear()
+    search(network, grids[:1], beam=5, max_length=12)
+    beams = [number for _, number in sizes]
+    assert (beams[0], max(beams)) == (1, 5), "all beams of an image start alike"
+    assert beams[-1] < 5, "and so do beams that are too unlikely"
 
 
 def test_the_best_does_not_depend_on_how_many_are_asked_for() -> None:
