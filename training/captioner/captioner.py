@@ -101,14 +101,21 @@ class Captioner(nn.Module):
     ) -> list[Hypothesis | DataError]:
         """A caption for each image file, in order, with its pooled feature where the encoder is frozen, or the
         DataError of one that cannot be read."""
-        found: list[Hypothesis | DataError] = []
-        for result in self.caption_n_best(images, 1, decoding, retrieval):
-            if isinstance(result, DataError):
-                found.append(result)
-            else:
-                [hypothesis], grid = result
-                found.append(dataclasses.replace(hypothesis, feature=pooled(grid) if self.feature_space else None))
-        return found
+        results = self.caption_n_best(images, 1, decoding, retrieval)
+        return [each if isinstance(each, DataError) else self._best(*each) for each in results]
+
+    def read(self, image: Path) -> np.ndarray:
+        """The image file as pixels (S, S, 3) for `caption_pixels`. Raises DataError when it cannot be read."""
+        return transforms.load(image, self.side)
+
+    def caption_pixels(
+        self,
+        pixels: Sequence[np.ndarray],
+        decoding: DecodingConfig | None = None,
+        retrieval: RetrievalMemory | None = None,
+    ) -> list[Hypothesis]:
+        """As `caption`, of images that have been `read`."""
+        return [self._best(*each) for each in self._n_best(pixels, 1, decoding, retrieval)]
 
     def caption_n_best(
         self,
@@ -121,13 +128,27 @@ class Captioner(nn.Module):
         loaded = transforms.load_all(images, self.side)
         while batch := list(islice(loaded, BATCH)):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
-            results: Iterator[tuple[list[Hypothesis], torch.Tensor]] = iter(())
-            if readable:
-                with torch.inference_mode():
-                    grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(readable)))  # (B, P, C)
-                results = zip(self.generate_n_best(grid, number, decoding, retrieval), grid, strict=True)
+            results = self._n_best(readable, number, decoding, retrieval)
             for item in batch:
                 yield item if isinstance(item, DataError) else next(results)
+
+    def _n_best(
+        self,
+        pixels: Sequence[np.ndarray],
+        number: int,
+        decoding: DecodingConfig | None,
+        retrieval: RetrievalMemory | None,
+    ) -> Iterator[tuple[list[Hypothesis], torch.Tensor]]:
+        """Up to `number` captions of each of these images (S, S, 3), best first, and its grid (P, C)."""
+        if not pixels:
+            return
+        with torch.inference_mode():
+            grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(pixels)))  # (B, P, C)
+        yield from zip(self.generate_n_best(grid, number, decoding, retrieval), grid, strict=True)
+
+    def _best(self, captions: Sequence[Hypothesis], grid: torch.Tensor) -> Hypothesis:
+        """The best of these captions, with the pooled feature of its image where the encoder is frozen."""
+        return dataclasses.replace(captions[0], feature=pooled(grid) if self.feature_space else None)
 
     def generate(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
         """A caption for each encoded image of `grid` (B, P, C), in the annotators' style."""

@@ -38,6 +38,20 @@ def test_more_images_than_one_batch(tiny: Captioner, picture: Callable[..., Path
     assert texts == texts[:2] * 20
 
 
+def test_reading_and_captioning_are_two_steps_of_the_same(
+    tiny: Captioner, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    paths = [picture("red"), picture("blue"), picture("green")]
+    pixels = [tiny.read(path) for path in paths]
+    assert {each.shape for each in pixels} == {(tiny.side, tiny.side, 3)}
+    found = tiny.caption_pixels(pixels)
+    assert found == tiny.caption(paths)
+    assert all(each.feature for each in found)
+    assert tiny.caption_pixels([]) == []
+    with pytest.raises(DataError, match=r"absent\.jpg"):
+        tiny.read(tmp_path / "absent.jpg")
+
+
 def test_captions_follow_the_style_and_the_vocabulary(tiny: Captioner, picture: Callable[..., Path]) -> None:
     found = tiny.caption([picture("green")])[0]
     assert isinstance(found, Hypothesis)
