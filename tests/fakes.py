@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from training.errors import DataError
@@ -107,6 +108,7 @@ class Model:
     """A captioner that says its name and the file's, and remembers its batches. A file called *bad* is unreadable."""
 
     feature_space: Any = None
+    device: Any = SimpleNamespace(type="cuda")  # whose batches may be full
 
     def __init__(self, name: str, gate: threading.Event | None = None) -> None:
         self.name = name
@@ -117,17 +119,18 @@ class Model:
     def retrieval_with(self, corrections: Sequence[Any], features: Any) -> Any:
         return None
 
-    def caption(self, images: Sequence[Path], *, retrieval: Any = None) -> list[Hypothesis | DataError]:
+    def read(self, image: Path) -> Any:
+        """Its pixels: here its path."""
+        if "bad" in image.name:
+            raise DataError(f"The image {image} cannot be read.")
+        return image
+
+    def caption_pixels(self, images: Sequence[Any], *, retrieval: Any = None) -> list[Hypothesis]:
         self.batches.append([image.name for image in images])
         self.started.set()
         if self.gate is not None:
             assert self.gate.wait(20)
-        return [
-            DataError(f"The image {image} cannot be read.")
-            if "bad" in image.name
-            else Hypothesis(f"{self.name} on {image.name}", 0.5)
-            for image in images
-        ]
+        return [Hypothesis(f"{self.name} on {image.name}", 0.5) for image in images]
 
 
 def scarce(work: Callable[..., Any], most: int) -> Callable[..., Any]:

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from backend.domain.corrections import Draft, normalise
 from backend.serving.champions import Champions
@@ -23,6 +24,15 @@ REBUILT_SHARE = 0.1
 
 Key = TypeVar("Key", bound=Hashable)
 
+_STATES = count(1)
+
+
+class Reranking(NamedTuple):
+    """What reranks the beam, and a number that no other one of this process has; 0 is the version's own memory."""
+
+    state: int
+    memory: RetrievalMemory | None
+
 
 @dataclass(eq=False)
 class _Kept:
@@ -34,7 +44,7 @@ class _Kept:
     seen: SeenImages | None
     seq: int = 0
     newest: int = 0
-    retrieval: RetrievalMemory | None = None
+    retrieval: Reranking | None = None
     retrieval_seq: int = 0
     retrieval_due: float = 0.0
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -67,7 +77,7 @@ class Reuse:
         if space := self._keeping(project_id, version).memory.space:
             self._store.add_features(project_id, space.encoder, features)
 
-    def retrieval(self, project_id: int, version: str) -> RetrievalMemory | None:
+    def retrieval(self, project_id: int, version: str) -> Reranking | None:
         """What reranks the beam for the project, as last made by `update`; None for the version's own."""
         return self._keeping(project_id, version).retrieval
 
@@ -79,7 +89,8 @@ class Reuse:
             return
         with kept.lock:
             seq, (corrections, features) = kept.seq, kept.memory.written()
-        kept.retrieval = self._champions.retrieval_with(version, corrections, features)
+        memory = self._champions.model(version).retrieval_with(corrections, features)
+        kept.retrieval = None if memory is None else Reranking(next(_STATES), memory)
         kept.retrieval_seq = seq
         kept.retrieval_due = time.monotonic() + (time.monotonic() - began) / REBUILT_SHARE
 
@@ -122,7 +133,7 @@ class Reuse:
             key = project_id, version
             if key not in self._kept:
                 served = {key: kept for key, kept in self._kept.items() if self._champions.serving(key[0]) == key[1]}
-                space = self._champions.feature_space(version)
+                space = self._champions.model(version).feature_space
                 seen = SeenImages(space) if space else None
                 self._kept = {**served, key: _Kept(project_id, version, CorrectionMemory(space), seen)}
             return self._kept[key]

@@ -86,7 +86,8 @@ def test_its_champion_serves_and_retrains_and_is_served_again_after_a_rollback(
         champion = registry.champion(1)
         assert champion is not None
         champions.serve(1, champion.name, champion.checkpoint)
-        return champion.name, [hypothesis.text for hypothesis in champions.caption(champion.name, IMAGES)]  # type: ignore[union-attr]
+        model = champions.model(champion.name)
+        return champion.name, [each.text for each in model.caption_pixels([model.read(image) for image in IMAGES])]
 
     before = ("p1-v1", list(EXPECTED["captions"].values()))
     assert said() == before

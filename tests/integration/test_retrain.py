@@ -83,7 +83,8 @@ def test_from_corrections_to_a_served_champion(make_loop: MakeLoop, here: Callab
 
     loop.watcher.load_champions()
     assert loop.champions.serving(1) == "p1-v1"
-    [hypothesis] = loop.champions.caption("p1-v1", [trained[0].image])
+    model = loop.champions.model("p1-v1")
+    [hypothesis] = model.caption_pixels([model.read(trained[0].image)])
     assert hypothesis.text
 
 

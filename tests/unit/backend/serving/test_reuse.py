@@ -17,7 +17,6 @@ from tests import factories
 from tests.factories import correction, picture, saved, served, task
 from tests.fakes import Answer, Host, Hypothesis, Model, host
 from training.decoding.reuse import FeatureSpace
-from training.errors import DataError
 
 CHANNELS = 128
 
@@ -31,7 +30,7 @@ class Seeing(Model):
         self.feature_space = FeatureSpace(encoder, np.zeros(CHANNELS), np.full(CHANNELS, 3.0))
         self.asked: list[Any] = []
 
-    def caption(self, images: Sequence[Path], *, retrieval: Any = None) -> list[Hypothesis | DataError]:
+    def caption_pixels(self, images: Sequence[Path], *, retrieval: Any = None) -> list[Hypothesis]:
         return [Hypothesis(f"{self.name} speaks", 0.5, feature=self._feature(path)) for path in images]
 
     def retrieval_with(self, corrections: Sequence[Any], features: Any) -> Any:

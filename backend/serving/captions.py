@@ -1,0 +1,180 @@
+"""Captions of images, for all requests of a process: pictures are decoded ahead of the model, which takes batches.
+
+One thread captions. While it computes a batch, others decode what comes next, so that it waits for pictures only where
+they cannot be read fast enough.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from backend.domain.errors import ModelUnavailableError
+from backend.images.cache import LocalImage
+from backend.serving.champions import Champions, Model
+from backend.serving.lanes import Lane, Lanes
+from backend.serving.pace import Pace
+from backend.serving.reuse import Reranking
+from backend.serving.workers import Workers
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from training.decoding.beam_search import Hypothesis
+
+log = logging.getLogger(__name__)
+
+AHEAD = 64
+"""Decoded images that may wait in a lane: the next two full batches."""
+DECODERS = min(8, os.cpu_count() or 1)
+"""Threads that decode, beside one for small requests."""
+
+OWN = Reranking(0, None)
+"""The version's own retrieval memory."""
+
+_Key = tuple[str, str, int]
+
+
+@dataclass(eq=False)
+class _Image:
+    """An image that is decoded and captioned, for all who have asked for it; `slot` is the lane it was decoded in."""
+
+    key: _Key  # content, version and state of the retrieval memory
+    path: Path
+    reranking: Reranking
+    lane: Lane
+    owner: object
+    slot: Lane = Lane.SMALL
+    pixels: Any = None
+    found: Future[Hypothesis] = field(default_factory=Future)
+
+    @property
+    def version(self) -> str:
+        return self.key[1]
+
+    def is_alike(self, other: _Image) -> bool:
+        """Whether both can be in one batch: projects with corrections of their own are not captioned together."""
+        return self.key[1:] == other.key[1:]
+
+
+class Captions:
+    """Captions images by loaded champions. Threads may share it.
+
+    Small requests go first and in batches of their own; large ones take turns. Images of one content that several ask
+    for at once are captioned once.
+    However many images are asked for, at most 64 a lane are kept decoded, 32 are in the model and 9 are being decoded:
+    233 images, which are 68 MiB of pixels at the starter's 320 x 320 and 134 MiB at 448 x 448.
+    """
+
+    def __init__(self, champions: Champions) -> None:
+        self._champions = champions
+        self._decoders: Workers[_Image] = Workers("decoder", self._decode, DECODERS + 1, reserved=1, ahead=AHEAD)
+        self._changed = threading.Condition()  # guards everything below
+        self._under_way: dict[_Key, _Image] = {}
+        self._ready: Lanes[_Image] = Lanes()
+        self._thread: threading.Thread | None = None
+        self._paces: WeakKeyDictionary[Model, Pace] = WeakKeyDictionary()
+
+    def ask(
+        self, version: str, image: LocalImage, lane: Lane, owner: object, reranking: Reranking | None = None
+    ) -> Future[Hypothesis]:
+        """The version's hypothesis for an image, with the beam reranked by that memory or the version's own.
+
+        Its exception is a DataError where the image cannot be read, a ModelUnavailableError where the version is not
+        loaded, which the caller sees to (`Champions.in_use`), or fails.
+        """
+        reranking = reranking or OWN
+        key = image.sha256, version, reranking.state
+        with self._changed:
+            if there := self._under_way.get(key):
+                self._hasten(there, lane)
+                return there.found
+            asked = self._under_way[key] = _Image(key, image.path, reranking, lane, owner)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="captioner", daemon=True)
+                self._thread.start()
+        self._decoders.put(asked, lane, owner)
+        return asked.found
+
+    def _hasten(self, image: _Image, lane: Lane) -> None:
+        if lane < image.lane:
+            image.lane = lane
+            self._ready.hasten(image, lane)
+            self._decoders.hasten(image, lane)
+
+    def _decode(self, image: _Image, slot: Lane) -> None:
+        try:
+            image.pixels = self._champions.model(image.version).read(image.path)
+        except Exception as error:
+            if not isinstance(error, DataError | ModelUnavailableError):
+                log.exception("The image %s could not be read.", image.path)
+                error = DataError(f"The image {image.path} cannot be read: {error!r}.")
+            self._decoders.release(slot)
+            self._end([image], error)
+            return
+        image.slot = slot
+        with self._changed:
+            self._ready.put(image, image.lane, image.owner)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._ready))
+                batch = self._batch()
+            for image in batch:
+                self._decoders.release(image.slot)
+            self._caption(batch)
+            del batch  # or its pixels would stay until the next request
+
+    def _batch(self) -> list[_Image]:
+        """What is captioned next, of what is ready. The caller has the lock."""
+        taken = self._ready.take()
+        assert taken
+        lane, _, first = taken
+        batch, most = [first], self._pace(first.version).images
+        while len(batch) < most and (another := self._ready.take_alike(lane, first.is_alike)):
+            batch.append(another)
+        return batch
+
+    def _pace(self, version: str) -> Pace:
+        try:
+            model = self._champions.model(version)
+        except ModelUnavailableError:  # which each of its images is told
+            return Pace(unlimited=True)
+        return self._paces.setdefault(model, Pace(unlimited=model.device.type == "cuda"))
+
+    def _caption(self, batch: Sequence[_Image]) -> None:
+        version, retrieval = batch[0].version, batch[0].reranking.memory
+        try:
+            model, pace = self._champions.model(version), self._pace(version)
+            began = time.perf_counter()
+            answers = model.caption_pixels([image.pixels for image in batch], retrieval=retrieval)
+            pace.took(len(batch), time.perf_counter() - began)
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} captions of {len(batch)} images")
+        except Exception as error:  # the thread must go on, and whoever waits needs an answer
+            if not isinstance(error, ModelUnavailableError):
+                log.exception("%s failed on a batch of %d images.", version, len(batch))
+                error = ModelUnavailableError(f"The model {version} failed on a batch of images: {error}.")
+            self._end(batch, error)
+            return
+        self._end(batch, answers)
+
+    def _end(self, images: Sequence[_Image], answers: Sequence[Hypothesis] | Exception) -> None:
+        with self._changed:
+            for image in images:
+                del self._under_way[image.key]
+        for place, image in enumerate(images):
+            image.pixels = None
+            if isinstance(answers, Exception):
+                image.found.set_exception(answers)
+            else:
+                image.found.set_result(answers[place])
