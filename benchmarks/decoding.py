@@ -2,8 +2,8 @@
 
     python -m benchmarks.decoding --data flickr8k [--quick]
 
-Flickr8k's dev photos are enlarged to 4000x3000, written as JPEGs and read in one thread, for the starter, which captions
-them read either way. Enlarged photos are smooth and their files small: with grain they are as large as those of phones.
+Flickr8k's dev photos are enlarged to 4000x3000 and read from JPEGs in one thread, for the starter, which captions them
+read either way. Enlarged photos are smooth and their files small: with grain they are as large as those of phones.
 """
 
 from __future__ import annotations

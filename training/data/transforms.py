@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,18 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image
 
+from training.data import jpeg
 from training.errors import DataError
 
+JPEGS = frozenset({"JPEG", "MPO"})  # MPO: a JPEG with further ones behind it
 MAX_PIXELS = 50_000_000
 MAX_JPEG_PIXELS = 150_000_000  # a JPEG can be decoded at an eighth of its side
-LARGE_PIXELS = 16_000_000
+MAX_COEFFICIENT_BYTES = 400_000_000
+"""A progressive JPEG's coefficients are in memory, all of them, whatever the scale: 2 bytes for each sample."""
+DECODING_BYTES = 400_000_000
+"""Images take at most so much memory when they are decoded at the same time; one that takes more is decoded alone."""
+_PIXEL_BYTES = {"WEBP": 16}
+"""Measured memory of a pixel that is being decoded, where it is not the 8 bytes that suffice for other formats."""
 THINNED = 8
 """An image is subsampled to at most this many times the wanted side before it is converted, which saves memory."""
 
@@ -30,15 +37,15 @@ LYING = frozenset({5, 6, 7, 8})
 def load(path: Path, side: int) -> np.ndarray:
     """The image as (side, side, 3) bytes: upright, RGB, resized to a square without cropping.
 
-    Large JPEGs are decoded at a fraction of their size, other large images one at a time. Raises DataError when the
-    file is no readable image.
+    Large JPEGs are decoded at a fraction of their size. Threads wait where their images would take too much memory
+    together. Raises DataError when the file is no readable image.
     """
     try:
         with Image.open(path) as image:
             pixels = image.width * image.height
-            if pixels > (MAX_JPEG_PIXELS if image.format in {"JPEG", "MPO"} else MAX_PIXELS):
+            if pixels > (MAX_JPEG_PIXELS if image.format in JPEGS else MAX_PIXELS):
                 raise DataError(f"The image {path} has {image.width}x{image.height} pixels, more than can be read.")
-            with _one_large if pixels > LARGE_PIXELS else nullcontext():
+            with _decoding.taking(_decoding_bytes(image, path)):
                 small = _shrunk(image, side)
                 # ImageOps.exif_transpose would rewrite all of the EXIF, and fails on tags of a wrong type.
                 turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
@@ -100,7 +107,46 @@ def _load_or_error(path: Path, side: int) -> np.ndarray | DataError:
         return error
 
 
-_one_large = threading.Lock()
+class _Budget:
+    """So many bytes for all threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taking(self, size: int) -> Iterator[None]:
+        """Wait until they are free, or until nothing else is taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._limit)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()
+
+
+_decoding = _Budget(DECODING_BYTES)
+
+
+def _decoding_bytes(image: Image.Image, path: Path) -> int:
+    """What decoding it takes, about. Raises DataError where that is too much."""
+    pixels = image.width * image.height
+    if image.format not in JPEGS:
+        return pixels * _PIXEL_BYTES.get(image.format or "", 8)
+    with path.open("rb") as file:
+        header = jpeg.header(file)
+    size = header.coefficient_bytes if header else 8 * pixels  # the most there is: of four colours
+    if size > MAX_COEFFICIENT_BYTES:
+        raise DataError(
+            f"The image {path} is a progressive or damaged JPEG of {image.width}x{image.height} pixels, which takes "
+            "too much memory: save it as a baseline JPEG."
+        )
+    return size
+
 
 _TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -113,19 +113,20 @@ def test_thinning_keeps_the_picture_and_its_transparency(tmp_path: Path, two_hal
     assert pixels[16, 30].tolist() == [255, 255, 255], "what is transparent is white"
 
 
-def test_large_images_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transforms, "LARGE_PIXELS", 100)
-    alone: list[bool] = []
+def test_decoding_counts_the_memory_that_an_image_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
     shrunk = transforms._shrunk
 
     def watched(image: Image.Image, side: int) -> Image.Image:
-        alone.append(transforms._one_large.locked())
+        counted.append(transforms._decoding._taken)
         return shrunk(image, side)
 
     monkeypatch.setattr(transforms, "_shrunk", watched)
-    for name, side in (("small", 10), ("large", 11)):
-        transforms.load(written(tmp_path / f"{name}.png", Image.new("L", (side, side)), "PNG"), SIDE)
-    assert alone == [False, True]
+    image = Image.new("RGB", (30, 20))
+    for kind, options in (("PNG", {}), ("WEBP", {}), ("JPEG", {}), ("JPEG", {"progressive": True, "subsampling": 0})):
+        transforms.load(written(tmp_path / "a", image, kind, **options), SIDE)
+    assert counted == [8 * 600, 16 * 600, 0, 2 * 3 * 600]
+    assert transforms._decoding._taken == 0
 
 
 def test_more_pixels_are_read_of_a_jpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

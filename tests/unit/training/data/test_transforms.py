@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +89,26 @@ def test_shift_moves_by_at_most_this_many_pixels() -> None:
     places = [tuple((image[0] == 1).nonzero()[0].tolist()) for image in moved]
     assert all(14 <= y <= 18 and 14 <= x <= 18 for y, x in places)
     assert len(set(places)) > 1
+
+
+def test_images_wait_where_they_would_take_too_much_memory_together() -> None:
+    budget, inside = transforms._Budget(100), threading.Event()
+
+    def take(size: int) -> None:
+        with budget.taking(size):
+            inside.set()
+
+    def started(size: int) -> threading.Thread:
+        thread = threading.Thread(target=take, args=(size,))
+        thread.start()
+        return thread
+
+    with budget.taking(60):
+        started(40).join(10)
+        assert inside.is_set()
+        inside.clear()
+        waiting = [started(41), started(500)]
+        assert not inside.is_set()
+    for thread in waiting:  # one after the other: the second takes more than there is, and is alone
+        thread.join(10)
+        assert not thread.is_alive()
