@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 AHEAD = 64
 """Decoded images that may wait in a lane: the next two full batches."""
+KEPT = 4096
+"""Hypotheses kept in memory, those asked for last: 20 MiB with features of 2048 channels."""
 DECODERS = min(8, os.cpu_count() or 1)
 """Threads that decode, beside one for small requests."""
 
@@ -67,8 +70,8 @@ class _Image:
 class Captions:
     """Captions images by loaded champions. Threads may share it.
 
-    Small requests go first and in batches of their own; large ones take turns. Images of one content that several ask
-    for at once are captioned once.
+    Small requests go first and in batches of their own; large ones take turns. An image of one content is captioned once
+    by a version and retrieval memory, whichever tasks and projects it is of, as long as its hypothesis is kept.
     However many images are asked for, at most 64 a lane are kept decoded, 32 are in the model and 9 are being decoded:
     233 images, which are 68 MiB of pixels at the starter's 320 x 320 and 134 MiB at 448 x 448.
     """
@@ -78,6 +81,7 @@ class Captions:
         self._decoders: Workers[_Image] = Workers("decoder", self._decode, DECODERS + 1, reserved=1, ahead=AHEAD)
         self._changed = threading.Condition()  # guards everything below
         self._under_way: dict[_Key, _Image] = {}
+        self._kept: OrderedDict[_Key, Hypothesis] = OrderedDict()
         self._ready: Lanes[_Image] = Lanes()
         self._thread: threading.Thread | None = None
         self._paces: WeakKeyDictionary[Model, Pace] = WeakKeyDictionary()
@@ -93,6 +97,11 @@ class Captions:
         reranking = reranking or OWN
         key = image.sha256, version, reranking.state
         with self._changed:
+            if kept := self._kept.get(key):
+                self._kept.move_to_end(key)
+                known: Future[Hypothesis] = Future()
+                known.set_result(kept)
+                return known
             if there := self._under_way.get(key):
                 self._hasten(there, lane)
                 return there.found
@@ -170,8 +179,12 @@ class Captions:
 
     def _end(self, images: Sequence[_Image], answers: Sequence[Hypothesis] | Exception) -> None:
         with self._changed:
-            for image in images:
+            for place, image in enumerate(images):
                 del self._under_way[image.key]
+                if not isinstance(answers, Exception):
+                    self._kept[image.key] = answers[place]
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
         for place, image in enumerate(images):
             image.pixels = None
             if isinstance(answers, Exception):

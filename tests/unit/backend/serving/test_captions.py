@@ -244,3 +244,41 @@ def test_a_swap_releases_the_old_model_from_memory() -> None:
     texts(room.ask("v2", "a"))  # the threads, too, have let go
     gc.collect()
     assert old() is None
+
+
+def test_one_content_is_captioned_once_by_a_version_and_retrieval_memory() -> None:
+    first, second = Model("v1"), Model("v2")
+    room = Room(first, second)
+    reranking = Reranking(1, "a memory")  # type: ignore[arg-type]
+    for _ in range(2):
+        assert texts(room.ask("v1", "a", "a", "b")) == ["v1 on a.jpg", "v1 on a.jpg", "v1 on b.jpg"]
+        assert texts(room.ask("v2", "a")) == ["v2 on a.jpg"]
+        assert texts(room.ask("v2", "a", reranking=reranking)) == ["v2 on a.jpg"]
+    assert sorted(name for batch in first.batches for name in batch) == ["a.jpg", "b.jpg"]
+    assert second.batches == [["a.jpg"], ["a.jpg"]]
+
+
+def test_only_so_many_hypotheses_are_kept_those_asked_for_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 2)
+    model = Model("v1")
+    room = Room(model)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        texts(room.ask("v1", name))
+    assert [name for batch in model.batches for name in batch] == ["a.jpg", "b.jpg", "c.jpg", "b.jpg"]
+
+
+def test_an_image_that_could_not_be_read_is_read_again() -> None:
+    class Mended(Model):
+        broken = True
+
+        def read(self, image: Path) -> Any:
+            if self.broken:
+                raise DataError("It is broken.")
+            return super().read(image)
+
+    model = Mended("v1")
+    room = Room(model)
+    with pytest.raises(DataError):
+        room.ask("v1", "a")[0].result(20)
+    model.broken = False
+    assert texts(room.ask("v1", "a")) == ["v1 on a.jpg"]

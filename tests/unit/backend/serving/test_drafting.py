@@ -63,6 +63,22 @@ def test_the_same_task_gets_the_same_draft_without_captioning_again(services: Se
     assert len(studio.asked) == 3
 
 
+def test_the_same_picture_costs_no_encoding_in_another_task_or_project(services: Services, studio: Host) -> None:
+    studio.answers["/data/upload/1/copy.png"] = studio.answers["/data/upload/1/1.png"]
+    for project_id in (1, 2):
+        served(services, "v1", project_id)
+    drafted = [
+        services.drafting.draft(
+            project_id, [task(7 * project_id + place, project_id, f"/data/upload/1/{name}.png")], "v1"
+        )
+        for project_id in (1, 2)
+        for place, name in enumerate(("1", "copy"))
+    ]
+    assert len({draft.text for [draft] in drafted if isinstance(draft, Draft)}) == 1
+    assert [(draft.project_id, draft.task_id) for [draft] in drafted] == [(1, 7), (1, 8), (2, 14), (2, 15)]
+    assert [len(batch) for batch in model(services, "v1").batches] == [1]
+
+
 def test_another_version_or_another_image_is_drafted_anew(services: Services) -> None:
     services.drafting.draft(1, numbered(1), served(services, "v1"))
     (other,) = services.drafting.draft(1, [task(id=1, image="/data/upload/1/2.png")], "v1")
