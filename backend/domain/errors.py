@@ -43,6 +43,12 @@ class ModelUnavailableError(CaptionerError):
     """A checkpoint could not be loaded, or none serves this project."""
 
 
+class BusyError(CaptionerError):
+    """Too much waits already (HTTP 503); the same request is welcome later."""
+
+    RETRY_SECONDS = 30
+
+
 class RegistryError(CaptionerError):
     """No such model version, or it may not be promoted."""
 

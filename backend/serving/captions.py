@@ -70,8 +70,8 @@ class _Image:
 class Captions:
     """Captions images by loaded champions. Threads may share it.
 
-    Small requests go first and in batches of their own; large ones take turns. An image of one content is captioned once
-    by a version and retrieval memory, whichever tasks and projects it is of, as long as its hypothesis is kept.
+    Small requests go first and in batches of their own; large ones take turns. A version captions an image of a content
+    once with each retrieval memory, whichever tasks and projects it is of, as long as the hypothesis is kept.
     However many images are asked for, at most 64 a lane are kept decoded, 32 are in the model and 9 are being decoded:
     233 images, which are 68 MiB of pixels at the starter's 320 x 320 and 134 MiB at 448 x 448.
     """

@@ -20,6 +20,7 @@ from backend.serving.captions import Captions
 from backend.serving.champions import Champions, Loader
 from backend.serving.lanes import Lane
 from backend.serving.reuse import Reuse
+from backend.serving.room import Room
 from backend.serving.workers import Workers
 from backend.settings import Settings
 from backend.store.registry import ModelVersion
@@ -97,6 +98,7 @@ class Drafting:
             "images", lambda fetch, lane: fetch(), FETCHERS, RESERVED_FETCHERS, FETCHED_AT_ONCE
         )
         self._captions = Captions(champions)
+        self._room = Room()
 
     def draft(
         self, project_id: int, tasks: Sequence[Task], version: str | None, came: float | None = None
@@ -107,6 +109,7 @@ class Drafting:
         draft of a blind task has a score and no text.
         The caller keeps `version` loaded; None means that nothing serves the project, which is not recorded as a
         failure. `came` is when the request came, by `time.monotonic` (default: now); its time budget began then.
+        Raises BusyError when too many tasks wait already.
         """
         if version is None:
             return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
@@ -114,7 +117,9 @@ class Drafting:
         done: dict[_Key, Drafted] = dict(self.known(project_id, tasks, version))
         todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
         if todo:
-            made = self._make(project_id, todo, version, Lane.of(len(todo)), deadline)
+            lane = Lane.of(len(todo))
+            with self._room.taken(lane, len(todo)) as leave:
+                made = self._make(project_id, todo, version, lane, deadline, leave)
             late = {_key(task): _late(task) for task in todo if _key(task) not in made}
             self._record(project_id, late)
             # Read back: another request may have drafted some of them meanwhile, and the first draft counts.
@@ -137,9 +142,18 @@ class Drafting:
         return shown
 
     def _make(
-        self, project_id: int, tasks: Sequence[Task], version: str, lane: Lane, deadline: float
+        self,
+        project_id: int,
+        tasks: Sequence[Task],
+        version: str,
+        lane: Lane,
+        deadline: float,
+        leave: Callable[[int], None],
     ) -> dict[_Key, Drafted]:
-        """New drafts and failures, stored bit by bit; of the tasks whose turn comes before the deadline."""
+        """New drafts and failures, stored bit by bit; of the tasks whose turn comes before the deadline.
+
+        `leave` is told how many no longer wait.
+        """
         request = _Request(project_id, self._store.get_project(project_id), version, lane)
         waiting, under_way = deque(tasks), 0
         ready: list[_Answer] = []
@@ -153,6 +167,7 @@ class Drafting:
                 try:
                     ready.append(request.answers.get(timeout=max(0.0, min(left, WAKE_SECONDS))))
                     under_way -= 1
+                    leave(1)
                 except Empty:
                     if left <= 0:
                         break

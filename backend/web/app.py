@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from backend.domain.errors import (
+    BusyError,
     CaptionerError,
     DatabaseError,
     ImageError,
@@ -34,6 +35,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ImageError, 502),
     (LabelStudioError, 502),
     (ModelUnavailableError, 503),
+    (BusyError, 503),
     (DatabaseError, 503),
     (QueueError, 503),
     (CaptionerError, 500),
@@ -61,7 +63,8 @@ def create_app(services: Services) -> Flask:
         for kind, status in STATUS:
             if isinstance(error, kind):
                 log.warning("%s %s: %s", request.method, request.path, error)
-                return {"error": str(error)}, status
+                headers = {"Retry-After": str(error.RETRY_SECONDS)} if isinstance(error, BusyError) else {}
+                return {"error": str(error)}, status, headers
         log.exception("%s %s failed.", request.method, request.path)
         return {"error": "Something failed inside the captioner; its log has the details."}, 500
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +14,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from backend.serving import room
+from backend.serving.lanes import Lane
 from backend.web.app import create_app
 from backend.web.services import Services
 from tests import factories
 from tests.factories import picture, promoted, served
-from tests.fakes import Answer, Host, host
+from tests.fakes import Answer, Host, Model, host
 
 RECORDINGS = Path(__file__).parents[3] / "assets" / "recordings"
 REQUESTS = [
@@ -151,6 +155,30 @@ def test_the_same_request_gets_the_same_answer(client: FlaskClient, services: Se
     served(services, "v1")
     body = recorded("22_retrieve_predictions", "/predict")
     assert client.post("/predict", json=body).json == client.post("/predict", json=body).json
+
+
+def test_more_than_may_wait_is_503_and_says_when_to_ask_again(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    model = Model("v1", gate)
+    services.champions._load = lambda checkpoint, device: model
+    served(services, "v1")
+    body = recorded("22_retrieve_predictions", "/predict")
+    monkeypatch.setitem(room.MOST, Lane.SMALL, len(body["tasks"]))
+    one = body | {"tasks": [body["tasks"][0] | {"id": 77}]}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lambda: client.application.test_client().post("/predict", json=body))
+        assert model.started.wait(20)
+        answer = client.post("/predict", json=one)
+        gate.set()
+        assert all(first.result(20).get_json()["results"])
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
+    waiting = len(body["tasks"])
+    assert answer.get_json() == {
+        "error": f"{waiting} images wait for their captions, and at most {waiting} may: ask again in 30 seconds."
+    }
+    assert client.post("/predict", json=one).get_json()["results"][0]
 
 
 def test_no_tasks_no_results(client: FlaskClient) -> None:
