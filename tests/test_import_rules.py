@@ -72,9 +72,9 @@ LIGHT = (
 )
 """What of `training` the whole backend may import, because it loads no torch."""
 CAPTIONING = (
+    "backend/serving/answers.py",
     "backend/serving/captions.py",
     "backend/serving/champions.py",
-    "backend/serving/drafting.py",
     "backend/serving/reuse.py",
     "backend/retraining/",
     "backend/reports/lineage.py",

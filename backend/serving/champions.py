@@ -120,9 +120,17 @@ class Champions:
             yield version
         finally:
             if version is not None:
-                with self._lock:
-                    self._users[version] -= 1
-                    self._release()
+                self.let_go(version)
+
+    def hold(self, version: str) -> None:
+        """Keep a version that is loaded, whatever takes over, until it is `let_go` as often."""
+        with self._lock:
+            self._users[version] += 1
+
+    def let_go(self, version: str) -> None:
+        with self._lock:
+            self._users[version] -= 1
+            self._release()
 
     def model(self, version: str) -> Model:
         """The loaded model. The caller keeps it loaded (`in_use`). Raises ModelUnavailableError when it is not."""

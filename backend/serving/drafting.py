@@ -5,31 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from functools import partial
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
 
 from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.errors import ImageError, ModelUnavailableError
-from backend.images.cache import Images, LocalImage
-from backend.serving.captions import Captions
+from backend.images.cache import Images
+from backend.serving.answers import Answer, Answers, Request
+from backend.serving.background import Background
 from backend.serving.champions import Champions, Loader
 from backend.serving.lanes import Lane
 from backend.serving.reuse import Reuse
 from backend.serving.room import Room
-from backend.serving.workers import Workers
 from backend.settings import Settings
 from backend.store.registry import ModelVersion
-from backend.store.store import Project, Store
+from backend.store.store import Store
 from training.data.manifest import BLIND
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    from training.decoding.beam_search import Hypothesis
 
 log = logging.getLogger(__name__)
 
@@ -37,42 +28,10 @@ NO_MODEL = "There is no model for this project yet."
 BUDGET_SECONDS = 75.0
 """Label Studio drops a whole batch after 100 s; a request is answered before that with the drafts made by then."""
 
-WINDOW = 128
-"""Tasks of a request that are under way at once, which bounds what it holds in memory: 32 that are stored, and what the
-model and those that decode ahead of it hold."""
-CHUNK = 32
-"""Drafts that are stored together."""
-FETCHERS = 32
-"""Threads that fetch: each may hold an image of `images.download.MAX_BYTES` in memory."""
-RESERVED_FETCHERS = 8
-"""Of these, for small requests only."""
-FETCHED_AT_ONCE = 8
-"""Of one request, so that a slow host of its images does not take all threads."""
-WAKE_SECONDS = 1.0
-
 _UNEXPECTED = "Fetching its image failed ({}); the captioner's log has the details."
 
 Drafted = Draft | DraftFailure
 _Key = tuple[int, str | None]
-
-
-class _Answer(NamedTuple):
-    """What came of a task: its image and the hypothesis, or why there is none."""
-
-    task: Task
-    image: LocalImage | None
-    found: Hypothesis | BaseException
-
-
-@dataclass(eq=False)
-class _Request:
-    """Tasks of one project that are asked for together, and what came of them so far."""
-
-    project_id: int
-    project: Project | None
-    version: str
-    lane: Lane
-    answers: SimpleQueue[_Answer] = field(default_factory=SimpleQueue)
 
 
 class Drafting:
@@ -90,15 +49,11 @@ class Drafting:
         reuse: Reuse | None = None,
     ) -> None:
         self._store = store
-        self._images = images
-        self._champions = champions
         self._blind_share = blind_share
         self._reuse = reuse
-        self._fetchers: Workers[Callable[[], None]] = Workers(
-            "images", lambda fetch, lane: fetch(), FETCHERS, RESERVED_FETCHERS, FETCHED_AT_ONCE
-        )
-        self._captions = Captions(champions)
+        self._answers = Answers(images, champions, reuse)
         self._room = Room()
+        self._background = Background(champions, self._draft_later)
 
     def draft(
         self, project_id: int, tasks: Sequence[Task], version: str | None, came: float | None = None
@@ -119,12 +74,15 @@ class Drafting:
         if todo:
             lane = Lane.of(len(todo))
             with self._room.taken(lane, len(todo)) as leave:
-                made = self._make(project_id, todo, version, lane, deadline, leave)
-            late = {_key(task): _late(task) for task in todo if _key(task) not in made}
-            self._record(project_id, late)
+                made = self._make(project_id, todo, version, lane, lambda: time.monotonic() < deadline, leave)
+            late = self._leave_for_later(project_id, [task for task in todo if _key(task) not in made], version)
             # Read back: another request may have drafted some of them meanwhile, and the first draft counts.
             done |= late | made | self.known(project_id, todo, version)
         return [done[_key(task)] for task in tasks]
+
+    def stop(self) -> None:
+        """End what goes on in the background."""
+        self._background.stop()
 
     def known(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Draft]:
         """The drafts of these tasks that the version has made, by the task's id and image; in their place the
@@ -147,56 +105,38 @@ class Drafting:
         tasks: Sequence[Task],
         version: str,
         lane: Lane,
-        deadline: float,
-        leave: Callable[[int], None],
+        goes_on: Callable[[], bool],
+        leave: Callable[[int], None] = lambda number: None,
     ) -> dict[_Key, Drafted]:
-        """New drafts and failures, stored bit by bit; of the tasks whose turn comes before the deadline.
+        """New drafts and failures, stored bit by bit; of the tasks whose turn comes while this `goes_on`.
 
         `leave` is told how many no longer wait.
         """
-        request = _Request(project_id, self._store.get_project(project_id), version, lane)
-        waiting, under_way = deque(tasks), 0
-        ready: list[_Answer] = []
+        request = Request(project_id, self._store.get_project(project_id), version, lane)
         made: dict[_Key, Drafted] = {}
-        try:
-            while waiting or under_way:
-                left = deadline - time.monotonic()
-                while waiting and under_way < WINDOW and left > 0:
-                    self._fetchers.put(partial(self._begin, request, waiting.popleft()), lane, request)
-                    under_way += 1
-                try:
-                    ready.append(request.answers.get(timeout=max(0.0, min(left, WAKE_SECONDS))))
-                    under_way -= 1
-                    leave(1)
-                except Empty:
-                    if left <= 0:
-                        break
-                if len(ready) >= CHUNK:
-                    made |= self._store_drafts(project_id, version, ready)
-                    ready = []
-        finally:
-            self._fetchers.drop(request)
-        return made | self._store_drafts(project_id, version, ready)
+        for answers in self._answers.chunks(request, tasks, goes_on):
+            made |= self._store_drafts(project_id, version, answers)
+            leave(len(answers))
+        return made
 
-    def _begin(self, request: _Request, task: Task) -> None:
-        """Fetch the image of a task, then have it captioned."""
-        project_id, version = request.project_id, request.version
-        try:
-            if task.image is None:
-                raise ImageError("Its data has no image under the key that the labelling config shows.")
-            image = self._images.local(task.image, task, request.project)
-            reranking = self._reuse.retrieval(project_id, version) if self._reuse else None
-            found = self._captions.ask(version, image, request.lane, request, reranking)
-        except Exception as error:  # one task must not fail the others
-            request.answers.put(_Answer(task, None, error))
-            return
+    def _leave_for_later(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Drafted]:
+        """Record that these tasks are late, and have them drafted in the background."""
+        late: dict[_Key, Drafted] = {
+            _key(task): _late(task, "is drafted in the background: ask again") for task in tasks
+        }
+        self._record(project_id, late)  # before a draft takes it back
+        left = self._background.add(project_id, version, tasks)
+        refused: dict[_Key, Drafted] = {_key(task): _late(task, "must be asked for again") for task in left}
+        self._record(project_id, refused)
+        return late | refused
 
-        def answer(done: Future[Hypothesis]) -> None:
-            request.answers.put(_Answer(task, image, done.exception() or done.result()))
+    def _draft_later(self, project_id: int, tasks: Sequence[Task], version: str, goes_on: Callable[[], bool]) -> None:
+        """Draft tasks for which nobody waits, but those that a repeat of their request has drafted meanwhile."""
+        made = self._store.get_drafts(project_id, [task.id for task in tasks], version)
+        known = {(draft.task_id, draft.image) for draft in made}
+        self._make(project_id, [task for task in tasks if _key(task) not in known], version, Lane.BACKGROUND, goes_on)
 
-        found.add_done_callback(answer)
-
-    def _store_drafts(self, project_id: int, version: str, answers: Sequence[_Answer]) -> dict[_Key, Drafted]:
+    def _store_drafts(self, project_id: int, version: str, answers: Sequence[Answer]) -> dict[_Key, Drafted]:
         """Store the drafts and failures of these answers."""
         places = self._store.place(project_id, [each.image.sha256 for each in answers if each.image], self._blind_share)
         found: dict[_Key, Drafted] = {}
@@ -254,7 +194,7 @@ def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Dra
     return draft
 
 
-def _reason(task: Task, error: Hypothesis | BaseException) -> str:
+def _reason(task: Task, error: object) -> str:
     """Why a task has no draft, in a sentence."""
     if isinstance(error, ImageError | DataError | ModelUnavailableError):
         return str(error)
@@ -262,8 +202,8 @@ def _reason(task: Task, error: Hypothesis | BaseException) -> str:
     return _UNEXPECTED.format(type(error).__name__)
 
 
-def _late(task: Task) -> DraftFailure:
-    reason = f"Its turn did not come within {BUDGET_SECONDS:g} seconds; ask again for the rest."
+def _late(task: Task, now: str) -> DraftFailure:
+    reason = f"Its turn did not come within {BUDGET_SECONDS:g} seconds; it {now}."
     return DraftFailure(task.project_id, task.id, reason)
 
 

@@ -58,7 +58,8 @@ class Services:
         return self.champions.serving(project_id)
 
     def stop(self) -> None:
-        """Stop the watcher; for tests and short-lived processes."""
+        """Stop the watcher and what is drafted in the background; for tests and short-lived processes."""
+        self.drafting.stop()
         if self._watcher is not None:
             self._watcher.stop()
 

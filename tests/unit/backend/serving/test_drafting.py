@@ -183,7 +183,22 @@ def test_the_project_of_setup_opens_its_images(tmp_path: Path, studio: Host) -> 
     assert studio.credentials() == ["Token " + "b" * 40]
 
 
-def test_what_is_done_before_the_budget_ends_is_kept(
+def late(services: Services, tasks: list[Task], monkeypatch: pytest.MonkeyPatch) -> list[Draft | DraftFailure]:
+    """The answer to a request that has no time."""
+    with monkeypatch.context() as hasty:
+        hasty.setattr("backend.serving.drafting.BUDGET_SECONDS", 0.1)
+        hasty.setattr("backend.serving.answers.WAKE_SECONDS", 0.05)
+        return services.drafting.draft(1, tasks, "v1")
+
+
+def end_of_background(services: Services) -> None:
+    thread = services.drafting._background._thread
+    if thread:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_what_is_done_before_the_budget_ends_is_kept_and_the_rest_goes_on(
     services: Services, studio: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -193,14 +208,47 @@ def test_what_is_done_before_the_budget_ends_is_kept(
         return Answer(200, picture("blue"))
 
     studio.answers["/data/upload/1/2.png"] = stuck
-    version = served(services, "v1")
-    with monkeypatch.context() as hasty:
-        hasty.setattr("backend.serving.drafting.BUDGET_SECONDS", 0.5)
-        drafted = services.drafting.draft(1, numbered(1, 2), version)
+    served(services, "v1")
+    services.drafting.draft(1, numbered(1), "v1")
+    drafted = late(services, numbered(1, 2), monkeypatch)
     assert [type(d) for d in drafted] == [Draft, DraftFailure]
-    assert "within 0.5 seconds" in drafted[1].reason  # type: ignore[union-attr]
+    reason = "Its turn did not come within 0.1 seconds; it is drafted in the background: ask again."
+    assert drafted[1] == services.store.failures(1)[0] == DraftFailure(1, 2, reason)
     release.set()
-    assert [type(d) for d in services.drafting.draft(1, numbered(1, 2), version)] == [Draft, Draft]
+    end_of_background(services)
+    assert [draft.task_id for draft in services.store.get_drafts(1, [2], "v1")] == [2]
+    assert services.store.failures(1) == []
+    asked = len(studio.asked)
+    assert [type(d) for d in services.drafting.draft(1, numbered(1, 2), "v1")] == [Draft, Draft]
+    assert len(studio.asked) == asked
+
+
+def test_a_repeat_joins_what_is_drafted_in_the_background(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Model("v1", threading.Event())
+    services.champions._load = lambda checkpoint, device: slow
+    served(services, "v1")
+    tasks = numbered(*range(1, 61))
+    for _ in range(2):
+        assert {type(d) for d in late(services, tasks, monkeypatch)} == {DraftFailure}
+    with ThreadPoolExecutor(1) as pool:
+        repeat = pool.submit(services.drafting.draft, 1, tasks, "v1")
+        assert slow.gate
+        slow.gate.set()
+        assert all(isinstance(d, Draft) for d in repeat.result(20))
+    end_of_background(services)
+    assert sum(len(batch) for batch in slow.batches) == 60
+    assert services.store.counts(1).drafts == 60
+
+
+def test_stopping_ends_what_goes_on_in_the_background(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Model("v1", threading.Event())
+    services.champions._load = lambda checkpoint, device: slow
+    served(services, "v1")
+    late(services, numbered(*range(1, 61)), monkeypatch)
+    services.stop()
+    assert services.drafting._background._waiting == {}
+    assert slow.gate
+    slow.gate.set()
 
 
 def test_a_hundred_tasks_are_one_request(services: Services) -> None:
