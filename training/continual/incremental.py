@@ -138,9 +138,10 @@ def _in_style(champion: Captioner, rows: Sequence[Row], cache_dir: Path) -> bool
 
 def _usual_share(champion: Captioner, in_style: bool, replayed: Sequence[Row]) -> float:
     """The share of the way that is taken where too few rows are there to choose it by."""
-    if not in_style or champion.encoder.config.trained != "none":
+    if champion.encoder.config.trained != "none":
         return 1.0
-    return 0.75 if replayed else 0.5  # what is not replayed is forgotten the more
+    # What is not replayed is forgotten the more; but less of the way would leave drafts in the champion's style.
+    return 0.5 if in_style and not replayed else 0.75
 
 
 def _replayed(data: RetrainingData, wanted: int, seed: str) -> list[Row]:

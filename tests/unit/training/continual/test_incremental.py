@@ -112,6 +112,11 @@ def test_the_base_is_not_replayed_against_the_annotators_style(asked: Callable[.
     assert set(counted(asked(replace(data, new=rows("new", 50))))) == {"base", "known", "new"}
 
 
+def test_half_of_the_way_is_taken_where_captions_in_the_same_style_come_without_replay(tiny: Captioner) -> None:
+    for in_style, replayed, share in ((True, 9, 0.75), (True, 0, 0.5), (False, 9, 0.75), (False, 0, 0.75)):
+        assert incremental._usual_share(tiny, in_style, rows("base", replayed)) == share
+
+
 @pytest.mark.slow
 def test_a_style_is_known_by_how_captions_begin(
     tiny_config: TrainingConfig, coloured_rows: list[Row], tmp_path: Path
