@@ -11,13 +11,9 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +27,10 @@ from backend.store.store import Store
 from backend.system.ports import free_port
 from backend.up.launch import Launch
 from benchmarks.report import percentile, report
+from benchmarks.server import PROJECT, images, predict_request, setup_request, task, wait_until
 from training.data import manifest
 from training.data.scenes import write
 
-PROJECT = 1
 MEANINGS = {
     "draft_one_ms": "ms, /predict of one new task, median (Label Studio waits 100 s)",
     "draft_batch_seconds": "s, /predict of the batch of new tasks in one request (Label Studio waits 100 s)",
@@ -62,7 +58,7 @@ def main(quick: bool) -> None:
         checkpoint = _captioner(folder, epochs=1 if quick else 8)
         flags = ["--no-label-studio", "--checkpoint", str(checkpoint), "--port", str(free_port())]
         flags += ["--retrain-every", "0"]
-        with _images(folder / "scenes") as port:
+        with images(folder / "scenes") as port:
             environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_PROMOTION": "manual"}
             environ["CAPTIONER_BLIND_SHARE"] = "0"  # every task is to be drafted
             with Launch(folder / "data", *flags, environ=environ, output=sys.stderr) as state:
@@ -77,18 +73,6 @@ def _captioner(folder: Path, epochs: int) -> Path:
 
     rows = manifest.load(write(folder / "starter", 200, seed=1))
     return train(rows, folder / "captioner", TrainingConfig.starter(epochs=epochs), cache_dir=folder / "cache")
-
-
-@contextmanager
-def _images(folder: Path) -> Iterator[int]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
 
 
 def _measure(
@@ -106,26 +90,17 @@ def _measure(
         return answer.json()
 
     def tasks(first: int, count: int) -> list[dict[str, Any]]:
-        return [
-            {"id": n + 1, "project": PROJECT, "data": {"image": f"http://127.0.0.1:{port}/{rows[n].image.name}"}}
-            for n in range(first, first + count)
-        ]
+        return [task(n + 1, f"http://127.0.0.1:{port}/{rows[n].image.name}") for n in range(first, first + count)]
 
     def predict(some: list[dict[str, Any]]) -> float:
         begun = time.perf_counter()
-        answer = post("/predict", {"tasks": some, "project": f"{PROJECT}.1", "label_config": label_config})
+        answer = post("/predict", predict_request(some))
         assert all(found.get("result") for found in answer["results"]), "a task got no draft"
         return time.perf_counter() - begun
 
-    setup = {
-        "project": f"{PROJECT}.1",
-        "schema": label_config,
-        "hostname": "",
-        "access_token": "",
-        "extra_params": None,
-    }
+    setup = setup_request()
     first = registry.champions()[0]
-    _await(lambda: post("/setup", setup)["model_version"] == first, 30, "the captioner to be loaded")
+    wait_until(lambda: post("/setup", setup)["model_version"] == first, 30, "the captioner to be loaded")
     predict(tasks(batch, 1))  # the first call of all pays for what torch sets up
     one = [predict(tasks(batch + n, 1)) for n in range(1, singles)]
     together = predict(tasks(0, batch))
@@ -149,7 +124,7 @@ def _measure(
         health.append(time.perf_counter() - begun)
         return not store.retrains(PROJECT)[0].active
 
-    _await(ended, 600, "the retrain")
+    wait_until(ended, 600, "the retrain")
     done = store.retrains(PROJECT)[0]
     if done.state != DONE or not done.version or not done.started_at or not done.seconds:
         raise click.ClickException(f"The retrain failed: {done.outcome}")
@@ -157,7 +132,7 @@ def _measure(
     for version in (done.version, first) * 3:
         begun = time.perf_counter()
         registry.promote(PROJECT, version, reason="benchmark", by="benchmark")
-        _await(lambda wanted=version: post("/setup", setup)["model_version"] == wanted, 60, "the swap", 0.005)  # type: ignore[misc]
+        wait_until(lambda wanted=version: post("/setup", setup)["model_version"] == wanted, 60, "the swap", 0.005)  # type: ignore[misc]
         swaps.append(time.perf_counter() - begun)
     return {
         **_drafting(one, batch, together),
@@ -204,14 +179,6 @@ def _created(number: int, task: dict[str, Any], caption: str, project: dict[str,
     annotation = {"id": number + 1, "task": task["id"], "project": PROJECT, "result": [result], "was_cancelled": False}
     times = {"created_at": moment, "updated_at": moment}
     return {"action": "ANNOTATION_CREATED", "annotation": {**annotation, **times}, "task": task, "project": project}
-
-
-def _await(condition: Callable[[], bool], seconds: float, what: str, pause_seconds: float = 0.05) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"Waited {seconds:.0f} s for {what}, in vain.")
-        time.sleep(pause_seconds)
 
 
 if __name__ == "__main__":

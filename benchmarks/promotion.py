@@ -11,7 +11,6 @@ its version.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import tempfile
@@ -26,14 +25,22 @@ from typing import Any
 import click
 import requests
 
-import labeling_config
 from backend.settings import loopback_without_proxy
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.system.ports import free_port
 from backend.up.launch import Launch
-from benchmarks.loop import PROJECT, _await, _images
 from benchmarks.report import percentile, report
+from benchmarks.server import (
+    PROJECT,
+    images,
+    largest_below,
+    predict_request,
+    resident,
+    served_version,
+    task,
+    wait_until,
+)
 from training.captioner import checkpoint
 from training.config import DecoderConfig, TrainingConfig
 from training.data import manifest
@@ -74,7 +81,7 @@ def main(rate: float, seconds: float, quick: bool) -> None:
         rows = manifest.load(write(folder / "scenes", TASKS, seed=5))
         first, second = (_captioner(rows[:16], folder / f"v{seed}", seed, hidden) for seed in (1, 2))
         flags = ["--no-label-studio", "--checkpoint", str(first), "--port", str(free_port())]
-        with _images(folder / "scenes") as port:
+        with images(folder / "scenes") as port:
             environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_BLIND_SHARE": "0"}
             launch = Launch(folder / "data", *flags, environ=environ, output=sys.stderr)
             with launch as state:
@@ -83,9 +90,9 @@ def main(rate: float, seconds: float, quick: bool) -> None:
                 load = _Load(state["backend_url"], f"http://127.0.0.1:{port}", rows)
                 load.open(registry.champions()[0])
                 memory: list[float] = []  # before each move
-                moved = _run(load, registry, rate, seconds, lambda: memory.append(_memory(launch.pid)))
+                moved = _run(load, registry, rate, seconds, lambda: memory.append(resident(largest_below(launch.pid))))
                 size = sum(path.stat().st_size for path in second.glob("*.safetensors"))
-                growth = (_memory(launch.pid) - memory[MOVES // 2]) / size
+                growth = (resident(largest_below(launch.pid)) - memory[MOVES // 2]) / size
         captions = {registry.champions()[0]: _captions(first, rows), "second": _captions(second, rows)}
     figures = _figures(load, captions, moved)
     report("promotion", {**figures, "model_mb": size / 1e6, "memory_growth_over_model": growth}, MEANINGS)
@@ -113,13 +120,7 @@ class _Load:
 
     def open(self, version: str) -> None:
         """Connect the project, wait for the version, and have all tasks drafted."""
-        config = labeling_config.shipped("caption")
-        setup = {"project": f"{PROJECT}.1", "schema": config, "hostname": "", "access_token": ""}
-        _await(
-            lambda: requests.post(f"{self.url}/setup", json=setup, timeout=30).json()["model_version"] == version,
-            60,
-            "the captioner to be loaded",
-        )
+        wait_until(lambda: served_version(self.url) == version, 60, "the captioner to be loaded")
         for number in range(0, TASKS, ASKED):
             self.ask(number, time.monotonic())
         self.answers.clear()
@@ -131,11 +132,8 @@ class _Load:
     def ask(self, first: int, at: float) -> None:
         """Ask for drafts of the tasks from `first` on, at that time."""
         time.sleep(max(0.0, at - time.monotonic()))
-        tasks = [
-            {"id": n + 1, "project": PROJECT, "data": {"image": f"{self.images}/{self.rows[n].image.name}"}}
-            for n in range(first, first + ASKED)
-        ]
-        body = {"tasks": tasks, "project": f"{PROJECT}.1", "label_config": labeling_config.shipped("caption")}
+        tasks = [task(n + 1, f"{self.images}/{self.rows[n].image.name}") for n in range(first, first + ASKED)]
+        body = predict_request(tasks)
         sent, drafts, trouble = time.monotonic(), [], ""
         try:
             answer = requests.post(f"{self.url}/predict", json=body, timeout=100)
@@ -230,21 +228,6 @@ def _captions(folder: Path, rows: Sequence[manifest.Row]) -> list[str]:
     """What this version says of each image, asked alone."""
     captioner = checkpoint.load(folder, "cpu")
     return [getattr(found, "text", "") for found in captioner.caption([row.image for row in rows])]
-
-
-def _memory(pid: int) -> float:
-    """Bytes resident in the process that serves: the largest below `up`."""
-    found, line = [0.0], [pid]
-    while line:
-        parent = line.pop()
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == parent:
-                    line.append(int(entry.name))
-                    found.append(float((entry / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-            except (OSError, IndexError):
-                continue
-    return max(found)
 
 
 if __name__ == "__main__":

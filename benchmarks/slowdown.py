@@ -20,14 +20,14 @@ from pathlib import Path
 import click
 import requests
 
-import labeling_config
 from backend.settings import loopback_without_proxy
 from backend.store.retrains import DONE, RUNNING, Retrain
 from backend.store.store import Store
 from backend.system.ports import free_port
 from backend.up.launch import Launch
-from benchmarks.loop import PROJECT, _await, _captioner, _images, _start_training
+from benchmarks.loop import _captioner, _start_training
 from benchmarks.report import percentile, report
+from benchmarks.server import PROJECT, images, predict_request, served_version, wait_until
 from benchmarks.webhook import _Load
 from training.data import manifest
 from training.data.scenes import write
@@ -56,14 +56,14 @@ MEANINGS = {
 @click.option("--rounds", default=4, show_default=True, help="Retrains, with idle times between them.")
 def main(quick: bool, rounds: int) -> None:
     rounds, idle, beside, corrections = (1, 5, 20, 8) if quick else (rounds, 60, 150, 50)
-    images = 2 * max(WARM_UP + (rounds + 1) * idle + rounds * beside, rounds * corrections)
+    scenes = 2 * max(WARM_UP + (rounds + 1) * idle + rounds * beside, rounds * corrections)
     loopback_without_proxy()
     with tempfile.TemporaryDirectory(prefix="captioner-slowdown-") as name:
         folder = Path(name)
-        rows = manifest.load(write(folder / "scenes", images, seed=13, world="full"))
+        rows = manifest.load(write(folder / "scenes", scenes, seed=13, world="full"))
         flags = ["--no-label-studio", "--checkpoint", str(_captioner(folder, epochs=1)), "--port", str(free_port())]
         flags += ["--retrain-every", "0"]
-        with _images(folder / "scenes") as port:
+        with images(folder / "scenes") as port:
             environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_PROMOTION": "manual"}
             environ["CAPTIONER_BLIND_SHARE"] = "0"  # every task is to be drafted
             environ["CAPTIONER_REPLAY"] = "0" if quick else "1"
@@ -91,13 +91,7 @@ class _Measurement:
     disturbed: list[float] = field(default_factory=list)
 
     def run(self) -> dict[str, float]:
-        setup = {
-            "project": f"{PROJECT}.1",
-            "schema": labeling_config.shipped("caption"),
-            "hostname": "",
-            "access_token": "",
-        }
-        requests.post(f"{self.load.url}/setup", json=setup, timeout=30).raise_for_status()
+        served_version(self.load.url)
         for _ in range(WARM_UP):  # the first requests of all pay for what torch sets up
             self._draft()
         for _ in range(self.rounds):
@@ -127,7 +121,7 @@ class _Measurement:
             self.load.correct(self.corrected)
             self.corrected += 1
         _start_training(self.load.url)
-        _await(lambda: self._newest().state == RUNNING, 60, "the retrain to begin")
+        wait_until(lambda: self._newest().state == RUNNING, 60, "the retrain to begin")
         asked, deadline = 0, time.monotonic() + RETRAIN_SECONDS
         while self._newest().active and time.monotonic() < deadline:
             if asked == self.beside:
@@ -145,9 +139,8 @@ class _Measurement:
     def _draft(self) -> float:
         """Milliseconds of the next image's draft; waits for its turn at the pace."""
         half = len(self.load.rows) // 2
-        task = self.load.task(half + self.drafted)
+        body = predict_request([self.load.task(half + self.drafted)])
         self.drafted += 1
-        body = {"tasks": [task], "project": f"{PROJECT}.1", "label_config": labeling_config.shipped("caption")}
         begun = time.perf_counter()
         answer = requests.post(f"{self.load.url}/predict", json=body, timeout=100)
         seconds = time.perf_counter() - begun

@@ -32,8 +32,9 @@ from backend.store.retrains import Retrain
 from backend.store.store import Store
 from backend.system.ports import free_port
 from backend.up.launch import Launch
-from benchmarks.loop import PROJECT, _await, _captioner, _created, _images
+from benchmarks.loop import _captioner, _created
 from benchmarks.report import percentile, report
+from benchmarks.server import PROJECT, images, predict_request, served_version, task, wait_until
 from training.data import manifest
 from training.data.scenes import write
 
@@ -65,7 +66,7 @@ def main(quick: bool) -> None:
         checkpoint = _captioner(folder, epochs=1)
         flags = ["--no-label-studio", "--checkpoint", str(checkpoint), "--port", str(free_port())]
         flags += ["--retrain-every", str(every)]
-        with _images(folder / "scenes") as port:
+        with images(folder / "scenes") as port:
             environ = {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_PROMOTION": "manual"}
             with Launch(folder / "data", *flags, environ=environ, output=sys.stderr) as state:
                 load = _Load(state["backend_url"], f"http://127.0.0.1:{port}", rows)
@@ -85,8 +86,7 @@ class _Load:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def task(self, number: int) -> dict[str, Any]:
-        image = f"{self.images}/{self.rows[number].image.name}"
-        return {"id": number + 1, "project": PROJECT, "data": {"image": image}}
+        return task(number + 1, f"{self.images}/{self.rows[number].image.name}")
 
     def correct(self, number: int) -> None:
         """Send correction `number`, a new one; images repeat."""
@@ -102,22 +102,15 @@ class _Load:
         half = len(self.rows) // 2
         number = 0
         while not self.stopping.is_set():
-            task = {**self.task(half + number % half), "id": 1_000_000 + number}  # a new one each time
-            body = {"tasks": [task], "project": f"{PROJECT}.1", "label_config": labeling_config.shipped("caption")}
-            requests.post(f"{self.url}/predict", json=body, timeout=100).raise_for_status()
+            new = {**self.task(half + number % half), "id": 1_000_000 + number}  # one each time
+            requests.post(f"{self.url}/predict", json=predict_request([new]), timeout=100).raise_for_status()
             self.drafted.append(datetime.now(UTC))
             number += 1
 
 
 def _measure(load: _Load, data_dir: Path, wanted: int, every: int) -> dict[str, float]:
     store = Store(f"sqlite:///{data_dir / 'captioner.db'}")
-    setup = {
-        "project": f"{PROJECT}.1",
-        "schema": labeling_config.shipped("caption"),
-        "hostname": "",
-        "access_token": "",
-    }
-    requests.post(f"{load.url}/setup", json=setup, timeout=30).raise_for_status()
+    served_version(load.url)
     for number in range(every - 1):
         load.correct(number)
     idle = [milliseconds for _, milliseconds in load.acks]
@@ -137,7 +130,7 @@ def _measure(load: _Load, data_dir: Path, wanted: int, every: int) -> dict[str, 
     ran = [each for each in store.retrains(PROJECT, 1000) if each.started_at]
     load.stopping.set()
     drafting.join()
-    _await(lambda: bool(ran), 1, "a retrain")
+    wait_until(lambda: bool(ran), 1, "a retrain")
     if not counted:
         raise click.ClickException("No retrain ran while webhooks were sent; look at the worker's log.")
     beside = sum(_ran(ran, at) for at in load.drafted)

@@ -64,6 +64,11 @@ class Child:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def await_ready(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait for `ready()`. Raises ProcessError with the end of the log when it dies or takes longer."""
         deadline = time.monotonic() + seconds

@@ -55,7 +55,7 @@ def test_slowdown_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> No
         def _retrain(self) -> None:
             self.disturbed += [30.0, 30.0, 90.0]
 
-    monkeypatch.setattr(slowdown.requests, "post", lambda *_, **__: SimpleNamespace(raise_for_status=lambda: None))
+    monkeypatch.setattr(slowdown, "served_version", lambda url: "v1")
     ran = [SimpleNamespace(seconds=4.0), SimpleNamespace(seconds=6.0)]
     store: Any = SimpleNamespace(retrains=lambda *_: ran)
     load: Any = SimpleNamespace(url="http://backend.example")
@@ -76,7 +76,7 @@ def test_slowdown_without_a_draft_during_a_retrain_says_so(monkeypatch: pytest.M
         def _retrain(self) -> None:
             pass
 
-    monkeypatch.setattr(slowdown.requests, "post", lambda *_, **__: SimpleNamespace(raise_for_status=lambda: None))
+    monkeypatch.setattr(slowdown, "served_version", lambda url: "v1")
     load: Any = SimpleNamespace(url="http://backend.example")
     with pytest.raises(click.ClickException, match="worker's log"):
         Measured(load, None, rounds=1, idle=1, beside=1, corrections=1).run()  # type: ignore[arg-type]
