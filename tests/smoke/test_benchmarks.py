@@ -22,6 +22,7 @@ ON_PHOTOGRAPHS = {
     "decoding": None,
     "duplicates": None,
     "retrieval": None,
+    "serving": None,
     "starter": None,
 }
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "    report(" in path.read_text())
