@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import ExifTags, Image
 
 from training.data import jpeg, transforms
 from training.errors import DataError
@@ -71,3 +72,79 @@ def test_a_progressive_jpeg_that_takes_too_much_memory_is_refused(tmp_path: Path
     path.write_bytes(content[:at] + between + content[at:])  # a byte that decoders pass over hides nothing
     with pytest.raises(DataError, match=r"large\.jpg is a progressive .*JPEG of 12000x10000 pixels.* save it as a"):
         transforms.load(path, 32)
+
+
+CPU = torch.device("cpu")
+
+
+def photo(size: tuple[int, int] = (400, 300)) -> Image.Image:
+    """Soft shapes, as photographs have, with a corner of its own."""
+    image = Image.fromarray(NOISE[:6, :8]).resize(size, Image.Resampling.BICUBIC)
+    image.paste((255, 0, 0), (0, 0, size[0] // 4, size[1] // 8))
+    return image
+
+
+def written(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90, **options)
+    return buffer.getvalue()
+
+
+def difference(content: bytes, side: int, tmp_path: Path) -> float:
+    """Mean absolute difference of what torchvision and what Pillow makes of it, in levels of 255."""
+    [pixels] = jpeg.decode_jpegs([content], side, CPU)
+    assert pixels is not None
+    assert (pixels.shape, pixels.dtype) == ((side, side, 3), torch.uint8)
+    (tmp_path / "a.jpg").write_bytes(content)
+    return float(np.abs(pixels.numpy().astype(float) - transforms.load(tmp_path / "a.jpg", side)).mean())
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_upright_as_pillow_makes_it(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    assert difference(written(photo(), exif=exif), 64, tmp_path) < 0.6
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 90), (1500, 1000), (65, 1000)])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_resized_as_pillow_does_it(tmp_path: Path, size: tuple[int, int], subsampling: int) -> None:
+    assert difference(written(photo(size), subsampling=subsampling), 64, tmp_path) < 0.8
+
+
+def test_what_is_no_plain_jpeg_is_left_to_pillow(tmp_path: Path) -> None:
+    plain = written(photo())
+    at = plain.index(b"\xff\xda")
+    png = io.BytesIO()
+    photo().save(png, "PNG")
+    damaged_exif = b"\xff\xe1\x00\x10Exif\0\0MM\0\0\xff\xff\xff\xff"
+    others = [
+        written(photo(), progressive=True),
+        written(photo().convert("L")),
+        written(photo().convert("CMYK")),
+        written(photo(), keep_rgb=True),
+        plain[: len(plain) // 2],
+        plain[:at],
+        b"",
+        b"no image",
+        png.getvalue(),
+    ]
+    found = jpeg.decode_jpegs([*others, plain, plain[:2] + damaged_exif + plain[2:]], 32, CPU)
+    assert [each is None for each in found[:-1]] == [*[True] * len(others), False]
+
+
+def test_an_image_that_the_device_refuses_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, plain = jpeg._decoded, written(photo())
+    calls: list[int] = []
+
+    def refusing(contents: list[bytes], device: torch.device) -> list[torch.Tensor]:
+        calls.append(len(contents))
+        if len(calls) == 2:
+            raise RuntimeError("nvjpeg: out of memory")
+        return decoded(contents, device)
+
+    monkeypatch.setattr(jpeg, "_decoded", refusing)
+    monkeypatch.setattr(jpeg, "BATCH_PIXELS", 2 * 400 * 300)
+    found = jpeg.decode_jpegs([plain] * 5, 32, CPU)
+    assert calls == [2, 2, 1]
+    assert [each is None for each in found] == [False, False, True, True, False]
