@@ -23,10 +23,11 @@ from training.errors import DataError
 from training.networks import decoder as decoders
 from training.networks.encoder import Encoder, Views, features_hash
 from training.runtime import out_of_memory
-from training.runtime.device import autocast
+from training.runtime.device import autocast, bfloat16_pays
 from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary, tokenize
 
 BATCH = 32  # images a step when captioning
+LARGE = 128  # sides of images from here on can be halved for a measurement
 CPU_BATCH = 8  # images a CPU encodes at once: maps of more do not fit its caches, which takes a third longer
 
 
@@ -48,6 +49,7 @@ class Captioner(nn.Module):
         self.vocabulary = vocabulary
         self.style = style
         self.retrieval: RetrievalMemory | None = None  # where its decoding reranks by neighbours
+        self.bfloat16 = True  # what it encodes in, where the hardware has it
         self.encoder = Encoder(encoder)
         cells = self.encoder.cells(transform.side)
         self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells)
@@ -71,13 +73,26 @@ class Captioner(nn.Module):
         """S of the images that it is given: enough for the largest view."""
         return self.encoder.input_side(self.transform.side)
 
+    def warm_up(self) -> Captioner:
+        """Itself, after what the first caption would wait for; and the encoder's precision is the faster one, measured on
+        two small images."""
+        side = self.transform.side
+        small = side // 2 if side >= LARGE else side
+        images = self._images(torch.zeros(2, small, small, 3, dtype=torch.uint8))
+        with torch.inference_mode():
+            self.bfloat16 = bfloat16_pays(self.device, lambda: self.encoder(images, "full_scale"))
+            grid = self.encode(torch.zeros(1, self.side, self.side, 3, dtype=torch.uint8))
+        self.generate(grid, dataclasses.replace(self.decoding, max_length=1))
+        self.feature_space  # noqa: B018
+        return self
+
     def encode(self, pixels: np.ndarray | torch.Tensor, views: Views = "averaged") -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to grids (B, P, C).
 
         Where the hardware computes in bfloat16, a grid of full-scale views alone is of that type.
         """
         parts = torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH)
-        with autocast(self.device):
+        with autocast(self.device, self.bfloat16):
             return torch.cat([self.encoder(self._images(part), views, self.transform.side) for part in parts])
 
     def grids(self, inputs: torch.Tensor, shift: int = 0) -> torch.Tensor:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from training.errors import ConfigError
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU time, or "max", a period of microseconds."""
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -23,9 +29,40 @@ def choose(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
     """Mixed precision in bfloat16 where the hardware supports it, two to three times faster; else float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and has_bfloat16(device))
+
+
+def bfloat16_pays(device: torch.device, work: Callable[[], object]) -> bool:
+    """Whether the device does this work faster in bfloat16. A CPU that claims to have it is measured: some compute it
+    slowly, and some networks gain nothing."""
+    if device.type != "cpu" or not has_bfloat16(device):
+        return has_bfloat16(device)
+    seconds: dict[bool, float] = {}
+    for wanted in (False, True):
+        with autocast(device, wanted):
+            work()  # the first time kernels are chosen
+            begun = time.perf_counter()
+            work()
+            seconds[wanted] = time.perf_counter() - begun
+    return seconds[True] < seconds[False]
+
+
+def use_available_cores() -> None:
+    """Compute with as many threads as this process has cores, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(available_cores())
+
+
+def available_cores(quota: Path = CPU_QUOTA) -> int:
+    """Cores that the process may run on; a container's share of them, if it has one, rounded up."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        share, period = quota.read_text().split()
+        return max(1, min(cores, -(-int(share) // int(period))))
+    except (OSError, ValueError):  # not in a container, or "max"
+        return cores
 
 
 def has_bfloat16(device: torch.device) -> bool:
