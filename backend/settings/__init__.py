@@ -47,7 +47,7 @@ class Settings(BaseModel):
         None, "personal access token or legacy token", "LABEL_STUDIO_API_KEY", secret=True
     )
     basic_auth_user: are.User | None = _setting(
-        None, "user name that every request but /health must give", "BASIC_AUTH_USER"
+        None, "user name that every request but /health and /ready must give", "BASIC_AUTH_USER"
     )
     basic_auth_pass: are.Password | None = _setting(None, "its password", "BASIC_AUTH_PASS", secret=True)
     redis_url: are.RedisUrl | None = _setting(

@@ -9,7 +9,7 @@ from flask import Blueprint, request
 
 import labeling_config
 from backend.domain.corrections import Draft
-from backend.domain.errors import RequestError
+from backend.domain.errors import ModelUnavailableError, RequestError
 from backend.label_studio import wire
 from backend.reports import progress
 from backend.retraining import cancel
@@ -19,7 +19,7 @@ from backend.web.services import Services
 UNTRAINED = "untrained"
 """The version named for a project without a model: Label Studio fails on a missing or empty one."""
 
-WITHOUT_PASSWORD = frozenset({"captioner.health"})
+WITHOUT_PASSWORD = frozenset({"captioner.health", "captioner.ready"})
 """Endpoints that need no password."""
 
 SETUP_WAIT_SECONDS = 2.0
@@ -35,6 +35,13 @@ def routes(services: Services) -> Blueprint:
     @blueprint.get("/health")
     def health() -> dict[str, Any]:
         return {"status": "UP", "model_class": "CaptionerModel"}
+
+    @blueprint.get("/ready")
+    def ready() -> dict[str, Any]:
+        """For load balancers: 503 until the champions of before the start are loaded, and where one cannot be."""
+        if problem := services.unready():
+            raise ModelUnavailableError(problem)
+        return {"status": "READY", "model_class": "CaptionerModel"}
 
     @blueprint.get("/")
     def front() -> dict[str, Any]:

@@ -48,6 +48,18 @@ class Services:
         """
         return self._watcher is None or self._watcher.loaded.wait(timeout_seconds)
 
+    def unready(self) -> str | None:
+        """Why this process should not be sent requests yet, in one sentence; None when it should.
+
+        It names no paths, since who asks gives no password.
+        """
+        if not self.await_champions(0):
+            return "The champions are being loaded."
+        for project_id in sorted(self.champions.refused().keys() - self.champions.assigned().keys()):
+            whose = f"of project {project_id}" if project_id != DEFAULT else "of projects without one of their own"
+            return f"The champion {whose} cannot be loaded; `captioner status` and the log say why."
+        return None
+
     def version(self, project_id: int, wait_seconds: float) -> str | None:
         """The version that serves the project; after a start, the one that is still loading when the wait is over."""
         if not self.await_champions(wait_seconds):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.domain.errors import CaptionerError, RequestError
+from backend.domain.errors import CaptionerError, ModelUnavailableError, RequestError
+from backend.store.registry import DEFAULT
 from backend.web.app import STATUS, create_app
 from backend.web.services import Services
 from tests import factories
@@ -40,6 +41,7 @@ def test_everything_but_health_asks_for_the_password(tmp_path: Path, path: str) 
     assert client.get(path, headers={"Authorization": "Basic !"}).status_code == 401
     assert client.get(path, auth=("label", "studio:x")).status_code in {200, 404, 405}
     assert client.get("/health").status_code == 200
+    assert client.get("/ready").status_code == 200
 
 
 def test_unknown_paths_and_methods_are_json_too(services: Services) -> None:
@@ -114,13 +116,36 @@ def test_setup_waits_for_a_champion_that_is_still_being_loaded(services: Service
         assert loading.wait(20)
         client = create_app(services).test_client()
         assert client.get("/health").status_code == 200  # waits for nothing
+        not_yet = client.get("/ready")
+        assert (not_yet.status_code, not_yet.json) == (503, {"error": "The champions are being loaded."})
         assert not services.await_champions(0.01)
         threading.Timer(0.05, loaded.set).start()
         setup = client.post("/setup", json={"project": "1.1", "schema": CONFIG})
         assert setup.json == {"model_version": "v1"}
+        ready = client.get("/ready")
+        assert (ready.status_code, ready.json) == (200, {"status": "READY", "model_class": "CaptionerModel"})
     finally:
         loaded.set()
         services.stop()
+
+
+def test_a_champion_that_cannot_be_loaded_is_not_ready_until_it_is_or_an_older_one_serves(services: Services) -> None:
+    def load(checkpoint: Path, device: str) -> Model:
+        if checkpoint.name == "damaged":
+            raise RuntimeError(f"{checkpoint} is damaged")
+        return Model(checkpoint.name)
+
+    services.champions._load = load
+    client = create_app(services).test_client()
+    for project_id, whose in ((DEFAULT, "of projects without one of their own"), (3, "of project 3")):
+        with pytest.raises(ModelUnavailableError):
+            services.champions.serve(project_id, "damaged", Path("damaged"))
+        sentence = f"The champion {whose} cannot be loaded; `captioner status` and the log say why."
+        assert (client.get("/ready").status_code, client.get("/ready").json) == (503, {"error": sentence})
+        services.champions.serve(project_id, "v1", Path("v1"))
+        with pytest.raises(ModelUnavailableError):
+            services.champions.serve(project_id, "damaged", Path("damaged"))
+        assert client.get("/ready").status_code == 200, "the one before it serves"
 
 
 def test_setup_names_the_version_that_is_still_being_loaded(
