@@ -39,7 +39,7 @@ help:  ## this list
 $(READY): requirements.lock pyproject.toml | $(UV)
 	@echo "Making the environment in $(VENV) (about 6 GB, most of it PyTorch)"
 	@test -x $(BIN)/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip sync --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 

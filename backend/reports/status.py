@@ -7,14 +7,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-import requests
-
 from backend.corrections.reconcile import about_unreadable
 from backend.domain.errors import QueueError
 from backend.images import space
 from backend.queue import Queue
 from backend.reports.edits import by_version, taught
 from backend.reports.progress import NO_PROJECT, duration, latest, retrain_lines, seconds_since
+from backend.reports.serving import serving
 from backend.settings import Settings
 from backend.store.reconciliations import ReconciliationState
 from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, RefreshState
@@ -265,15 +264,3 @@ def _queue(settings: Settings) -> str:
     except QueueError as error:
         return str(error)
     return "Redis answers"
-
-
-def serving(settings: Settings) -> dict[str, Any] | None:
-    """The versions that the ML backend has loaded and the reasons why others failed, by project, and its database.
-
-    None when it does not answer.
-    """
-    try:
-        answer = requests.get(f"{settings.backend_url}/serving", auth=settings.basic_auth, timeout=3)
-        return dict(answer.json()) if answer.ok else None
-    except (requests.RequestException, ValueError, KeyError):
-        return None

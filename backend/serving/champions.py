@@ -87,6 +87,11 @@ class Champions:
                 self._release()
         log.info("%s serves %s.", version, f"project {project_id}" if project_id else "projects without their own")
 
+    def prepare(self) -> None:
+        """Import what loading needs, where nothing is loaded yet: torch takes seconds."""
+        if self._load is _load and not self._models:
+            import training.captioner.captioner  # noqa: F401
+
     def withdraw(self, project_id: int) -> None:
         """Let the default champion serve `project_id` from now on."""
         with self._lock:

@@ -78,7 +78,7 @@ class Child:
                 raise ProcessError(f"{self.name} stopped at once (exit status {code}); {self.log_end()}")
             if time.monotonic() > deadline:
                 raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s; {self.log_end()}")
-            time.sleep(0.1)
+            time.sleep(0.02)
 
     def revive(self) -> bool:
         """Restart it if it died; returns whether it had. Raises ProcessError when it keeps dying."""

@@ -13,8 +13,7 @@ import filelock
 
 from backend.domain.errors import CaptionerError
 from backend.label_studio.client import LabelStudio
-from backend.queue import Queue
-from backend.reports.status import serving
+from backend.reports.serving import serving
 from backend.settings import Settings
 from backend.store.registry import DEFAULT, Registry
 from backend.store.store import Store
@@ -101,21 +100,22 @@ class Up:
         with step("Preparing the database", "Database ready"):
             store.migrate()
         registry = Registry(store)
+        # It imports torch beside the next steps, so that a champion that they promote is loaded at once.
+        backend = self._add(self._command("The ML backend", "serve", "backend.log"))
         version = self._first_version(registry)
         with step("Starting the ML backend", "ML backend ready"):
-            backend = self._add(self._command("The ML backend", "serve", "backend.log"))
             backend.await_ready(lambda: is_healthy(self._settings.backend_url), 90)
         if label_studio:
             with step("Waiting for Label Studio (its first start takes half a minute)", "Label Studio ready"):
                 label_studio.await_ready(lambda: is_healthy(self._label_studio_url), 180)
-        # The worker is last, because a waiting retrain starts at once and needs images from Label Studio.
-        self._add(self._command("The worker", "worker", "worker.log"))
         state: dict[str, Any] = {"backend_url": self._settings.backend_url, "pid": os.getpid(), "asked": self._asked}
         if label_studio:
             state |= self._open_project(store, registry, version)
         elif version:
             first_model.promote(registry, DEFAULT, version)
             self._await_champion(registry, DEFAULT)
+        # The worker is last: a waiting retrain needs Label Studio's images, and its start would delay the first draft.
+        self._add(self._command("The worker", "worker", "worker.log"))
         state["settings"] = self._settings.to_env()
         save(self._data_dir, state)
         say(f"\nReady after {time.monotonic() - begun:.0f} s.")
@@ -135,6 +135,8 @@ class Up:
 
     def _start_redis(self) -> None:
         if self._settings.redis_url:
+            from backend.queue import Queue  # RQ takes half a second to import, and Redis's own server needs none
+
             with step(f"Connecting to Redis at {self._settings.redis_url.rsplit('@')[-1]}"):
                 Queue(self._settings.redis_url).ping()
             return
@@ -151,8 +153,7 @@ class Up:
 
     def _add_redis(self) -> None:
         server = redis_server.child(self._data_dir)
-        url = str(redis_server.url(self._data_dir))
-        self._add(server).await_ready(lambda: _answers(url), 20)
+        self._add(server).await_ready(lambda: redis_server.answers(self._data_dir), 20)
 
     def _start_label_studio(self, port: int) -> Child:
         """Install it if it is missing, and start it; its slow first start overlaps with the next steps."""
@@ -215,7 +216,7 @@ class Up:
                     raise CaptionerError(refused)
                 if time.monotonic() > deadline:
                     raise CaptionerError(f"Captioner {champion.name} was not loaded within {LOAD_SECONDS:.0f} s.")
-                time.sleep(0.2)
+                time.sleep(0.05)
 
     def _watch(self) -> None:
         while True:
@@ -255,11 +256,3 @@ class Up:
     @property
     def _label_studio_url(self) -> str:
         return f"http://127.0.0.1:{self._label_studio_port}"
-
-
-def _answers(redis_url: str) -> bool:
-    try:
-        Queue(redis_url).ping()
-    except CaptionerError:
-        return False
-    return True

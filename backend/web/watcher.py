@@ -26,7 +26,9 @@ from backend.store.store import Store
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 1.0
+CHAMPION_SECONDS = 0.2
+"""One query that reads two small columns: a promotion is noticed before anybody waits for it."""
+CORRECTIONS_SECONDS = 1.0
 PENDING_SECONDS = 5.0
 SCHEDULE_SECONDS = 15.0
 SPACE_SECONDS = 600.0
@@ -46,7 +48,8 @@ class WatchedServices(Protocol):
 
 
 class Watcher:
-    """Checks for promoted champions and new corrections every second, and for pending jobs every few seconds."""
+    """Checks for promoted champions and new corrections at least every second, and for pending jobs every few
+    seconds."""
 
     def __init__(self, services: WatchedServices) -> None:
         self._services = services
@@ -136,8 +139,9 @@ class Watcher:
     def _run(self) -> None:
         self._try("load the champions", self.load_champions)
         self.loaded.set()
+        self._try("import what loads a champion", self._services.champions.prepare)
         queued = scheduled = float("-inf")
-        while not self._stopping.wait(POLL_SECONDS):
+        while not self._stopping.wait(CHAMPION_SECONDS):
             self._try("load the champions", self.load_champions)
             if time.monotonic() - queued >= PENDING_SECONDS:
                 self._try("queue pending retrains", self.queue_retrains)
@@ -149,7 +153,7 @@ class Watcher:
 
     def _follow(self) -> None:
         """A thread of its own, for Label Studio may be slow."""
-        while not self._stopping.wait(POLL_SECONDS):
+        while not self._stopping.wait(CORRECTIONS_SECONDS):
             self._try("follow the corrections", self.follow_corrections)
 
     def _reclaim(self) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import labeling_config
 from backend.cli.main import main
-from backend.reports.status import serving
+from backend.reports.serving import serving
 from backend.settings import Settings
 from backend.store.registry import Registry
 from backend.store.store import Store

@@ -68,7 +68,7 @@ def load(folder: Path, device: str = "auto") -> Captioner:
 
     info = _current(read_info(folder), folder)
     words = _read(folder / VOCABULARY)
-    _check_sums(folder)
+    check_sums(folder)
     try:
         captioner = Captioner(
             EncoderConfig.from_json(info["encoder"]),
@@ -137,15 +137,16 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"The checkpoint {path.parent} is damaged: {path.name} is no JSON ({error}).") from error
 
 
-def _check_sums(folder: Path) -> None:
-    """Raises CheckpointError where a file differs from the one that the folder's checksums are of."""
+def check_sums(folder: Path) -> bool:
+    """Whether the folder has checksums. Raises CheckpointError where a file differs from the one that they are of."""
     if not (folder / SUMS).exists():
-        return
+        return False
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise CheckpointError(f"The checkpoint {folder} is damaged: {SUMS} lists another {name}; install it again.")
+    return True
 
 
 def _write(path: Path, value: Any) -> None:

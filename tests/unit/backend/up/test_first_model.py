@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -56,6 +57,23 @@ def test_a_checkpoint_is_tried_once_and_known_by_all_its_files(
     (mine / "vocabulary.json").write_text('{"words": []}')
     assert adopt(registry, mine, tmp_path / "data") != first
     assert len(tried) == 2
+
+
+def test_the_starter_is_tried_only_where_its_checksums_do_not_vouch_for_it(
+    registry: Registry, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr(first_model, "_try", lambda folder, checkpoint: tried.append(checkpoint))
+    adopt(registry, installed, tmp_path / "before")
+    assert tried == [installed]
+    digest = hashlib.sha256((installed / "model.safetensors").read_bytes()).hexdigest()
+    (installed / "SHA256SUMS").write_text(f"{digest}  model.safetensors\n")
+    adopt(registry, installed, tmp_path / "data")
+    assert tried == [installed]
+    (installed / "model.safetensors").write_text("damaged")
+    with pytest.raises(TrainingError, match="is damaged: SHA256SUMS lists another model"):
+        adopt(registry, installed, tmp_path / "damaged")
+    assert not (tmp_path / "damaged").exists()
 
 
 def test_a_folder_that_is_no_checkpoint_is_one_sentence(registry: Registry, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from backend.cli.main import main
 from backend.domain.errors import CaptionerError
+from backend.queue import Queue
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.system import redis_server
@@ -38,9 +39,12 @@ def test_redis_starts_over_a_damaged_file_without_it(
     try:
         loop._start_redis()
         assert [child.name for child in loop._children if child.alive] == ["Redis"]
+        assert redis_server.answers(tmp_path)
+        Queue(redis_server.url(tmp_path)).ping()
         assert len(loop._children) == 1
     finally:
         loop._stop()
+    assert not redis_server.answers(tmp_path)
     assert "It starts empty, and the queue is rebuilt from the database." in capsys.readouterr().out
     [aside] = (tmp_path / "redis").glob("damaged-*")
     assert aside.read_bytes() == damage

@@ -208,7 +208,7 @@ def test_drafts_are_made_anew_when_another_version_has_come_to_serve(services: W
 
 
 def test_the_thread_lives_on_whatever_happens(services: WatchedServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "CHAMPION_SECONDS", 0.01)
     monkeypatch.setattr(module, "PENDING_SECONDS", 0.0)
     services.store.record(saved(correction(1), correction(2)))
     services.queue.down = True
