@@ -82,6 +82,18 @@ CAPTIONING = (
     "backend/cli/",
 )
 
+SLOW = {"torch", "torchvision", "timm", "scipy", "nltk", "tensorboard", "numpy"}
+WITHOUT = {
+    "backend.cli.main": SLOW | {"sqlalchemy", "alembic", "flask", "gunicorn", "rq", "redis", "requests"},
+    "backend.web.server": SLOW | {"sqlalchemy", "alembic", "rq", "redis"},
+    "backend.up.up": SLOW - {"numpy"} | {"flask", "gunicorn", "rq", "redis"},
+    "backend.web.app": SLOW - {"numpy"},
+    "backend.web.services": SLOW - {"numpy"},
+    "training.captioner.checkpoint": SLOW,
+    "training.captioner.captioner": {"torchvision", "timm", "scipy", "nltk", "tensorboard"},
+}
+"""What importing a module does not import, because it takes most of the time of a start."""
+
 PURE = ("backend/domain/", "training/gate/", "training/metrics/", "training/vocabulary.py")
 """Imports the standard library, numerical and metric libraries, and such modules of ours."""
 PURE_LIBRARIES = {"numpy", "scipy", "nltk", "training", "backend"}
@@ -102,6 +114,35 @@ def imports(source: str) -> frozenset[str]:
             assert node.level == 0, "relative import"
             found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(found)
+
+
+@cache
+def imports_at_once(module: str) -> frozenset[str]:
+    """The libraries that importing the module imports, whatever else of ours it imports; not those of functions."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        path = name.replace(".", "/")
+        source = SOURCES.get(f"{path}.py") or SOURCES.get(f"{path}/__init__.py")
+        if source is None:
+            if name.split(".")[0] not in PACKAGES:
+                found.add(name.split(".")[0])
+            continue
+        tree = ast.parse(source)
+        tree.body = [statement for statement in tree.body if _runs_on_import(statement)]
+        waiting += [*imports(ast.unparse(tree)), *filter(None, [name.rpartition(".")[0]])]
+    return frozenset(found)
+
+
+def _runs_on_import(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+        return False
+    return not isinstance(statement, ast.FunctionDef | ast.ClassDef)
 
 
 def strays(sources: Mapping[str, str], libraries: Iterable[str], allowed: tuple[str, ...]) -> list[str]:
@@ -214,6 +255,16 @@ def test_the_backend_reaches_captioning_through_few_doors() -> None:
                 "training.decoding",
                 "training.runtime",
             }, name
+
+
+@pytest.mark.parametrize("module", WITHOUT)
+def test_a_start_imports_nothing_that_takes_long_before_it_is_needed(module: str) -> None:
+    assert imports_at_once(module) & WITHOUT[module] == set()
+
+
+def test_what_is_imported_at_once_is_found_through_our_own_modules() -> None:
+    assert {"torch", "numpy"} <= imports_at_once("training.captioner.captioner")
+    assert "sqlalchemy" in imports_at_once("backend.up.up")
 
 
 def test_pure_modules_use_only_the_standard_library_and_metrics() -> None:

@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 from flask import Blueprint, request
+from flask.typing import ResponseReturnValue
 
 import labeling_config
 from backend.domain.corrections import Draft
-from backend.domain.errors import ModelUnavailableError, RequestError
+from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from backend.reports import progress
 from backend.retraining import cancel
@@ -37,10 +38,13 @@ def routes(services: Services) -> Blueprint:
         return {"status": "UP", "model_class": "CaptionerModel"}
 
     @blueprint.get("/ready")
-    def ready() -> dict[str, Any]:
-        """For load balancers: 503 until the champions of before the start are loaded, and where one cannot be."""
+    def ready() -> ResponseReturnValue:
+        """For load balancers: 503 until the champions of before the start are loaded, and where one cannot be.
+
+        That is no error to log: who waits asks again and again.
+        """
         if problem := services.unready():
-            raise ModelUnavailableError(problem)
+            return {"error": problem}, 503
         return {"status": "READY", "model_class": "CaptionerModel"}
 
     @blueprint.get("/")
