@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import pytest
@@ -18,6 +19,7 @@ from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.system import redis_server
 from backend.system.ports import free_port
+from backend.system.processes import Child
 from backend.up import state
 from backend.up.label_studio_server import login
 from backend.up.up import Up
@@ -124,6 +126,32 @@ def test_a_project_of_photos_is_drafted_from_the_start(
     assert loop._first_version(registry) is None, "no captioner of scenes is trained for photos"
     assert loop._open_project(store, registry, None)["project"] == 7
     assert registry.champions() == found == drafts, "before Label Studio asks for the first draft"
+
+
+def test_processes_start_so_that_the_first_draft_comes_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    loop = Up(settings(tmp_path), None, None, None)
+
+    def add(child: Child) -> SimpleNamespace:
+        steps.append(child.name)
+        return SimpleNamespace(await_ready=lambda *_: None)
+
+    def first_version(_: Registry) -> str:
+        steps.append("the checkpoint is tried")
+        return "mine"
+
+    monkeypatch.setattr(loop, "_add", add)
+    monkeypatch.setattr(loop, "_start_redis", lambda: steps.append("Redis"))
+    monkeypatch.setattr(loop, "_check_ports", lambda: None)
+    monkeypatch.setattr(loop, "_first_version", first_version)
+    monkeypatch.setattr("backend.up.first_model.promote", lambda *_: steps.append("it is promoted"))
+    monkeypatch.setattr(loop, "_await_champion", lambda *_: steps.append("it serves"))
+    loop._start()
+    assert steps == [
+        *("Redis", "The ML backend"),  # which imports torch meanwhile
+        *("the checkpoint is tried", "it is promoted", "it serves"),
+        "The worker",
+    ]
 
 
 def test_a_damaged_account_is_one_sentence(tmp_path: Path) -> None:

@@ -207,6 +207,20 @@ def test_drafts_are_made_anew_when_another_version_has_come_to_serve(services: W
     assert services.queue.jobs.keys() == {"refresh-1-2", "refresh-2-1"}, "the default champion serves both"
 
 
+def test_what_loads_a_champion_is_imported_before_there_is_one(
+    services: WatchedServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = threading.Event()
+    monkeypatch.setattr(services.champions, "prepare", prepared.set)
+    watcher = Watcher(services)
+    watcher.start()
+    try:
+        assert watcher.loaded.wait(20)
+        assert prepared.wait(20)
+    finally:
+        watcher.stop()
+
+
 def test_the_thread_lives_on_whatever_happens(services: WatchedServices, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHAMPION_SECONDS", 0.01)
     monkeypatch.setattr(module, "PENDING_SECONDS", 0.0)
