@@ -25,6 +25,7 @@ from backend.serving.lanes import Lane, Lanes
 from backend.serving.pace import Pace
 from backend.serving.reuse import Reranking
 from backend.serving.workers import Workers
+from backend.system import memory
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ log = logging.getLogger(__name__)
 
 AHEAD = 64
 """Decoded images that may wait in a lane: the next two full batches."""
-KEPT = 4096
-"""Hypotheses kept in memory, those asked for last: 20 MiB with features of 2048 channels."""
+KEPT = 2048
+"""Hypotheses kept in memory, those asked for last: 10 MiB with features of 2048 channels."""
+QUIET_SECONDS = 5.0
+"""So long after the last batch of large requests, memory that they needed is given back."""
 DECODERS = min(8, os.cpu_count() or 1)
 """Threads that decode, beside one for small requests."""
 
@@ -134,10 +137,16 @@ class Captions:
             self._changed.notify()
 
     def _run(self) -> None:
+        swollen = False
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(self._ready))
-                batch = self._batch()
+                ready = self._changed.wait_for(lambda: len(self._ready), QUIET_SECONDS if swollen else None)
+                batch = self._batch() if ready else []
+            if not batch:
+                memory.give_back()
+                swollen = False
+                continue
+            swollen |= batch[0].lane != Lane.SMALL
             for image in batch:
                 self._decoders.release(image.slot)
             self._caption(batch)

@@ -17,6 +17,7 @@ from backend.serving.lanes import Lane
 from backend.serving.reuse import Reuse
 from backend.serving.room import Room
 from backend.settings import Settings
+from backend.store.database import chunks
 from backend.store.registry import ModelVersion
 from backend.store.store import Store
 from training.data.manifest import BLIND
@@ -87,6 +88,12 @@ class Drafting:
     def known(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Draft]:
         """The drafts of these tasks that the version has made, by the task's id and image; in their place the
         corrections that are to be shown now, which are recorded."""
+        found: dict[_Key, Draft] = {}
+        for some in chunks(tasks):  # of thousands, all rows at once would take tens of megabytes
+            found |= self._shown(project_id, some, version)
+        return found
+
+    def _shown(self, project_id: int, tasks: Sequence[Task], version: str) -> dict[_Key, Draft]:
         ids = list(dict.fromkeys(task.id for task in tasks))
         drafts = self._store.get_drafts(project_id, ids, version)
         last = {(draft.task_id, draft.image): draft for draft in drafts}

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -282,3 +283,15 @@ def test_an_image_that_could_not_be_read_is_read_again() -> None:
         room.ask("v1", "a")[0].result(20)
     model.broken = False
     assert texts(room.ask("v1", "a")) == ["v1 on a.jpg"]
+
+
+def test_memory_is_given_back_once_large_requests_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.01)
+    given: SimpleQueue[None] = SimpleQueue()
+    monkeypatch.setattr(module.memory, "give_back", lambda: given.put(None))
+    room = Room(Model("v1"))
+    texts(room.ask("v1", "a", lane=Lane.SMALL))
+    texts(room.ask("v1", *names(9)))
+    given.get(timeout=20)
+    texts(room.ask("v1", "b", lane=Lane.SMALL))
+    assert given.empty()

@@ -63,6 +63,32 @@ def test_the_same_task_gets_the_same_draft_without_captioning_again(services: Se
     assert len(studio.asked) == 3
 
 
+def test_a_large_request_holds_a_bounded_number_of_images_at_a_time(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.serving.answers.WINDOW", 10)
+    monkeypatch.setattr("backend.serving.answers.CHUNK", 4)
+    stored, begun, most = 0, 0, 0
+    local, record = services.images.local, services.drafting._record
+
+    def counted(reference: str, task: Task, project: Project | None = None) -> LocalImage:
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun - stored)
+        return local(reference, task, project)
+
+    def recorded(project_id: int, found: dict[object, Draft | DraftFailure]) -> None:
+        nonlocal stored
+        record(project_id, found)  # type: ignore[arg-type]
+        stored += len(found)
+
+    monkeypatch.setattr(services.images, "local", counted)
+    monkeypatch.setattr(services.drafting, "_record", recorded)
+    assert len(services.drafting.draft(1, numbered(*range(1, 101)), served(services, "v1"))) == 100
+    assert stored == begun == 100
+    assert most <= 10 + 4
+
+
 def test_the_same_picture_costs_no_encoding_in_another_task_or_project(services: Services, studio: Host) -> None:
     studio.answers["/data/upload/1/copy.png"] = studio.answers["/data/upload/1/1.png"]
     for project_id in (1, 2):
