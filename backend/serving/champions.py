@@ -165,7 +165,7 @@ class Champions:
 def _load(checkpoint: Path, device: str) -> Model:
     # Imported here because torch takes seconds to import: the web process answers /health before.
     from training.captioner.checkpoint import load
-    from training.runtime.device import use_available_cores
+    from training.runtime.device import limit_threads
 
-    use_available_cores()
+    limit_threads()
     return load(checkpoint, device).warm_up()

@@ -24,6 +24,8 @@ ON_PHOTOGRAPHS = {
     "retrieval": None,
     "serving": None,
     "starter": None,
+    "tutorial": None,
+    "fidelity": None,
 }
 NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "    report(" in path.read_text())
 

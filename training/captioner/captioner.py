@@ -49,7 +49,7 @@ class Captioner(nn.Module):
         self.vocabulary = vocabulary
         self.style = style
         self.retrieval: RetrievalMemory | None = None  # where its decoding reranks by neighbours
-        self.bfloat16 = True  # what it encodes in, where the hardware has it
+        self.encodes_in_bfloat16 = True  # what it encodes in, where the hardware has it
         self.encoder = Encoder(encoder)
         cells = self.encoder.cells(transform.side)
         self.decoder = decoders.build(decoder, len(vocabulary), self.encoder.channels, cells)
@@ -74,13 +74,15 @@ class Captioner(nn.Module):
         return self.encoder.input_side(self.transform.side)
 
     def warm_up(self) -> Captioner:
-        """Itself, after what the first caption would wait for; and the encoder's precision is the faster one, measured on
-        two small images."""
+        """Itself, after what the first caption would wait for.
+
+        The encoder's precision is then the faster one, measured on two small images.
+        """
         side = self.transform.side
         small = side // 2 if side >= LARGE else side
         images = self._images(torch.zeros(2, small, small, 3, dtype=torch.uint8))
         with torch.inference_mode():
-            self.bfloat16 = bfloat16_pays(self.device, lambda: self.encoder(images, "full_scale"))
+            self.encodes_in_bfloat16 = bfloat16_pays(self.device, lambda: self.encoder(images, "full_scale"))
             grid = self.encode(torch.zeros(1, self.side, self.side, 3, dtype=torch.uint8))
         self.generate(grid, dataclasses.replace(self.decoding, max_length=1))
         self.feature_space  # noqa: B018
@@ -92,7 +94,7 @@ class Captioner(nn.Module):
         Where the hardware computes in bfloat16, a grid of full-scale views alone is of that type.
         """
         parts = torch.as_tensor(pixels).split(CPU_BATCH if self.device.type == "cpu" else BATCH)
-        with autocast(self.device, self.bfloat16):
+        with autocast(self.device, self.encodes_in_bfloat16):
             return torch.cat([self.encoder(self._images(part), views, self.transform.side) for part in parts])
 
     def grids(self, inputs: torch.Tensor, shift: int = 0) -> torch.Tensor:

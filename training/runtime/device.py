@@ -49,10 +49,9 @@ def bfloat16_pays(device: torch.device, work: Callable[[], object]) -> bool:
     return seconds[True] < seconds[False]
 
 
-def use_available_cores() -> None:
-    """Compute with as many threads as this process has cores, unless OMP_NUM_THREADS says otherwise."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(available_cores())
+def limit_threads() -> None:
+    """Compute with at most as many threads as this process has cores; with fewer where OMP_NUM_THREADS says so."""
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 def available_cores(quota: Path = CPU_QUOTA) -> int:

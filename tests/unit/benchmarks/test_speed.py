@@ -4,8 +4,12 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import gpu, layers, training
+from benchmarks import fidelity, gpu, layers, training, tutorial
+from training.captioner.captioner import Captioner
+from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TransformConfig
+from training.vocabulary import SPECIALS, Style, Vocabulary
 
 
 def test_gpu_rates_are_of_the_median_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +46,33 @@ def test_training_captions_are_as_long_as_those_of_flickr8k() -> None:
     lengths = [len(caption.split()) for row in rows for caption in row.references]
     assert np.mean(lengths) == pytest.approx(training.MEAN_LENGTH, abs=0.6)
     assert len({row.sha256 for row in rows}) == len(rows) == 96
+
+
+def test_the_tutorials_form_is_compared_chunk_by_chunk() -> None:
+    figures = tutorial._figures(
+        {"starter": [1.0, 2.0, 1.0], "tutorial": [8.0, 20.0, 12.0], "same_encoder": [3.0, 6.0, 4.0]}, images=8
+    )
+    assert (figures["starter"], figures["tutorial"], figures["same_encoder"]) == (2, 0.2, pytest.approx(8 / 13))
+    assert (figures["over_tutorial_form"], figures["same_encoder_over_tutorial_form"]) == (10, 3)
+
+
+def test_the_tutorials_captions_are_as_long_as_asked() -> None:
+    torch.manual_seed(0)
+    decoder = tutorial.TutorialDecoder(words=20, channels=6, embedding=4, hidden=8)
+    with torch.no_grad():
+        assert len(decoder.search(torch.randn(1, 9, 6), 5)) == 5
+
+
+def test_the_plain_implementation_captions_as_the_served_one() -> None:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary((*SPECIALS, *(f"w{number}" for number in range(12))))
+    parts = EncoderConfig("small_cnn", "none", "none", feature_stages=2), DecoderConfig(16, 32, 2), TransformConfig(32)
+    captioner = Captioner(*parts, DecodingConfig(beam=3, max_length=6), vocabulary, Style()).eval()
+    [decoder] = captioner.decoder.decoders
+    with torch.no_grad():
+        decoder.embedding.weight.mul_(6)  # decided opinions
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    figures = fidelity.measured(captioner, list(images), [["w1 w2 w3 w4"]] * 6)
+    assert figures["float32_equal_share"] == 1
+    assert figures["float32_bleu4_difference"] == 0
+    assert figures.keys() == fidelity.MEANINGS.keys()

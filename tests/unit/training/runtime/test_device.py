@@ -71,12 +71,11 @@ def test_threads_are_those_of_the_cores_that_the_process_may_use(
     assert device.available_cores(tmp_path / "absent") == 4
 
 
-def test_threads_that_were_asked_for_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("usual", "cores", "expected"), [(64, 2, 2), (1, 2, 1)])
+def test_no_more_threads_than_cores(usual: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr(device, "available_cores", lambda: 3)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    device.use_available_cores()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    device.use_available_cores()
-    assert asked == [3]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: usual)
+    monkeypatch.setattr(device, "available_cores", lambda: cores)
+    device.limit_threads()
+    assert asked == [expected]
