@@ -26,6 +26,7 @@ from training.config import TrainingConfig
 from training.data import transforms
 from training.data.manifest import Row
 from training.networks import weights
+from training.runtime.device import use_available_cores
 from training.vocabulary import END, Style, Vocabulary
 
 WORDS = 10
@@ -122,11 +123,8 @@ def _load(folder: Path) -> None:
     global _captioner
     end_with_parent()
     os.setsid()
-    _captioner = checkpoint.load(folder)
-    side = _captioner.side
-    blank = np.zeros((1, side, side, 3), dtype=np.uint8)
-    with torch.inference_mode():
-        _captioner.generate(_captioner.encode(blank))
+    use_available_cores()
+    _captioner = checkpoint.load(folder).warm_up()
 
 
 def _encode(batch: torch.Tensor) -> torch.Tensor:
