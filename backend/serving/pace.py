@@ -28,9 +28,9 @@ class Pace:
         """Learn from a batch.
 
         One that is less than half full says too little, since what each batch costs is shared by few images. A faster
-        one counts at once and a slower one by half, for another process may have had the cores.
+        one counts at once and a slower one by a quarter, for another process may have had the cores.
         """
         if 2 * images < self.images:
             return
         measured = seconds / images
-        self._seconds = measured if self._seconds is None else min(measured, (self._seconds + measured) / 2)
+        self._seconds = measured if self._seconds is None else min(measured, 0.75 * self._seconds + 0.25 * measured)

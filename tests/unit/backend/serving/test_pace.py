@@ -37,6 +37,15 @@ def test_slower_batches_make_the_next_ones_smaller() -> None:
     assert pace.images == 2
 
 
+def test_one_batch_that_had_to_share_the_cores_is_soon_forgotten() -> None:
+    pace = Pace()
+    pace.took(1, 0.05)
+    pace.took(10, 2.5)
+    assert pace.images == 5
+    pace.took(5, 0.25)
+    assert pace.images == 10
+
+
 def test_a_gpu_takes_full_batches() -> None:
     pace = Pace(unlimited=True)
     pace.took(BATCH, 9.0)
