@@ -159,7 +159,7 @@ def test_batches_on_a_cpu_are_as_large_as_half_a_second_allows(monkeypatch: pyte
         device = SimpleNamespace(type="cpu")
 
         def caption_pixels(self, images: Sequence[Any], **options: Any) -> list[Hypothesis]:
-            clock[0] += 0.1 * len(images)
+            clock[0] += 0.09 * len(images)
             return super().caption_pixels(images)
 
     model = Slow("v1", threading.Event())
