@@ -50,7 +50,7 @@ MEANINGS = {
     "decode_share": "decoding and resizing",
     "encoder_share": "the encoder",
     "beam_search_share": "beam search",
-    "rest_share": "everything else: HTTP, JSON, SQL, normalising pixels, and that batches of fewer than 32 cost more an image",
+    "rest_share": "everything else: HTTP, JSON, SQL, and that batches of fewer than 32 cost more an image",
     "cached_speedup": "the large request again over the first time{cached}",
     "changed_drafts": "drafts that differ when the request is sent again (target: 0)",
     "concurrent_over_batch": "as many tasks from clients at once with one each, over the large request (target: 0.85)",

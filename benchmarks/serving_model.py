@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 from unittest import mock
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 
 from backend.domain.corrections import Task
 from backend.images.cache import Images
+from backend.serving import champions
 from backend.settings import Settings
 from backend.system.processes import end_with_parent
 from training.captioner import checkpoint
@@ -26,7 +27,6 @@ from training.config import TrainingConfig
 from training.data import transforms
 from training.data.manifest import Row
 from training.networks import weights
-from training.runtime.device import use_available_cores
 from training.vocabulary import END, Style, Vocabulary
 
 WORDS = 10
@@ -123,8 +123,7 @@ def _load(folder: Path) -> None:
     global _captioner
     end_with_parent()
     os.setsid()
-    use_available_cores()
-    _captioner = checkpoint.load(folder).warm_up()
+    _captioner = cast(Captioner, champions._load(folder, "auto"))
 
 
 def _encode(batch: torch.Tensor) -> torch.Tensor:
