@@ -39,7 +39,7 @@ KEPT = 2048
 """Hypotheses kept in memory, those asked for last: 10 MiB with features of 2048 channels."""
 QUIET_SECONDS = 5.0
 """So long after the last batch of large requests, memory that they needed is given back."""
-DECODERS = min(8, os.cpu_count() or 1)
+DECODERS = min(8, len(os.sched_getaffinity(0)))
 """Threads that decode, beside one for small requests."""
 
 OWN = Reranking(0, None)
@@ -75,8 +75,8 @@ class Captions:
 
     Small requests go first and in batches of their own; large ones take turns. A version captions an image of a content
     once with each retrieval memory, whichever tasks and projects it is of, as long as the hypothesis is kept.
-    However many images are asked for, at most 64 a lane are kept decoded, 32 are in the model and 9 are being decoded:
-    233 images, which are 68 MiB of pixels at the starter's 320 x 320 and 134 MiB at 448 x 448.
+    However many images are asked for, at most 64 a lane are kept decoded, 9 are being decoded, and 32 are in the model,
+    which copies them: pixels of 265 images, 78 MiB at the starter's 320 x 320 and 152 MiB at 448 x 448.
     """
 
     def __init__(self, champions: Champions) -> None:
