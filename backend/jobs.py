@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from backend.corrections.inbox import Inbox
 from backend.corrections.reconcile import is_complete_due, reconcile_if_possible
-from backend.domain.errors import CaptionerError, DatabaseError
+from backend.domain.errors import CaptionerError, DatabaseError, QueueError
+from backend.drafts.queueing import queue_refreshes
 from backend.drafts.refresh import refresh_if_possible
 from backend.queue import Queue
 from backend.retraining.heartbeat import Heartbeat, SupersededError
@@ -22,6 +23,7 @@ from backend.retraining.snapshot import PostponedError
 from backend.settings import Settings
 from backend.store.retrains import DONE, FAILED, Retrain
 from backend.store.store import Store
+from backend.system.processes import share_cores
 from training.errors import TrainingError
 from training.runtime.files import is_full
 
@@ -131,8 +133,14 @@ def reconcile(project_id: int) -> None:
 def refresh(project_id: int) -> None:
     """Refresh the project's drafts for about a minute; errors are recorded and not raised."""
     settings, store = _opened()
+    queue = Queue(settings.redis_url)
+    with suppress(QueueError):
+        share_cores(queue.workers(here=True))
     try:
         with _stoppable():
             refresh_if_possible(settings, store, project_id)
     except StoppedError:
         log.warning("The drafts of project %d: the worker stops; the next one goes on.", project_id)
+        return
+    with suppress(QueueError):  # the watcher of a web process queues it
+        queue_refreshes(settings, store, queue, project_id)  # behind what waits

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from rq.serializers import JSONSerializer
 from backend.domain.errors import QueueError
 from backend.store.database import now
 from backend.store.retrains import Retrain
-from backend.system.processes import end_with_parent
+from backend.system.processes import end_with_parent, is_alive
 
 NAME = "captioner"
 # By name: the web process never loads torch.
@@ -90,9 +91,17 @@ class Queue:
         """
         return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", at=at)
 
-    def enqueue_refresh(self, project_id: int, lease: int) -> str:
-        """Queue a run that refreshes the project's drafts, once for each lease. Returns the job's id."""
-        return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{lease}")
+    def workers(self, here: bool = False) -> int:
+        """Workers that run, on any machine or only on this one; one that was killed is counted for some minutes."""
+        with _reaching():
+            if not here:
+                return rq.Worker.count(queue=self._queue)
+            known, host = rq.Worker.all(queue=self._queue, serializer=JSONSerializer), socket.gethostname()
+            return sum(each.hostname == host and bool(each.pid) and is_alive(each.pid) for each in known)
+
+    def enqueue_refresh(self, project_id: int, number: int) -> str:
+        """Queue the job with this number that drafts the project, once. Returns the job's id."""
+        return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{number}")
 
     def work(self, burst: bool = False) -> None:
         """Run queued jobs until told to stop; with `burst`, until nothing is queued."""

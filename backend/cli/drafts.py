@@ -1,12 +1,17 @@
-"""`captioner mode` and `refresh`: where a project's drafts come from, and how to replace them."""
+"""`captioner mode`, `preannotate` and `refresh`: where drafts come from, and how to make and replace them."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
 
 from backend.cli.options import example, label_studio_of, setting, settings_from, store_of
+from backend.domain.errors import CaptionerError, QueueError
+from backend.settings import Settings
+
+POLL_SECONDS = 1.0
 
 
 @click.command(epilog=example("captioner mode --project 3", "captioner mode --project 3 stored"))
@@ -55,3 +60,86 @@ def refresh(project: int, stop: bool, **flags: Any) -> None:
     else:
         store.resume_refresh(project)
         click.echo(f"The drafts of project {project} are being replaced; `captioner status` shows the progress.")
+
+
+@click.command(
+    epilog=example(
+        "captioner preannotate --project 3",
+        "captioner preannotate --project 3 --stored --per-minute 600",
+        "captioner preannotate --project 3 --stop",
+    )
+)
+@setting("data_dir", "database_url", "redis_url", "label_studio_url", "label_studio_api_key")
+@click.option("--project", type=int, required=True, help="The number in the project's address.")
+@click.option("--stored", is_flag=True, help="Then have Label Studio show the stored drafts, as `captioner mode` does.")
+@click.option("--per-minute", type=click.IntRange(1), help="Drafts a minute at most [default: as many as can be].")
+@click.option("--stop", is_flag=True, help="Stop until this command is called again without --stop.")
+def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, **flags: Any) -> None:
+    """Store a draft in Label Studio for every unlabelled task, with all workers, and show the progress.
+
+    Ctrl-C ends only the showing. Called again it continues where it was.
+    """
+    from backend.drafts import modes
+    from backend.store.refreshes import EVERY, STORED
+
+    settings = settings_from(flags)
+    store = store_of(settings)
+    if store.get_project(project) is None:
+        raise click.UsageError(f"Project {project} is not connected; `captioner status` lists the connected projects.")
+    if stop:
+        store.stop_refresh(project)
+        click.echo(
+            f"The drafting of project {project} is stopped; `captioner preannotate --project {project}` continues it."
+        )
+        return
+    modes.preannotate(label_studio_of(settings), store, project, STORED if stored else EVERY, per_minute)
+    _queue(settings, store, project)
+    try:
+        _show(store, project)
+    except KeyboardInterrupt:
+        click.echo(
+            f"Project {project} is drafted in the background; `captioner status` shows the progress and "
+            f"`captioner preannotate --project {project} --stop` stops it."
+        )
+
+
+def _queue(settings: Settings, store: Any, project: int) -> None:
+    """Let the workers begin at once, and say so where none can."""
+    from backend.drafts.queueing import queue_refreshes
+    from backend.queue import Queue
+
+    try:
+        queue = Queue(settings.redis_url)
+        queue_refreshes(settings, store, queue, project)
+        if not queue.workers():
+            click.echo("No worker runs: begin with `captioner up` or `captioner worker`.", err=True)
+    except QueueError as error:
+        click.echo(str(error), err=True)
+
+
+def _show(store: Any, project: int) -> None:
+    """Show the progress until every task is drafted. Raises CaptionerError where somebody stops it."""
+    from backend.reports import drafting
+    from backend.store.refreshes import DRAFTING, STORED
+    from training.runtime.console import ProgressBar, counted
+
+    failure = None
+    with ProgressBar(f"Project {project}: drafted") as bar:
+        while (now := drafting.report(store, project))["version"] is None or now["state"] == DRAFTING:
+            if now["stopped"]:
+                raise CaptionerError(
+                    f"The drafting of project {project} was stopped; `captioner preannotate --project {project}` "
+                    f"continues it."
+                )
+            if now["failure"] != failure:
+                failure = now["failure"]
+                if failure:
+                    click.echo(f"{failure} It is tried again in a minute.", err=True)
+            bar.show(now["checked"], now["total"], note=drafting.pace(now))
+            time.sleep(POLL_SECONDS)
+    failed = f", {now['failed']} failed (`captioner status` says why)" if now["failed"] else ""
+    shown = " Label Studio shows them." if now["mode"] == STORED else ""
+    click.echo(
+        f"Project {project}: {counted(now['stored'], 'draft')} stored by {now['version']}{failed}; "
+        f"{counted(now['checked'], 'unlabelled task')} checked.{shown}"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from backend.cli.corrections import export
-from backend.cli.drafts import mode, refresh
+from backend.cli.drafts import mode, preannotate, refresh
 from backend.cli.projects import connect, reconcile, status
 from backend.cli.retrains import train_cancel, train_status
 from backend.cli.running import serve, up, worker
@@ -20,7 +20,7 @@ from training.errors import TrainingError
 COMMANDS: list[click.Command] = [
     *training_commands,
     *(up, serve, worker),
-    *(mode, refresh),
+    *(mode, preannotate, refresh),
     *(connect, reconcile, status),
     *(train_status, train_cancel),
     *(versions, quarantine, promote, rollback),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import labeling_config
 from backend.domain.errors import LabelStudioError
 from backend.label_studio.client import LabelStudio
-from backend.store.refreshes import LIVE, STORED, RefreshState
+from backend.store.refreshes import DRAFTING, LIVE, STORED, RefreshState
 from backend.store.registry import Registry
 from backend.store.store import Store
+from labeling_config import LabelingConfigError
 
 
 def mode_of(project: Mapping[str, Any], versions: Collection[str]) -> str:
@@ -39,7 +41,26 @@ def to_stored(client: LabelStudio, store: Store, project_id: int) -> None:
 
     Raises LabelStudioError where there is no such project or no model for it.
     """
-    client.project(project_id)
-    if Registry(store).champion(project_id) is None:
+    preannotate(client, store, project_id, STORED)
+
+
+def preannotate(
+    client: LabelStudio, store: Store, project_id: int, wanted: str, per_minute: int | None = None
+) -> RefreshState:
+    """Store a draft for every unlabelled task in the background, at most so many a minute; `wanted` is what then
+    follows, STORED or EVERY. What was interrupted or stopped goes on where it was.
+
+    Raises LabelStudioError where there is no such project, no caption box in it or no model for it.
+    """
+    try:
+        labeling_config.parse(client.project(project_id).get("label_config") or "")
+    except LabelingConfigError as error:
+        raise LabelStudioError(f"Captions cannot be stored in project {project_id}: {error}") from error
+    champion = Registry(store).champion(project_id)
+    if champion is None:
         raise LabelStudioError(f"There is no model for project {project_id} yet, so no drafts can be stored.")
-    store.begin_refresh(project_id, wanted=STORED)
+    state = store.refresh_state(project_id)
+    ordered = {"wanted": wanted, "per_minute": per_minute}
+    if state.wanted and state.version == champion.name and state.state == DRAFTING:
+        return store.order_refresh(project_id, stopped=False, failure=None, **ordered)
+    return store.begin_refresh(project_id, **ordered)

@@ -11,12 +11,12 @@ from backend.corrections.reconcile import about_unreadable
 from backend.domain.errors import QueueError
 from backend.images import space
 from backend.queue import Queue
+from backend.reports import drafting
 from backend.reports.edits import by_version, taught
 from backend.reports.progress import NO_PROJECT, duration, latest, retrain_lines, seconds_since
 from backend.reports.serving import serving
 from backend.settings import Settings
 from backend.store.reconciliations import ReconciliationState
-from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, TIDYING, RefreshState
 from backend.store.registry import DEFAULT, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store
@@ -93,7 +93,7 @@ def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None,
         "retrains": [_retrain(retrain) for retrain in retrains],
         "training": latest(retrains),
         "compared": _compared(store.reconciliation_state(project_id)),
-        "drafting": _fields(store.refresh_state(project_id)),
+        "drafting": drafting.report(store, project_id),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
     }
 
@@ -124,7 +124,7 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
         yield f"  retrain      {counted(project['retrain_in'], 'more correction')} until {goal}{start} ({new} new)"
     yield from retrain_lines(project["training"])
     yield from _compared_lines(project["compared"])
-    yield from _drafting_lines(project["drafting"])
+    yield from drafting.lines(project["drafting"])
     if project["failures"]:
         yield f"  no draft     {counted(project['failures'], 'task')}, the latest:"
         for failure in project["last_failures"]:
@@ -178,43 +178,10 @@ def _compared_lines(compared: Mapping[str, Any]) -> Iterable[str]:
         yield f"  left out     {about_unreadable(compared['unreadable'])}"
 
 
-_MODES = {LIVE: "live: Label Studio asks for each task it opens", STORED: "stored in Label Studio"}
-
-
-def _drafting_lines(drafting: Mapping[str, Any]) -> Iterable[str]:
-    if drafting["version"] is None and drafting["wanted"] is None:
-        return
-    mode = _MODES.get(drafting["mode"], "")
-    wanted = "; stored mode begins when all are stored" if drafting["wanted"] == STORED else ""
-    yield f"  drafts       {mode}{wanted}"
-    if drafting["version"] is None:
-        yield "  refresh      not begun yet"
-        return
-    work = f"{counted(drafting['stored'], 'draft')} stored by {drafting['version']}"
-    work += f", {drafting['failed']} failed" if drafting["failed"] else ""
-    if drafting["state"] == DRAFTING:
-        work = f"{drafting['checked']} of {counted(drafting['total'], 'task')} checked, {work}"
-    else:
-        work += f", {counted(drafting['deleted'], 'old draft')} deleted"
-        work += (
-            f", {counted(drafting['being_edited'], 'task')} being edited left alone" if drafting["being_edited"] else ""
-        )
-        if drafting["state"] not in {DONE, TIDYING}:
-            work += f"; the rest at {drafting['due_at']:.16}"
-    stopped = "stopped (`captioner refresh` continues it): " if drafting["stopped"] else ""
-    price = f"{counted(drafting['requests'], 'request')}, {drafting['seconds']:.1f} s"
-    yield f"  refresh      {stopped}{work} ({price})"
-    if drafting["failure"]:
-        yield f"  not drafted  {drafting['failure']}"
-
-
 def _retrain(retrain: Retrain) -> dict[str, Any]:
-    return {**_fields(retrain), "seconds": retrain.seconds}
-
-
-def _fields(state: Retrain | RefreshState) -> dict[str, Any]:
     """The fields by name, times as text."""
-    return {name: str(value) if isinstance(value, datetime) else value for name, value in asdict(state).items()}
+    fields = {name: str(value) if isinstance(value, datetime) else value for name, value in asdict(retrain).items()}
+    return {**fields, "seconds": retrain.seconds}
 
 
 def _versions(registry: Registry, project_id: int | None = None) -> list[dict[str, Any]]:

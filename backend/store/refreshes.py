@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,30 +11,42 @@ import sqlalchemy as sa
 
 from backend.store.database import Database, now
 from backend.store.lease import has_expired
-from backend.store.tables import drafts, refreshes, tasks
+from backend.store.tables import draft_chunks, drafts, refreshes, tasks
 
 LIVE = "live"
 """Label Studio asks the backend for the drafts of each task it opens."""
 STORED = "stored"
 """Label Studio shows, and orders by, what is stored under one version."""
+EVERY = "every"
+"""No mode: every unlabelled task is to get a stored draft, and the mode stays."""
 
 DRAFTING, WAITING, TIDYING, DONE = "drafting", "waiting", "tidying", "done"
 
 OPEN_SECONDS = 600.0
 """A task may be open in an editor for so long without anything typed before a superfluous draft is deleted."""
+RETRY_SECONDS = 60.0
+"""After a failure nothing is tried for so long."""
+
+
+def drafts_every(mode: str | None, wanted: str | None) -> bool:
+    """Whether every unlabelled task gets a draft, and not only those with one by another version."""
+    return mode == STORED or wanted is not None
 
 
 @dataclass(frozen=True)
 class RefreshState:
     """How far the drafts of a project's unlabelled tasks are those of `version`.
 
-    `mode` is what Label Studio said when last asked; `wanted` is a mode to enter once all its drafts are stored.
-    `of_version` and `after_task` say where the run is in the list, `checked_to` is the last task that the stored mode
-    has checked. `checked` of `total` tasks have been checked: `stored` of them got a draft, `failed` could not get one.
+    `mode` is what Label Studio said when last asked; `wanted` is what a person asked for and is not done: STORED, a
+    mode to enter once all drafts are stored, or EVERY. Meanwhile `per_minute` is the most drafts a minute, None for as
+    many as can be.
+    Chunks of the list of tasks are drafted by any number of jobs. They have been cut up to the task `after_task` with
+    a draft by `of_version`, or where every task gets one up to `checked_to`; `listed`: up to its end.
+    `checked` of `total` tasks have been checked: `stored` of them got a draft, `failed` could not get one.
     `deleted` counts old predictions, `being_edited` tasks that an annotator has begun. Nothing is done before `due_at`;
     where all is done, it is when drafts were last tidied.
-    `lease` counts jobs and commands, and only the newest may write; `heartbeat_at` is when the job renewed its lease,
-    None while no job runs.
+    What one job alone may do it does with the lease: `lease` counts claims and commands, and only the newest may write;
+    `heartbeat_at` is when the job renewed it, None while no job has it. `jobs` counts the jobs that have begun.
     """
 
     project_id: int
@@ -58,9 +71,12 @@ class RefreshState:
     lease: int = 0
     heartbeat_at: datetime | None = None
     failure: str | None = None
+    per_minute: int | None = None
+    listed: bool = False
+    jobs: int = 0
 
     def is_due(self, champion: str | None, newest_task: int) -> bool:
-        """Whether a job must run: there is something to do, it is time, and no other job runs."""
+        """Whether there is something to do, it is time, and no job has the lease."""
         if champion is None or self.stopped or self.is_claimed:
             return False
         if self.failure and self.due_at and now() < self.due_at:
@@ -104,21 +120,30 @@ class Refreshes(Database):
             served_at = connection.scalar(newest.order_by(drafts.c.id.desc()).limit(1))
         return served_at is not None and served_at >= tidied
 
+    def begin_job(self, project_id: int) -> RefreshState:
+        """Count a job that begins, so that the next one gets another name in the queue."""
+        with self.writing(project_id, durable=False) as connection:
+            state = self._state(connection, project_id)
+            return self._put(connection, state, {"jobs": state.jobs + 1})
+
     def claim_refresh(self, project_id: int) -> RefreshState | None:
-        """Give this process the lease; None where the refresh is stopped, or another process has the lease."""
+        """Give this job the lease; None where the refresh is stopped, or another job has the lease."""
         with self.writing(project_id, durable=False) as connection:
             state = self._state(connection, project_id)
             if state.stopped or state.is_claimed:
                 return None
-            return self._put(connection, replace(state, lease=state.lease + 1, heartbeat_at=now()))
+            return self._put(connection, state, {"lease": state.lease + 1, "heartbeat_at": now()})
 
-    def save_refresh(self, state: RefreshState) -> bool:
-        """Store how far it is; False, and nothing is written, where it was stopped or begun anew meanwhile."""
-        with self.writing(state.project_id, durable=False) as connection:
-            mine = self._state(connection, state.project_id).lease == state.lease
-            if mine:
-                self._put(connection, state)
-            return mine
+    def save_refresh(
+        self, project_id: int, lease: int, spent: Mapping[str, float] | None = None, **changes: Any
+    ) -> RefreshState | None:
+        """Change the state and add what was `spent` to its counts; None, and nothing is written, where the lease is
+        this job's no more."""
+        with self.writing(project_id, durable=False) as connection:
+            state = self._state(connection, project_id)
+            if state.lease != lease:
+                return None
+            return self._put(connection, state, {**changes, **sums(replace(state, **changes), spent or {})})
 
     def renew_refresh(self, project_id: int, lease: int) -> bool:
         """Renew the job's lease; False, and nothing is written, where it was stopped or begun anew meanwhile."""
@@ -126,18 +151,32 @@ class Refreshes(Database):
         with self.writing(project_id, durable=False) as connection:
             return connection.execute(refreshes.update().where(*mine).values(heartbeat_at=now())).rowcount == 1
 
-    def order_refresh(self, project_id: int, **changes: Any) -> RefreshState:
-        """Change the state for a person, and end the job that runs."""
-        with self.writing(project_id) as connection:
+    def fail_refresh(self, project_id: int, lease: int | None, version: str, failure: str) -> None:
+        """Store why a job has failed, and let none begin for RETRY_SECONDS; nothing where it was stopped or begun anew
+        meanwhile."""
+        with self.writing(project_id, durable=False) as connection:
             state = self._state(connection, project_id)
-            return self._put(connection, replace(state, lease=state.lease + 1, heartbeat_at=None, **changes))
+            if state.lease != lease and (state.version != version or state.stopped):
+                return
+            due_at = now() + timedelta(seconds=RETRY_SECONDS)
+            kept = state.due_at if state.state == WAITING and state.due_at else due_at
+            self._put(connection, state, {"failure": failure, "due_at": max(kept, due_at)})
+
+    def order_refresh(self, project_id: int, **changes: Any) -> RefreshState:
+        """Change the state for a person, and end the jobs that run."""
+        with self.writing(project_id) as connection:
+            mine = draft_chunks.c.project_id == project_id
+            freed = {"claim": draft_chunks.c.claim + 1, "heartbeat_at": None}
+            connection.execute(draft_chunks.update().where(mine).values(freed))
+            state = self._state(connection, project_id)
+            return self._put(connection, state, {"lease": state.lease + 1, "heartbeat_at": None, **changes})
 
     def begin_refresh(self, project_id: int, **changes: Any) -> RefreshState:
         """Begin it again from the first task, stopped or not."""
         return self.order_refresh(project_id, **{"version": None, "stopped": False, "failure": None, **changes})
 
     def stop_refresh(self, project_id: int) -> RefreshState:
-        """End the job that runs, and let none begin until a person resumes."""
+        """End the jobs that run, and let none begin until a person resumes."""
         return self.order_refresh(project_id, stopped=True)
 
     def resume_refresh(self, project_id: int) -> RefreshState:
@@ -150,7 +189,16 @@ class Refreshes(Database):
         row = connection.execute(sa.select(refreshes).where(refreshes.c.project_id == project_id)).first()
         return RefreshState(**row._mapping) if row else RefreshState(project_id)
 
-    def _put(self, connection: sa.Connection, state: RefreshState) -> RefreshState:
-        connection.execute(refreshes.delete().where(refreshes.c.project_id == state.project_id))
-        connection.execute(refreshes.insert().values(**vars(state)))
-        return state
+    def _put(self, connection: sa.Connection, state: RefreshState, changes: Mapping[str, Any]) -> RefreshState:
+        """The state with the changes, stored; chunks of another version's list are of no use any more."""
+        mine, changed = refreshes.c.project_id == state.project_id, replace(state, **changes)
+        if changed.version != state.version:
+            connection.execute(draft_chunks.delete().where(draft_chunks.c.project_id == state.project_id))
+        if connection.execute(refreshes.update().where(mine).values(**vars(changed))).rowcount == 0:
+            connection.execute(refreshes.insert().values(**vars(changed)))
+        return changed
+
+
+def sums(state: RefreshState, counts: Mapping[str, float]) -> dict[str, float]:
+    """The state's counts with these added."""
+    return {name: getattr(state, name) + count for name, count in counts.items()}

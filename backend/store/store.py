@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
+from backend.store.chunks import Chunks
 from backend.store.database import now
 from backend.store.places import Places
 from backend.store.reconciliations import Reconciliations
 from backend.store.recording import Receipt, delete_rows, drafts_of, record
-from backend.store.refreshes import Refreshes
 from backend.store.retrains import Retrains, new_corrections
 from backend.store.reuse import Reuse, draft_of, draft_row, row_key
 from backend.store.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
@@ -99,7 +99,7 @@ class Counts:
     new: int
 
 
-class Store(Retrains, Reconciliations, Refreshes, Reuse, Places):
+class Store(Retrains, Reconciliations, Chunks, Reuse, Places):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(

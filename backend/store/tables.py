@@ -7,13 +7,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+_KEY = "%(table_name)s_%(column_0_N_name)s"
+metadata = sa.MetaData(naming_convention={"ix": f"ix_{_KEY}", "uq": f"uq_{_KEY}", "pk": "pk_%(table_name)s"})
 
 
 class Time(sa.types.TypeDecorator[datetime]):
@@ -32,10 +27,10 @@ class Time(sa.types.TypeDecorator[datetime]):
 
 
 # Label Studio's own ids are 64 bits wide, and so are all columns with one.
-#
+
 # One row for each Label Studio project. A transaction that changes anything of the project locks it, so that the
 # numbers of its events are committed in order. `training_asked`: a person asked and no retrain has begun since.
-# `reused_seq`: the event up to which drafts of waiting tasks follow the corrections.
+# `reused_seq`: the event up to which waiting drafts follow the corrections.
 projects = sa.Table(
     "projects",
     metadata,
@@ -119,6 +114,24 @@ refreshes = sa.Table(
     sa.Column("lease", sa.Integer, nullable=False),
     sa.Column("heartbeat_at", Time),
     sa.Column("failure", sa.Text),
+    sa.Column("per_minute", sa.Integer),
+    sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("jobs", sa.Integer, nullable=False, server_default="0"),
+)
+
+# Tasks of that list which a job drafts, or which it left: see backend/store/chunks.py. `id` is never used twice.
+draft_chunks = sa.Table(
+    "draft_chunks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("of_version", sa.String(255)),
+    sa.Column("after_task", sa.BigInteger, nullable=False),
+    sa.Column("last_task", sa.BigInteger, nullable=False),
+    sa.Column("tasks", sa.Integer, nullable=False),
+    sa.Column("claim", sa.Integer, nullable=False),
+    sa.Column("heartbeat_at", Time),
+    sqlite_autoincrement=True,
 )
 
 
@@ -162,7 +175,7 @@ corrections = sa.Table(
     sa.Index(None, "project_id", "task_id"),
 )
 
-# Every revision ever recorded, the newest included: append-only, so that a snapshot can be asked for as of an event.
+# Every revision ever recorded, the newest included: append-only, so that a snapshot can be of any event.
 correction_revisions = sa.Table(
     "correction_revisions",
     metadata,
@@ -174,7 +187,7 @@ correction_revisions = sa.Table(
     sa.Index(None, "project_id", "event_seq"),
 )
 
-# Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task` is the task
+# Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task`: the task
 # whose correction was copied; where it is empty the text is the version's own.
 drafts = sa.Table(
     "drafts",
@@ -206,7 +219,7 @@ features = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Whether an image is learned, chooses or judges, fixed when it was first seen: see backend/store/places.py.
+# Whether an image is learned, chooses or judges, fixed when first seen: see backend/store/places.py.
 places = sa.Table(
     "places",
     metadata,

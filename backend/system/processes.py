@@ -31,6 +31,25 @@ def end_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, how)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs, anybody's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def share_cores(processes: int) -> None:
+    """Let torch, which this process imports later, use one of so many shares of the cores; a number of threads that
+    somebody has set stays."""
+    if processes > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+
+
 class Child:
     """One child process; its output goes to `log`. The terminal's Ctrl-C does not reach it: it has its own session."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from backend.domain.errors import CaptionerError
+from backend.label_studio.client import IMPORT_FLAG
 from backend.system.processes import Child, end_with_parent
 from training.runtime.files import atomic_file
 
@@ -104,6 +105,7 @@ def child(data_dir: Path, port: int, account: Login) -> Child:
         "FRONTEND_SENTRY_DSN": "",
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
+        IMPORT_FLAG: "true",
     }
     for name in ("DATABASE_URL", "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "DJANGO_SETTINGS_MODULE"):
         environ.pop(name, None)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from backend.corrections.inbox import Inbox
 from backend.domain.errors import CaptionerError, ModelUnavailableError, QueueError
-from backend.drafts import waiting
+from backend.drafts import queueing, waiting
 from backend.images import space
 from backend.queue import Queue
 from backend.serving.champions import Champions
@@ -126,15 +126,10 @@ class Watcher:
             self._services.queue.schedule_reconcile(project.id, due)
 
     def queue_refreshes(self) -> None:
-        """Queue a refresh of the drafts where the champion has changed or a refresh is not finished."""
-        settings, store = self._services.settings, self._services.store
-        if not settings.label_studio_url or not settings.label_studio_api_key:
-            return
-        for project in store.projects():
-            champion, state = self._services.registry.champion(project.id), store.refresh_state(project.id)
-            newest_task = store.newest_task(project.id)
-            if state.is_due(champion.name if champion else None, newest_task) or (champion and store.is_untidy(state)):
-                self._services.queue.enqueue_refresh(project.id, state.lease + 1)
+        """Queue jobs that draft where the champion has changed or a refresh is not finished."""
+        services = self._services
+        for project in services.store.projects():
+            queueing.queue_refreshes(services.settings, services.store, services.queue, project.id)
 
     def _run(self) -> None:
         self._try("load the champions", self.load_champions)

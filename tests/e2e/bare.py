@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import redis
 import requests
+import rq
 from click.testing import CliRunner
+from rq.registry import StartedJobRegistry
+from rq.serializers import JSONSerializer
 
 import labeling_config
 from backend.cli.main import main
+from backend.queue import NAME
 from backend.reports.serving import serving
 from backend.settings import Settings
 from backend.store.registry import Registry
@@ -29,12 +35,18 @@ SECONDS = 240.0  # patience where others use the machine too
 
 
 class Bare:
-    """Whatever dies is started again, at once: no captioner has to be loaded unless the test registers one."""
+    """Whatever dies is started again, at once: no captioner has to be loaded unless the test registers one.
 
-    def __init__(self, data_dir: Path, studio: Studio, **environ: str) -> None:
+    With `path` Python finds the modules of that folder first. Workers are called worker, worker-2, ...
+    """
+
+    def __init__(
+        self, data_dir: Path, studio: Studio, workers: int = 1, path: Path | None = None, **environ: str
+    ) -> None:
+        self._path = path
         self._ended = threading.Event()
         self.data_dir, self.studio = data_dir, studio
-        redis = redis_server.child(data_dir)
+        server = redis_server.child(data_dir)
         self.settings = Settings.from_env(
             {
                 "CAPTIONER_DATA_DIR": str(data_dir),
@@ -48,7 +60,9 @@ class Bare:
         self.client = studio.client
         self.store = Store(self.settings.database_url)
         self.store.migrate()
-        self._children = {"redis": redis, "backend": self._command("serve"), "worker": self._command("worker")}
+        self._children = {"redis": server, "backend": self._command("serve")}
+        for name in ("worker", *(f"worker-{number}" for number in range(2, workers + 1))):
+            self._children[name] = self._command("worker", name)
 
     def start(self) -> None:
         for child in self._children.values():
@@ -93,6 +107,13 @@ class Bare:
         assert done.exit_code == 0, f"{done.output}{done.exception!r}"
         return done.output
 
+    def jobs(self, project: int) -> list[str]:
+        """Jobs that draft the project, queued or running."""
+        connection = redis.Redis.from_url(str(self.settings.redis_url))
+        queue = rq.Queue(NAME, connection=connection, serializer=JSONSerializer)
+        found = [*queue.job_ids, *StartedJobRegistry(queue=queue).get_job_ids()]
+        return [job for job in found if job.startswith(f"refresh-{project}-")]
+
     def project_status(self, project: int) -> dict[str, Any]:
         found = json.loads(self.captioner("status", "--json"))
         return next(each for each in found["projects"] if each["id"] == project)
@@ -120,11 +141,17 @@ class Bare:
         return str(project) in (serving(self.settings) or {}).get("serving", {})
 
     def _environ(self) -> dict[str, str]:
-        return {**os.environ, **self.settings.to_env(), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(map(str, filter(None, [self._path, os.environ.get("PYTHONPATH")])))
+        return {**os.environ, **self.settings.to_env(), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
-    def _command(self, command: str) -> Child:
+    def _command(self, command: str, name: str = "") -> Child:
         argv = [sys.executable, "-P", "-m", "backend.cli", command]
-        return Child(command, argv, self.data_dir / "logs" / f"{command}.log", self._environ())
+        return Child(command, argv, self.data_dir / "logs" / f"{name or command}.log", self._environ())
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """A `captioner` command in a process of its own, whose output can be read."""
+        argv = [sys.executable, "-P", "-m", "backend.cli", *arguments]
+        return subprocess.Popen(argv, env=self._environ(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def _revive(self) -> None:
         while not self._ended.wait(0.2):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ import pytest
 import labeling_config
 from backend.label_studio import wire
 from backend.store.database import now
-from backend.store.lease import LEASE_SECONDS
 from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from tests.e2e.bare import SECONDS, Bare
@@ -24,7 +23,8 @@ from tests.pictures import Pictures
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("label-studio")]
 
 TAGS = labeling_config.parse(labeling_config.shipped("caption"))
-PER_MINUTE = 60  # ten tasks a batch
+PER_MINUTE = 600  # ten tasks a chunk
+IMPATIENT = Path(__file__).with_name("impatient")
 ONE, TWO, THREE = "tiny-one", "tiny-two", "tiny-three"
 
 
@@ -49,7 +49,7 @@ class Waiting:
         def settled() -> bool:
             found = self.state()
             so_far = found.state == state and found.version == version and found.heartbeat_at is None
-            return so_far and stored in {None, found.stored}
+            return so_far and stored in {None, found.stored} and not self.loop.store.chunks(self.id)
 
         await_true(settled, SECONDS, f"{state} by {version}; it is {self.state()}")
         return self.state()
@@ -58,11 +58,6 @@ class Waiting:
         """As if the ten minutes were over in which somebody may have a task open."""
         self.loop.studio.age_predictions(self.id)
         self.loop.store.order_refresh(self.id, due_at=now() - timedelta(seconds=1))
-
-    def seem_dead(self) -> None:
-        """As if the half minute were over after which a job that is not heard of is dead."""
-        time.sleep(1)  # for what was killed to be dead
-        self.loop.store.save_refresh(replace(self.state(), heartbeat_at=now() - timedelta(seconds=LEASE_SECONDS)))
 
     def held(self) -> dict[int, list[str]]:
         """Versions of the predictions of each task, as often as they are there."""
@@ -85,7 +80,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory, label_studio: Studio, picture
     """It neither trains nor compares by itself, so that only drafts are made."""
     never = {"CAPTIONER_RETRAIN_EVERY": "0", "CAPTIONER_RECONCILE_SECONDS": "1000000"}
     given = {"CAPTIONER_DEVICE": "cpu", "CAPTIONER_BLIND_SHARE": "0.2", "CAPTIONER_REFRESH_PER_MINUTE": str(PER_MINUTE)}
-    made = Bare(tmp_path_factory.mktemp("refresh"), label_studio, **never, **given)
+    folder = tmp_path_factory.mktemp("refresh")
+    made = Bare(folder, label_studio, workers=2, path=IMPATIENT, **never, **given)
     registry = Registry(made.store)
     for name in (ONE, TWO, THREE):
         registry.register(ModelVersion(name, pictures.captioner))
@@ -174,26 +170,33 @@ def test_stored_the_switch_comes_last_and_the_least_sure_is_served_first(
     assert loop.client.project(project.id)["model_version"] == "captioner"
 
 
-def test_a_killed_worker_and_a_stopped_run_go_on_where_they_were(loop: Bare, make: Callable[[int], Waiting]) -> None:
+def test_workers_draft_a_project_together_and_what_a_killed_one_left(
+    loop: Bare, make: Callable[[int], Waiting]
+) -> None:
+    project = make(45)
+    shown = loop.begin("preannotate", "--project", str(project.id), "--per-minute", str(PER_MINUTE))
+    at_it = "2 workers; "
+    await_true(lambda: at_it in loop.captioner("status"), SECONDS, "two workers")
+    assert loop.kill("worker")
+    output, _ = shown.communicate(timeout=SECONDS)
+    assert shown.returncode == 0, output
+    assert f"stored by {ONE}; 45 unlabelled tasks checked." in output
+    assert project.held() == {task_id: [ONE] for task_id in project.tasks}, "none twice, and none left out"
+    assert len(loop.store.get_drafts(project.id, project.tasks, ONE)) == 45
+    state = project.settle(WAITING, ONE)
+    assert (state.mode, state.wanted) == (LIVE, None)
+
+
+def test_a_stopped_run_goes_on_where_it_was(loop: Bare, make: Callable[[int], Waiting]) -> None:
     project = make(25)
     loop.client.retrieve_predictions(project.id)
     project.promote(TWO)
-    await_true(lambda: project.state().stored >= 10, SECONDS, "the first batch")
-    assert loop.kill("worker")
-    project.seem_dead()
-    assert len(project.predictions(TWO)) < 25
-    project.settle(WAITING, TWO)
-    assert project.held() == {task_id: [ONE, TWO] for task_id in project.tasks}
-
-    project.promote(THREE)
-    await_true(lambda: project.state().version == THREE and project.state().stored >= 10, SECONDS, "the first batch")
+    await_true(lambda: project.state().version == TWO and project.state().stored >= 10, SECONDS, "the first chunk")
     loop.store.stop_refresh(project.id)  # what --stop does, without the seconds a command takes to start
-    time.sleep(2)  # for the batch it was at
-    stored = len(project.predictions(THREE))
+    await_true(lambda: not loop.jobs(project.id), SECONDS, "the job to end")
     assert "stopped" in loop.captioner("status")
-    time.sleep(6)  # for the watcher to look
-    assert len(project.predictions(THREE)) == stored < 25
+    assert 10 <= len(project.predictions(TWO)) < 25
     assert project.state().state == DRAFTING
     loop.captioner("refresh", "--project", str(project.id))
-    project.settle(WAITING, THREE)
-    assert project.held() == {task_id: sorted([ONE, TWO, THREE]) for task_id in project.tasks}
+    project.settle(WAITING, TWO)
+    assert project.held() == {task_id: [ONE, TWO] for task_id in project.tasks}

@@ -30,6 +30,6 @@ def test_each_part_is_queued_once_and_a_label_studio_that_is_away_is_noted(redis
     assert job.get_status() == "finished"
     state = store.refresh_state(1)
     assert "cannot be reached" in str(state.failure)
-    assert (state.lease, state.heartbeat_at) == (1, None)
-    assert queue.enqueue_refresh(1, state.lease + 1) == "refresh-1-2"
+    assert (state.jobs, state.heartbeat_at) == (1, None)
+    assert queue.enqueue_refresh(1, state.jobs + 1) == "refresh-1-2"
     assert queue.waiting() == 1, "the next run does not wait for the last one to be forgotten"

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from click.testing import CliRunner
 
+import labeling_config
 from backend.cli.main import main
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.drafts.modes import to_live
@@ -21,6 +22,7 @@ from tests.factories import settings
 from tests.fakes import Answer, Host, host
 
 KEY = "0" * 40
+CONFIG = labeling_config.shipped("caption")
 
 
 def answer(body: Any) -> Answer:
@@ -30,7 +32,7 @@ def answer(body: Any) -> Answer:
 @pytest.fixture
 def studio() -> Iterator[Host]:
     with host() as running:
-        running.answers["/api/projects/1"] = answer({"id": 1, "model_version": "captioner"})
+        running.answers["/api/projects/1"] = answer({"id": 1, "model_version": "captioner", "label_config": CONFIG})
         yield running
 
 
@@ -114,7 +116,7 @@ def test_who_is_late_writes_nothing(store: Store) -> None:
     assert first
     assert store.claim_refresh(1) is None, "another is at it"
     store.stop_refresh(1)
-    assert not store.save_refresh(first)
+    assert not store.save_refresh(1, first.lease, state=DRAFTING)
     assert store.refresh_state(1).stopped
 
 

@@ -12,7 +12,7 @@ from backend.reports.status import report, text
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.reconciliations import ReconciliationState
-from backend.store.refreshes import DRAFTING, LIVE, STORED, WAITING
+from backend.store.refreshes import DRAFTING, EVERY, LIVE, STORED, WAITING
 from backend.store.registry import ModelVersion, Registry
 from backend.store.retrains import DONE, FAILED
 from backend.store.store import Store
@@ -116,7 +116,9 @@ def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, st
         "  drafts       live: Label Studio asks for each task it opens; stored mode begins when all are stored\n"
         in told
     )
-    assert "  refresh      4 of 9 tasks checked, 3 drafts stored by v1, 1 failed (0 requests, 0.0 s)" in told
+    assert (
+        "  refresh      drafted 4 of 9, no worker is at it; 3 drafts stored by v1, 1 failed (0 requests, 0.0 s)" in told
+    )
     due_at = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
     store.order_refresh(
         1, mode=STORED, wanted=None, state=WAITING, deleted=2, being_edited=1, due_at=due_at, stopped=True
@@ -127,6 +129,23 @@ def test_it_tells_where_drafts_come_from_and_how_far_they_are(here: Settings, st
     assert "  refresh      stopped (`captioner refresh` continues it): 3 drafts stored by v1, 1 failed, " in told
     assert "2 old drafts deleted, 1 task being edited left alone; the rest at 2026-01-01 12:30 (" in told
     assert "  not drafted  Label Studio is away." in told
+
+
+def test_it_tells_how_fast_a_project_is_drafted_and_when_that_ends(here: Settings, store: Store) -> None:
+    counts = {"checked": 3200, "stored": 3200, "total": 10000, "seconds": 160.0, "requests": 50}
+    listed = store.order_refresh(1, mode=LIVE, wanted=EVERY, version="v1", state=DRAFTING, checked_to=3200, **counts)
+    for last in (3450, 3700):
+        assert store.add_chunk(replace(listed, checked_to=last - 250), None, last, 250, 6800)
+    store.order_refresh(2, version="v1", state=DRAFTING)
+    store.order_refresh(1, total=10000)
+    told = report(here)["projects"][0]["drafting"]
+    assert (told["workers"], told["rate"]) == (0, None), "who was told to stop is not at it"
+    for _ in range(2):
+        assert store.claim_chunk(1)
+    told = report(here)["projects"][0]["drafting"]
+    assert (told["workers"], told["rate"], told["left_seconds"]) == (2, 40.0, 170.0)
+    assert "  drafts       live: Label Studio asks for each task it opens; every unlabelled task" in text(report(here))
+    assert "drafted 3,200 of 10,000, 40 a second, about 3 min left, 2 workers; 3200 drafts stored" in text(report(here))
 
 
 def test_what_a_running_retrain_says_has_no_needless_digits(here: Settings, store: Store) -> None:

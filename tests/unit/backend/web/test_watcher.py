@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,11 @@ class Queue:
         self.jobs[f"reconcile-{project_id}"] = at
         return "job"
 
-    def enqueue_refresh(self, project_id: int, lease: int) -> str:
-        self.jobs[f"refresh-{project_id}-{lease}"] = project_id
+    def workers(self) -> int:
+        return 2
+
+    def enqueue_refresh(self, project_id: int, number: int) -> str:
+        self.jobs[f"refresh-{project_id}-{number}"] = project_id
         return "job"
 
 
@@ -185,16 +188,17 @@ def test_drafts_are_made_anew_when_another_version_has_come_to_serve(services: W
     services.settings = settings(services.settings.data_dir, **given)
     Watcher(services).queue_refreshes()
     assert services.queue.jobs.keys() == {"refresh-1-1"}
+    services.store.begin_job(1)
     claimed = services.store.claim_refresh(1)
     assert claimed
     services.queue.jobs.clear()  # Redis was emptied
     Watcher(services).queue_refreshes()
     assert not services.queue.jobs, "somebody is at it"
-    services.store.save_refresh(replace(claimed, version="p1-v1", heartbeat_at=None))
+    lease = claimed.lease
+    services.store.save_refresh(1, lease, version="p1-v1", heartbeat_at=None)
     Watcher(services).queue_refreshes()
     assert not services.queue.jobs
-    tidied = replace(claimed, version="p1-v1", mode=LIVE, due_at=now() - timedelta(minutes=11))
-    services.store.save_refresh(replace(tidied, heartbeat_at=None))
+    services.store.save_refresh(1, lease, mode=LIVE, due_at=now() - timedelta(minutes=11))
     Watcher(services).queue_refreshes()
     assert not services.queue.jobs
     services.store.add_drafts(1, [draft(1, "p1-v1")])
