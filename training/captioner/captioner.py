@@ -123,7 +123,7 @@ class Captioner(nn.Module):
 
     def read(self, image: Path) -> np.ndarray:
         """The image file as pixels (S, S, 3) for `caption_pixels`. Raises DataError when it cannot be read."""
-        return transforms.load(image, self.side)
+        return transforms.read(image, self.side, self.device)
 
     def caption_pixels(
         self,

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data import transforms
+from training.data import jpeg, transforms
 from training.errors import DataError
 
 
@@ -112,3 +113,82 @@ def test_images_wait_where_they_would_take_too_much_memory_together() -> None:
     for thread in waiting:  # one after the other: the second takes more than there is, and is alone
         thread.join(10)
         assert not thread.is_alive()
+
+
+CUDA = torch.device("cuda")
+
+
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large.jpg"
+    Image.linear_gradient("L").resize((300, 200)).convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture
+def decoder(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A CUDA device that says where an image is white; the sides that it was asked for."""
+    asked: list[int] = []
+
+    def decode(contents: list[bytes], side: int, device: torch.device) -> list[torch.Tensor | None]:
+        asked.append(side)
+        white = torch.full((side, side, 3), 255, dtype=torch.uint8)
+        return [None if b"progressive" in content else white for content in contents]
+
+    monkeypatch.setattr(jpeg, "decode_jpegs", decode)
+    monkeypatch.setattr(transforms, "SAMPLE", (300, 200))
+    monkeypatch.setattr(transforms, "_faster", {CUDA: True})
+    return asked
+
+
+def test_a_cuda_device_reads_large_jpegs_where_it_is_faster(
+    tmp_path: Path, picture: Callable[..., Path], decoder: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, small = large(tmp_path), picture("red")
+    assert transforms.read(path, 32, CUDA).min() == 255
+    assert transforms.read(path, 32, torch.device("cpu")).min() < 255
+    assert transforms.read(small, 32, CUDA)[0, 0, 0] == 220
+    assert decoder == [32]
+    with pytest.raises(DataError, match="absent"):
+        transforms.read(tmp_path / "absent.jpg", 32, CUDA)
+    monkeypatch.setattr(transforms, "_faster", {CUDA: False})
+    assert transforms.read(path, 32, CUDA).min() < 255
+
+
+def test_pillow_reads_what_the_device_does_not(tmp_path: Path, decoder: list[int]) -> None:
+    path = large(tmp_path)
+    with Image.open(path) as image:
+        image.save(path, comment=b"progressive")
+    assert np.array_equal(transforms.read(path, 32, CUDA), transforms.load(path, 32))
+    assert decoder == [32]
+
+
+@pytest.mark.parametrize(
+    ("level", "seconds", "faster"), [(0, 0, True), (9, 0, False), (0, 60, False), (None, 0, False)]
+)
+def test_a_device_decodes_only_if_it_is_right_and_faster_than_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int | None, seconds: float, faster: bool
+) -> None:
+    clock, load, path = [0.0], transforms.load, tmp_path / "sample.jpg"
+
+    def decode(contents: list[bytes], side: int, device: torch.device) -> list[torch.Tensor | None]:
+        clock[0] += seconds
+        path.write_bytes(contents[0])
+        return [None if level is None else torch.from_numpy(load(path, side) // 2 + level)]
+
+    def by_pillow(path: Path, side: int) -> np.ndarray:
+        clock[0] += 50
+        return load(path, side) // 2
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(jpeg, "decode_jpegs", decode)
+    monkeypatch.setattr(transforms, "load", by_pillow)
+    monkeypatch.setattr(transforms, "SAMPLE", (64, 48))
+    monkeypatch.setattr(transforms, "_faster", {})
+    assert transforms._decodes_faster(CUDA) == faster
+
+
+def test_where_there_is_no_such_device_pillow_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "SAMPLE", (300, 200))
+    monkeypatch.setattr(transforms, "_faster", {})
+    pixels = transforms.read(large(tmp_path), 32, torch.device("cuda", 99))
+    assert np.array_equal(pixels, transforms.load(large(tmp_path), 32))
