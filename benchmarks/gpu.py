@@ -13,12 +13,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.report import report
 from training.captioner.captioner import Captioner
 from training.config import DecoderConfig, DecodingConfig, EncoderConfig, TrainingConfig, TransformConfig
+from training.data import jpeg, transforms
 from training.learning import optim
 from training.learning.step import Targets, TrainingStep
 from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
@@ -26,6 +31,8 @@ from training.vocabulary import PAD, SPECIALS, Style, Vocabulary
 WORDS = 2500  # Flickr8k's vocabulary at a minimum count of four, about
 CAPTION_LENGTH = 12
 CAPTIONS = 5
+JPEGS = {"small": (500, 375), "phone": (4000, 3000)}
+MOST_PIXELS = 200_000_000  # of the JPEGs of one call
 
 
 def main() -> None:
@@ -39,7 +46,7 @@ def main() -> None:
     for device in devices:
         small = quick or device == "cpu"  # the ratio needs no more of the slow side
         figures |= {f"{device}_{name}": value for name, value in _measure(device, small, quick).items()}
-    figures |= _ratios(figures)
+    figures |= _pipelines(figures) | _ratios(figures)
     report("gpu", figures, {name: _meaning(name) for name in figures})
 
 
@@ -47,6 +54,16 @@ def _ratios(figures: Mapping[str, float]) -> dict[str, float]:
     """CUDA over CPU, of what was measured on both."""
     names = [key.removeprefix("cuda_") for key in figures if key.startswith("cuda_")]
     return {f"cuda_over_cpu_{name}": figures[f"cuda_{name}"] / figures[f"cpu_{name}"] for name in names}
+
+
+def _pipelines(figures: Mapping[str, float]) -> dict[str, float]:
+    """Reading and encoding over the slower of the two alone."""
+    return {
+        key.replace("read_and_encode", "pipeline_over_slower"): both
+        / min(figures[key.replace("read_and_encode", "decode")], figures[f"{key.partition('_')[0]}_encode_resnet50"])
+        for key, both in figures.items()
+        if "read_and_encode" in key
+    }
 
 
 def _measure(device: str, small: bool, quick: bool) -> dict[str, float]:
@@ -57,11 +74,46 @@ def _measure(device: str, small: bool, quick: bool) -> dict[str, float]:
         pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8, device=device)  # (B, S, S, 3)
         with torch.inference_mode():
             found[f"encode_{encoder}"] = batch * _rate(lambda: captioner.encode(pixels), device, seconds)  # noqa: B023
+    found |= _reading(captioner, device, batch, seconds)
     with torch.inference_mode():
         grid = captioner.encode(pixels).float()  # (B, P, C)
         found["caption_beam5"] = batch * _rate(lambda: captioner.generate(grid), device, seconds)
     found["train_captions"] = batch * CAPTIONS * _rate(_training_step(captioner, grid.clone()), device, seconds)
     return found
+
+
+def _reading(captioner: Captioner, device: str, batch: int, seconds: float) -> dict[str, float]:
+    """JPEGs decoded a second, by the device or on the CPU by Pillow in threads, and the same ones encoded as well."""
+    found = {}
+    with TemporaryDirectory(prefix="captioner-gpu-") as folder:
+        for name, size in JPEGS.items():
+            number = min(batch, MOST_PIXELS // (size[0] * size[1]))
+            paths = [_photo(Path(folder) / f"{name}{n}.jpg", size, n) for n in range(number)]
+            contents = [path.read_bytes() for path in paths]
+
+            def read() -> np.ndarray | torch.Tensor:
+                if device == "cpu":
+                    loaded = transforms.load_all(paths, captioner.side)  # noqa: B023
+                    return np.stack([pixels for pixels in loaded if isinstance(pixels, np.ndarray)])
+                decoded = jpeg.decode_jpegs(contents, captioner.side, torch.device(device))  # noqa: B023
+                return torch.stack([pixels for pixels in decoded if pixels is not None])
+
+            if len(read()) < number:
+                print(f"{device} decodes no JPEGs; its rows are left out.", file=sys.stderr)
+                continue
+            with torch.inference_mode():
+                found[f"decode_{name}"] = number * _rate(read, device, seconds)
+                found[f"read_and_encode_{name}"] = number * _rate(lambda: captioner.encode(read()), device, seconds)
+    return found
+
+
+def _photo(path: Path, size: tuple[int, int], seed: int) -> Path:
+    """A JPEG of soft shapes with grain, about as large as a photo's."""
+    chance = np.random.default_rng(seed)
+    shapes = Image.fromarray(chance.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    grain = chance.normal(0, 6, (size[1], size[0], 1)).astype(np.float32)
+    Image.fromarray((np.asarray(shapes) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return path
 
 
 def _captioner(encoder: str) -> Captioner:
@@ -83,9 +135,7 @@ def _training_step(captioner: Captioner, grid: torch.Tensor) -> Callable[[], obj
     training_step, targets = TrainingStep(captioner, config), Targets(words, torch.ones(len(grid), device=grid.device))
 
     def step() -> None:
-        human, _ = training_step(grid, targets)
-        assert human is not None
-        loss = human[0]
+        [(loss, _)] = training_step(grid, targets)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -112,6 +162,8 @@ def _rate(call: Callable[[], object], device: str, seconds: float) -> float:
 def _meaning(name: str) -> str:
     if name.startswith("cuda_over_cpu"):
         return "times as fast"
+    if "pipeline" in name:
+        return "images read and encoded, over the slower of the two alone"
     return "captions a second, trained on from cached features" if "train" in name else "images a second"
 
 

@@ -28,6 +28,13 @@ def test_gpu_over_cpu_is_of_what_was_measured_on_both() -> None:
     assert gpu._ratios(measured) == {"cuda_over_cpu_caption": 15, "cuda_over_cpu_train": 10}
 
 
+def test_gpu_pipelines_are_compared_with_the_slower_of_decoder_and_encoder() -> None:
+    figures = {"cuda_encode_resnet50": 80.0, "cuda_decode_small": 100.0, "cuda_decode_phone": 20.0}
+    measured = figures | {"cuda_read_and_encode_small": 60.0, "cuda_read_and_encode_phone": 15.0}
+    expected = {"cuda_pipeline_over_slower_small": 0.75, "cuda_pipeline_over_slower_phone": 0.75}
+    assert gpu._pipelines(measured) == expected
+
+
 def test_layers_compares_times_pair_by_pair() -> None:
     figures = layers._figures("encoding", [1.0, 2.0, 4.0], [2.0, 6.0, 16.0], number=4)
     assert figures == {"encoding_ms": 500, "encoding_speedup": 3}
