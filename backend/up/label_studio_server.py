@@ -74,10 +74,11 @@ def install(log: Path) -> None:
     with FileLock(f"{target}.lock"):
         if is_installed():
             return
-        python = str(target / "bin" / "python")
+        python, lock = str(target / "bin" / "python"), str(_HERE / "label_studio.lock")
         for step in (
             ["venv", "--quiet", "--allow-existing", "--python", sys.executable, str(target)],
-            ["pip", "sync", "--quiet", "--python", python, "--require-hashes", str(_HERE / "label_studio.lock")],
+            # Compiled now, by all cores: else its first start does it by one, and each where Python may not write.
+            ["pip", "sync", "--quiet", "--compile-bytecode", "--python", python, "--require-hashes", lock],
         ):
             argv = [sys.executable, "-P", "-m", "uv", *step]
             with log.open("ab") as output:
