@@ -26,8 +26,9 @@ from backend.store.chunks import Chunk
 from backend.store.refreshes import RefreshState
 from labeling_config import Tags
 
-CHUNK_TASKS = 250
-"""Label Studio lists so many in about a second."""
+CHUNK_TASKS, FEWEST_TASKS, PARTS = 250, 50, 4
+"""The most tasks in a chunk, which Label Studio lists in about a second; the first chunks, and the last ones, when fewer
+than so many are left, hold fewer, so that every worker has one."""
 BATCH_SECONDS = 10.0
 """With a limit a chunk takes at most so long at it, and so does stopping."""
 _BRIEF_SECONDS = 5.0
@@ -36,9 +37,16 @@ _BRIEF_SECONDS = 5.0
 Tasks = Sequence[Mapping[str, Any]]
 
 
-def size_of(per_minute: int | None) -> int:
-    """Tasks in a chunk."""
-    return CHUNK_TASKS if per_minute is None else max(1, min(FULL_TASKS, int(per_minute * BATCH_SECONDS / 60)))
+def size_of(per_minute: int | None, left: int = CHUNK_TASKS * PARTS) -> int:
+    """Tasks in a chunk where so many are left in the list."""
+    if per_minute is None:
+        return min(CHUNK_TASKS, max(FEWEST_TASKS, left // PARTS))
+    return max(1, min(FULL_TASKS, int(per_minute * BATCH_SECONDS / 60)))
+
+
+def left_of(state: RefreshState, undone: Sequence[Chunk]) -> int:
+    """Tasks of the list that no chunk holds or held, as far as the list is known; `undone` are those not done."""
+    return state.total - state.checked - sum(chunk.tasks for chunk in undone)
 
 
 @dataclass
@@ -65,7 +73,8 @@ class Drafting:
             began = job.clock()
             if chunk := job.store.claim_chunk(job.project_id):
                 job.take(chunk)
-                tasks, left = self._page(chunk.after_task, version=chunk.of_version, last=chunk.last_task)
+                size = size_of(self.per_minute)
+                tasks, left = self._page(chunk.after_task, size, version=chunk.of_version, last=chunk.last_task)
                 self._draft(chunk, tasks, began)
                 if left > len(tasks):  # the limit was changed meanwhile, and a page is smaller
                     job.leave(done=False)
@@ -82,7 +91,8 @@ class Drafting:
         while not (state := job.store.refresh_state(job.project_id)).listed and not state.stopped:
             newest = job.store.newest_task(job.project_id)
             version, after = (None, state.checked_to) if self.every else self._place(state)
-            tasks, left = self._page(after, version=version) if self.every or version else ([], 0)
+            size = size_of(self.per_minute, left_of(state, job.store.chunks(job.project_id)))
+            tasks, left = self._page(after, size, version=version) if self.every or version else ([], 0)
             if tasks:
                 chunk = job.store.add_chunk(state, version, tasks[-1]["id"], len(tasks), left)
                 if chunk:
@@ -148,9 +158,9 @@ class Drafting:
                 self._at_once *= 2  # the next images are fetched and decoded while these are captioned
         return self._predictions.store(made), tried
 
-    def _page(self, after: int, **chosen: Any) -> tuple[list[Any], int]:
+    def _page(self, after: int, size: int, **chosen: Any) -> tuple[list[Any], int]:
         unreadable = set[int]()
-        page = self.job.client.unlabelled(self.job.project_id, after, size_of(self.per_minute), unreadable, **chosen)
+        page = self.job.client.unlabelled(self.job.project_id, after, size, unreadable, **chosen)
         self._leave_out(unreadable)
         return page
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from backend.drafts.chunks import size_of
+from backend.drafts.chunks import left_of, size_of
 from backend.queue import Queue
 from backend.settings import Settings
 from backend.store.refreshes import DRAFTING
@@ -27,8 +27,8 @@ def queue_refreshes(settings: Settings, store: Store, queue: Queue, project_id: 
         per_minute = state.per_minute if state.wanted else settings.refresh_per_minute
         free = len(chunks) - busy
         if not state.listed:
-            left = state.total - state.checked - sum(chunk.tasks for chunk in chunks)
-            free += max(1, ceil(left / size_of(per_minute)))
+            left = left_of(state, chunks)
+            free += max(1, ceil(left / size_of(per_minute, left)))
         elif not chunks:
             free = 1  # to do what follows
         wanted = min(free, max(queue.workers(), 1) - busy)

@@ -116,8 +116,24 @@ def test_what_has_drafts_by_two_old_versions_is_drafted_once(store: Store, regis
     assert {id_: names.count("v3") for id_, names in studio.held().items()} == {1: 1, 2: 1, 3: 1, 4: 1}
 
 
+def test_the_first_chunks_and_the_last_ones_are_smaller() -> None:
+    left, sizes = 2000, [chunks.size_of(None, 0)]
+    while left > 0:
+        sizes.append(chunks.size_of(None, left))
+        left -= sizes[-1]
+    assert sizes[:2] == [50, 250]
+    assert sizes[-4:] == [50] * 4
+    assert max(sizes) == 250
+    assert [chunks.size_of(limit, 10_000) for limit in (1, 60, 600, 6000)] == [1, 10, 100, 100]
+
+
 @pytest.mark.usefixtures("registry")
-def test_a_slow_captioner_ends_in_time_and_the_next_job_continues(store: Store, naps: list[float]) -> None:  # noqa: F811
+def test_a_slow_captioner_ends_in_time_and_the_next_job_continues(
+    store: Store,  # noqa: F811
+    naps: list[float],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunks, "FEWEST_TASKS", 250)
     studio = Studio({id_: [] for id_ in range(1, 101)})
     store.begin_refresh(1, wanted=EVERY)
     made: list[int] = []
