@@ -21,6 +21,7 @@ ON_PHOTOGRAPHS = {
     "adaptation": None,  # its encoder's are installed, and so are the following ones'
     "decoding": None,
     "duplicates": None,
+    "preannotate": None,
     "retrieval": None,
     "serving": None,
     "starter": None,
