@@ -27,8 +27,8 @@ from backend.store.refreshes import RefreshState
 from labeling_config import Tags
 
 CHUNK_TASKS, FEWEST_TASKS, PARTS = 250, 50, 4
-"""The most tasks in a chunk, which Label Studio lists in about a second. The first and the last chunks hold fewer, a part
-of what is left, so that every worker has one."""
+"""The most tasks in a chunk, which Label Studio lists in about a second. The first and the last chunks hold fewer, of
+what is left one of so many parts, so that every worker has one."""
 BATCH_SECONDS = 10.0
 """With a limit a chunk takes at most so long at it, and so does stopping."""
 _BRIEF_SECONDS = 5.0
