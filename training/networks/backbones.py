@@ -119,6 +119,8 @@ def fused(backbone: nn.Module) -> nn.Module:
                 after = [getattr(layer, part) for part in ("drop", "act") if hasattr(layer, part)]
                 setattr(module, name, nn.Sequential(*after))
             before = layer
+    if isinstance(faster, EfficientNetLite):
+        faster.widen()
     return faster
 
 

@@ -36,6 +36,12 @@ class EfficientNetLite(nn.Module):
         maps = self.network(images)[-self.stages :]
         return {str(number): each for number, each in enumerate(maps)}
 
+    def widen(self) -> None:
+        """See `_Conv.widen`. Nothing is done on other devices, which have kernels made for usual sizes."""
+        for module in self.modules():
+            if isinstance(module, _Conv) and module.weight.device.type == "cpu":
+                module.widen()
+
     def shapes(self, side: int) -> list[tuple[int, ...]]:
         """Those of the maps of an image of `side` pixels; each stride rounds up, so that no image is too small."""
         return [(1, channels, *[math.ceil(side / stride)] * 2) for channels, stride in self.network.maps][
@@ -85,9 +91,23 @@ class _Conv(nn.Conv2d):
     def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(before, after, kernel, stride, padding, groups=groups, bias=False)
+        self.register_buffer("wide", None, persistent=False)
+
+    def widen(self) -> None:
+        """For inference on a CPU: take the padding of a stride of two into the convolution instead of copying the maps.
+
+        Maps of even sides are padded by one less at the left and top: there a kernel with a row and a column of zeros
+        before it gives the same under equal padding, which maps of odd sides have anyway.
+        """
+        if self.stride[0] == 2:
+            self.wide = F.pad(self.weight, (1, 0, 1, 0))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
+        height, width = maps.shape[-2:]
+        if self.wide is not None and height % 2 == width % 2:
+            weight = self.weight if height % 2 else self.wide
+            return F.conv2d(maps, weight, self.bias, stride, kernel // 2, groups=self.groups)
         if stride > 1:
             height, width = (
                 max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in maps.shape[-2:]

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from training.config import EncoderConfig, TrainingConfig
 from training.config.encoders import PACKAGED, described
 from training.errors import ConfigError
 from training.networks import backbones, weights
+from training.networks.efficientnet_lite import EfficientNetLite
 from training.networks.encoder import Encoder
 
 STAGES = {  # channels of the last two
@@ -98,6 +100,22 @@ def test_fused_normalisation_gives_the_same_maps(network: Encoder) -> None:
             nearly(found, expected)
     if network.config.name != "dla46_c":  # built through timm's features_only, whose layers may stand in any order
         assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+
+
+def test_padding_within_the_convolutions_gives_the_same_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = made("tf_efficientnet_lite0", stages=5).eval()
+    widened = network._fused_backbone()
+    monkeypatch.setattr(EfficientNetLite, "widen", lambda backbone: None)
+    plain = backbones.fused(network.backbone)
+    assert set(widened.state_dict()) == set(plain.state_dict())
+    for height, width in ((64, 64), (75, 75), (92, 92), (65, 65), (64, 75), (42, 63)):
+        images = torch.randn(1, 3, height, width)
+        with torch.inference_mode(), monkeypatch.context() as patched:
+            expected = plain(images)
+            if height == width == 64:  # of which all maps have even sides but the last
+                patched.setattr(functional, "pad", None)
+            for number, maps in widened(images).items():
+                torch.testing.assert_close(maps, expected[number], rtol=1e-5, atol=1e-5 * maps.abs().max().item())
 
 
 def test_a_frozen_encoder_is_all_evaluation_and_learns_nothing(network: Encoder) -> None:
