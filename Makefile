@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 # of pyproject.toml; without `plots`, which nobody needs who uses the project
-LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor postgresql dev)
+LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql dev)
 
 .PHONY: help setup up demo check test bench-smoke lock clean
 

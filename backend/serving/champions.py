@@ -39,6 +39,8 @@ class Model(Protocol):
     @property
     def feature_space(self) -> FeatureSpace | None: ...
 
+    def accelerate(self, folder: Path) -> None: ...
+
     def read(self, image: Path) -> np.ndarray: ...
 
     def caption_pixels(
@@ -54,11 +56,12 @@ Loader = Callable[[Path, str], Model]
 class Champions:
     """Loaded checkpoints by version, and which of them serves which project. Threads may share it.
 
-    `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `compiled` is the folder for what makes captioners faster, if any.
     """
 
-    def __init__(self, device: str = "auto", load: Loader | None = None) -> None:
+    def __init__(self, device: str = "auto", load: Loader | None = None, compiled: Path | None = None) -> None:
         self._device = device
+        self._compiled = compiled
         self._load = load or _load
         self._loading = threading.Lock()
         self._lock = threading.Lock()  # guards everything below
@@ -147,12 +150,16 @@ class Champions:
 
     def _loaded(self, version: str, checkpoint: Path) -> Model:
         try:
-            return self._load(checkpoint, self._device)
+            model = self._load(checkpoint, self._device)
         except TrainingError as error:
             raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}") from error
         except Exception as error:  # damaged weights, out of memory: in any case the old version must go on
             log.exception("Loading %s from %s failed.", version, checkpoint)
             raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}.") from error
+        if self._load is _load and self._compiled:
+            # beside the first requests; a process that ends meanwhile waits for it, since torch must not be cut off
+            threading.Thread(target=model.accelerate, args=(self._compiled,), name="accelerate").start()
+        return model
 
     def _release(self) -> None:
         """Drop models that serve no project and that no request uses. The caller has the lock."""

@@ -183,7 +183,7 @@ def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Dra
 
     It loads the version only for tasks that it has not drafted before, or where there are corrections to reuse.
     """
-    champions = Champions(settings.device, load)
+    champions = Champions(settings.device, load, settings.data_dir / "compiled")
     reuse = Reuse(store, champions) if settings.reuse == "on" else None
     drafting = Drafting(store, Images(settings), champions, settings.blind_share, reuse)
 

@@ -86,7 +86,7 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
     redis_url = settings.redis_url or redis_server.url(settings.data_dir) or "redis://127.0.0.1:6379/0"
     queue = Queue(redis_url)
     images = Images(settings)
-    champions = Champions(settings.device, load)
+    champions = Champions(settings.device, load, settings.data_dir / "compiled")
     reuse = Reuse(store, champions) if settings.reuse == "on" else None
     return Services(
         settings=settings,

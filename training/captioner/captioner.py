@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -21,6 +22,7 @@ from training.decoding.reuse import Correction, FeatureSpace
 from training.decoding.sampling import nucleus_sampling
 from training.errors import DataError
 from training.networks import decoder as decoders
+from training.networks import engine
 from training.networks.encoder import Encoder, Views, features_hash
 from training.runtime import out_of_memory
 from training.runtime.device import autocast, bfloat16_pays
@@ -87,6 +89,17 @@ class Captioner(nn.Module):
         self.generate(grid, dataclasses.replace(self.decoding, max_length=1))
         self.feature_space  # noqa: B018
         return self
+
+    def accelerate(self, folder: Path) -> None:
+        """Let onnxruntime encode on a CPU where it is installed, clearly faster than torch, and the encoder frozen.
+
+        What it takes is kept in `folder`. That takes seconds, in which other threads may caption. Grids then differ in
+        rounding, so that it is for captions and not for features to learn from.
+        """
+        versions = engine.versions()
+        if self.device.type == "cpu" and versions and self.feature_space:
+            name = hashlib.sha256(f"{self.feature_space.encoder} {versions}".encode()).hexdigest()[:32]
+            self.encoder.accelerate(self.transform.side, name, folder, self.encodes_in_bfloat16)
 
     def encode(self, pixels: np.ndarray | torch.Tensor, views: Views = "averaged") -> torch.Tensor:
         """Images as bytes (B, S, S, 3) to grids (B, P, C).

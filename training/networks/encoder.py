@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from training.config import EncoderConfig, TransformConfig
 from training.config.encoders import described
 from training.errors import ConfigError
 from training.networks import backbones
+from training.networks.engine import Engine, clearly_faster
 
 Views = Literal["averaged", "full_scale", "small_mirrored"]
 """The views of an image that a grid is made of: "averaged" is the mean over all views of the config (test-time
@@ -38,6 +40,7 @@ class Encoder(nn.Module):
         self.from_nothing = False
         self._sizes: dict[int, tuple[int, int]] = {}  # finding them takes as long as a draft
         self._fused: tuple[list[tuple[int, int]], nn.Module] | None = None
+        self._engines: dict[int, tuple[nn.Module, Engine]] = {}  # by side, with the fused backbone each was made of
         self.backbone = backbones.build(config.name, config.feature_stages).to(memory_format=torch.channels_last)
         self.freeze(False)
         network = described(config.name)
@@ -113,11 +116,24 @@ class Encoder(nn.Module):
         Those of several feature stages are brought to the size of the last and stand side by side in C.
         """
         backbone = self._fused_backbone() if self.config.trained == "none" else self.backbone
-        stages = list(backbone(images.flip(3) if mirrored else images).values())
+        made_of, engine = self._engines.get(images.shape[-1], (None, None))
+        encode = engine if engine and made_of is backbone else backbone
+        stages = list(encode(images.flip(3) if mirrored else images).values())
         if len(stages) > 1:
             stages = [_normalised(each, stages[-1].shape[-1]) for each in stages]
         maps = torch.cat(stages, dim=1)
         return maps.flip(3) if mirrored else maps
+
+    def accelerate(self, side: int, name: str, folder: Path, bfloat16: bool) -> None:
+        """Encode with onnxruntime from now on where it is clearly faster; torch goes on until that is known.
+
+        What is exported stays in `folder` under `name`.
+        """
+        backbone = self._fused_backbone()
+        for size in {size for size, _ in self._views("averaged", side)}:
+            engine = clearly_faster(backbone, size, folder / f"{name}-{size}.onnx", bfloat16)
+            if engine:
+                self._engines[size] = backbone, engine
 
     def _fused_backbone(self) -> nn.Module:
         """The backbone with its batch normalisation fused into the convolutions, made anew for other weights."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,3 +95,22 @@ def test_a_checkpoint_is_loaded_once_and_its_device_passed_on() -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda project: room.serve(project, "v1", Path("v1")), range(1, 5)))
     assert loads == [("v1", "cuda:1")]
+
+
+def test_a_champion_serves_while_it_is_made_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    serves, made_faster = threading.Event(), threading.Event()
+    folders: list[Path] = []
+
+    class Accelerated(Model):
+        def accelerate(self, folder: Path) -> None:
+            assert serves.wait(10)
+            folders.append(folder)
+            made_faster.set()
+
+    monkeypatch.setattr("backend.serving.champions._load", lambda checkpoint, device: Accelerated(checkpoint.name))
+    room = Champions("cpu", compiled=tmp_path)
+    room.serve(1, "v1", Path("v1"))
+    assert room.serving(1) == "v1"
+    serves.set()
+    assert made_faster.wait(10)
+    assert folders == [tmp_path]
