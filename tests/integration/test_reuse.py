@@ -63,8 +63,9 @@ def test_corrections_are_reused_by_a_captioner_with_a_frozen_encoder(
     assert isinstance(copy, Draft)
     assert (copy.text, copy.from_task) == (corrected[0].references[0], 1)
     assert isinstance(other, Draft)
-    retrieval = reuse.retrieval(1, version)
-    assert retrieval is not None
-    known = {bytes(sha256).hex() for sha256 in retrieval.hashes.numpy()}
+    reranking = reuse.retrieval(1, version)
+    assert reranking is not None
+    assert reranking.memory is not None
+    known = {bytes(sha256).hex() for sha256 in reranking.memory.hashes.numpy()}
     assert set(hashes) <= known, "held-out ones too, which a user wants"
     assert loop.pictures.rows[0].sha256 in known, "and what the captioner knew"
