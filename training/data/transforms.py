@@ -23,8 +23,9 @@ from training.errors import DataError
 JPEGS = frozenset({"JPEG", "MPO"})  # MPO: a JPEG with further ones behind it
 MAX_PIXELS = 50_000_000
 MAX_JPEG_PIXELS = 150_000_000  # a JPEG can be decoded at an eighth of its side
-MAX_COEFFICIENT_BYTES = 400_000_000
-"""A progressive JPEG's coefficients are in memory, all of them, whatever the scale: 2 bytes for each sample."""
+MAX_COEFFICIENT_BYTES = 800_000_000
+"""A progressive JPEG's coefficients are in memory, all of them, whatever the scale: 2 bytes for each sample. So one of
+100 million pixels can be read, alone, with any sampling."""
 DECODING_BYTES = 400_000_000
 """Images take at most so much memory when they are decoded at the same time; one that takes more is decoded alone."""
 _PIXEL_BYTES = {"WEBP": 16}
