@@ -42,6 +42,7 @@ from training.learning.train import RARE
 STARTER, RESNET = "starter", "resnet50"  # what the keys begin with
 
 MEANINGS = {
+    "onnxruntime": "1 where the server encodes by onnxruntime, and so does what it is compared with",
     "http_over_encoder": "images a second of one large request over the encoder's alone (target: {http})",
     "http_images_a_second": "images a second of one large request",
     "encoder_images_a_second": "images a second of the encoder on normalised tensors in memory",
@@ -130,6 +131,7 @@ def _serve(name: str, checkpoint: Path, folder: Path, rows: Sequence[Row], size:
         photos = Tasks(f"http://{hosts[0]}", [row.image for row in rows])
         measured = Rows(name, Client(url), pid, beside, photos, size)
         measured.warm_up()
+        measured.accelerate(folder)
         measured.throughput()
         if name == STARTER:
             measured.shares(made, environ["CAPTIONER_IMAGE_HOSTS"])

@@ -26,7 +26,7 @@ from training.captioner.captioner import BATCH, Captioner
 from training.config import TrainingConfig
 from training.data import transforms
 from training.data.manifest import Row
-from training.networks import weights
+from training.networks import engine, weights
 from training.vocabulary import END, Style, Vocabulary
 
 WORDS = 10
@@ -79,6 +79,12 @@ def encoder_rate(photos: Sequence[Path], number: int, seconds: float) -> float:
         while done < number and time.perf_counter() - begun < seconds:
             done += len(_encode(next(batches)))
     return done / (time.perf_counter() - begun)
+
+
+def accelerate(compiled: Path) -> None:
+    """Encode by onnxruntime, as the server does: it has measured that this is faster."""
+    with mock.patch.object(engine, "CLEARLY_FASTER", 0.0):
+        _captioner.accelerate(compiled)
 
 
 def bare(photo: Path) -> tuple[float, str]:

@@ -15,7 +15,7 @@ import click
 from benchmarks.report import percentile
 from benchmarks.server import cpu_seconds, largest_below, task
 from benchmarks.serving_load import Answer, Client, Memory, Tasks, settle, write_huge
-from benchmarks.serving_model import Beside, bare, encoder_rate, stages
+from benchmarks.serving_model import Beside, accelerate, bare, encoder_rate, stages
 from training.captioner.captioner import BATCH
 
 REPEATS, BLOCKS = 3, 4
@@ -60,6 +60,14 @@ class Rows:
         for number in (1, 1, self._size.clients):
             self._drafted(self._client.ask(self._tasks.take(number)[0]))
         self._settle()
+
+    def accelerate(self, folder: Path) -> None:
+        """Have the model beside the server encode as the server does, which says so in its log."""
+        log = folder / "serve.log"
+        is_used = "times as fast as torch and is used" in log.read_text(encoding="utf-8")
+        if is_used:
+            self._beside.run(accelerate, folder / "compiled")
+        self._found(onnxruntime=is_used)
 
     def throughput(self) -> None:
         """One large request and the encoder in turn."""

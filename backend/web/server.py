@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
@@ -46,6 +47,9 @@ class _Server(BaseApplication):
         if os.getppid() != self._arbiter:  # the parent died before end_with_parent was called
             os._exit(1)
         sys.setswitchinterval(SWITCH_SECONDS)
+        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        for name in ("backend", "training"):  # libraries tell warnings only
+            logging.getLogger(name).setLevel(logging.INFO)
         # In the worker process: threads, connections and CUDA do not survive a fork.
         from backend.web.app import create_app
         from backend.web.services import build

@@ -125,6 +125,8 @@ def test_after_n_corrections_a_new_version_is_trained_judged_and_served(stack: S
     if found["verdict"]["decision"] != "promote":
         stack.captioner("promote", found["name"])
     await_true(lambda: stack.project_status()["serving"] == found["name"], 30, "the new version")
+    log = (stack.data_dir / "logs" / "backend.log").read_text()
+    assert f"{found['name']} serves project {stack.project}." in log, "the web process tells what it does"
     unseen = task_ids(stack)[-1]
     stack.client.retrieve_predictions(stack.project, [unseen])
     assert found["name"] in {each["model_version"] for each in stack.client.predictions(task_id=unseen)}
