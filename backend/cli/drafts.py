@@ -135,7 +135,7 @@ def _show(store: Any, project: int) -> None:
                 failure = now["failure"]
                 if failure:
                     click.echo(f"{failure} It is tried again in a minute.", err=True)
-            bar.show(now["checked"], now["total"], note=drafting.pace(now))
+            bar.show(now["checked"], now["total"], note=f"({drafting.pace(now)})")
             time.sleep(POLL_SECONDS)
     failed = f", {now['failed']} failed (`captioner status` says why)" if now["failed"] else ""
     shown = " Label Studio shows them." if now["mode"] == STORED else ""
