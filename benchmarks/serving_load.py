@@ -107,7 +107,7 @@ class Memory:
     def now(self) -> float:
         found = resident(self._pid)
         if not found:
-            raise click.ClickException("The web process has ended; look at its log.")
+            raise click.ClickException("The web process has ended; its log has the reason.")
         return found / 2**20
 
     @contextmanager

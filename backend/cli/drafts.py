@@ -50,8 +50,7 @@ def mode(project: int, chosen: str | None, **flags: Any) -> None:
 def refresh(project: int, stop: bool, **flags: Any) -> None:
     """Replace the drafts of unlabelled tasks in the background; continue where a refresh was stopped."""
     store = store_of(settings_from(flags))
-    if store.get_project(project) is None:
-        raise click.UsageError(f"Project {project} is not connected; `captioner status` lists the connected projects.")
+    _check_connected(store, project)
     if stop:
         store.stop_refresh(project)
         click.echo(
@@ -84,8 +83,7 @@ def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, 
 
     settings = settings_from(flags)
     store = store_of(settings)
-    if store.get_project(project) is None:
-        raise click.UsageError(f"Project {project} is not connected; `captioner status` lists the connected projects.")
+    _check_connected(store, project)
     if stop:
         store.stop_refresh(project)
         click.echo(
@@ -101,6 +99,11 @@ def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, 
             f"Project {project} is drafted in the background; `captioner status` shows the progress and "
             f"`captioner preannotate --project {project} --stop` stops it."
         )
+
+
+def _check_connected(store: Any, project: int) -> None:
+    if store.get_project(project) is None:
+        raise click.UsageError(f"Project {project} is not connected; `captioner status` lists the connected projects.")
 
 
 def _queue(settings: Settings, store: Any, project: int) -> None:

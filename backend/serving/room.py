@@ -23,8 +23,8 @@ class Room:
 
     @contextmanager
     def taken(self, lane: Lane, images: int) -> Iterator[Callable[[int], None]]:
-        """So many images wait during the block, less those that its value is told of. Raises BusyError when too many
-        do."""
+        """So many images wait during the block, less those that its value is called with. Raises BusyError when too
+        many do."""
         with self._lock:
             waiting = self._waiting[lane]
             if waiting and waiting + images > MOST[lane]:
