@@ -1,6 +1,7 @@
 """onnxruntime beside torch: the same captions where it is used, and torch wherever anything is wrong."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
@@ -60,6 +61,12 @@ def test_it_is_used_only_where_it_is_clearly_faster(
     for used in (False, True):
         tiny.accelerate(tmp_path)
         assert bool(tiny.encoder._engines) == used
+
+
+def test_work_that_runs_beside_does_not_change_what_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchs, engines = itertools.cycle((0.2, 0.2, 0.9)), itertools.cycle((0.4, 0.1, 0.8))
+    monkeypatch.setattr(engine, "_seconds", lambda encode, images: next(encode))
+    assert engine._times_as_fast(engines, torchs, torch.empty(0)) == 2.0  # type: ignore[arg-type]
 
 
 def test_an_encoder_that_takes_no_time_is_not_exported(
