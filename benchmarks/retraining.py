@@ -1,6 +1,6 @@
 """What a retrain costs: the same new corrections on a small and on a large base, and against training anew.
 
-    python -m benchmarks.retraining --data flickr8k --weights resnet50.pth --out DIR [--turns 3] [--quick]
+    python -m benchmarks.retraining --data flickr8k --out DIR [--turns 3] [--quick]
 
 The bases are Flickr8k training images with five captions each, the corrections are one caption each of development
 images. Features of all images are cached before. A retrain is everything from the manifests to the checkpoint: training
@@ -21,7 +21,7 @@ import click
 
 from benchmarks.report import report
 from training.captioner import checkpoint
-from training.config import TrainingConfig
+from training.config import EncoderConfig, TrainingConfig
 from training.continual.incremental import CHOOSING_ROWS, RetrainingData, retrain
 from training.data import datasets, manifest
 from training.data.manifest import Row
@@ -46,9 +46,9 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
-@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of the encoder.")
+@click.option("--weights", default=EncoderConfig.weights, show_default=True, help="Of the encoder, or a file.")
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
-@click.option("--encoder", default="resnet50", show_default=True)
+@click.option("--encoder", default=EncoderConfig.name, show_default=True)
 @click.option("--corrections", default=200, show_default=True)
 @click.option("--small", default=600, show_default=True, help="Images of the small base.")
 @click.option("--large", default=6000, show_default=True, help="Images of the large base.")
@@ -57,7 +57,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(
     data: Path,
-    weights: Path,
+    weights: str,
     out: Path,
     encoder: str,
     corrections: int,
@@ -71,7 +71,7 @@ def main(
         corrections, small, large, turns = 8, 16, 32, 1
     try:
         rows = datasets.read("flickr8k", data, limit=large)
-        figures = run(rows, out, encoder, str(weights), corrections, (small, large), turns, full_epochs)
+        figures = run(rows, out, encoder, weights, corrections, (small, large), turns, full_epochs)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     report("retraining", figures, MEANINGS)

@@ -1,6 +1,6 @@
 """The loop on photographs, round by round: retrain the champion on new corrections, then gate the candidate.
 
-    python -m benchmarks.rounds --data flickr8k --weights resnet50.pth --out DIR [--quick]
+    python -m benchmarks.rounds --data flickr8k --out DIR [--quick]
 
 A base of Flickr8k training images with five captions each and development images of its own is followed by rounds of
 other images with one caption each. The data set's development images are split by content: half are the held-out
@@ -28,7 +28,7 @@ from benchmarks.trained import seconds, trained
 from training import metrics
 from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
-from training.config import TrainingConfig
+from training.config import EncoderConfig, TrainingConfig
 from training.continual.incremental import RetrainingData, retrain
 from training.continual.mismatch import image_text_match, mismatch
 from training.data import datasets, manifest
@@ -76,9 +76,9 @@ class Round:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
-@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True, help="Of the encoder.")
+@click.option("--weights", default=EncoderConfig.weights, show_default=True, help="Of the encoder, or a file.")
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
-@click.option("--encoder", default="resnet50", show_default=True)
+@click.option("--encoder", default=EncoderConfig.name, show_default=True)
 @click.option("--base", default=1500, show_default=True, help="Images of the base.")
 @click.option("--base-dev", default=1000, show_default=True, help="Images of the gate that stand for the base.")
 @click.option("--size", default=500, show_default=True, help="Images of a round.")
@@ -88,7 +88,7 @@ class Round:
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(
     data: Path,
-    weights: Path,
+    weights: str,
     out: Path,
     encoder: str,
     base: int,
@@ -107,7 +107,7 @@ def main(
     def recipe(rows: Sequence[Row]) -> TrainingConfig:
         learned = [row for row in rows if row.split == manifest.TRAIN]
         captions = sum(len(row.references) for row in learned)
-        config = TrainingConfig.photos(encoder, str(weights), images=len(learned), captions=captions, **changes)
+        config = TrainingConfig.photos(encoder, weights, images=len(learned), captions=captions, **changes)
         return replace(config, decoding=replace(config.decoding, beam=beam))
 
     try:
