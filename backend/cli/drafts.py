@@ -79,7 +79,7 @@ def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, 
     Ctrl-C ends only the showing. Called again it continues where it was.
     """
     from backend.drafts import modes
-    from backend.store.refreshes import EVERY, STORED
+    from backend.store.drafts.refreshes import EVERY, STORED
 
     settings = settings_from(flags)
     store = store_of(settings)
@@ -123,7 +123,7 @@ def _queue(settings: Settings, store: Any, project: int) -> None:
 def _show(store: Any, project: int) -> None:
     """Show the progress until every task is drafted. Raises CaptionerError where somebody stops it."""
     from backend.reports import drafting
-    from backend.store.refreshes import DRAFTING, STORED
+    from backend.store.drafts.refreshes import DRAFTING, STORED
     from training.runtime.console import ProgressBar, counted
 
     failure = None

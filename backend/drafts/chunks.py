@@ -22,8 +22,8 @@ from backend.label_studio.client import FULL_TASKS
 from backend.label_studio.predictions import Predictions
 from backend.serving.champions import BATCH
 from backend.serving.drafting import Drafter
-from backend.store.chunks import Chunk
-from backend.store.refreshes import RefreshState
+from backend.store.drafts.chunks import Chunk
+from backend.store.drafts.refreshes import RefreshState
 from labeling_config import Tags
 
 CHUNK_TASKS, FEWEST_TASKS, PARTS = 250, 50, 4

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.label_studio.client import LabelStudio
-from backend.store.chunks import Chunk
 from backend.store.database import now
-from backend.store.refreshes import RefreshState
+from backend.store.drafts.chunks import Chunk
+from backend.store.drafts.refreshes import RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 

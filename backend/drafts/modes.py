@@ -8,7 +8,7 @@ from typing import Any
 import labeling_config
 from backend.domain.errors import LabelStudioError
 from backend.label_studio.client import LabelStudio
-from backend.store.refreshes import DRAFTING, LIVE, STORED, RefreshState
+from backend.store.drafts.refreshes import DRAFTING, LIVE, STORED, RefreshState
 from backend.store.registry import Registry
 from backend.store.store import Store
 from labeling_config import LabelingConfigError

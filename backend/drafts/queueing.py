@@ -7,7 +7,7 @@ from math import ceil
 from backend.drafts.chunks import left_of, size_of
 from backend.queue import Queue
 from backend.settings import Settings
-from backend.store.refreshes import DRAFTING
+from backend.store.drafts.refreshes import DRAFTING
 from backend.store.registry import Registry
 from backend.store.store import Store
 

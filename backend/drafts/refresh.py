@@ -29,8 +29,7 @@ from backend.label_studio.client import LabelStudio
 from backend.serving.drafting import Drafter, drafter
 from backend.settings import Settings
 from backend.store.database import now
-from backend.store.lease import Lease
-from backend.store.refreshes import (
+from backend.store.drafts.refreshes import (
     DONE,
     DRAFTING,
     OPEN_SECONDS,
@@ -40,6 +39,7 @@ from backend.store.refreshes import (
     RefreshState,
     drafts_every,
 )
+from backend.store.lease import Lease
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from labeling_config import LabelingConfigError

@@ -18,7 +18,7 @@ from backend.drafts.chunks import leave_out, size_of
 from backend.drafts.job import Job
 from backend.label_studio.payload import time_of
 from backend.store.database import now
-from backend.store.refreshes import OPEN_SECONDS
+from backend.store.drafts.refreshes import OPEN_SECONDS
 
 _SAVE_SECONDS = 2.0
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from backend.reports.progress import duration
-from backend.store.refreshes import DONE, DRAFTING, EVERY, LIVE, STORED, TIDYING
+from backend.store.drafts.refreshes import DONE, DRAFTING, EVERY, LIVE, STORED, TIDYING
 from backend.store.store import Store
 from training.runtime.console import counted
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
-from backend.store.chunks import Chunks
 from backend.store.database import now
+from backend.store.drafts.chunks import Chunks
+from backend.store.drafts.reuse import Reuse, draft_of, draft_row, row_key
 from backend.store.places import Places
 from backend.store.reconciliations import Reconciliations
 from backend.store.recording import Receipt, delete_rows, drafts_of, record
 from backend.store.retrains import Retrains, new_corrections
-from backend.store.reuse import Reuse, draft_of, draft_row, row_key
 from backend.store.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
 
 

@@ -88,7 +88,7 @@ reconciliations = sa.Table(
     sa.Column("unreadable", sa.JSON, nullable=False, server_default="[]"),
 )
 
-# How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/refreshes.py.
+# How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/drafts/refreshes.py.
 refreshes = sa.Table(
     "refreshes",
     metadata,
@@ -119,7 +119,7 @@ refreshes = sa.Table(
     sa.Column("jobs", sa.Integer, nullable=False, server_default="0"),
 )
 
-# Tasks of that list which a job drafts, or which it left: see backend/store/chunks.py. `id` is never used twice.
+# Tasks of that list which a job drafts, or which it left: see backend/store/drafts/chunks.py. `id` is never used twice.
 draft_chunks = sa.Table(
     "draft_chunks",
     metadata,

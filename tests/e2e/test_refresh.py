@@ -13,7 +13,7 @@ import pytest
 import labeling_config
 from backend.label_studio import wire
 from backend.store.database import now
-from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
+from backend.store.drafts.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from tests.e2e.bare import SECONDS, Bare
 from tests.e2e.stack import await_true

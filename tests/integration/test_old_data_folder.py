@@ -12,7 +12,7 @@ from backend import jobs
 from backend.domain.errors import SettingsError
 from backend.serving.champions import Champions
 from backend.settings import Settings
-from backend.store.refreshes import LIVE, WAITING
+from backend.store.drafts.refreshes import LIVE, WAITING
 from backend.store.registry import DEFAULT, Registry
 from backend.store.retrains import DONE
 from backend.store.store import Store

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import labeling_config
 from backend.cli import drafts as module
 from backend.cli.main import main
-from backend.store.refreshes import DRAFTING, EVERY, STORED, WAITING
+from backend.store.drafts.refreshes import DRAFTING, EVERY, STORED, WAITING
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import settings

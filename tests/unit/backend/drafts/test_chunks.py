@@ -10,7 +10,7 @@ import pytest
 from backend.domain.corrections import Task
 from backend.drafts import chunks, queueing
 from backend.drafts.refresh import Run
-from backend.store.refreshes import DONE, DRAFTING, EVERY, LIVE, STORED, WAITING, RefreshState
+from backend.store.drafts.refreshes import DONE, DRAFTING, EVERY, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import settings

@@ -15,7 +15,7 @@ from backend.cli.main import main
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.drafts.modes import to_live
 from backend.label_studio.client import LabelStudio
-from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, RefreshState
+from backend.store.drafts.refreshes import DONE, DRAFTING, LIVE, STORED, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import settings

@@ -16,9 +16,9 @@ from backend.domain.errors import LabelStudioError
 from backend.drafts import job as module
 from backend.drafts.refresh import Run, refresh_if_possible
 from backend.serving.drafting import drafter
-from backend.store.chunks import Chunk
 from backend.store.database import now
-from backend.store.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
+from backend.store.drafts.chunks import Chunk
+from backend.store.drafts.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.store.tables import draft_chunks

@@ -11,8 +11,8 @@ from backend.reports import progress
 from backend.reports.status import report, text
 from backend.settings import Settings
 from backend.store.database import now
+from backend.store.drafts.refreshes import DRAFTING, EVERY, LIVE, STORED, WAITING
 from backend.store.reconciliations import ReconciliationState
-from backend.store.refreshes import DRAFTING, EVERY, LIVE, STORED, WAITING
 from backend.store.registry import ModelVersion, Registry
 from backend.store.retrains import DONE, FAILED
 from backend.store.store import Store

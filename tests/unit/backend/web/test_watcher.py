@@ -13,8 +13,8 @@ from backend.domain.errors import QueueError
 from backend.serving.champions import Champions
 from backend.settings import Settings
 from backend.store.database import now
+from backend.store.drafts.refreshes import LIVE
 from backend.store.reconciliations import ReconciliationState
-from backend.store.refreshes import LIVE
 from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import Retrain
 from backend.store.store import Store

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.store.database import now
+from backend.store.drafts.refreshes import Refreshes, RefreshState, sums
 from backend.store.lease import has_expired
-from backend.store.refreshes import Refreshes, RefreshState, sums
 from backend.store.tables import draft_chunks
 
 
