@@ -1,4 +1,4 @@
-"""The schema of version 0.1.0, where migrations begin. New databases are made from backend/store/tables.py."""
+"""The schema of version 0.1.0, where migrations begin. New databases are made from backend/store/tables."""
 
 revision = "0003"
 down_revision = None

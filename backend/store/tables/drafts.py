@@ -1,0 +1,95 @@
+"""Drafts, the features of their images, and how far waiting tasks have them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from backend.store.tables.schema import Time, metadata
+
+# Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task`: the task
+# whose correction was copied; where it is empty the text is the version's own.
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("task_id", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.String(255), nullable=False),
+    sa.Column("image", sa.Text, nullable=False),
+    sa.Column("image_key", sa.String(64), nullable=False),  # its SHA-256: an address may be too long for an index
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("score", sa.Float, nullable=False),
+    sa.Column("served_at", Time, nullable=False),
+    sa.Column("image_sha256", sa.String(64)),
+    sa.Column("from_task", sa.BigInteger),
+    sa.Index(None, "project_id", "task_id", "version", "image_key"),
+)
+
+# Pooled features of drafted and learned images: halves, in bytes. `encoder` hashes all that decides them.
+features = sa.Table(
+    "features",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("image_sha256", sa.String(64), nullable=False),
+    sa.Column("feature", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("project_id", "encoder", "image_sha256"),
+    sqlite_autoincrement=True,
+)
+
+# Why a task got no draft, the last time one was requested.
+draft_failures = sa.Table(
+    "draft_failures",
+    metadata,
+    sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("task_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("failed_at", Time, nullable=False),
+)
+
+# How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/drafts/refreshes.py.
+refreshes = sa.Table(
+    "refreshes",
+    metadata,
+    sa.Column("project_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("mode", sa.String(16)),
+    sa.Column("wanted", sa.String(16)),
+    sa.Column("version", sa.String(255)),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("stopped", sa.Boolean, nullable=False),
+    sa.Column("of_version", sa.String(255)),
+    sa.Column("after_task", sa.BigInteger, nullable=False),
+    sa.Column("checked_to", sa.BigInteger, nullable=False),
+    sa.Column("checked", sa.Integer, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("stored", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("deleted", sa.Integer, nullable=False),
+    sa.Column("being_edited", sa.Integer, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("begun_at", Time),
+    sa.Column("due_at", Time),
+    sa.Column("lease", sa.Integer, nullable=False),
+    sa.Column("heartbeat_at", Time),
+    sa.Column("failure", sa.Text),
+    sa.Column("per_minute", sa.Integer),
+    sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("jobs", sa.Integer, nullable=False, server_default="0"),
+)
+
+# Tasks of that list which a job drafts, or which it left: see backend/store/drafts/chunks.py. `id` is never used twice.
+draft_chunks = sa.Table(
+    "draft_chunks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("of_version", sa.String(255)),
+    sa.Column("after_task", sa.BigInteger, nullable=False),
+    sa.Column("last_task", sa.BigInteger, nullable=False),
+    sa.Column("tasks", sa.Integer, nullable=False),
+    sa.Column("claim", sa.Integer, nullable=False),
+    sa.Column("heartbeat_at", Time),
+    sqlite_autoincrement=True,
+)
