@@ -56,9 +56,10 @@ class _Source:
 class Images:
     """Local files for image references, kept under `data_dir/images`, where `space` keeps them below a limit.
 
-    Contents are at `<2>/<sha256>.<ext>`; `index` maps references to contents. A token is sent to its own origin only:
-    the configured key to LABEL_STUDIO_URL, the token of /setup to the host of that /setup, which the address guard
-    checks too. Threads and processes may share it.
+    Contents are at `<2>/<sha256>.<ext>`; `index` maps references to contents and their sizes. No draft waits for the
+    disk: what a power cut leaves incomplete is fetched again. A token is sent to its own origin only: the configured
+    key to LABEL_STUDIO_URL, the token of /setup to the host of that /setup, which the address guard checks too.
+    Threads and processes may share it.
     """
 
     def __init__(self, settings: Settings, downloader: Downloader | None = None) -> None:
@@ -158,9 +159,10 @@ class Images:
         try:
             found = json.loads(entry.read_text(encoding="utf-8"))
             path, sha256, fetched = self._root / found["file"], str(found["sha256"]), float(found["fetched"])
+            size = path.stat().st_size
         except (OSError, ValueError, KeyError, TypeError):
             return None, False
-        if not (is_whole(path, sha256) if whole else path.is_file()):
+        if found.get("bytes", size) != size or (whole and not is_whole(path, sha256)):
             return None, False
         with suppress(OSError):
             os.utime(path)  # `space` drops what was used least recently
@@ -174,8 +176,9 @@ class Images:
             if is_whole(path, sha256):
                 os.utime(path)
             else:
-                write(path, content)
-            write(entry, json.dumps({"file": name, "sha256": sha256, "fetched": time.time()}).encode())
+                write(path, content, durable=False)
+            known = {"file": name, "sha256": sha256, "bytes": len(content), "fetched": time.time()}
+            write(entry, json.dumps(known).encode(), durable=False)
         except OSError as error:
             raise not_stored(error, f"The image {shown(reference)} could not be stored") from error
         return LocalImage(path, sha256)
@@ -224,7 +227,7 @@ def not_stored(error: OSError, what: str) -> ImageError:
     return kind(f"{what}: {error.strerror or error}.")
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    with atomic_file(path, private=True) as unfinished:
+def write(path: Path, content: bytes, durable: bool = True) -> None:
+    """Write a file that only its owner may read, whole or not at all; after a power cut only if it is `durable`."""
+    with atomic_file(path, private=True, durable=durable) as unfinished:
         unfinished.write_bytes(content)

@@ -12,18 +12,20 @@ from uuid import uuid4
 
 
 @contextmanager
-def atomic_file(path: Path, *, private: bool = False) -> Iterator[Path]:
+def atomic_file(path: Path, *, private: bool = False, durable: bool = True) -> Iterator[Path]:
     """Inside, an empty file beside `path` to write to, with the same suffix; at the end it is renamed to `path`.
 
-    Its bytes are on the disk before it gets the name. After an error `path` is as it was. Folders above it are made;
-    only its owner may read a `private` file. Raises OSError.
+    After an error `path` is as it was. Its bytes are on the disk before it gets the name, unless it is not `durable`:
+    then a power cut may leave a file of another size. Folders above it are made; only its owner may read a `private`
+    file. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _beside(path)
     try:
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
         yield unfinished
-        _flush(unfinished)
+        if durable:
+            _flush(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -73,7 +73,7 @@ def test_on_a_full_disk_no_retrain_begins_without_what_cannot_be_stored(
 ) -> None:
     """However often it was postponed: hosts may stay away for good, disks are freed."""
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, durable: bool = True) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("backend.images.cache.write", full)
