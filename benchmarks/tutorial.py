@@ -8,6 +8,7 @@ Three ways from the same photos to captions by a beam of five, in turn, 32 photo
                  as layers of its own, features repeated for each beam, attention keys projected again for every word,
                  beams rebuilt in Python
   same_encoder   the same form with the starter's encoder, pixels and sizes
+The starter encodes by onnxruntime where that is installed and clearly faster, as it does when it is served.
 The tutorials' weights are random, and their captions as long as the starter's on average: words do not matter to speed.
 """
 
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import click
@@ -43,6 +45,7 @@ CHUNK = 32
 MEANINGS = {
     "photos": "photos captioned by each side",
     "words": "words a caption",
+    "onnxruntime": "1 where the starter encodes by it",
     "starter": "images a second, from files",
     "tutorial": "images a second, the tutorials' form",
     "same_encoder": "images a second, the tutorials' form with the starter's encoder",
@@ -125,6 +128,8 @@ def _measure(captioner: Captioner, rows: Sequence[Row]) -> dict[str, float]:
     torch.manual_seed(1)
     length = _mean_length(captioner.caption(images[:CHUNK]))
     common, same = _common(captioner), _same_encoder(captioner)
+    with TemporaryDirectory(prefix="captioner-tutorial-") as folder:
+        captioner.accelerate(Path(folder))
     sides: dict[str, Callable[[Sequence[Path]], object]] = {
         "starter": captioner.caption,
         "tutorial": partial(common.caption, length=length),
@@ -140,7 +145,8 @@ def _measure(captioner: Captioner, rows: Sequence[Row]) -> dict[str, float]:
             if captioner.device.type == "cuda":
                 torch.cuda.synchronize()
             times[name].append(time.perf_counter() - begun)
-    return {"photos": len(images), "words": length} | _figures(times, len(images))
+    used = {"onnxruntime": float(captioner.encoder.is_accelerated)}
+    return {"photos": len(images), "words": length} | used | _figures(times, len(images))
 
 
 def _figures(times: Mapping[str, Sequence[float]], images: int) -> dict[str, float]:

@@ -135,6 +135,11 @@ class Encoder(nn.Module):
             if engine:
                 self._engines[size] = backbone, engine
 
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether onnxruntime encodes any of its views."""
+        return bool(self._engines)
+
     def _fused_backbone(self) -> nn.Module:
         """The backbone with its batch normalisation fused into the convolutions, made anew for other weights."""
         tensors = (*self.backbone.parameters(), *self.backbone.buffers())

@@ -36,7 +36,7 @@ def test_captions_are_the_same(tiny: Captioner, picture: Callable[..., Path], tm
     pictures = [picture(colour) for colour in ("red", "blue", "green")]
     before, grids = tiny.caption(pictures), encoded(tiny)
     tiny.accelerate(tmp_path / "compiled")
-    assert tiny.encoder._engines
+    assert tiny.encoder.is_accelerated
     after = tiny.caption(pictures)
     torch.testing.assert_close(encoded(tiny), grids, rtol=1e-4, atol=1e-5)
     assert [each.text for each in after] == [each.text for each in before]  # type: ignore[union-attr]
@@ -48,7 +48,7 @@ def test_an_encoder_is_exported_once(tiny: Captioner, tmp_path: Path, monkeypatc
     tiny.encoder._engines.clear()
     monkeypatch.setattr(engine, "_export", pytest.fail)
     tiny.accelerate(tmp_path)
-    assert tiny.encoder._engines
+    assert tiny.encoder.is_accelerated
     assert list(tmp_path.iterdir()) == [kept]
 
 
@@ -60,7 +60,7 @@ def test_it_is_used_only_where_it_is_clearly_faster(
     monkeypatch.setattr(engine, "_times_as_fast", lambda *given: next(times))
     for used in (False, True):
         tiny.accelerate(tmp_path)
-        assert bool(tiny.encoder._engines) == used
+        assert tiny.encoder.is_accelerated == used
 
 
 def test_work_that_runs_beside_does_not_change_what_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_an_encoder_that_takes_no_time_is_not_exported(
 ) -> None:
     monkeypatch.setattr(engine, "WORTH_SECONDS", 100.0)
     tiny.accelerate(tmp_path)
-    assert not tiny.encoder._engines
+    assert not tiny.encoder.is_accelerated
     assert not list(tmp_path.iterdir())
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_done_without_the_packages_or_for_an_encoder_that_is_trained(
         tiny.accelerate(tmp_path)
     tiny.encoder.config = dataclasses.replace(tiny.encoder.config, trained="all")
     tiny.accelerate(tmp_path)
-    assert not tiny.encoder._engines
+    assert not tiny.encoder.is_accelerated
 
 
 def test_other_weights_are_encoded_by_torch(tiny: Captioner, tmp_path: Path) -> None:
