@@ -9,7 +9,10 @@ from importlib import resources
 from xml.etree import ElementTree
 
 NAMES = ("caption", "multi_caption", "review")
-"""The shipped configs: one caption, several captions per image, one caption and what was wrong with the draft."""
+"""The shipped configs: one caption, several captions per image, one caption and why the draft was wrong."""
+
+FAULTS_TAG = "fault"
+"""The name of the `<Choices>` that say why a draft was wrong; choices of other names are not read."""
 
 FLAG = "{{idx}}"
 """Stands for the number of an item in what a `<Repeater>` repeats, unless its `indexFlag` names another text."""

@@ -67,6 +67,7 @@ class Correction:
     parent_prediction: int | None = None
     typed: tuple[str, ...] = ()  # the same captions exactly as typed
     created_at: datetime | None = None  # tells it from an annotation of a fresh Label Studio with its id
+    reasons: tuple[str, ...] = ()  # why its draft was wrong, where the labelling config asks
 
     @property
     def usable(self) -> bool:

@@ -1,4 +1,4 @@
-"""The captions in the result of an annotation."""
+"""The captions in the result of an annotation, and why its draft was wrong."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from backend.domain.corrections import normalise
-from labeling_config import Tags
+from labeling_config import FAULTS_TAG, Tags
 
 LONGEST_NAME = 64
-"""Characters kept of an action or an origin, which are short."""
+"""Characters kept of an action, an origin or a reason, which are short."""
 
 
 def captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
@@ -34,6 +34,24 @@ def captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
     return tuple(text for text, _ in kept), kept[-1][1]
 
 
+def reasons(results: Any) -> tuple[str, ...]:
+    """Why the draft was wrong, as chosen under the name that the shipped config `review` has for it, each once.
+
+    The words are those of the project's config, which may offer others. Choices that have another name, or are about a
+    region, say nothing of the draft.
+    """
+    found: dict[str, None] = {}
+    for entry in results if isinstance(results, list) else []:
+        if not isinstance(entry, dict) or entry.get("type") != "choices" or entry.get("from_name") != FAULTS_TAG:
+            continue
+        value = entry.get("value")
+        chosen = value.get("choices") if isinstance(value, dict) and not _of_region(entry) else None
+        for choice in chosen if isinstance(chosen, list) else []:
+            if isinstance(choice, str) and (text := normalise(choice)):
+                found[text[:LONGEST_NAME]] = None
+    return tuple(found)
+
+
 def _of_caption_box(results: Sequence[Any], tags: Tags) -> list[dict[str, Any]]:
     """The entries of the caption box, or of the box that it was before somebody gave it another name.
 
@@ -52,5 +70,5 @@ def _of_caption_box(results: Sequence[Any], tags: Tags) -> list[dict[str, Any]]:
 
 
 def _of_region(entry: dict[str, Any]) -> bool:
-    """Whether a text describes a region of the image, whose coordinates then stand beside it."""
+    """Whether an entry describes a region of the image, whose coordinates then stand beside it."""
     return isinstance(entry.get("value"), dict) and "x" in entry["value"]

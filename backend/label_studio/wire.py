@@ -11,7 +11,7 @@ from typing import Any
 import labeling_config
 from backend.domain.corrections import Correction, Draft, Event, Task, normalise
 from backend.domain.errors import RequestError
-from backend.label_studio.captions import LONGEST_NAME, captions
+from backend.label_studio.captions import LONGEST_NAME, captions, reasons
 from backend.label_studio.payload import (
     GREATEST_ID,
     SECRETS,
@@ -218,6 +218,7 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         parent_prediction=reference(annotation.get("parent_prediction")),
         typed=typed,
         created_at=time_of(annotation.get("created_at")),
+        reasons=reasons(annotation.get("result")),
     )
 
 

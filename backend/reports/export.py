@@ -70,6 +70,7 @@ class Pair:
             "task": correction.task_id,
             "annotation": correction.annotation_id,
             "annotator": correction.annotator,
+            "reasons": list(correction.reasons),
             "lead_time_seconds": correction.lead_time_seconds,
             "created_at": correction.created_at and correction.created_at.isoformat(),
             "updated_at": correction.updated_at.isoformat(),
@@ -168,6 +169,7 @@ def as_csv(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
         for caption, typed in zip_longest(pair.captions, pair.typed or ("",), fillvalue=""):
             row = pair.row(folder, caption=caption, typed=typed)
             row["accepted"] = str(row["accepted"]).lower()
+            row["reasons"] = "; ".join(row["reasons"])
             if header is None:
                 header = list(row)
                 yield _line(header)

@@ -208,7 +208,8 @@ def _newer_than_reading(event: Event, known: Mapping[str, Any]) -> bool:
 
 
 def _content(correction: Correction) -> dict[str, Any]:
-    return {**asdict(correction), "texts": list(correction.texts), "typed": list(correction.typed)}
+    lists = {name: list(getattr(correction, name)) for name in ("texts", "typed", "reasons")}
+    return {**asdict(correction), **lists}
 
 
 def _start(drafted: Sequence[Mapping[str, Any]], saved: datetime, lead_time_seconds: float | None) -> dict[str, Any]:
@@ -264,6 +265,7 @@ def _deletions(connection: Connection, event: Event) -> dict[int, dict[str, Any]
 _NOTHING: dict[str, Any] = {column.name: None for column in corrections.c if column.nullable} | {
     "texts": [],
     "typed": [],
+    "reasons": [],
     "was_cancelled": False,
     "ground_truth": False,
 }

@@ -293,6 +293,5 @@ def _with_images(table: sa.Table) -> sa.Select[Any]:
 
 def _stored_correction(row: Mapping[str, Any]) -> StoredCorrection:
     values = {name: row[name] for name in StoredCorrection.__dataclass_fields__}
-    return StoredCorrection(
-        **{**values, "texts": tuple(row["texts"]), "typed": tuple(row["typed"]), "image": row["task_image"]}
-    )
+    lists = {name: tuple(row[name]) for name in ("texts", "typed", "reasons")}
+    return StoredCorrection(**{**values, **lists, "image": row["task_image"]})

@@ -246,6 +246,32 @@ def test_what_is_not_a_caption_is_passed_over(result: Any) -> None:
     assert captions(result) == ()
 
 
+def choice(*words: Any, name: str = "fault", **value: Any) -> dict[str, Any]:
+    return {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": list(words), **value}}
+
+
+@pytest.mark.parametrize(
+    ("result", "reasons"),
+    [
+        ([entry("a dog"), choice("object", "count")], ("object", "count")),
+        ([choice("wording"), entry("a dog"), choice("wording", " count ")], ("wording", "count")),
+        ([entry("a dog"), choice("object", name="quality")], ()),
+        ([entry("a dog"), choice("object", x=1.0, y=2.0)], ()),
+        ([entry("a dog"), choice("object") | {"type": "taxonomy"}], ()),
+        ([entry("a dog"), choice("object") | {"value": "object"}], ()),
+        ([entry("a dog"), choice("object") | {"value": {"choices": "object"}}], ()),
+        ([entry("a dog"), choice(3, None, ["x"], "", "y" * 100)], ("y" * 64,)),
+        ([entry("a dog")], ()),
+        ("a plain string", ()),
+    ],
+)
+def test_why_the_draft_was_wrong_is_what_the_choices_of_that_name_say(result: Any, reasons: tuple[str, ...]) -> None:
+    body = annotation_event(result=result)
+    body["project"]["label_config"] = shipped("review")
+    (correction,) = wire.event(body).corrections
+    assert correction.reasons == reasons
+
+
 @pytest.mark.parametrize(
     ("result", "kept"),
     [

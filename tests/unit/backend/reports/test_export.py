@@ -90,6 +90,7 @@ def test_a_line_tells_all_of_an_annotation_and_its_draft(tmp_path: Path, store: 
         "task": 4,
         "annotation": 4,
         "annotator": None,
+        "reasons": [],
         "lead_time_seconds": None,
         "created_at": None,
         "updated_at": "2026-01-01T00:00:00+00:00",
@@ -140,7 +141,8 @@ def test_images_that_are_not_here_come_from_the_store(tmp_path: Path, store: Sto
 
 def test_a_table_has_a_line_for_each_caption(tmp_path: Path, store: Store) -> None:
     both = ("a red box", "a box, red")
-    record(store, correction(1, second=9, texts=both, typed=("a  red box\n", "a box, red"), origin="prediction"))
+    typed = ("a  red box\n", "a box, red")
+    record(store, correction(1, second=9, texts=both, typed=typed, origin="prediction", reasons=("object", "count")))
     with (tmp_path / "pairs.csv").open("w"):
         pass
     exported(tmp_path, tmp_path / "pairs.csv", "--format", "csv", "--force")
@@ -152,6 +154,7 @@ def test_a_table_has_a_line_for_each_caption(tmp_path: Path, store: Store) -> No
         ("1", "a box, red", "a box, red"),
     ]
     assert [row["accepted"] for row in rows[:3]] == ["true", "true", "false"]
+    assert [row["reasons"] for row in rows[1:3]] == ["object; count", ""]
     assert [row["weight"] for row in rows[:3]] == ["0.5", "0.5", "1.0"]
 
 

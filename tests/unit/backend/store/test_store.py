@@ -110,6 +110,14 @@ def test_saving_again_without_a_change_is_nothing_new(store: Store) -> None:
     assert row.updated_at == LONG_AGO + timedelta(seconds=5)
 
 
+def test_a_reason_given_later_is_kept_and_is_nothing_new_to_learn(store: Store) -> None:
+    store.record(saved(correction(reasons=("object",))))
+    receipt = store.record(saved(correction(second=5, reasons=("object", "count"))))
+    assert receipt.new_corrections == 0
+    assert [each.reasons for each in store.corrections(1)] == [("object", "count")]
+    assert [each.reasons for each in store.revisions(1)] == [("object",), ("object", "count")]
+
+
 def test_corrections_as_of_an_event(store: Store) -> None:
     first = store.record(saved(correction(1, "one"), correction(2, "two"))).seq
     second = store.record(saved(correction(1, "one, better", 1))).seq
