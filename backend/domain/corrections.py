@@ -24,7 +24,8 @@ class Task:
 class Draft:
     """A caption shown to an annotator; `score` in (0, 1], higher is more certain.
 
-    `from_task` is the task whose correction it copies; None where it is the version's own.
+    `from_task` is the task whose correction it copies; None where it is the version's own. `withheld` is the caption
+    that the version made and that is not shown, so that what people write without it can judge it.
     """
 
     project_id: int
@@ -35,6 +36,7 @@ class Draft:
     score: float
     image_sha256: str | None = field(default=None, compare=False)
     from_task: int | None = None
+    withheld: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

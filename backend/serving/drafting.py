@@ -154,8 +154,17 @@ class Drafting:
                 continue
             blind = places[image.sha256] == BLIND  # scored like the others, to be queued like them
             if caption.text or blind:
-                text, score = "" if blind else caption.text, caption.score
-                found[_key(task)] = Draft(project_id, task.id, version, task.image or "", text, score, image.sha256)
+                shown, withheld = ("", caption.text) if blind else (caption.text, None)
+                found[_key(task)] = Draft(
+                    project_id,
+                    task.id,
+                    version,
+                    task.image or "",
+                    shown,
+                    caption.score,
+                    image.sha256,
+                    withheld=withheld,
+                )
             else:  # Label Studio takes an empty prediction for a draft and asks no more
                 found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
             if caption.feature:

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from backend.store.tables.schema import Time, metadata
 
 # Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task`: the task
-# whose correction was copied; where it is empty the text is the version's own.
+# whose correction was copied; where it is empty the text is the version's own. `withheld`: the version's own words where
+# the text is empty so that nobody sees them.
 drafts = sa.Table(
     "drafts",
     metadata,
@@ -22,6 +23,7 @@ drafts = sa.Table(
     sa.Column("served_at", Time, nullable=False),
     sa.Column("image_sha256", sa.String(64)),
     sa.Column("from_task", sa.BigInteger),
+    sa.Column("withheld", sa.Text),
     sa.Index(None, "project_id", "task_id", "version", "image_key"),
 )
 

@@ -146,6 +146,9 @@ def test_blind_tasks_get_a_version_and_a_score_but_no_text(tmp_path: Path, studi
     contents = {number: hashlib.sha256(picture((number, 0, 0))).hexdigest() for number in range(1, 61)}
     assert blind == {number for number, sha256 in contents.items() if is_blind(sha256, 0.3)}
     assert 0.1 < len(blind) / 60 < 0.5
+    kept = {draft.task_id: draft.withheld for draft in services.store.get_drafts(1, list(range(1, 61)), "v1")}
+    assert {number for number, text in kept.items() if text} == blind, "the words are kept, to be judged"
+    assert not any(kept[number] is not None for number in kept.keys() - blind)
     again = services.drafting.draft(1, tasks, served(services, "v2"))
     assert blind == {d.task_id for d in again if isinstance(d, Draft) and not d.text}, "whatever the version"
     for share, version in (("0.9", "v3"), ("0", "v4")):
