@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from backend.store.tables.schema import Time, metadata
 
 # Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task`: the task
-# whose correction was copied; where it is empty the text is the version's own. `withheld`: the version's own words where
-# the text is empty so that nobody sees them.
+# whose correction was copied; where it is empty the text is the version's own. `withheld`: the version's own words
+# where the text is empty so that nobody sees them.
 drafts = sa.Table(
     "drafts",
     metadata,
