@@ -25,6 +25,7 @@ LAYERS = {
         ("learning", "evaluation"),
         ("features",),
         ("captioner",),
+        ("selection",),
         ("decoding",),
         ("data", "gate"),
         ("networks", "metrics"),
@@ -69,6 +70,7 @@ LIGHT = (
     "training.metrics",
     "training.runtime.console",
     "training.runtime.files",
+    "training.selection",
     "training.vocabulary",
 )
 """What of `training` the whole backend may import, because it loads no torch."""

@@ -156,14 +156,9 @@ class CorrectionMemory:
             return found
         if self.space is None or feature is None or not self._images:
             return None
-        one, known = _stacked([feature]), len(self._images)  # (1, C)
-        differing = _differing(self._signs[:known], self.space.signs(one))  # (N,)
-        nearest = differing.argpartition(COMPARED)[:COMPARED] if known > COMPARED else np.arange(known)
-        similarity = self.space.directions(self._features[nearest]) @ self.space.directions(one)[0]
-        for number in np.argsort(-similarity):
-            if similarity[number] < THRESHOLD:
-                break
-            if found := self._latest(self._images[nearest[number]], task_id):
+        one, known = _stacked([feature])[0], len(self._images)
+        for number in near_duplicates(self.space, self._features[:known], self._signs[:known], one):
+            if found := self._latest(self._images[number], task_id):
                 return found
         return None
 
@@ -171,6 +166,15 @@ class CorrectionMemory:
         found = (self._corrections[annotation] for annotation in self._of_image.get(sha256, ()))
         wanted = [each for each in found if each.task_id != but_task and (accepted or not each.accepted)]
         return max(wanted, key=lambda each: (each.at, each.task_id), default=None)
+
+
+def near_duplicates(space: FeatureSpace, features: np.ndarray, signs: np.ndarray, one: np.ndarray) -> list[int]:
+    """Which of some images, with `features` (N, C) and their `signs` (N, W), are near duplicates of an image with the
+    feature `one` (C,), the nearest first."""
+    differing = _differing(signs, space.signs(one[None]))  # (N,)
+    nearest = differing.argpartition(COMPARED)[:COMPARED] if len(signs) > COMPARED else np.arange(len(signs))
+    similarity = space.directions(features[nearest]) @ space.directions(one[None])[0]
+    return [int(nearest[number]) for number in np.argsort(-similarity) if similarity[number] >= THRESHOLD]
 
 
 def _stacked(features: Iterable[bytes]) -> np.ndarray:
