@@ -146,6 +146,7 @@ class Reconciliation:
             body={"tasks": ids, "annotations": [correction.annotation_id for correction in read.corrections]},
             observed_at=asked_at,
             whole_tasks=tuple(ids),
+            shown=read.shown,
         )
         for annotation_id in self._record(event).changes.created:
             self.repairs[read.made[annotation_id]] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -82,8 +83,9 @@ class Event:
     """One event sent by Label Studio or read from it: what it creates or changes, and what it deletes.
 
     `body` is the payload as received, without secrets, and is kept as a record; of an event that is about no task or
-    annotation it is only the action and the project. For an event that was read, `observed_at` is when the reading
-    began, and `whole_tasks` are tasks whose every annotation is in `corrections`.
+    annotation it is only the action and the project. `shown` is by annotation the version whose draft it was made from,
+    where Label Studio says so. For an event that was read, `observed_at` is when the reading began, and `whole_tasks`
+    are tasks whose every annotation is in `corrections`.
     """
 
     action: str
@@ -95,6 +97,7 @@ class Event:
     body: dict[str, Any] = field(default_factory=dict)
     observed_at: datetime | None = None
     whole_tasks: tuple[int, ...] = ()
+    shown: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def asks_for_training(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import labeling_config
 from backend.domain.corrections import Correction, Draft, Event, Task, normalise
 from backend.domain.errors import RequestError
+from backend.domain.selections import version_of
 from backend.label_studio.captions import LONGEST_NAME, captions, reasons
 from backend.label_studio.payload import (
     GREATEST_ID,
@@ -93,16 +94,19 @@ def event(payload: Any, label_config_of: Callable[[int], str | None] = lambda pr
         deleted_annotations=tuple(id_of(a, "an annotation") for a in annotations if of_annotations and deleted),
         deleted_tasks=tuple(id_of(task, "a task") for task in tasks if of_tasks and deleted),
         body={**record, "action": action, "project": project_id},  # the full project object is large
+        shown=_shown(annotations, [each.get("prediction") for each in annotations]),  # it has that in stored mode only
     )
 
 
 @dataclass(frozen=True)
 class FullTasks:
-    """Tasks with all annotations. `made` says by id how each was made: "created", "imported" or "in_bulk"."""
+    """Tasks with all annotations. `made` says by id how each was made: "created", "imported" or "in_bulk"; `shown` by
+    which version its draft was, where Label Studio says so."""
 
     tasks: tuple[Task, ...]
     corrections: tuple[Correction, ...]
     made: dict[int, str]
+    shown: dict[int, str]
 
 
 def full_tasks(entries: Any, project_id: int, tags: Tags) -> FullTasks:
@@ -116,7 +120,9 @@ def full_tasks(entries: Any, project_id: int, tags: Tags) -> FullTasks:
         for annotation in entry.get("annotations") or []
     ]
     made = {a["id"]: _made(a) for a in annotations if reference(a.get("id")) is not None}
-    return FullTasks(_with_fingerprints(entries, project_id, tags), _corrections(annotations, project_id, tags), made)
+    corrections = _corrections(annotations, project_id, tags)
+    shown = _shown(annotations, [each for entry in entries for each in entry.get("predictions") or []])
+    return FullTasks(_with_fingerprints(entries, project_id, tags), corrections, made, shown)
 
 
 def readable(entries: Sequence[Any], unreadable: set[int]) -> list[Any]:
@@ -137,6 +143,14 @@ def _made(annotation: Mapping[str, Any]) -> str:
         return "created"
     copied = annotation.get("parent_prediction") or annotation.get("parent_annotation")
     return "in_bulk" if copied else "imported"
+
+
+def _shown(annotations: Sequence[Mapping[str, Any]], predictions: Iterable[Any]) -> dict[int, str]:
+    """By annotation the version whose draft it was made from, where that is one of these predictions."""
+    known = {reference(each): each.get("model_version") for each in predictions if isinstance(each, dict)}
+    known.pop(None, None)
+    made = {reference(each.get("id")): known.get(reference(each.get("parent_prediction"))) for each in annotations}
+    return {id_: version_of(name) for id_, name in made.items() if id_ is not None and isinstance(name, str)}
 
 
 def task_summaries(entries: Any, project_id: int, tags: Tags) -> tuple[Task, ...]:

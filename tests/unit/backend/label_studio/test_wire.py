@@ -105,6 +105,26 @@ def test_the_time_and_the_seconds_taken() -> None:
     assert correction.lead_time_seconds == 12.0
 
 
+@pytest.mark.parametrize(
+    ("parent", "name", "version"),
+    [
+        (9, "p1-v2", "p1-v2"),
+        (9, "p1-v2.select-11", "p1-v2"),
+        (8, "p1-v2", None),
+        (None, "p1-v2", None),
+        (9, None, None),
+    ],
+)
+def test_the_version_whose_draft_was_shown(parent: int | None, name: str | None, version: str | None) -> None:
+    """In stored mode the project's prediction comes with the annotation, and with a task all of its predictions."""
+    body, prediction = annotation_event(), {"id": 9, "model_version": name}
+    body["annotation"] |= {"prediction": prediction, "parent_prediction": parent}
+    expected = {body["annotation"]["id"]: version} if version else {}
+    assert wire.event(body).shown == expected
+    task = {**body["task"], "annotations": [body["annotation"]], "predictions": [{"id": 7}, prediction, None]}
+    assert wire.full_tasks([task], 1, TAGS).shown == expected
+
+
 def test_a_skip() -> None:
     (correction,) = wire.event(received("33_skip_task", "/webhook")).corrections
     assert correction.was_cancelled

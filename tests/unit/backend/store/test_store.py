@@ -154,6 +154,16 @@ def test_a_correction_keeps_the_last_draft_served_before_it(store: Store) -> Non
     assert (row.draft_version, row.draft_text, row.texts) == ("v2", "a blue dot", ("a big red dot",))
 
 
+def test_a_correction_is_one_of_the_draft_that_label_studio_says_was_shown(store: Store) -> None:
+    """In stored mode the drafts of a new version are made before they are shown."""
+    store.add_drafts(1, [draft(id_, version, f"by {version}") for version in ("v1", "v2") for id_ in (1, 2)])
+    store.record(saved(correction(1), correction(2), shown={1: "v1", 2: "unknown"}))
+    assert [(each.draft_version, each.draft_text) for each in store.corrections(1)] == [
+        ("v1", "by v1"),
+        ("v2", "by v2"),
+    ]
+
+
 @pytest.mark.parametrize(("lead_time_seconds", "version"), [(None, "v2"), (30.0, "v1"), (1e9, "v1"), (0.0, "v2")])
 def test_a_draft_made_anew_while_the_task_was_open_has_not_been_seen(
     store: Store, monkeypatch: pytest.MonkeyPatch, lead_time_seconds: float | None, version: str
