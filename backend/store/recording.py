@@ -168,10 +168,8 @@ def _revisions(connection: Connection, event: Event) -> tuple[dict[int, dict[str
         # A webhook arrives the moment a person saves, so all drafts served by now were served before it, whatever
         # Label Studio's clock says. A correction that is read later may be older than some drafts.
         moment = correction.updated_at if event.action == RECONCILED else now()
-        version = event.shown.get(correction.annotation_id)
-        of_version = [draft for draft in drafted if draft["version"] == version] or drafted
-        known_start = old if old and old["updated_at"] is not None else None
-        start = known_start or _start(of_version, moment, correction.lead_time_seconds)
+        shown = [draft for draft in drafted if draft["version"] == event.shown.get(correction.annotation_id)] or drafted
+        start = old if old and old["updated_at"] is not None else _start(shown, moment, correction.lead_time_seconds)
         row = {
             **_content(correction),
             "parent_prediction": correction.parent_prediction or (old and old["parent_prediction"]),
