@@ -84,7 +84,7 @@ CAPTIONING = (
     "backend/cli/",
 )
 
-SLOW = {"torch", "torchvision", "timm", "scipy", "nltk", "tensorboard", "numpy"}
+SLOW = {"torch", "torchvision", "timm", "scipy", "sklearn", "nltk", "tensorboard", "numpy"}
 WITHOUT = {
     "backend.cli.main": SLOW | {"sqlalchemy", "alembic", "flask", "gunicorn", "rq", "redis", "requests"},
     "backend.web.server": SLOW | {"sqlalchemy", "alembic", "rq", "redis"},
@@ -92,7 +92,8 @@ WITHOUT = {
     "backend.web.app": SLOW - {"numpy"},
     "backend.web.services": SLOW - {"numpy"},
     "training.captioner.checkpoint": SLOW,
-    "training.captioner.captioner": {"torchvision", "timm", "scipy", "nltk", "tensorboard"},
+    "training.captioner.captioner": {"torchvision", "timm", "scipy", "sklearn", "nltk", "tensorboard"},
+    "training.selection.calibration": SLOW - {"numpy"},
 }
 """What importing a module does not import, because it takes most of the time of a start."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from training.decoding.beam_search import Candidate, Hypothesis, beam_search
 from training.decoding.retrieval import RetrievalMemory
 from training.decoding.reuse import Correction, FeatureSpace
 from training.decoding.sampling import nucleus_sampling
+from training.decoding.signals import Signals, rarity
 from training.errors import DataError
 from training.networks import decoder as decoders
 from training.networks import engine
@@ -31,6 +34,8 @@ from training.vocabulary import END, PAD, START, UNKNOWN, Style, Vocabulary, tok
 BATCH = 32  # images a step when captioning
 LARGE = 128  # sides of images from here on can be halved for a measurement
 CPU_BATCH = 8  # images a CPU encodes at once: one thread takes a tenth less with 4, but two threads then wait more
+
+T = TypeVar("T")
 
 
 class Captioner(nn.Module):
@@ -129,10 +134,9 @@ class Captioner(nn.Module):
         decoding: DecodingConfig | None = None,
         retrieval: RetrievalMemory | None = None,
     ) -> list[Hypothesis | DataError]:
-        """A caption for each image file, in order, with its pooled feature where the encoder is frozen, or the
-        DataError of one that cannot be read."""
-        results = self.caption_n_best(images, 1, decoding, retrieval)
-        return [each if isinstance(each, DataError) else self._best(*each) for each in results]
+        """A caption for each image file, in order, as `hypotheses` gives it, or the DataError of one that cannot be
+        read."""
+        return list(self._of_files(images, lambda pixels: self.caption_pixels(pixels, decoding, retrieval)))
 
     def read(self, image: Path) -> np.ndarray:
         """The image file as pixels (S, S, 3) for `caption_pixels`. Raises DataError when it cannot be read."""
@@ -145,7 +149,7 @@ class Captioner(nn.Module):
         retrieval: RetrievalMemory | None = None,
     ) -> list[Hypothesis]:
         """As `caption`, of images that have been `read`."""
-        return [self._best(*each) for each in self._n_best(pixels, 1, decoding, retrieval)]
+        return self.hypotheses(self._grid(pixels), decoding, retrieval) if pixels else []
 
     def caption_n_best(
         self,
@@ -155,30 +159,50 @@ class Captioner(nn.Module):
         retrieval: RetrievalMemory | None = None,
     ) -> Iterator[tuple[list[Hypothesis], torch.Tensor] | DataError]:
         """For each image file, in order, up to `number` captions, best first, and its grid (P, C), or its DataError."""
+
+        def caption(pixels: Sequence[np.ndarray]) -> Iterable[tuple[list[Hypothesis], torch.Tensor]]:
+            grid = self._grid(pixels)
+            return zip(self.generate_n_best(grid, number, decoding, retrieval), grid, strict=True)
+
+        return self._of_files(images, caption)
+
+    def _of_files(
+        self, images: Sequence[Path], caption: Callable[[Sequence[np.ndarray]], Iterable[T]]
+    ) -> Iterator[T | DataError]:
+        """What `caption` makes of the pixels of each image file, in order, or its DataError."""
         loaded = transforms.load_all(images, self.side)
         while batch := list(islice(loaded, BATCH)):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]
-            results = self._n_best(readable, number, decoding, retrieval)
+            results = iter(caption(readable) if readable else ())
             for item in batch:
                 yield item if isinstance(item, DataError) else next(results)
 
-    def _n_best(
-        self,
-        pixels: Sequence[np.ndarray],
-        number: int,
-        decoding: DecodingConfig | None,
-        retrieval: RetrievalMemory | None,
-    ) -> Iterator[tuple[list[Hypothesis], torch.Tensor]]:
-        """Up to `number` captions of each of these images (S, S, 3), best first, and its grid (P, C)."""
-        if not pixels:
-            return
+    def _grid(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
+        """The grids (B, P, C) of images (S, S, 3)."""
         with torch.inference_mode():
-            grid = torch.cat(out_of_memory.micro_batched(self.encode, np.stack(pixels)))  # (B, P, C)
-        yield from zip(self.generate_n_best(grid, number, decoding, retrieval), grid, strict=True)
+            return torch.cat(out_of_memory.micro_batched(self.encode, np.stack(pixels)))
 
-    def _best(self, captions: Sequence[Hypothesis], grid: torch.Tensor) -> Hypothesis:
-        """The best of these captions, with the pooled feature of its image where the encoder is frozen."""
-        return dataclasses.replace(captions[0], feature=pooled(grid) if self.feature_space else None)
+    def hypotheses(
+        self, grid: torch.Tensor, decoding: DecodingConfig | None = None, retrieval: RetrievalMemory | None = None
+    ) -> list[Hypothesis]:
+        """A caption for each encoded image of `grid` (B, P, C) with its signals, and with its pooled feature where the
+        encoder is frozen."""
+        several = self._candidates(grid, 1, decoding, retrieval, signals=True)
+        return [self._described(candidates, cells) for candidates, cells in zip(several, grid, strict=True)]
+
+    def _described(self, candidates: Sequence[Candidate], grid: torch.Tensor) -> Hypothesis:
+        """The best of these candidates with its signals, and with its image's pooled feature where it has one."""
+        best, *others = candidates
+        space = self.feature_space
+        feature = pooled(grid) if space else None
+        signals = Signals(
+            log_probability=best.mean_log_probability,
+            margin=best.ranking_score - others[0].ranking_score if others else math.nan,
+            attention_entropy=best.attention_entropy,
+            rarity=rarity(best.tokens),
+            image_distance=space.distance(feature) if space and feature else math.nan,
+        )
+        return dataclasses.replace(self._hypothesis(best), feature=feature, signals=signals)
 
     def generate(self, grid: torch.Tensor, decoding: DecodingConfig | None = None) -> list[Hypothesis]:
         """A caption for each encoded image of `grid` (B, P, C), in the annotators' style."""
@@ -197,6 +221,18 @@ class Captioner(nn.Module):
         Where the device's memory does not suffice for all at once they are micro-batched. Raises TrainingError where it
         does not suffice for one.
         """
+        several = self._candidates(grid, number, decoding, retrieval)
+        return [[self._hypothesis(one) for one in candidates[:number]] for candidates in several]
+
+    def _candidates(
+        self,
+        grid: torch.Tensor,
+        number: int,
+        decoding: DecodingConfig | None,
+        retrieval: RetrievalMemory | None,
+        signals: bool = False,
+    ) -> list[list[Candidate]]:
+        """At least `number` candidates for each encoded image where there are so many, best first."""
         self.eval()
         decoding = decoding or self.decoding
         retrieval = (retrieval or self.retrieval) if decoding.neighbours else None
@@ -206,21 +242,19 @@ class Captioner(nn.Module):
             if decoding.top_p:
                 return nucleus_sampling(self.decoder, part, decoding, never, number)
             keep = max(number, decoding.beam) if retrieval else number
-            candidates = beam_search(self.decoder, part, decoding, start=START, end=END, never=never, keep=keep)
+            candidates = beam_search(
+                self.decoder, part, decoding, start=START, end=END, never=never, keep=keep, signals=signals
+            )
             if retrieval:
                 candidates = retrieval.rerank(part, candidates, decoding.neighbours, decoding.length_penalty)
-            return [several[:number] for several in candidates]
+            return candidates
 
-        candidates = [several for part in out_of_memory.micro_batched(search, grid) for several in part]
-        return [
-            [
-                Hypothesis(
-                    self.style.apply(self.vocabulary.decode(one.tokens)), one.score, one.tokens, one.ranking_score
-                )
-                for one in several
-            ]
-            for several in candidates
-        ]
+        return [several for part in out_of_memory.micro_batched(search, grid) for several in part]
+
+    def _hypothesis(self, candidate: Candidate) -> Hypothesis:
+        """The candidate in the annotators' style."""
+        text = self.style.apply(self.vocabulary.decode(candidate.tokens))
+        return Hypothesis(text, candidate.score, candidate.tokens, candidate.ranking_score)
 
     def retrieval_with(self, corrections: Sequence[Correction], features: np.ndarray) -> RetrievalMemory | None:
         """Its retrieval memory, where its decoding has neighbours, with these corrections and features (N, C)."""

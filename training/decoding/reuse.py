@@ -41,6 +41,12 @@ class FeatureSpace:
         squashed = np.tanh((features.astype(np.float32) - self.mean) * (SHARPNESS / self.spread))
         return squashed / np.linalg.norm(squashed, axis=1, keepdims=True).clip(1e-6)
 
+    def distance(self, feature: bytes) -> float:
+        """How far a feature, half precision in bytes, lies from the mean of the training images, in spreads of a
+        channel."""
+        standardised = (np.frombuffer(feature, np.float16).astype(np.float32) - self.mean) / self.spread
+        return float(np.sqrt(np.square(standardised).mean()))
+
     def signs(self, features: np.ndarray) -> np.ndarray:
         """Which channels of features (N, C) are above their mean, as bits in whole words (N, W)."""
         bits = np.packbits(features.astype(np.float32) > self.mean, axis=1)
