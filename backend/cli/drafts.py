@@ -50,7 +50,7 @@ def mode(project: int, chosen: str | None, **flags: Any) -> None:
 def refresh(project: int, stop: bool, **flags: Any) -> None:
     """Replace the drafts of unlabelled tasks in the background; continue where a refresh was stopped."""
     store = store_of(settings_from(flags))
-    _check_connected(store, project)
+    check_connected(store, project)
     if stop:
         store.stop_refresh(project)
         click.echo(
@@ -83,7 +83,7 @@ def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, 
 
     settings = settings_from(flags)
     store = store_of(settings)
-    _check_connected(store, project)
+    check_connected(store, project)
     if stop:
         store.stop_refresh(project)
         click.echo(
@@ -91,7 +91,7 @@ def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, 
         )
         return
     modes.preannotate(label_studio_of(settings), store, project, STORED if stored else EVERY, per_minute)
-    _queue(settings, store, project)
+    queue(settings, store, project)
     try:
         _show(store, project)
     except KeyboardInterrupt:
@@ -101,20 +101,20 @@ def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, 
         )
 
 
-def _check_connected(store: Any, project: int) -> None:
+def check_connected(store: Any, project: int) -> None:
     if store.get_project(project) is None:
         raise click.UsageError(f"Project {project} is not connected; `captioner status` lists the connected projects.")
 
 
-def _queue(settings: Settings, store: Any, project: int) -> None:
+def queue(settings: Settings, store: Any, project: int) -> None:
     """Let the workers begin at once, and say so where none can."""
     from backend.drafts.queueing import queue_refreshes
     from backend.queue import Queue
 
     try:
-        queue = Queue(settings.redis_url)
-        queue_refreshes(settings, store, queue, project)
-        if not queue.workers():
+        waiting = Queue(settings.redis_url)
+        queue_refreshes(settings, store, waiting, project)
+        if not waiting.workers():
             click.echo("No worker runs: begin with `captioner up` or `captioner worker`.", err=True)
     except QueueError as error:
         click.echo(str(error), err=True)

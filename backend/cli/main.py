@@ -11,6 +11,7 @@ from backend.cli.drafts import mode, preannotate, refresh
 from backend.cli.projects import connect, reconcile, status
 from backend.cli.retrains import train_cancel, train_status
 from backend.cli.running import serve, up, worker
+from backend.cli.selection import select
 from backend.cli.versions import promote, quarantine, rollback, versions
 from backend.domain.errors import CaptionerError
 from backend.settings import loopback_without_proxy
@@ -20,7 +21,7 @@ from training.errors import TrainingError
 COMMANDS: list[click.Command] = [
     *training_commands,
     *(up, serve, worker),
-    *(mode, preannotate, refresh),
+    *(mode, preannotate, refresh, select),
     *(connect, reconcile, status),
     *(train_status, train_cancel),
     *(versions, quarantine, promote, rollback),

@@ -92,6 +92,7 @@ class Job:
         """Store why this job ends."""
         lease = self.state.lease if self.state else None
         self.store.fail_refresh(self.project_id, lease, self.champion.name, failure)
+        self.store.postpone_selection(self.project_id)
 
     def rest(self, began: float, seconds: float) -> None:
         """Sleep until so many seconds have passed since then."""

@@ -7,16 +7,20 @@ from typing import Any
 
 import labeling_config
 from backend.domain.errors import LabelStudioError
+from backend.domain.selections import version_of
+from backend.drafts.selection.shown import switch
 from backend.label_studio.client import LabelStudio
 from backend.store.drafts.refreshes import DRAFTING, LIVE, STORED, RefreshState
-from backend.store.registry import Registry
+from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from labeling_config import LabelingConfigError
 
 
 def mode_of(project: Mapping[str, Any], versions: Collection[str]) -> str:
-    """STORED where the project shows a version of ours; in live mode it names an ML backend or nothing."""
-    return STORED if project.get("model_version") in versions else LIVE
+    """STORED where the project shows a version of ours or a selection among its drafts; in live mode it names an ML
+    backend or nothing."""
+    shown = project.get("model_version")
+    return STORED if shown in versions or version_of(shown or "") in versions else LIVE
 
 
 def ask(client: LabelStudio, store: Store, project_id: int) -> RefreshState:
@@ -32,7 +36,8 @@ def to_live(client: LabelStudio, store: Store, project_id: int) -> None:
     backends = client.ml_backends(project_id)
     if not backends:
         raise LabelStudioError(f"Project {project_id} has no ML backend to ask: `captioner connect` makes one.")
-    client.update_project(project_id, model_version=backends[0]["title"])
+    switch(client, store, project_id, client.project(project_id).get("model_version"), backends[0]["title"])
+    store.undo_selections(project_id)
     store.begin_refresh(project_id, mode=LIVE, wanted=None)
 
 
@@ -52,6 +57,16 @@ def preannotate(
 
     Raises LabelStudioError where there is no such project, no caption box in it or no model for it.
     """
+    champion = check(client, store, project_id)
+    state = store.refresh_state(project_id)
+    ordered = {"wanted": wanted, "per_minute": per_minute}
+    if state.wanted and state.version == champion.name and state.state == DRAFTING:
+        return store.order_refresh(project_id, stopped=False, failure=None, **ordered)
+    return store.begin_refresh(project_id, **ordered)
+
+
+def check(client: LabelStudio, store: Store, project_id: int) -> ModelVersion:
+    """The project's champion. Raises LabelStudioError where there is none, or drafts cannot be stored."""
     try:
         labeling_config.parse(client.project(project_id).get("label_config") or "")
     except LabelingConfigError as error:
@@ -59,8 +74,4 @@ def preannotate(
     champion = Registry(store).champion(project_id)
     if champion is None:
         raise LabelStudioError(f"There is no model for project {project_id} yet, so no drafts can be stored.")
-    state = store.refresh_state(project_id)
-    ordered = {"wanted": wanted, "per_minute": per_minute}
-    if state.wanted and state.version == champion.name and state.state == DRAFTING:
-        return store.order_refresh(project_id, stopped=False, failure=None, **ordered)
-    return store.begin_refresh(project_id, **ordered)
+    return champion

@@ -18,6 +18,7 @@ def queue_refreshes(settings: Settings, store: Store, queue: Queue, project_id: 
         return
     champion, state = Registry(store).champion(project_id), store.refresh_state(project_id)
     is_due = state.is_due(champion.name if champion else None, store.newest_task(project_id))
+    is_due = is_due or (not (state.stopped or state.is_claimed) and store.selection_is_due(project_id))
     if champion is None or not (is_due or store.is_untidy(state)):
         return
     wanted = 1

@@ -24,6 +24,9 @@ from backend.domain.errors import CaptionerError, LabelStudioError
 from backend.drafts.chunks import Drafting
 from backend.drafts.job import RUN_SECONDS, EndedError, Job
 from backend.drafts.modes import mode_of
+from backend.drafts.selection.candidates import chooser
+from backend.drafts.selection.making import Choose, delete_ended, make, renew
+from backend.drafts.selection.shown import end_where_another_is_shown, stays, switch
 from backend.drafts.tidy import delete_old
 from backend.label_studio.client import LabelStudio
 from backend.serving.drafting import Drafter, drafter
@@ -60,7 +63,8 @@ def refresh_if_possible(settings: Settings, store: Store, project_id: int) -> No
         log.info("Project %d: there is no model.", project_id)
         return
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-    Run(client, store, registry, drafter(settings, store), champion, settings.refresh_per_minute, project_id).work()
+    draft, choose = drafter(settings, store), chooser(settings, store)
+    Run(client, store, registry, draft, champion, settings.refresh_per_minute, project_id, choose=choose).work()
 
 
 class Run:
@@ -76,8 +80,9 @@ class Run:
         per_minute: int,
         project_id: int,
         seconds: float = RUN_SECONDS,
+        choose: Choose = lambda job, selection: (),
     ) -> None:
-        self._draft, self._per_minute = draft, per_minute
+        self._draft, self._per_minute, self._choose = draft, per_minute, choose
         self._job = Job(client, store, registry, project_id, champion, seconds)
 
     def work(self) -> None:
@@ -148,13 +153,17 @@ class Run:
         job, wait = self._job, partial(_wait, self._job)
         state = job.save()
         stored = STORED in {state.mode, state.wanted}
+        end_where_another_is_shown(job.store, job.project_id, shown, stored)
         if stored:
             self._switch(shown)
         elif state.wanted:
             job.save(wanted=None)
         if state.state == DRAFTING:
             wait()
-        elif state.state == WAITING and state.due_at and state.due_at <= now():
+        if stored:
+            make(job, self._choose)
+        delete_ended(job, self._per_minute)
+        if state.state == WAITING and state.due_at and state.due_at <= now():
             state = job.save(state=TIDYING)
         if state.state == TIDYING:
             before, begun_at = state.stored, now()
@@ -171,12 +180,14 @@ class Run:
                 job.save(state=DONE, due_at=begun_at)
 
     def _switch(self, shown: str | None) -> None:
-        """Have Label Studio show the version, unless none of its drafts is stored: Label Studio would refuse it."""
+        """Have Label Studio show the version, unless none of its drafts is stored: Label Studio would refuse it. A
+        selection stays, of older drafts until there is another."""
         job, version = self._job, self._job.champion.name
-        if shown != version:
+        renew(job.store, job.project_id, version)
+        if shown != version and not stays(job.store, job.project_id, shown, version):
             if version not in job.client.model_versions(job.project_id):
                 return
-            job.client.update_project(job.project_id, model_version=version)
+            switch(job.client, job.store, job.project_id, shown, version)
             log.info("Project %d shows the drafts stored by %s.", job.project_id, version)
         job.save(mode=STORED, wanted=None)
 

@@ -42,7 +42,7 @@ def delete_old(job: Job, versions: Sequence[str], per_minute: int, **chosen: Any
         begun |= {task["id"] for task in tasks if task["id"] in old and _is_fresh(task, old[task["id"]])}
         being_edited += len(begun)
         ids = [id_ for task_id, gone in old.items() if task_id not in begun for id_ in gone]
-        _delete(job, ids)
+        delete(job, ids)
         after = tasks[-1]["id"]
         job.save(being_edited=being_edited, of_version=None, after_task=after)
         job.rest(began, len(ids) * 60 / per_minute)
@@ -50,7 +50,8 @@ def delete_old(job: Job, versions: Sequence[str], per_minute: int, **chosen: Any
     job.save(being_edited=being_edited, after_task=0)
 
 
-def _delete(job: Job, ids: Sequence[int]) -> None:
+def delete(job: Job, ids: Sequence[int]) -> None:
+    """Delete these predictions, and count them."""
     assert job.state
     deleted, saved = job.state.deleted, job.clock()
     for done, id_ in enumerate(ids, start=1):

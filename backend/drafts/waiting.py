@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import labeling_config
 from backend.domain.corrections import Draft
 from backend.domain.errors import LabelStudioRefusalError
+from backend.domain.selections import number_of, version_of
 from backend.label_studio import wire
 from backend.label_studio.client import FULL_TASKS, LabelStudio
 from backend.serving.reuse import Reuse
@@ -79,8 +80,9 @@ def _replace(client: LabelStudio, tags: Tags, drafts: Sequence[Draft]) -> int:
             continue
         wanted = wire.prediction(by_task[task["id"]], tags)
         for prediction in task.get("predictions") or []:
-            own = prediction.get("model_version") == wanted["model_version"]
-            if own and prediction.get("result") != wanted["result"]:
-                client.update_prediction(prediction["id"], result=wanted["result"], score=wanted["score"])
+            name = prediction.get("model_version") or ""
+            if version_of(name) == wanted["model_version"] and prediction.get("result") != wanted["result"]:
+                score = prediction.get("score") if number_of(name) else wanted["score"]  # a selection keeps its order
+                client.update_prediction(prediction["id"], result=wanted["result"], score=score)
                 changed += 1
     return changed

@@ -11,7 +11,7 @@ from backend.corrections.reconcile import about_unreadable
 from backend.domain.errors import QueueError
 from backend.images import space
 from backend.queue import Queue
-from backend.reports import drafting
+from backend.reports import drafting, selection
 from backend.reports.edits import by_version, taught
 from backend.reports.progress import NO_PROJECT, duration, latest, retrain_lines, seconds_since
 from backend.reports.serving import serving
@@ -94,6 +94,7 @@ def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None,
         "training": latest(retrains),
         "compared": _compared(store.reconciliation_state(project_id)),
         "drafting": drafting.report(store, project_id),
+        "selection": selection.report(store, project_id),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
     }
 
@@ -125,6 +126,7 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
     yield from retrain_lines(project["training"])
     yield from _compared_lines(project["compared"])
     yield from drafting.lines(project["drafting"])
+    yield from selection.lines(project["selection"])
     if project["failures"]:
         yield f"  no draft     {counted(project['failures'], 'task')}, the latest:"
         for failure in project["last_failures"]:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from training.config import DecodingConfig
     from training.decoding.beam_search import Hypothesis
     from training.decoding.retrieval import RetrievalMemory
     from training.decoding.reuse import Correction, FeatureSpace
+    from training.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,13 @@ class Model(Protocol):
     def caption_pixels(
         self, pixels: Sequence[np.ndarray], *, retrieval: RetrievalMemory | None = None
     ) -> list[Hypothesis]: ...
+
+    @property
+    def decoding(self) -> DecodingConfig: ...
+
+    def caption_n_best(
+        self, images: Sequence[Path], number: int, decoding: DecodingConfig | None = None
+    ) -> Iterator[tuple[list[Hypothesis], torch.Tensor] | DataError]: ...
 
     def retrieval_with(self, corrections: Sequence[Correction], features: np.ndarray) -> RetrievalMemory | None: ...
 

@@ -13,6 +13,7 @@ from backend.domain.corrections import Correction, Draft, DraftFailure, Event, T
 from backend.store.database import now
 from backend.store.drafts.chunks import Chunks
 from backend.store.drafts.reuse import Reuse, draft_of, draft_row, row_key
+from backend.store.drafts.selections import Selections
 from backend.store.places import Places
 from backend.store.reconciliations import Reconciliations
 from backend.store.recording import Receipt, delete_rows, drafts_of, record
@@ -99,7 +100,7 @@ class Counts:
     new: int
 
 
-class Store(Retrains, Reconciliations, Chunks, Reuse, Places):
+class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(

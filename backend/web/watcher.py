@@ -14,6 +14,7 @@ from typing import Protocol
 from backend.corrections.inbox import Inbox
 from backend.domain.errors import CaptionerError, ModelUnavailableError, QueueError
 from backend.drafts import queueing, waiting
+from backend.drafts.selection.shown import end_where_labelled
 from backend.images import space
 from backend.queue import Queue
 from backend.serving.champions import Champions
@@ -103,6 +104,13 @@ class Watcher:
                 services.reuse.update(project_id, version)
                 waiting.follow(services.settings, services.store, services.reuse, project_id, version)
 
+    def end_selections(self) -> None:
+        """Have Label Studio serve other tasks where the selected ones are labelled."""
+        services = self._services
+        for project in services.store.projects():
+            step = partial(end_where_labelled, services.settings, services.store, project.id)
+            self._try(f"end the selection of project {project.id}", step)
+
     def queue_retrains(self, stale_after_seconds: float = LEASE_SECONDS) -> None:
         """Queue the retrains that are due, that Redis has lost, or whose process died."""
         store, queue = self._services.store, self._services.queue
@@ -150,6 +158,7 @@ class Watcher:
         """A thread of its own, for Label Studio may be slow."""
         while not self._stopping.wait(CORRECTIONS_SECONDS):
             self._try("follow the corrections", self.follow_corrections)
+            self._try("end selections", self.end_selections)
 
     def _reclaim(self) -> None:
         """A thread of its own, for there may be much to drop."""

@@ -1,7 +1,15 @@
 """The SQL tables. Migrations bring older databases to this schema; a test compares the result."""
 
 from backend.store.tables.corrections import correction_revisions, corrections
-from backend.store.tables.drafts import draft_chunks, draft_failures, drafts, features, refreshes
+from backend.store.tables.drafts import (
+    draft_chunks,
+    draft_failures,
+    drafts,
+    features,
+    refreshes,
+    selected_tasks,
+    selections,
+)
 from backend.store.tables.projects import events, places, projects, reconciliations, tasks
 from backend.store.tables.schema import Time, metadata
 from backend.store.tables.versions import alias_moves, model_versions, retrains
@@ -23,5 +31,7 @@ __all__ = [
     "reconciliations",
     "refreshes",
     "retrains",
+    "selected_tasks",
+    "selections",
     "tasks",
 ]

@@ -1,4 +1,4 @@
-"""Drafts, the features of their images, and how far waiting tasks have them."""
+"""Drafts, the features of their images, how far waiting tasks have them, and which tasks are to be labelled first."""
 
 from __future__ import annotations
 
@@ -94,4 +94,38 @@ draft_chunks = sa.Table(
     sa.Column("claim", sa.Integer, nullable=False),
     sa.Column("heartbeat_at", Time),
     sqlite_autoincrement=True,
+)
+
+# Orders of people to have some waiting tasks labelled first: see backend/store/drafts/selections.py. `number` counts
+# those of a project.
+selections = sa.Table(
+    "selections",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("strategy", sa.String(64), nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("after_promotions", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("version", sa.String(255)),
+    sa.Column("sampling_before", sa.String(64)),
+    sa.Column("ordered_at", Time, nullable=False),
+    sa.Column("due_at", Time, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.UniqueConstraint("project_id", "number"),
+)
+
+# The tasks of a selection in the order of `rank`, from 1; one without is on the shortlist only, of which captions are
+# sampled. `stored`: Label Studio has its prediction.
+selected_tasks = sa.Table(
+    "selected_tasks",
+    metadata,
+    sa.Column("selection_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("task_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("rank", sa.Integer),
+    sa.Column("is_control", sa.Boolean, nullable=False),
+    sa.Column("stored", sa.Boolean, nullable=False),
+    sa.Column("disagreement", sa.Float),
 )

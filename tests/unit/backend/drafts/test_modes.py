@@ -82,6 +82,9 @@ class Client:
     def ml_backends(self, project_id: int) -> list[Any]:
         return [{"title": title} for title in self.titles]
 
+    def project(self, project_id: int) -> dict[str, Any]:
+        return {"id": project_id, "model_version": "v1"}
+
     def update_project(self, project_id: int, **fields: Any) -> None:
         self.sent |= fields
 

@@ -42,8 +42,9 @@ class LabelStudio:
 
     def update_prediction(self, prediction_id: int, **fields: Any) -> None:
         self.patched.append(prediction_id)
-        [task] = [each for each in self.tasks.values() if each["predictions"][0]["id"] == prediction_id]
-        task["predictions"][0] |= fields
+        held = (prediction for task in self.tasks.values() for prediction in task["predictions"])
+        [prediction] = [each for each in held if each["id"] == prediction_id]
+        prediction |= fields
 
     def texts(self) -> dict[int, str]:
         return {id_: each["predictions"][0]["result"][0]["value"]["text"][0] for id_, each in self.tasks.items()}
@@ -98,6 +99,24 @@ def test_predictions_of_waiting_tasks_follow_the_corrections(services: Services,
     # what the annotator saw is known
     services.inbox.receive(saved(correction(2, "v1 spoke")))
     assert services.store.corrections(1)[0].draft_text == OWN
+
+
+def test_the_prediction_of_a_selected_task_follows_and_keeps_its_place(
+    services: Services, label_studio: LabelStudio
+) -> None:
+    own = label_studio.tasks[2]["predictions"][0]
+    label_studio.tasks[2]["predictions"] += [
+        {**own, "id": 22, "model_version": "v1.select-3", "score": 0.25},
+        {**own, "id": 32, "model_version": "v2.select-4", "score": 0.5},
+    ]
+    services.inbox.receive(saved(correction(1, COPY)))
+    follow(services)
+    first, selected, other = label_studio.tasks[2]["predictions"]
+    assert (first["score"], selected["score"]) == (1.0, 0.25)
+    assert selected["result"] == first["result"] != other["result"]
+    services.inbox.receive(Event("ANNOTATIONS_DELETED", 1, deleted_annotations=(1,)))
+    follow(services)
+    assert [(each["result"], each["score"]) for each in (first, selected)] == [(own["result"], s) for s in (0.5, 0.25)]
 
 
 def test_tasks_that_are_labelled_or_edited_keep_their_prediction(services: Services, label_studio: LabelStudio) -> None:

@@ -1,0 +1,85 @@
+"""What a selection chooses from: waiting tasks with a draft by the champion, and what SQL knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+
+from backend.domain.corrections import Draft
+from backend.drafts.job import Job
+from backend.drafts.selection.making import CannotChooseError, Choose
+from backend.drafts.selection.sampling import disagreements
+from backend.images.cache import Images
+from backend.serving.champions import Champions, Loader
+from backend.settings import Settings
+from backend.store.database import chunks
+from backend.store.drafts.selections import Chosen, Selection
+from backend.store.store import Store
+from training.decoding.reuse import FeatureSpace
+from training.errors import DataError
+from training.selection import strategies
+from training.selection.strategies import Candidates
+
+SAMPLING = frozenset({"disagreement"})
+"""Strategies for which captions are sampled."""
+
+
+def chooser(settings: Settings, store: Store, load: Loader | None = None) -> Choose:
+    """Chooses by the strategies of `training.selection`; it loads the champion, whose features are compared."""
+    champions, images = Champions(settings.device, load, settings.data_dir / "compiled"), Images(settings)
+
+    def choose(job: Job, selection: Selection) -> list[Chosen]:
+        project_id, champion = job.project_id, job.champion
+        drafts = list({draft.task_id: draft for draft in store.waiting_drafts(project_id, champion.name)}.values())
+        if not drafts:
+            return []
+        champions.serve(project_id, champion.name, champion.checkpoint)
+        model = champions.model(champion.name)
+        space = model.feature_space
+        corrected = {each.image_sha256 for each in store.corrections(project_id) if each.image_sha256}
+        candidates = Candidates(
+            chances=np.array([draft.score for draft in drafts]),
+            margins=np.array([_margin(draft) for draft in drafts]),
+            features=_features(store, project_id, space, [draft.image_sha256 or "" for draft in drafts]),
+        )
+        if selection.strategy in SAMPLING:
+            listed = [drafts[index] for index in strategies.shortlist(candidates, seed=selection.seed)]
+            found = disagreements(job, selection, model, images, listed)
+            values = np.array([found.get(draft.task_id, np.nan) for draft in drafts])
+            candidates = replace(candidates, disagreements=values)
+        try:
+            selected = strategies.select(
+                candidates,
+                selection.count,
+                selection.strategy,
+                seed=selection.seed,
+                known=_features(store, project_id, space, sorted(corrected)),
+                space=space,
+            )
+        except DataError as error:
+            raise CannotChooseError(str(error)) from error
+        return [Chosen(drafts[each.index].task_id, each.is_control) for each in selected]
+
+    return choose
+
+
+def _margin(draft: Draft) -> float:
+    signals = getattr(draft, "signals", None) or {}
+    return float(signals.get("margin", np.nan))
+
+
+def _features(store: Store, project_id: int, space: FeatureSpace | None, hashes: Sequence[str]) -> np.ndarray | None:
+    """The pooled features (N, C) of these images, nan where one is unknown; None where no features can be compared."""
+    if space is None:
+        return None
+    features, places = np.full((len(hashes), len(space.mean)), np.nan, np.float16), count()
+    for some in chunks(hashes):  # of a hundred thousand, all in bytes would take as much memory again
+        known = store.features(project_id, space.encoder, some)
+        for sha256 in some:
+            place = next(places)
+            if sha256 in known:
+                features[place] = np.frombuffer(known[sha256], np.float16)
+    return features
