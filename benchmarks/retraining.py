@@ -2,10 +2,11 @@
 
     python -m benchmarks.retraining --data flickr8k --out DIR [--turns 3] [--quick]
 
-The bases are Flickr8k training images with five captions each, the corrections are one caption each of development
-images. Features of all images are cached before. A retrain is everything from the manifests to the checkpoint: training
-and the choice of the interpolation; the gate is measured apart. Training anew on everything is measured for
-`--full-epochs` of the default recipe's epochs and extrapolated to all of them.
+The bases are Flickr8k training images with five captions each, learned by the starter's recipe (its human captions), as
+what a project retrains first. The corrections are one caption each of development images. Features of all images are
+cached before. A retrain is everything from the manifests to the checkpoint: training and the choice of the
+interpolation; the gate is measured apart. Training anew on everything is measured for `--full-epochs` of the recipe's
+epochs and extrapolated to all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pathlib import Path
 import click
 
 from benchmarks.report import report
+from benchmarks.starter import KNEE, RECIPES
 from training.captioner import checkpoint
-from training.config import EncoderConfig, TrainingConfig
 from training.continual.incremental import CHOOSING_ROWS, RetrainingData, retrain
 from training.data import datasets, manifest
 from training.data.manifest import Row
@@ -34,7 +35,7 @@ MEANINGS = {
     "full_over_incremental": "training anew on everything over a retrain (target: at least 8)",
     "retrain_small_seconds": "s, median",
     "retrain_large_seconds": "s, median",
-    "full_seconds": "s, all epochs of the default recipe",
+    "full_seconds": "s, all epochs of the recipe",
     "full_epochs_measured": "epochs of them that were run",
     "gate_seconds": "s, both models captioning the held-out images, as the gate has them do",
     "corrections": "new pairs",
@@ -46,9 +47,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
-@click.option("--weights", default=EncoderConfig.weights, show_default=True, help="Of the encoder, or a file.")
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
-@click.option("--encoder", default=EncoderConfig.name, show_default=True)
 @click.option("--corrections", default=200, show_default=True)
 @click.option("--small", default=600, show_default=True, help="Images of the small base.")
 @click.option("--large", default=6000, show_default=True, help="Images of the large base.")
@@ -57,9 +56,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(
     data: Path,
-    weights: str,
     out: Path,
-    encoder: str,
     corrections: int,
     small: int,
     large: int,
@@ -71,7 +68,7 @@ def main(
         corrections, small, large, turns = 8, 16, 32, 1
     try:
         rows = datasets.read("flickr8k", data, limit=large)
-        figures = run(rows, out, encoder, weights, corrections, (small, large), turns, full_epochs)
+        figures = run(rows, out, corrections, (small, large), turns, full_epochs)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     report("retraining", figures, MEANINGS)
@@ -80,8 +77,6 @@ def main(
 def run(
     rows: list[Row],
     out: Path,
-    encoder: str,
-    weights: str,
     corrections: int,
     sizes: tuple[int, int],
     turns: int,
@@ -93,11 +88,10 @@ def run(
     choosing = others[2 * corrections : 2 * corrections + CHOOSING_ROWS]
     cache = out / "features"
     champions, full_seconds = {}, 0.0
+    recipe, _ = RECIPES[KNEE]()
     for images in sizes:
         listed = manifest.save(base[:images], out / f"base-{images}.jsonl")
-        rows_of_base = [*base[:images], *others]  # the default recipe chooses the epoch by development images
-        captions = sum(len(row.references) for row in base[:images])
-        recipe = TrainingConfig.photos(encoder, weights, images=images, captions=captions)
+        rows_of_base = [*base[:images], *others]  # the recipe chooses the epoch by development images
         # both make the same number of steps: a captioner that has learned less says less, and is retrained sooner
         config = replace(recipe, epochs=epochs * (sizes[1] // images))
         champion = train(rows_of_base, out / f"champion-{images}", config, cache_dir=cache)

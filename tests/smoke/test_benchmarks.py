@@ -16,9 +16,9 @@ ON_PHOTOGRAPHS = {
     "photos": "mobilenet_v2.pth",
     "flickr8k": "resnet50_fp16.pth",
     "captioners": "resnet50_fp16.pth",
-    "retraining": "resnet50_fp16.pth",
-    "rounds": "resnet50_fp16.pth",
-    "adaptation": None,  # its encoder's are installed, and so are the following ones'
+    "retraining": None,  # its encoder's are installed, and so are the following ones'
+    "rounds": None,
+    "adaptation": None,
     "decoding": None,
     "duplicates": None,
     "preannotate": None,
