@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import requests
 from filelock import FileLock
 
 from backend.settings import loopback_without_proxy
@@ -31,6 +32,16 @@ class Studio:
     @property
     def client(self) -> Browser:
         return Browser(self.url, self.token)
+
+    def invited(self, email: str) -> Browser:
+        """Another annotator, who has signed up by the link of an invitation."""
+        page = f"{self.url}{self.client.get('/api/invite')['invite_url']}"
+        with requests.Session() as session:
+            session.get(page, timeout=60).raise_for_status()
+            form = {"email": email, "password": "a long password", "csrfmiddlewaretoken": session.cookies["csrftoken"]}
+            session.post(page, data=form, headers={"Referer": page}, timeout=60).raise_for_status()
+            answer = session.get(f"{self.url}/api/current-user/token", timeout=60)
+        return Browser(self.url, answer.json()["token"])
 
     def age_predictions(self, project: int) -> None:
         """As if all predictions of the project had been made eleven minutes earlier."""

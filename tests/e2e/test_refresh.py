@@ -170,6 +170,58 @@ def test_stored_the_switch_comes_last_and_the_least_sure_is_served_first(
     assert loop.client.project(project.id)["model_version"] == "captioner"
 
 
+def test_what_is_selected_is_served_first_in_its_order_and_to_two_annotators_different_tasks(
+    loop: Bare, make: Callable[[int], Waiting]
+) -> None:
+    project = make(9)
+    one, two = loop.client, loop.studio.invited("second@annotators.example")
+    select = ("select", "--project", str(project.id), "--strategy", "least-confident", "--count")
+    assert f"Project {project.id}: the label stream serves 6 tasks first" in loop.captioner(*select, "6")
+    [selection] = loop.store.selections(project.id)
+    order = [each.task_id for each in loop.store.ranks(selection)]
+    copies = sorted(project.predictions(selection.name), key=lambda each: each["score"])
+    assert [(each["task"], each["score"]) for each in copies] == [(id_, n / 6) for n, id_ in enumerate(order, start=1)]
+    own = {each["task"]: each for each in project.predictions(ONE)}
+    assert sorted(own) == project.tasks
+    assert [each["result"] for each in copies] == [own[id_]["result"] for id_ in order]
+
+    def serve(annotator: Any, task_id: int) -> None:
+        served = annotator.next_task(project.id)
+        assert (served["id"], [each["model_version"] for each in served["predictions"]]) == (task_id, [selection.name])
+
+    def submit(annotator: Any, task_id: int) -> None:
+        result = [wire.result(TAGS, "a caption by a person", origin="prediction-changed")]
+        held = next(each["id"] for each in (*copies, *own.values()) if each["task"] == task_id)
+        annotator.create_annotation(task_id, project.id, result, parent_prediction=held)
+
+    for task_id in order[:2]:
+        serve(one, task_id)
+        submit(one, task_id)
+    serve(one, order[2])
+    serve(two, order[3])
+    submit(one, order[2])
+    serve(one, order[4])
+    submit(two, order[3])
+    last = two.next_task(project.id)  # each of the two has one open now, so the selection ends within a second
+    assert last
+
+    def is_over() -> bool:
+        found = one.project(project.id)
+        return (found["model_version"], found["sampling"]) == (ONE, "Sequential sampling")
+
+    await_true(is_over, SECONDS, "the end of the selection")
+    assert "selected     6 tasks by least-confident" in loop.captioner("status")
+    submit(one, order[4])
+    submit(two, last["id"])
+    for annotator in (one, two):
+        served = annotator.next_task(project.id)
+        assert served
+        assert [each["model_version"] for each in served["predictions"]] == [ONE], "the others have their drafts"
+    made = loop.store.corrections(project.id)
+    assert {each.draft_version for each in made} == {ONE}
+    assert len(made) == 6
+
+
 def test_workers_draft_a_project_together_and_what_a_killed_one_left(
     loop: Bare, make: Callable[[int], Waiting]
 ) -> None:
