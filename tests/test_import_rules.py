@@ -67,6 +67,7 @@ LIGHT = (
     "training.data.manifest",
     "training.decoding.reuse",
     "training.features.cache",
+    "training.gate.bootstrap",
     "training.metrics",
     "training.runtime.console",
     "training.runtime.files",

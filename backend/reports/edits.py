@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from backend.store.store import CorrectedDraft, Store
-from training.metrics.words import word_edits
+import numpy as np
+
+from backend.reports.economics.measures import measure
+from backend.store.drafts.outcomes import CorrectedDraft
+from backend.store.store import Store
 from training.vocabulary import tokenize
 
 LAST = 50
 """Corrections of which it is told what they taught."""
 
 
-def by_version(corrected: Iterable[CorrectedDraft]) -> list[dict[str, Any]]:
+def by_version(corrected: Sequence[CorrectedDraft]) -> list[dict[str, Any]]:
     """For each version whose drafts were corrected, in the order in which annotators met them.
 
     `kept_share` is the share of drafts kept unchanged, `edits` the words changed a word of the corrections. Of several
     captions that one annotation gives, the one nearest to the draft counts.
     """
-    found: dict[str, list[CorrectedDraft]] = {}
-    for each in corrected:
-        if each.version and each.draft:
-            found.setdefault(each.version, []).append(each)
-    return [{"version": version, **_figures(several)} for version, several in found.items()]
-
-
-def _figures(corrected: Sequence[CorrectedDraft]) -> dict[str, Any]:
-    kept = edits = words = 0
-    for each in corrected:
-        if each.texts == (each.draft,):
-            kept += 1
-            words += len(tokenize(each.draft or ""))
-            continue
-        nearest = min((word_edits(each.draft or "", text), len(tokenize(text))) for text in each.texts)
-        edits, words = edits + nearest[0], words + nearest[1]
-    share = kept / len(corrected)
-    return {"corrections": len(corrected), "kept": kept, "kept_share": share, "edits": edits / max(words, 1)}
+    rows = measure(corrected, keystrokes=False)
+    found = []
+    for version in dict.fromkeys(rows.version.tolist()):
+        own = rows.where(np.flatnonzero(rows.version == version))
+        number, kept, edits = len(own), int(own.unchanged.sum()), int(own.edits.sum()) / max(int(own.words.sum()), 1)
+        row = {"version": version, "corrections": number, "kept": kept, "kept_share": kept / number, "edits": edits}
+        found.append(row)
+    return found
 
 
 def taught(
@@ -47,7 +40,8 @@ def taught(
 
     A word counts when its correction has it and the draft before did not. The most used come first.
     """
-    last = sorted((each for each in corrected if each.seq <= cutoff_seq), key=lambda each: each.seq)[-LAST:]
+    shown = (each for each in corrected if each.seq <= cutoff_seq and each.draft != "")
+    last = sorted(shown, key=lambda each: each.seq)[-LAST:]
     brought = {
         word for each in last for text in each.texts for word in {*tokenize(text)} - {*tokenize(each.draft or "")}
     }

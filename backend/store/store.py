@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
 from backend.store.database import now
 from backend.store.drafts.chunks import Chunks
+from backend.store.drafts.outcomes import Outcomes
 from backend.store.drafts.reuse import Reuse, draft_of, draft_row, row_key
 from backend.store.drafts.selections import Selections
 from backend.store.places import Places
@@ -79,15 +80,6 @@ class Revision(StoredCorrection):
     newest: bool = False
 
 
-class CorrectedDraft(NamedTuple):
-    """A usable correction and the draft it started from: None where there was none yet, never that of a blind task."""
-
-    version: str | None
-    draft: str | None
-    texts: tuple[str, ...]
-    seq: int
-
-
 @dataclass(frozen=True)
 class Counts:
     """Counts of a project; `new` usable corrections came after the last retrain that succeeded."""
@@ -100,7 +92,7 @@ class Counts:
     new: int
 
 
-class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places):
+class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcomes):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(
@@ -232,25 +224,6 @@ class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places):
         with self.reading() as connection:
             rows = drafts_of(connection, project_id, task_ids, drafts.c.version == version)
         return [draft_of(row) for row in rows]
-
-    def corrected_drafts(self, project_id: int) -> list[CorrectedDraft]:
-        """By annotation id, for reports on a whole project: in a third of the time that `corrections` takes."""
-        made = corrections.c
-        query = sa.select(made.draft_version, made.draft_text, made.texts, made.seq).where(
-            made.project_id == project_id, made.usable, made.draft_text.is_distinct_from("")
-        )
-        with self.reading() as connection:
-            rows = connection.execute(query.order_by(made.annotation_id)).all()
-        return [CorrectedDraft(version, draft, tuple(texts), seq) for version, draft, texts, seq in rows]
-
-    def draft_texts(self, project_id: int, version: str, before: bool = False) -> list[str]:
-        """The version's own drafts, or those that others had made `before` its first one; no copied corrections."""
-        own = (drafts.c.project_id == project_id) & drafts.c.from_task.is_(None)
-        mine = own & (drafts.c.version == version)
-        if before:
-            mine = own & (drafts.c.id < sa.select(sa.func.min(drafts.c.id)).where(mine).scalar_subquery())
-        with self.reading() as connection:
-            return list(connection.scalars(sa.select(drafts.c.text).where(mine)))
 
     def add_failures(self, project_id: int, failures: Sequence[DraftFailure]) -> None:
         """Store why these tasks got no draft, replacing earlier reasons; the last one for a task stays."""

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from backend.reports.edits import LAST, by_version, taught
-from backend.store.store import CorrectedDraft, Store
+from backend.store.drafts.outcomes import CorrectedDraft
+from backend.store.store import Store
 from tests.factories import correction, draft, saved
 
 

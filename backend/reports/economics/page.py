@@ -1,0 +1,106 @@
+"""The draft economics of a project as one HTML file: no script, nothing fetched, readable on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from backend.domain.errors import CaptionerError
+from backend.reports import charts
+from backend.reports.charts import Axis, Bar, Mark, Title
+from backend.reports.economics.curve import Curve
+from backend.reports.economics.estimates import Estimate
+from backend.reports.economics.groups import Economics
+from backend.reports.economics.report import Report
+from backend.reports.economics.text import INTERVALS, Form, bounds, number, percent, seconds, value
+from training.runtime.console import counted
+from training.runtime.files import atomic_file
+
+BARS = 12
+"""Most versions in a chart: the newest; the table has all."""
+
+
+def save(found: Report, out: Path) -> None:
+    """Raises CaptionerError when the file cannot be written."""
+    try:
+        with atomic_file(out) as unfinished:
+            unfinished.write_text(page(found), encoding="utf-8")
+    except OSError as error:
+        raise CaptionerError(f"{out} cannot be written: {error.strerror}.") from error
+
+
+def page(found: Report) -> str:
+    versions, annotators = found.versions, found.annotators
+    return _TEMPLATES.get_template("economics.html").render(
+        found=found,
+        style=charts.STYLE,
+        cards=_cards(found.total) if found.total else (),
+        intervals=INTERVALS,
+        accepted=_shares("accepted", "Drafts accepted unchanged, by version", versions[-BARS:]),
+        curve=_curve(found.curve),
+        reasons=_reasons(found.reasons),
+        groups=[("drafts of", [*versions, *([found.total] if found.total else [])]), ("corrected by", annotators)],
+    )
+
+
+def _cards(total: Economics) -> list[tuple[str, Estimate | None, Form, str]]:
+    """The figures of all drafts: what each is, how it is written, and its unit."""
+    return [
+        ("accepted unchanged", total.unchanged, "%", ""),
+        ("with at most one word changed", total.within_one, "%", ""),
+        ("words changed a draft", total.edits, 2, ""),
+        ("keystrokes saved", total.keystrokes, "%", ""),
+        ("lead time with a draft", total.seconds, 1, " s"),
+        ("lead time without one (blind tasks)", total.without, 1, " s"),
+        ("a draft saves", total.saved, 1, " s"),
+    ]
+
+
+def _shares(name: str, title: str, groups: Sequence[Economics]) -> Markup:
+    rows = [
+        Bar(each.name, each.unchanged.value, each.unchanged.low, each.unchanged.high, percent(each.unchanged))
+        for each in groups
+    ]
+    summary = "; ".join(f"{row.label} {row.note}" for row in rows)
+    return charts.bars(Title(name, title, summary), Axis("", 0.0, 1.0, percent=True), rows)
+
+
+def _curve(curve: Curve) -> Markup:
+    """The versions' mean edits and the fitted line; an empty text where no draft was corrected."""
+    if not curve.points:
+        return Markup()
+    marks = [
+        Mark(
+            *(float(point.learned), point.edits.value, point.edits.low, point.edits.high),
+            note=f"{point.version}, {counted(point.learned, 'correction')} learned: {number(point.edits)} words",
+        )
+        for point in curve.points
+    ]
+    line = [Mark(at, each.value, each.low, each.high) for at, each in curve.line]
+    most = max(mark.high or mark.y for mark in (*marks, *line))
+    x = Axis("corrections learned", 0.0, max([1.0, *(mark.x for mark in (*marks, *line))]))
+    summary = "; ".join(mark.note for mark in marks)
+    title = Title("curve", "Words changed a draft, by the corrections its version had learned", summary)
+    return charts.line(title, x, Axis("words changed a draft", 0.0, most or 1.0), line, marks)
+
+
+def _reasons(reasons: dict[str, int]) -> Markup:
+    rows = [Bar(reason, float(times), note=str(times)) for reason, times in reasons.items()]
+    if not rows:
+        return Markup()
+    summary = "; ".join(f"{row.label} {row.note}" for row in rows)
+    title = Title("reasons", "Why drafts were wrong, as annotators chose", summary)
+    return charts.bars(title, Axis("", 0.0, max(row.value for row in rows)), rows)
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("backend.reports.economics"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters.update(percent=percent, number=number, seconds=seconds, value=value, bounds=bounds, counted=counted)
