@@ -129,8 +129,12 @@ class Run:
         if state.state == DRAFTING:
             job.give_back()  # others draft as well
         drafting.work()
-        if job.store.chunks(job.project_id) or not (job.state or job.claim()):
+        if job.store.chunks(job.project_id):
             return  # others are at it
+        if not job.state:
+            if not job.claim():
+                return
+            project = job.client.project(job.project_id)  # another job may have switched it meanwhile
         assert job.state
         if job.state.version == job.champion.name and job.state.listed:
             self._finish(drafting, project.get("model_version"))

@@ -325,6 +325,26 @@ def test_what_is_switched_in_label_studio_itself_stays(studio: Studio, store: St
     assert store.refresh_state(1).mode == LIVE
 
 
+def test_a_job_that_comes_late_to_the_end_leaves_what_another_has_shown(
+    studio: Studio,
+    store: Store,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ordered(studio, store)
+    claim, claims = store.claim_refresh, list[int]()
+
+    def claim_after_another(project_id: int) -> Any:
+        claims.append(project_id)
+        if len(claims) == 2:  # the first one is for the list of tasks
+            assert work(studio, store).state == SHOWN
+        return claim(project_id)
+
+    monkeypatch.setattr(store, "claim_refresh", claim_after_another)
+    assert work(studio, store).state == SHOWN
+    assert len(claims) > 2
+    assert studio.served() == [(5, 1 / 3), (2, 2 / 3), (4, 1.0)]
+
+
 def test_undone_while_a_job_stores_it_nothing_is_shown(studio: Studio, store: Store) -> None:  # noqa: F811
     store.begin_refresh(1, wanted=STORED)
     work_without(studio, store)
