@@ -14,7 +14,9 @@ import labeling_config
 from backend.label_studio import wire
 from backend.store.database import now
 from backend.store.drafts.refreshes import DONE, DRAFTING, LIVE, STORED, WAITING, RefreshState
+from backend.store.drafts.selections import SHOWN
 from backend.store.registry import ModelVersion, Registry
+from backend.store.tables import selections
 from tests.e2e.bare import SECONDS, Bare
 from tests.e2e.stack import await_true
 from tests.e2e.studio import Studio
@@ -58,6 +60,12 @@ class Waiting:
         """As if the ten minutes were over in which somebody may have a task open."""
         self.loop.studio.age_predictions(self.id)
         self.loop.store.order_refresh(self.id, due_at=now() - timedelta(seconds=1))
+
+    def selections_are_due(self) -> None:
+        """As if the ten minutes were over in which somebody may have a task of an ended selection open."""
+        with self.loop.store.writing(self.id) as connection:
+            mine = selections.c.project_id == self.id
+            connection.execute(selections.update().where(mine).values(due_at=now() - timedelta(seconds=1)))
 
     def held(self) -> dict[int, list[str]]:
         """Versions of the predictions of each task, as often as they are there."""
@@ -175,9 +183,20 @@ def test_what_is_selected_is_served_first_in_its_order_and_to_two_annotators_dif
 ) -> None:
     project = make(9)
     one, two = loop.client, loop.studio.invited("second@annotators.example")
-    select = ("select", "--project", str(project.id), "--strategy", "least-confident", "--count")
-    assert f"Project {project.id}: the label stream serves 6 tasks first" in loop.captioner(*select, "6")
-    [selection] = loop.store.selections(project.id)
+
+    def is_as_before() -> bool:
+        found = one.project(project.id)
+        return (found["model_version"], found["sampling"]) == (ONE, "Sequential sampling")
+
+    select = ("select", "--project", str(project.id), "--strategy", "least-confident")
+    assert f"Project {project.id}: the label stream serves 2 tasks first" in loop.captioner(*select, "--count", "2")
+    assert not is_as_before()
+    loop.captioner(*select, "--undo")
+    assert is_as_before()
+    project.selections_are_due()
+    assert f"Project {project.id}: the label stream serves 6 tasks first" in loop.captioner(*select, "--count", "6")
+    await_true(lambda: not project.predictions(f"{ONE}.select-1"), SECONDS, "the copies of what was undone to go")
+    [selection] = loop.store.selections(project.id, SHOWN)
     order = [each.task_id for each in loop.store.ranks(selection)]
     copies = sorted(project.predictions(selection.name), key=lambda each: each["score"])
     assert [(each["task"], each["score"]) for each in copies] == [(id_, n / 6) for n, id_ in enumerate(order, start=1)]
@@ -204,12 +223,7 @@ def test_what_is_selected_is_served_first_in_its_order_and_to_two_annotators_dif
     submit(two, order[3])
     last = two.next_task(project.id)  # each of the two has one open now, so the selection ends within a second
     assert last
-
-    def is_over() -> bool:
-        found = one.project(project.id)
-        return (found["model_version"], found["sampling"]) == (ONE, "Sequential sampling")
-
-    await_true(is_over, SECONDS, "the end of the selection")
+    await_true(is_as_before, SECONDS, "the end of the selection")
     assert "selected     6 tasks by least-confident" in loop.captioner("status")
     submit(one, order[4])
     submit(two, last["id"])
