@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,6 +73,20 @@ def by_version(rows: Measures) -> list[Economics]:
         economics(version, rows.where(np.flatnonzero(rows.version == version)))
         for version in dict.fromkeys(rows.version.tolist())
     ]
+
+
+CHOSEN, CONTROLS, OTHERS = "selected by a strategy", "selected at random", "not selected"
+
+
+def by_selection(rows: Measures, selected: Mapping[int, bool]) -> list[Economics]:
+    """Of tasks that a strategy chose, that were drawn at random beside them, and of all others; nothing where nothing
+    was selected."""
+    kinds = np.array([_KINDS[selected.get(task)] for task in rows.task.tolist()], dtype=object)
+    groups = [(name, np.flatnonzero(kinds == name)) for name in (CHOSEN, CONTROLS, OTHERS)] if selected else []
+    return [economics(name, rows.where(some)) for name, some in groups if len(some)]
+
+
+_KINDS = {False: CHOSEN, True: CONTROLS, None: OTHERS}
 
 
 def by_annotator(

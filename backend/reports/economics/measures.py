@@ -25,6 +25,7 @@ class Measures:
     its length. `unchanged`: the annotation is the draft. `seconds` is the lead time, nan where it is unknown.
     """
 
+    task: np.ndarray
     version: np.ndarray
     annotator: np.ndarray
     unchanged: np.ndarray
@@ -64,6 +65,7 @@ def measure(corrected: Sequence[CorrectedDraft], keystrokes: bool = True) -> Mea
         some = slice(start, start + CAPTIONS_AT_ONCE)
         changes[some] = _changes(rows[some], keystrokes)
     return Measures(
+        task=np.array([each.task for each in rows], dtype=np.int64),
         version=np.array([each.version for each in rows], dtype=object),
         annotator=annotators(rows),
         unchanged=unchanged,

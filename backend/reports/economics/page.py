@@ -15,7 +15,7 @@ from backend.reports.economics.curve import Curve
 from backend.reports.economics.estimates import Estimate
 from backend.reports.economics.groups import Economics
 from backend.reports.economics.report import Report
-from backend.reports.economics.text import INTERVALS, Form, bounds, number, percent, seconds, value
+from backend.reports.economics.text import INTERVALS, LEFT_OUT, Form, bounds, kinds, number, percent, seconds, value
 from training.runtime.console import counted
 from training.runtime.files import atomic_file
 
@@ -33,7 +33,7 @@ def save(found: Report, out: Path) -> None:
 
 
 def page(found: Report) -> str:
-    versions, annotators = found.versions, found.annotators
+    versions = found.versions
     return _TEMPLATES.get_template("economics.html").render(
         found=found,
         style=charts.STYLE,
@@ -42,7 +42,13 @@ def page(found: Report) -> str:
         accepted=_shares("accepted", "Drafts accepted unchanged, by version", versions[-BARS:]),
         curve=_curve(found.curve),
         reasons=_reasons(found.reasons),
-        groups=[("drafts of", [*versions, *([found.total] if found.total else [])]), ("corrected by", annotators)],
+        groups=[
+            ("version", [*versions, *([found.total] if found.total else [])]),
+            ("annotator", found.annotators),
+            ("selection", found.selections),
+        ],
+        kinds=kinds(found),
+        left_out=LEFT_OUT if found.selections else "",
     )
 
 

@@ -6,13 +6,16 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from backend.domain.errors import CaptionerError
 from backend.reports.economics.blind import blind_slice
 from backend.reports.economics.curve import Curve, learning_curve
 from backend.reports.economics.estimates import Estimate
-from backend.reports.economics.groups import Economics, by_annotator, by_version, economics
+from backend.reports.economics.groups import Economics, by_annotator, by_selection, by_version, economics
 from backend.reports.economics.measures import is_drafted, measure, seconds
 from backend.reports.economics.waving import Waving, waving
+from backend.store.drafts.outcomes import CorrectedDraft
 from backend.store.store import Store
 
 
@@ -26,17 +29,18 @@ class BlindScore:
 
 @dataclass(frozen=True)
 class Report:
-    """All figures of one project. `corrections` are the usable ones; `drafted` of them began as a draft of a version,
-    `copied` as a correction of nearly the same image, `blind` in an empty box on purpose."""
+    """All figures of one project. `corrections` are the usable ones, `kinds` says what they began as.
+
+    `blind_scores`, `waving` and `curve` are of tasks that no strategy chose, for what it chooses is harder.
+    """
 
     project: int
     corrections: int
-    drafted: int
-    copied: int
-    blind: int
+    kinds: dict[str, int]
     total: Economics | None
     versions: tuple[Economics, ...]
     annotators: tuple[Economics, ...]
+    selections: tuple[Economics, ...]
     blind_scores: dict[str, BlindScore]
     reasons: dict[str, int]
     waving: Waving
@@ -50,27 +54,37 @@ def report(store: Store, project_id: int, names: bool = False) -> Report:
     """With `names`, annotators by their numbers in Label Studio. Raises CaptionerError where nothing was corrected."""
     corrected = store.corrected_drafts(project_id)
     if not corrected:
-        others = ", ".join(str(project.id) for project in store.projects() if project.id != project_id)
-        known = f"; other projects are {others}" if others else ""
+        projects = ", ".join(str(project.id) for project in store.projects() if project.id != project_id)
+        known = f"; other projects are {projects}" if projects else ""
         raise CaptionerError(f"Project {project_id} has no corrections to report on{known}.")
     rows = measure(corrected)
     unseen = [each for each in corrected if each.blind]
-    blind = blind_slice(corrected, store.withheld_drafts(project_id))
-    versions = by_version(rows)
+    selected = store.selected_tasks(project_id)
+    others = [each for each in corrected if selected.get(each.task, True)]
+    others_rows = rows.where(np.array([selected.get(task, True) for task in rows.task.tolist()], dtype=bool))
+    blind = blind_slice(others, store.withheld_drafts(project_id))
     return Report(
         project=project_id,
         corrections=len(corrected),
-        drafted=len(rows),
-        copied=sum(bool(each.draft) and not is_drafted(each) for each in corrected),
-        blind=len(unseen),
+        kinds=dict(Counter(map(_kind, corrected)).most_common()),
         total=economics("all drafts", rows, seconds(unseen)) if len(rows) else None,
-        versions=tuple(versions),
+        versions=tuple(by_version(rows)),
         annotators=tuple(by_annotator(rows, unseen, store.annotators(project_id), names)),
+        selections=tuple(by_selection(rows, selected)),
         blind_scores={name: BlindScore(blind.number(name), blind.bleu_4(name)) for name in blind.drafted},
         reasons=dict(Counter(reason for each in rows.reasons for reason in each).most_common()),
-        waving=waving(rows, blind),
-        curve=learning_curve(rows, store.learned_corrections(project_id), len(corrected)),
+        waving=waving(others, blind),
+        curve=learning_curve(others_rows, store.learned_corrections(project_id), len(corrected)),
     )
+
+
+def _kind(each: CorrectedDraft) -> str:
+    """What a correction began as."""
+    if each.draft:
+        return "of drafts" if is_drafted(each) else "of copied corrections"
+    if each.draft is None:
+        return "of tasks that had no draft"
+    return "of blind tasks" if each.blind else "of tasks whose draft was withheld"
 
 
 def _plain(value: Any) -> Any:

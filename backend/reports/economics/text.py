@@ -14,6 +14,7 @@ INTERVALS = (
     "In brackets: 95 % confidence intervals; of shares by Wilson, of means by Student's t, of medians by ranks, of "
     "BLEU-4 and of the estimate by bootstrap."
 )
+LEFT_OUT = "BLEU-4, the warning and the estimate leave out what a strategy selected: it selects what is hard."
 HEAD = ("corrected", "unchanged", "within a word", "edits a draft", "in/del/repl", "keystrokes saved", "lead time")
 BLIND = ("blind tasks", "BLEU-4")
 
@@ -24,16 +25,15 @@ def text(found: Report) -> str:
 
 
 def _lines(found: Report) -> Iterable[str]:
-    yield (
-        f"Project {found.project}: {counted(found.corrections, 'correction')}, {found.drafted} of drafts, "
-        f"{found.copied} of copied corrections, {found.blind} of blind tasks"
-    )
+    yield f"Project {found.project}: {kinds(found)}."
     if found.total is None:
         yield "No draft has been corrected yet."
         return
     yield from ("", _table("drafts of", [*found.versions, found.total], found.blind_scores))
     if found.annotators:
         yield from ("", _table("corrected by", found.annotators))
+    if found.selections:
+        yield from ("", _table("tasks", found.selections))
     total = found.total
     yield ""
     if total.without:
@@ -46,7 +46,15 @@ def _lines(found: Report) -> Iterable[str]:
         yield f"Why drafts were wrong: {given}."
     yield f"{'Warning: ' if found.waving.state == 'warning' else ''}{found.waving.text}"
     yield found.curve.text
+    if found.selections:
+        yield LEFT_OUT
     yield INTERVALS
+
+
+def kinds(found: Report) -> str:
+    """How many corrections there are, and of what."""
+    parts = ", ".join(f"{times} {kind}" for kind, times in found.kinds.items())
+    return f"{counted(found.corrections, 'correction')}: {parts}"
 
 
 def _table(name: str, groups: Sequence[Economics], blind: Mapping[str, BlindScore] | None = None) -> str:

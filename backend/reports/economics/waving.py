@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
@@ -11,7 +12,7 @@ import numpy as np
 
 from backend.reports.economics.blind import BlindSlice
 from backend.reports.economics.estimates import normal_tail
-from backend.reports.economics.measures import Measures
+from backend.store.drafts.outcomes import CorrectedDraft
 
 FEWEST_CORRECTIONS, FEWEST_BLIND = 50, 20
 """Fewest corrected drafts, and blind tasks with a withheld draft, in either half."""
@@ -25,7 +26,7 @@ State = Literal["warning", "fine", "unknown"]
 
 @dataclass(frozen=True)
 class Half:
-    """The earlier or the later half of the corrected drafts, and BLEU-4 of withheld drafts by the same versions in the
+    """The earlier or the later half of the drafts, and BLEU-4 of withheld drafts by the same versions in the
     same proportions."""
 
     corrections: int
@@ -56,16 +57,18 @@ class Waving:
     high: float | None = None
 
 
-def waving(rows: Measures, blind: BlindSlice) -> Waving:
-    """Compare the earlier half of the corrected drafts with the later one.
+def waving(corrected: Sequence[CorrectedDraft], blind: BlindSlice) -> Waving:
+    """Compare the earlier half of the drafts with the later one.
 
     A warning takes two results: unedited acceptance rose (two-proportion z test), and the bootstrap over blind tasks
     excludes that BLEU-4 of the drafts rose by `LEAST_RISE`. That it did not rise significantly would not do: of few
-    blind tasks hardly any rise is significant.
+    blind tasks hardly any rise is significant. A draft that was withheld because it is hardly ever accepted counts as
+    not accepted: else acceptance would rise when such drafts are no longer shown.
     """
+    rows = [each for each in corrected if each.version and each.draft is not None and not each.blind]
     middle = len(rows) // 2
-    halves = [rows.where(np.arange(len(rows))[part]) for part in (slice(None, middle), slice(middle, None))]
-    before, after = (Half(len(half), int(half.unchanged.sum())) for half in halves)
+    halves = rows[:middle], rows[middle:]
+    before, after = (Half(len(half), sum(each.texts == (each.draft,) for each in half)) for half in halves)
     if min(before.corrections, after.corrections) < FEWEST_CORRECTIONS:
         text = f"It takes {2 * FEWEST_CORRECTIONS} corrected drafts to tell whether people wave drafts through."
         return Waving("unknown", text, before, after)
@@ -73,7 +76,7 @@ def waving(rows: Measures, blind: BlindSlice) -> Waving:
     acceptance = f"from {_share(before)} to {_share(after)} (one-sided z test of two proportions: p {_shown(p)})"
     if p >= LEVEL:
         return Waving("fine", f"Unedited acceptance did not rise significantly: {acceptance}.", before, after, p)
-    mixes = [Counter(half.version.tolist()) for half in halves]
+    mixes = [Counter(str(each.version) for each in half) for half in halves]
     weights = [{name: count / mix.total() for name, count in mix.items()} for mix in mixes]
     tasks = [blind.number(*mix) for mix in mixes]
     if min(tasks) < FEWEST_BLIND or min(map(blind.share_drafted, weights)) < 0.5:

@@ -8,7 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from backend.store.database import Database
-from backend.store.tables import correction_revisions, corrections, drafts, places, retrains
+from backend.store.tables import correction_revisions, corrections, drafts, places, retrains, selected_tasks, selections
 from training.data.manifest import BLIND
 
 
@@ -69,6 +69,18 @@ class Outcomes(Database):
         query = sa.select(drafts.c.task_id, drafts.c.version, drafts.c.withheld).where(*mine)
         with self.reading() as connection:
             return [WithheldDraft(*row) for row in connection.execute(query.order_by(drafts.c.id))]
+
+    def selected_tasks(self, project_id: int) -> dict[int, bool]:
+        """Tasks that any selection has had annotators get first, and whether they were drawn at random, as controls.
+
+        What a strategy chose once is no control, whatever was drawn later.
+        """
+        chosen = selected_tasks.c
+        mine = selections.c.project_id == project_id, chosen.rank.is_not(None), chosen.stored
+        query = sa.select(chosen.task_id, chosen.is_control).join(selections, selections.c.id == chosen.selection_id)
+        with self.reading() as connection:
+            rows = connection.execute(query.where(*mine).order_by(chosen.is_control.desc())).all()
+        return {task: bool(is_control) for task, is_control in rows}
 
     def draft_texts(self, project_id: int, version: str, before: bool = False) -> list[str]:
         """The version's own drafts, or those that others had made `before` its first one; no copied corrections."""

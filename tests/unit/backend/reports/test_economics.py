@@ -23,6 +23,7 @@ from scipy.special import stdtrit
 
 from backend.cli.main import main
 from backend.store.database import now
+from backend.store.drafts.selections import Chosen, Order
 from backend.store.store import Store
 from backend.store.tables import corrections, drafts, retrains
 from tests.factories import correction, draft, saved, settings
@@ -31,6 +32,8 @@ from tests.pages import digits_of, parsed, texts_of
 WORDS = "a the man woman dog red blue shirt runs jumps over in on water snow grass two".split()  # noqa: SIM905
 VERSIONS = {"starter-v1": 0, "p1-v1": 60, "p1-v2": 140}
 """Versions, and how many corrections each had learned."""
+CHOSEN, CONTROLS = range(75, 100), range(100, 108)
+"""Tasks that a strategy selected, and that were drawn at random beside them."""
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -69,6 +72,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.add_drafts(1, served)
     batches = made[:61], made[61:141], made[141:]  # one of the first is skipped
     seqs = [store.record(saved(*batch)).seq for batch in batches]
+    selection = store.order_selection(1, Order("margin", 40))
+    picked = [*(Chosen(task, False) for task in CHOSEN), *(Chosen(task, True) for task in CONTROLS), Chosen(110, False)]
+    assert store.save_choice(selection, "p1-v1", None, picked)
+    store.mark_stored(selection, [*CHOSEN, *CONTROLS], [])  # Label Studio never had the last one
     store.record(saved(correction(221, "of another project", project_id=2)))
     common = {"project_id": 1, "frozen": True, "attempt": 1, "state": "done", "requested_at": now()}
     with store.writing(1) as connection:
@@ -174,6 +181,7 @@ class Project:
             query = sa.select(corrections).where(corrections.c.project_id == 1, corrections.c.usable)
             self.rows = [row._asdict() for row in connection.execute(query.order_by(corrections.c.annotation_id))]
             self.withheld = connection.execute(sa.select(drafts).where(drafts.c.withheld.is_not(None))).all()
+        others = [row for row in self.rows if row["task_id"] not in CHOSEN]
         self.blind = [row for row in self.rows if row["draft_text"] == ""]
         self.drafted = [row for row in self.rows if row["draft_text"] and row["draft_version"]]
         for row in self.drafted:
@@ -187,6 +195,8 @@ class Project:
             row["characters"] = len(row["caption"])
             row["saved"] = row["characters"] - changes([*text], [*row["caption"]])[0]
             row["unchanged"] = row["texts"] == [text]
+        self.honest = [row for row in self.drafted if row in others]
+        self.honest_blind = [row for row in self.blind if row in others]
 
     def of(self, version: str | None = None, annotator: Any = "any") -> list[dict[str, Any]]:
         return [
@@ -194,6 +204,10 @@ class Project:
             for row in self.drafted
             if version in (None, row["draft_version"]) and annotator in ("any", row["annotator"])
         ]
+
+    def honest_of(self, version: str) -> list[dict[str, Any]]:
+        """Without what a strategy selected."""
+        return [row for row in self.honest if row["draft_version"] == version]
 
     def row(self, name: str, rows: list[dict[str, Any]], last: Sequence[str]) -> list[str]:
         """A line of a table."""
@@ -214,7 +228,7 @@ class Project:
     @cached_property
     def pairs(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Of each blind task the version, its withheld draft and the captions, in words."""
-        captions = {row["task_id"]: [text.split() for text in row["texts"]] for row in self.blind}
+        captions = {row["task_id"]: [text.split() for text in row["texts"]] for row in self.honest_blind}
         made = {row.task_id: (row.version, row.withheld.split()) for row in self.withheld}
         return [(*made[task], captions[task]) for task in captions]
 
@@ -262,11 +276,11 @@ class Project:
 
     def warning(self) -> str:
         """The sentence on people who wave drafts through."""
-        half = len(self.drafted) // 2
-        halves = self.drafted[:half], self.drafted[half:]
+        half = len(self.honest) // 2
+        halves = self.honest[:half], self.honest[half:]
         kept = [sum(row["unchanged"] for row in each) for each in halves]
         shares = [number / len(each) for number, each in zip(kept, halves, strict=True)]
-        pooled = sum(kept) / len(self.drafted)
+        pooled = sum(kept) / len(self.honest)
         error = math.sqrt(pooled * (1 - pooled) * sum(1 / len(each) for each in halves))
         p = 1 - NormalDist().cdf((shares[1] - shares[0]) / error)
         mixes = [Counter(row["draft_version"] for row in each) for each in halves]
@@ -287,7 +301,7 @@ class Project:
     def estimate(self) -> str:
         """The sentence on the next hundred corrections."""
         x = [math.log(1 + learned / 25) for learned in VERSIONS.values()]
-        edits = [[row["edits"] for row in self.of(version)] for version in VERSIONS]
+        edits = [[row["edits"] for row in self.honest_of(version)] for version in VERSIONS]
         means, weights = [sum(each) / len(each) for each in edits], [len(each) for each in edits]
 
         def fit(y: Sequence[float]) -> Callable[[float], float]:
@@ -342,7 +356,13 @@ def test_every_number_on_the_page_follows_from_the_rows(data: Path, expected: Pr
         without = middle(row["lead_time_seconds"] for row in expected.blind if row["annotator"] == annotator)
         last = seconds(*without), seconds(*saved_by(without, lead))
         rows.append(expected.row(f"annotator {number}" if annotator else "nobody", given, last))
-    assert [row for row in tables(page) if row[0] not in {"drafts of", "corrected by"}] == rows
+    for name, tasks in (
+        ("selected by a strategy", CHOSEN),
+        ("selected at random", CONTROLS),
+        ("not selected", {*range(1, 221)} - {*CHOSEN, *CONTROLS}),
+    ):
+        rows.append(expected.row(name, [row for row in expected.drafted if row["task_id"] in tasks], ()))
+    assert [row for row in tables(page) if row[0]] == rows
     total = dict(zip(tables(page)[0], rows[3], strict=True))
     lead = middle(row["lead_time_seconds"] for row in expected.drafted)
     without = middle(row["lead_time_seconds"] for row in expected.blind)
@@ -351,14 +371,14 @@ def test_every_number_on_the_page_follows_from_the_rows(data: Path, expected: Pr
     reasons = Counter(reason for row in expected.drafted for reason in row["reasons"])
     copied = sum(bool(row["draft_text"]) and not row["draft_version"] for row in expected.rows)
     sentences = [
-        f"{len(expected.rows)} corrections: {len(expected.drafted)} of drafts, {copied} of copied corrections, "
-        f"{len(expected.blind)} of blind tasks.",
+        f"{len(expected.rows)} corrections: {len(expected.drafted)} of drafts, {len(expected.blind)} of blind tasks, "
+        f"{copied} of copied corrections.",
         expected.warning(),
         expected.estimate(),
     ]
     points = [
-        f"{name}, {learned} corrections learned: {row[4]} words"
-        for (name, learned), row in zip(VERSIONS.items(), rows, strict=False)
+        f"{name}, {learned} corrections learned: {expected.row(name, expected.honest_of(name), ())[4]} words"
+        for name, learned in VERSIONS.items()
     ]
     charts = [*points, "; ".join(points), *(f"{row[0]} {row[2]}" for row in rows[:3])]
     charts += [f"{reason} {times}" for reason, times in reasons.items()]
@@ -419,7 +439,7 @@ def test_a_project_whose_drafts_nobody_has_corrected_yet(data: Path, tmp_path: P
     result = run(data, "--project", 2, "--out", tmp_path / "page.html")
     assert result.exit_code == 0
     first, second = result.stdout.splitlines()
-    assert first == "Project 2: 1 correction, 0 of drafts, 0 of copied corrections, 0 of blind tasks"
+    assert first == "Project 2: 1 correction: 1 of tasks that had no draft."
     assert second == "No draft has been corrected yet."
     assert second in texts_of((tmp_path / "page.html").read_text())
 

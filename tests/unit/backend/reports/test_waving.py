@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 from backend.reports.economics.blind import blind_slice
-from backend.reports.economics.measures import measure
 from backend.reports.economics.waving import Waving, waving
 from backend.store.drafts.outcomes import CorrectedDraft, WithheldDraft
 
@@ -28,7 +27,7 @@ def made_up(
             text = " ".join(each if chance.random() < word else chance.choice(WORDS) for each in caption)
             corrected.append(CorrectedDraft(version, "", (" ".join(caption),), task=len(corrected), blind=True))
             withheld.append(WithheldDraft(len(corrected) - 1, version, text))
-    return waving(measure(corrected), blind_slice(corrected, withheld))
+    return waving(corrected, blind_slice(corrected, withheld))
 
 
 def test_acceptance_that_rises_over_drafts_that_get_no_better_is_a_warning() -> None:
@@ -53,7 +52,7 @@ def test_one_version_whose_drafts_are_accepted_more_and_more_is_a_warning_whatev
     ]
     corrected += [CorrectedDraft("v1", "", ("a dog runs in snow",), task=task, blind=True) for task in range(30)]
     withheld = [WithheldDraft(task, "v1", "a dog runs on grass") for task in range(30)]
-    found = waving(measure(corrected), blind_slice(corrected, withheld))
+    found = waving(corrected, blind_slice(corrected, withheld))
     assert (found.state, found.change) == ("warning", 0.0)
 
 
@@ -81,6 +80,18 @@ def test_of_few_blind_tasks_it_is_said_that_nothing_can_be_told() -> None:
     early = made_up((0.2, 0.9), (0.8, 0.1), of=40)
     assert early.state == "unknown"
     assert early.text == "It takes 100 corrected drafts to tell whether people wave drafts through."
+
+
+def test_drafts_that_are_withheld_as_too_bad_count_as_not_accepted() -> None:
+    chance = random.Random(3)
+    corrected = [
+        CorrectedDraft("v1", "" if withheld and not good else "a dog", ("a dog" if good else "a cat",))
+        for withheld in (False, True)
+        for good in chance.choices([True, False], weights=[3, 7], k=200)
+    ]
+    found = waving(corrected, blind_slice(corrected, []))
+    assert found.state == "fine", "of the drafts that are shown all are accepted from the second half on"
+    assert (found.before.corrections, found.after.corrections) == (200, 200)
 
 
 def test_a_false_warning_is_rare_where_drafts_get_better() -> None:
