@@ -1,4 +1,4 @@
-"""The jobs of a worker: retrain a project, compare it with Label Studio, refresh its drafts.
+"""The jobs of a worker: retrain a project, compare it with Label Studio, refresh its drafts, calibrate its scores.
 
 Arguments are JSON, settings come from the environment. A job may be killed at any moment and run again: SQL and the
 snapshot show what it has done, and unfinished files are removed.
@@ -15,6 +15,7 @@ from types import FrameType
 from backend.corrections.inbox import Inbox
 from backend.corrections.reconcile import is_complete_due, reconcile_if_possible
 from backend.domain.errors import CaptionerError, DatabaseError, QueueError
+from backend.drafts import calibrating
 from backend.drafts.queueing import queue_refreshes
 from backend.drafts.refresh import refresh_if_possible
 from backend.queue import Queue
@@ -59,6 +60,7 @@ def retrain(retrain_id: int) -> None:
         log.warning("Retrain %s: the worker stops; the next one begins it again.", claimed.snapshot)
         store.release_retrain(claimed)
         return
+    calibrating.calibrate(store, claimed.project_id)
     Inbox(store, Queue(settings.redis_url), settings).queue_due(claimed.project_id)
 
 
@@ -127,6 +129,12 @@ def reconcile(project_id: int) -> None:
     settings, store = _opened()
     reconcile_if_possible(settings, store, project_id, complete=is_complete_due(settings, store, project_id))
     Inbox(store, Queue(settings.redis_url), settings).queue_due(project_id)
+
+
+@_if_database_answers()
+def calibrate(project_id: int) -> None:
+    """Learn anew how likely the project's drafts are accepted."""
+    calibrating.calibrate(_opened()[1], project_id)
 
 
 @_if_database_answers()

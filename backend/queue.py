@@ -29,6 +29,7 @@ from backend.system.processes import end_with_parent, is_alive
 NAME = "captioner"
 # By name: the web process never loads torch.
 RETRAIN, RECONCILE, REFRESH = "backend.jobs.retrain", "backend.jobs.reconcile", "backend.jobs.refresh"
+CALIBRATE = "backend.jobs.calibrate"
 
 ANSWER_SECONDS = 0.5
 """How long Redis may take: Label Studio waits one second for the webhook that queues."""
@@ -102,6 +103,11 @@ class Queue:
     def enqueue_refresh(self, project_id: int, number: int) -> str:
         """Queue the job with this number that drafts the project, once. Returns the job's id."""
         return self._enqueue(REFRESH, project_id, job_id=f"refresh-{project_id}-{number}")
+
+    def enqueue_calibration(self, project_id: int) -> str:
+        """Queue the calibration of the project's scores; nothing changes where it is queued already. Returns the job's
+        id."""
+        return self._enqueue(CALIBRATE, project_id, job_id=f"calibrate-{project_id}")
 
     def work(self, burst: bool = False) -> None:
         """Run queued jobs until told to stop; with `burst`, until nothing is queued."""

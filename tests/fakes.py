@@ -102,6 +102,7 @@ class Hypothesis:
     score: float
     tokens: tuple[int, ...] = ()
     feature: bytes | None = None
+    signals: Any = None
 
 
 class Model:

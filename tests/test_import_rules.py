@@ -66,6 +66,7 @@ LIGHT = (
     "training.data.scenes",
     "training.data.manifest",
     "training.decoding.reuse",
+    "training.decoding.signals",
     "training.features.cache",
     "training.gate.bootstrap",
     "training.metrics",

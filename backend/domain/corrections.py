@@ -26,7 +26,8 @@ class Draft:
     """A caption shown to an annotator; `score` in (0, 1], higher is more certain.
 
     `from_task` is the task whose correction it copies; None where it is the version's own. `withheld` is the caption
-    that the version made and that is not shown, so that what people write without it can judge it.
+    that the version made and that is not shown, so that what people write without it can judge it. `signals` are those
+    of `training.decoding.signals` that are known, by name.
     """
 
     project_id: int
@@ -38,6 +39,7 @@ class Draft:
     image_sha256: str | None = field(default=None, compare=False)
     from_task: int | None = None
     withheld: str | None = field(default=None, compare=False)
+    signals: Mapping[str, float] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from backend.corrections.reconcile import about_unreadable
 from backend.domain.errors import QueueError
 from backend.images import space
 from backend.queue import Queue
-from backend.reports import drafting, selection
+from backend.reports import drafting, scores, selection
 from backend.reports.edits import by_version, taught
 from backend.reports.progress import NO_PROJECT, duration, latest, retrain_lines, seconds_since
 from backend.reports.serving import serving
@@ -95,6 +95,7 @@ def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None,
         "compared": _compared(store.reconciliation_state(project_id)),
         "drafting": drafting.report(store, project_id),
         "selection": selection.report(store, project_id),
+        "score": scores.report(store, project_id),
         "last_failures": [{"task": f.task_id, "reason": f.reason} for f in store.failures(project_id, limit=5)],
     }
 
@@ -114,6 +115,7 @@ def _project_lines(project: Mapping[str, Any]) -> Iterable[str]:
         f"{project['skipped']} skipped or empty"
     )
     yield from _edits_lines(project["drafts_by_version"], project["taught"])
+    yield from scores.lines(project["score"])
     goal = "the first model" if project["champion"] is None else "the next retrain"
     new = counted(project["new"], "is", "are")
     if project["training"]["active"]:

@@ -46,6 +46,14 @@ class Answer(NamedTuple):
     found: Hypothesis | BaseException
 
 
+class Captioned(NamedTuple):
+    """A task whose image was captioned."""
+
+    task: Task
+    image: LocalImage
+    caption: Hypothesis
+
+
 @dataclass(eq=False)
 class Request:
     """What tasks of one project are asked for together; `project` as its /setup described it."""

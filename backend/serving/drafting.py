@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.errors import ImageError, ModelUnavailableError
 from backend.images.cache import Images
-from backend.serving.answers import Answer, Answers, Request
+from backend.serving.answers import Answer, Answers, Captioned, Request
 from backend.serving.background import Background
-from backend.serving.champions import Champions
+from backend.serving.champions import Champions, Loader
 from backend.serving.lanes import Lane
 from backend.serving.reuse import Reuse
 from backend.serving.room import Room
+from backend.serving.scores import Scores, known_signals
 from backend.settings import Settings
 from backend.store.database import chunks
 from backend.store.registry import ModelVersion
@@ -51,6 +52,7 @@ class Drafting:
     ) -> None:
         self._store = store
         self._blind_share = blind_share
+        self._scores = Scores(store)
         self._reuse = reuse
         self._answers = Answers(images, champions, reuse)
         self._room = Room()
@@ -145,34 +147,47 @@ class Drafting:
 
     def _store_drafts(self, project_id: int, version: str, answers: Sequence[Answer]) -> dict[_Key, Drafted]:
         """Store the drafts and failures of these answers."""
-        places = self._store.place(project_id, [each.image.sha256 for each in answers if each.image], self._blind_share)
         found: dict[_Key, Drafted] = {}
-        features: dict[str, bytes] = {}
+        made: list[Captioned] = []
         for task, image, caption in answers:
             if image is None or isinstance(caption, BaseException):
                 found[_key(task)] = DraftFailure(project_id, task.id, _reason(task, caption))
-                continue
+            else:
+                made.append(Captioned(task, image, caption))
+        features = {each.image.sha256: each.caption.feature for each in made if each.caption.feature}
+        places = self._store.place(project_id, [each.image.sha256 for each in made], self._blind_share)
+        signals = self._signals(project_id, version, made)
+        chances = self._scores.chances(project_id, signals)
+        for (task, image, caption), of_draft, chance in zip(made, signals, chances, strict=True):
             blind = places[image.sha256] == BLIND  # scored like the others, to be queued like them
-            if caption.text or blind:
-                shown, withheld = ("", caption.text) if blind else (caption.text, None)
-                found[_key(task)] = Draft(
-                    project_id,
-                    task.id,
-                    version,
-                    task.image or "",
-                    shown,
-                    caption.score,
-                    image.sha256,
-                    withheld=withheld,
-                )
-            else:  # Label Studio takes an empty prediction for a draft and asks no more
+            if not caption.text and not blind:  # Label Studio takes an empty prediction for a draft and asks no more
                 found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
-            if caption.feature:
-                features[image.sha256] = caption.feature
+                continue
+            found[_key(task)] = Draft(
+                project_id,
+                task.id,
+                version,
+                task.image or "",
+                "" if blind else caption.text,
+                caption.score if chance is None else chance,
+                image.sha256,
+                withheld=caption.text if blind else None,
+                signals=of_draft,
+            )
         if features and self._reuse:
             self._reuse.add_features(project_id, version, features)
         self._record(project_id, found)
         return found
+
+    def _signals(self, project_id: int, version: str, made: Sequence[Captioned]) -> list[dict[str, float] | None]:
+        """The signals of these captions; None where the captioner gave none."""
+        similarities = [math.nan] * len(made)
+        if self._reuse and any(each.caption.signals for each in made):
+            images = [(each.task.id, each.caption.feature) for each in made]
+            similarities = self._reuse.similarities(project_id, version, images)
+        return [
+            known_signals(each.caption.signals, similarity) for each, similarity in zip(made, similarities, strict=True)
+        ]
 
     def _record(self, project_id: int, found: Mapping[_Key, Drafted]) -> None:
         self._store.add_drafts(project_id, [draft for draft in found.values() if isinstance(draft, Draft)])
@@ -187,11 +202,12 @@ Drafter = Callable[[int, Sequence[Task], ModelVersion], list[Drafted]]
 """Gives, for tasks of a project, a draft by the version or the reason why there is none, in order."""
 
 
-def drafter(settings: Settings, store: Store, champions: Champions) -> Drafter:
+def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Drafter:
     """Drafts outside the web process, the same as /predict makes, by one version.
 
     It loads the version only for tasks that it has not drafted before, or where there are corrections to reuse.
     """
+    champions = Champions(settings.device, load, settings.data_dir / "compiled")
     reuse = Reuse(store, champions) if settings.reuse == "on" else None
     drafting = Drafting(store, Images(settings), champions, settings.blind_share, reuse)
 

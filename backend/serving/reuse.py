@@ -77,6 +77,13 @@ class Reuse:
         if space := self._keeping(project_id, version).memory.space:
             self._store.add_features(project_id, space.encoder, features)
 
+    def similarities(self, project_id: int, version: str, images: Sequence[tuple[int, bytes | None]]) -> list[float]:
+        """How similar images are to the nearest corrected one of other tasks, each given by its task and its feature;
+        nan where that is unknown."""
+        kept = self._following(project_id, version)
+        with kept.lock:
+            return [kept.memory.similarity(feature, task_id) for task_id, feature in images]
+
     def retrieval(self, project_id: int, version: str) -> Reranking | None:
         """What reranks the beam for the project, as last made by `update`; None for the version's own."""
         return self._keeping(project_id, version).retrieval
@@ -144,4 +151,6 @@ def _copy(own: Draft, memory: CorrectionMemory, features: Mapping[str, bytes]) -
     if not own.text or own.image_sha256 is None:
         return own
     found = memory.match(own.image_sha256, features.get(own.image_sha256), own.task_id)
-    return own if found is None else replace(own, text=found.caption, score=CERTAIN, from_task=found.task_id)
+    if found is None:
+        return own
+    return replace(own, text=found.caption, score=CERTAIN, from_task=found.task_id, withheld=None, signals=None)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
 from backend.store.database import now
+from backend.store.drafts.calibrations import Calibrations
 from backend.store.drafts.chunks import Chunks
 from backend.store.drafts.outcomes import Outcomes
 from backend.store.drafts.reuse import Reuse, draft_of, draft_row, row_key
@@ -92,7 +93,7 @@ class Counts:
     new: int
 
 
-class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcomes):
+class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcomes, Calibrations):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(

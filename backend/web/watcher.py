@@ -13,7 +13,7 @@ from typing import Protocol
 
 from backend.corrections.inbox import Inbox
 from backend.domain.errors import CaptionerError, ModelUnavailableError, QueueError
-from backend.drafts import queueing, waiting
+from backend.drafts import calibrating, queueing, waiting
 from backend.drafts.selection.shown import end_where_labelled
 from backend.images import space
 from backend.queue import Queue
@@ -63,6 +63,7 @@ class Watcher:
         ]
         self._failed: dict[tuple[int, str], float] = {}
         self._errors: dict[str, str] = {}
+        self._counted: dict[int, int] = {}  # the event up to which the corrections of a project are counted
 
     def start(self) -> None:
         for thread in self._threads:
@@ -139,6 +140,17 @@ class Watcher:
         for project in services.store.projects():
             queueing.queue_refreshes(services.settings, services.store, services.queue, project.id)
 
+    def queue_calibrations(self) -> None:
+        """Queue the calibration of projects whose corrections have grown enough; they are counted when one has come."""
+        for project in self._services.store.projects():
+            newest = self._services.store.revision(project.id)
+            if self._counted.get(project.id, 0) >= newest:
+                continue
+            if calibrating.is_due(self._services.store, project.id):
+                self._services.queue.enqueue_calibration(project.id)
+            else:
+                self._counted[project.id] = newest
+
     def _run(self) -> None:
         self._try("load the champions", self.load_champions)
         self.loaded.set()
@@ -149,6 +161,7 @@ class Watcher:
             if time.monotonic() - queued >= PENDING_SECONDS:
                 self._try("queue pending retrains", self.queue_retrains)
                 self._try("queue refreshes of drafts", self.queue_refreshes)
+                self._try("queue the calibration of scores", self.queue_calibrations)
                 queued = time.monotonic()
             if time.monotonic() - scheduled >= SCHEDULE_SECONDS:
                 self._try("schedule comparisons with Label Studio", self.schedule_comparisons)

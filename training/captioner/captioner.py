@@ -22,7 +22,7 @@ from training.decoding.beam_search import Candidate, Hypothesis, beam_search
 from training.decoding.retrieval import RetrievalMemory
 from training.decoding.reuse import Correction, FeatureSpace
 from training.decoding.sampling import nucleus_sampling
-from training.decoding.signals import Signals, rarity
+from training.decoding.signals import Signals, length, rarity
 from training.errors import DataError
 from training.networks import decoder as decoders
 from training.networks import engine
@@ -201,6 +201,7 @@ class Captioner(nn.Module):
             attention_entropy=best.attention_entropy,
             rarity=rarity(best.tokens),
             image_distance=space.distance(feature) if space and feature else math.nan,
+            length=length(best.tokens),
         )
         return dataclasses.replace(self._hypothesis(best), feature=feature, signals=signals)
 

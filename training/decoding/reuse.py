@@ -8,8 +8,9 @@ from rounding algorithms").
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -160,13 +161,28 @@ class CorrectionMemory:
         """The latest correction of this image, else of its nearest near duplicate; those of `task_id` do not count."""
         if found := self._latest(sha256, task_id):
             return found
-        if self.space is None or feature is None or not self._images:
-            return None
-        one, known = _stacked([feature])[0], len(self._images)
-        for number in near_duplicates(self.space, self._features[:known], self._signs[:known], one):
-            if found := self._latest(self._images[number], task_id):
+        for image, similarity in self._nearest(feature):
+            if similarity < THRESHOLD:
+                break
+            if found := self._latest(image, task_id):
                 return found
         return None
+
+    def similarity(self, feature: bytes | None, task_id: int | None = None) -> float:
+        """How similar an image with this feature is to the nearest that was corrected, at most 1; corrections of
+        `task_id` do not count. nan where none can be compared."""
+        return next((similarity for image, similarity in self._nearest(feature) if self._latest(image, task_id)), nan)
+
+    def _nearest(self, feature: bytes | None) -> Iterator[tuple[str, float]]:
+        """The corrected images that are compared in full, and how similar they are, the most similar first."""
+        if self.space is None or feature is None or not self._images:
+            return
+        one, known = _stacked([feature]), len(self._images)  # (1, C)
+        differing = _differing(self._signs[:known], self.space.signs(one))  # (N,)
+        nearest = differing.argpartition(COMPARED)[:COMPARED] if known > COMPARED else np.arange(known)
+        similarity = self.space.directions(self._features[nearest]) @ self.space.directions(one)[0]
+        for number in np.argsort(-similarity):
+            yield self._images[nearest[number]], float(similarity[number])
 
     def _latest(self, sha256: str, but_task: int | None = None, accepted: bool = True) -> Correction | None:
         found = (self._corrections[annotation] for annotation in self._of_image.get(sha256, ()))

@@ -20,6 +20,7 @@ class Signals(NamedTuple):
     grid, the mean of all words: 0 where each looks at one cell, 1 where each looks at all alike. `rarity` is the mean
     logarithm of its words' ranks in the vocabulary, which begins with the most frequent ones: by Zipf's law that is
     how rare they are. `image_distance` is how far the image's pooled feature lies from the mean of the training images.
+    `length` is the logarithm of the number of words: the more there are, the more may be wrong.
     """
 
     log_probability: float
@@ -27,6 +28,12 @@ class Signals(NamedTuple):
     attention_entropy: float
     rarity: float
     image_distance: float
+    length: float
+
+
+def length(tokens: Sequence[int]) -> float:
+    """The logarithm of the number of these words; nan without words."""
+    return math.log(len(tokens)) if tokens else math.nan
 
 
 def rarity(tokens: Sequence[int]) -> float:

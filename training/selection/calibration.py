@@ -20,7 +20,7 @@ LEAST = 50
 LEAST_OF_A_KIND = 5
 """Of these so many accepted and so many changed, so that each of the folds has one of both kinds."""
 FOLDS = 5
-PENALTY = 1.0
+PENALTY = 0.5
 """Standard deviation of the prior of each weight, of signals that are standardised."""
 FARTHEST = 3.0
 """Spreads from the mean where a signal ends to count: beyond, corrections say nothing of it."""
@@ -93,6 +93,11 @@ def fit(values: np.ndarray, accepted: np.ndarray) -> Calibration | None:
 def suffices(corrections: int, accepted: int) -> bool:
     """Whether so many corrections, of which so many were accepted, are enough to learn chances from."""
     return corrections >= LEAST and min(accepted, corrections - accepted) >= LEAST_OF_A_KIND
+
+
+def measured(values: np.ndarray, accepted: np.ndarray) -> Reliability:
+    """How far chances that `fit` learns from these drafts can be trusted, by what is learned of the others of each."""
+    return reliability(cross_fitted(values, accepted), accepted)
 
 
 def cross_fitted(values: np.ndarray, accepted: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from backend.drafts.job import Job
 from backend.drafts.selection.making import CannotChooseError, Choose
 from backend.drafts.selection.sampling import disagreements
 from backend.images.cache import Images
-from backend.serving.champions import Champions
+from backend.serving.champions import Champions, Loader
 from backend.settings import Settings
 from backend.store.database import chunks
 from backend.store.drafts.selections import Chosen, Selection
@@ -27,9 +27,9 @@ SAMPLING = frozenset({"disagreement"})
 """Strategies for which captions are sampled."""
 
 
-def chooser(settings: Settings, store: Store, champions: Champions) -> Choose:
+def chooser(settings: Settings, store: Store, load: Loader | None = None) -> Choose:
     """Chooses by the strategies of `training.selection`; it loads the champion, whose features are compared."""
-    images = Images(settings)
+    champions, images = Champions(settings.device, load, settings.data_dir / "compiled"), Images(settings)
 
     def choose(job: Job, selection: Selection) -> list[Chosen]:
         project_id, champion = job.project_id, job.champion

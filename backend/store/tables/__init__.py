@@ -2,6 +2,7 @@
 
 from backend.store.tables.corrections import correction_revisions, corrections
 from backend.store.tables.drafts import (
+    calibrations,
     draft_chunks,
     draft_failures,
     drafts,
@@ -17,6 +18,7 @@ from backend.store.tables.versions import alias_moves, model_versions, retrains
 __all__ = [
     "Time",
     "alias_moves",
+    "calibrations",
     "correction_revisions",
     "corrections",
     "draft_chunks",

@@ -8,7 +8,7 @@ from backend.store.tables.schema import Time, metadata
 
 # Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task`: the task
 # whose correction was copied; where it is empty the text is the version's own. `withheld`: the version's own words
-# where the text is empty so that nobody sees them.
+# where the text is empty so that nobody sees them. `signals`: what the score is made of.
 drafts = sa.Table(
     "drafts",
     metadata,
@@ -24,6 +24,7 @@ drafts = sa.Table(
     sa.Column("image_sha256", sa.String(64)),
     sa.Column("from_task", sa.BigInteger),
     sa.Column("withheld", sa.Text),
+    sa.Column("signals", sa.JSON(none_as_null=True)),
     sa.Index(None, "project_id", "task_id", "version", "image_key"),
 )
 
@@ -128,4 +129,19 @@ selected_tasks = sa.Table(
     sa.Column("is_control", sa.Boolean, nullable=False),
     sa.Column("stored", sa.Boolean, nullable=False),
     sa.Column("disagreement", sa.Float),
+)
+
+# What was learned of a project's scores, append-only: see backend/store/drafts/calibrations.py.
+calibrations = sa.Table(
+    "calibrations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("corrections", sa.Integer, nullable=False),
+    sa.Column("accepted", sa.Integer, nullable=False),
+    sa.Column("calibration", sa.JSON(none_as_null=True)),
+    sa.Column("reliability", sa.JSON(none_as_null=True)),
+    sa.Column("made_at", Time, nullable=False),
+    sa.Index(None, "project_id"),
 )

@@ -175,3 +175,24 @@ def test_one_of_anything_is_told_in_the_singular(here: Settings) -> None:
 
 def train_status(store: Store) -> str:
     return progress.text(progress.report(store))
+
+
+def test_it_tells_what_the_score_means_and_how_far_it_can_be_trusted(here: Settings, store: Store) -> None:
+    first = report(here)
+    assert first["projects"][0]["score"]["calibrated"] is False
+    assert (
+        "  score        how likely the model finds its words; the chance that a draft is accepted "
+        "after 50 corrections, 5 of either kind (0 so far)\n"
+    ) in text(first)
+    store.add_calibration(1, 1, corrections=60, accepted=3, calibration=None, reliability=None)
+    assert "(0 so far, 3 of them accepted)" in text(report(here))
+    measured = {"ece": 0.0321, "brier": 0.181, "base_rate": 0.35, "base_brier": 0.2275, "auroc": 0.734, "bins": []}
+    store.add_calibration(1, 2, corrections=120, accepted=42, calibration={"bias": 0.0}, reliability=measured)
+    found = report(here)
+    assert found["projects"][0]["score"]["reliability"] == measured
+    assert (
+        "  score        the chance that a draft is accepted with at most one word changed, "
+        "learned from 120 corrections (35% were)\n"
+        "               of those left out: wrong by 0.032 on average (ECE), "
+        "Brier score 0.181 (0.228 without signals), AUROC 0.73\n"
+    ) in text(found)

@@ -36,6 +36,10 @@ class Queue:
         self.jobs[f"retrain-{retrain.snapshot}-{retrain.attempt + 1}"] = retrain.id
         return "job"
 
+    def enqueue_calibration(self, project_id: int) -> str:
+        self.jobs[f"calibrate-{project_id}"] = project_id
+        return "job"
+
     def schedule_reconcile(self, project_id: int, at: datetime) -> str:
         self.jobs[f"reconcile-{project_id}"] = at
         return "job"
@@ -254,3 +258,28 @@ def test_the_thread_lives_on_whatever_happens(services: WatchedServices, monkeyp
     finally:
         watcher.stop()
     assert len(services.queue.jobs) == 1
+
+
+def test_scores_are_calibrated_where_the_corrections_have_grown_by_a_quarter(services: WatchedServices) -> None:
+    watcher, store, jobs = Watcher(services), services.store, services.queue.jobs
+
+    def answer(first: int, end: int, signals: dict[str, float] | None) -> None:
+        drafts = [draft(number, "v1", "a dot", signals=signals) for number in range(first, end)]
+        store.add_drafts(1, drafts)
+        store.record(saved(*(correction(number, "a dot") for number in range(first, end))))
+        jobs.clear()
+        watcher.queue_calibrations()
+
+    answer(1, 100, None)
+    answer(101, 150, {"margin": 0.5})
+    assert jobs == {}, "those of an earlier release have no signals"
+    answer(150, 151, {"margin": 0.5})
+    assert jobs == {"calibrate-1": 1}
+    jobs.clear()
+    watcher.queue_calibrations()
+    assert jobs == {"calibrate-1": 1}, "Redis may have been emptied"
+    store.add_calibration(1, store.revision(1), corrections=50, accepted=50, calibration=None, reliability=None)
+    answer(151, 163, {"margin": 0.5})
+    assert jobs == {}
+    answer(163, 164, {"margin": 0.5})
+    assert jobs == {"calibrate-1": 1}

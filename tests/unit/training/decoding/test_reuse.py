@@ -65,6 +65,17 @@ def test_a_near_duplicate_gets_the_correction_of_the_nearest_image(space: Featur
     assert memory.match("new", near(given[0], 0.2)) is None
 
 
+def test_the_similarity_to_the_nearest_correction(space: FeatureSpace) -> None:
+    given = features(40)
+    memory = filled(space, given)
+    assert memory.similarity(near(given[7], 0)) == pytest.approx(1, abs=1e-3)
+    assert memory.similarity(near(given[7], 0), task_id=107) < 0.2, "its own task's does not count"
+    assert memory.similarity(near(given[7], 0.2)) > memory.similarity(near(given[7], 0.8)) > 0.3
+    assert np.isnan(memory.similarity(None))
+    for empty in (CorrectionMemory(space), filled(None, given)):
+        assert np.isnan(empty.similarity(near(given[0], 0)))
+
+
 def test_similarity_is_that_of_the_definition(space: FeatureSpace) -> None:
     """On both sides of the threshold, by numbers computed here."""
     given = features(1)

@@ -12,7 +12,7 @@ import torch
 from training.captioner.captioner import Captioner, pooled
 from training.config import ARCHITECTURES, DecodingConfig
 from training.decoding.reuse import Correction
-from training.decoding.signals import rarity
+from training.decoding.signals import length, rarity
 from training.evaluation.explain import attention_maps
 from training.vocabulary import SPECIALS
 
@@ -94,7 +94,9 @@ def test_the_other_signals(tiny: Captioner, picture: Callable[..., Path]) -> Non
     assert (rarity([first]), rarity([first + 4]), rarity([first, first + 4])) == pytest.approx(
         (0.0, math.log(5), math.log(5) / 2)
     )
+    assert signals.length == math.log(len(found.tokens))  # type: ignore[union-attr]
     assert math.isnan(rarity([]))
+    assert math.isnan(length([]))
     space = tiny.feature_space
     assert space
     assert signals.image_distance > 0

@@ -15,7 +15,6 @@ from backend.drafts.job import EndedError, Job
 from backend.drafts.selection.candidates import SAMPLING, chooser
 from backend.drafts.selection.making import CannotChooseError
 from backend.drafts.selection.sampling import SAMPLED
-from backend.serving.champions import Champions
 from backend.store.drafts.selections import Order
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
@@ -78,7 +77,7 @@ class Chosen:
         job = Job(type("Client", (), {"requests": 0})(), self.store, Registry(self.store), 1, self.version, seconds)
         assert job.claim()
         try:
-            choose = chooser(self.settings, self.store, Champions("cpu", lambda checkpoint, device: self.model))
+            choose = chooser(self.settings, self.store, lambda checkpoint, device: self.model)  # type: ignore[arg-type]
             return [each.task_id for each in choose(job, ordered[-1]) if not each.is_control]
         finally:
             job.give_back()
