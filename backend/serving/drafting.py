@@ -49,9 +49,11 @@ class Drafting:
         champions: Champions,
         blind_share: float = 0.0,
         reuse: Reuse | None = None,
+        withhold_below: float = 0.0,
     ) -> None:
         self._store = store
         self._blind_share = blind_share
+        self._withhold_below = withhold_below
         self._scores = Scores(store)
         self._reuse = reuse
         self._answers = Answers(images, champions, reuse)
@@ -64,7 +66,7 @@ class Drafting:
         """A draft or the reason why there is none, for each task in order.
 
         A task that this version has drafted before gets the same draft again, so that concurrent requests agree. The
-        draft of a blind task has a score and no text.
+        draft of a blind task has a score and no text, and so has one whose chance is below what is withheld.
         The caller keeps `version` loaded; None means that nothing serves the project, which is not recorded as a
         failure. `came` is when the request came, by `time.monotonic` (default: now); its time budget began then.
         Raises BusyError when too many tasks wait already.
@@ -163,15 +165,16 @@ class Drafting:
             if not caption.text and not blind:  # Label Studio takes an empty prediction for a draft and asks no more
                 found[_key(task)] = DraftFailure(project_id, task.id, f"{version} has no words for its image.")
                 continue
+            hidden = blind or (chance is not None and chance < self._withhold_below)
             found[_key(task)] = Draft(
                 project_id,
                 task.id,
                 version,
                 task.image or "",
-                "" if blind else caption.text,
+                "" if hidden else caption.text,
                 caption.score if chance is None else chance,
                 image.sha256,
-                withheld=caption.text if blind else None,
+                withheld=caption.text if hidden else None,
                 signals=of_draft,
             )
         if features and self._reuse:
@@ -209,7 +212,7 @@ def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Dra
     """
     champions = Champions(settings.device, load, settings.data_dir / "compiled")
     reuse = Reuse(store, champions) if settings.reuse == "on" else None
-    drafting = Drafting(store, Images(settings), champions, settings.blind_share, reuse)
+    drafting = Drafting(store, Images(settings), champions, settings.blind_share, reuse, settings.withhold_below)
 
     def draft(project_id: int, tasks: Sequence[Task], version: ModelVersion) -> list[Drafted]:
         if not champions.serving(project_id):

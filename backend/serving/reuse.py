@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from backend.domain.corrections import Draft, normalise
 from backend.serving.champions import Champions
 from backend.store.store import Store
+from training.data.manifest import BLIND
 from training.decoding.reuse import Correction, CorrectionMemory, SeenImages
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Reuse:
     def shown(self, project_id: int, version: str, own: Mapping[Key, Draft]) -> dict[Key, Draft]:
         """The drafts to show in place of the version's own ones: corrections of the same or nearly the same images.
 
-        A blind task keeps its empty draft, and an image of unknown content its own. The caller keeps `version` loaded.
+        A blind task keeps its empty draft, and an image of unknown content its own; a draft that was withheld as
+        unlikely is replaced. The caller keeps `version` loaded.
         """
         kept = self._following(project_id, version)
         with kept.lock:
@@ -70,7 +72,11 @@ class Reuse:
             hashes = [draft.image_sha256 for draft in own.values() if draft.image_sha256]
             space = kept.memory.space
             features = self._store.features(project_id, space.encoder, hashes) if space else {}
-            return {key: _copy(draft, kept.memory, features) for key, draft in own.items()}
+            blind = self._blind(project_id, own.values())
+            return {
+                key: draft if draft.image_sha256 in blind else _copy(draft, kept.memory, features)
+                for key, draft in own.items()
+            }
 
     def add_features(self, project_id: int, version: str, features: Mapping[str, bytes]) -> None:
         """Store features that the version has computed, by the hashes of their images."""
@@ -111,6 +117,12 @@ class Reuse:
                 *hashes
             }
 
+    def _blind(self, project_id: int, own: Collection[Draft]) -> set[str]:
+        """Images of these drafts whose tasks are blind."""
+        empty = [draft.image_sha256 for draft in own if not draft.text and draft.image_sha256]
+        places = self._store.places(project_id, empty) if empty else {}
+        return {sha256 for sha256 in empty if places.get(sha256, BLIND) == BLIND}
+
     def _following(self, project_id: int, version: str) -> _Kept:
         """The project's corrections as SQL has them now."""
         kept, store = self._keeping(project_id, version), self._store
@@ -148,7 +160,7 @@ class Reuse:
 
 def _copy(own: Draft, memory: CorrectionMemory, features: Mapping[str, bytes]) -> Draft:
     """The draft to show for this one of a version's own."""
-    if not own.text or own.image_sha256 is None:
+    if own.image_sha256 is None:
         return own
     found = memory.match(own.image_sha256, features.get(own.image_sha256), own.task_id)
     if found is None:

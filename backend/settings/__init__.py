@@ -89,6 +89,9 @@ class Settings(BaseModel):
     reuse: Literal["on", "off"] = _setting(
         "on", "`on`: near duplicates of a corrected image are drafted with its correction; `off`"
     )
+    withhold_below: are.Share = _setting(
+        0.0, "drafts with a lower chance to be accepted are not shown: the text box is empty; 0: all are shown"
+    )
     replay: are.Number = _setting(1.0, "known pairs that a retrain replays at least for each new one")
     encoder: str = _setting("tf_efficientnet_lite2", "encoder of a first model without the starter")
     encoder_weights: str = _setting(

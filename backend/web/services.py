@@ -97,5 +97,5 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
         images=images,
         champions=champions,
         reuse=reuse,
-        drafting=Drafting(store, images, champions, settings.blind_share, reuse=reuse),
+        drafting=Drafting(store, images, champions, settings.blind_share, reuse, settings.withhold_below),
     )

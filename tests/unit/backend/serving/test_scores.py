@@ -12,6 +12,7 @@ import pytest
 
 from backend import jobs
 from backend.domain.corrections import Draft
+from backend.serving.reuse import CERTAIN
 from backend.serving.scores import NAMES, values
 from backend.store.store import Store
 from backend.web.app import create_app
@@ -56,6 +57,7 @@ def studio() -> Iterator[Host]:
         running.answers |= {
             f"/data/upload/1/{number}.jpg": Answer(200, picture((number, 0, 0))) for number in range(1, 4)
         }
+        running.answers["/data/upload/1/9.jpg"] = running.answers["/data/upload/1/2.jpg"]
         yield running
 
 
@@ -136,6 +138,23 @@ def test_the_similarity_to_the_nearest_correction_is_a_signal(start: Start) -> N
     predict(services, 1, 2)
     similarity = (stored(services, 2).signals or {})["correction_similarity"]
     assert -0.5 < similarity < 0.5
+
+
+def test_drafts_below_the_threshold_are_withheld_once_their_chance_is_known(start: Start) -> None:
+    services = start(CAPTIONER_WITHHOLD_BELOW="0.5")
+    [shown] = predict(services, 3)
+    assert shown["result"], f"{GEOMETRIC_MEAN} is no chance"
+    learn(services.store, Calibration(BY_MARGIN.mean, BY_MARGIN.spread, (0.0,) * len(NAMES), bias=-1.0))
+    [withheld] = predict(services, 2)
+    assert (withheld["result"], withheld["score"]) == ([], pytest.approx(chance(-1.0)))
+    assert stored(services, 2).text == ""
+    assert (stored(services, 2).withheld or "").startswith("v1 on ")
+    services.store.record(saved(correction(2, "a dark red dot")))
+    [copied] = predict(services, 9)
+    assert copied["result"][0]["value"]["text"] == ["a dark red dot"]
+    assert copied["score"] == CERTAIN, "the same picture's correction is no draft by the model"
+    assert stored(services, 9).signals is None
+    assert predict(start(), 1)[0]["result"], "nothing is withheld by default"
 
 
 def test_a_blind_task_has_a_score_and_no_text(start: Start) -> None:
