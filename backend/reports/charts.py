@@ -78,7 +78,7 @@ class Axis:
         object.__setattr__(self, "ticks", _ticks(self.low, self.high))
 
     def text(self, tick: float) -> str:
-        return f"{100 * tick:.0f} %" if self.percent else f"{tick:g}"
+        return f"{tick:.0%}" if self.percent else f"{tick:g}"
 
     def at(self, value: float) -> float:
         """The place of a value between 0 and 1."""
