@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 
@@ -19,18 +18,18 @@ def word_changes(before: Sequence[str], after: Sequence[str]) -> np.ndarray:
     The first three are as few as can be: their sum is `training.metrics.words.word_edits`. Of several ways with as few
     the one counts that keeps the most words.
     """
-    ids: dict[str, int] = {}
+    characters: dict[str, str] = {}
 
-    def numbered(text: str) -> list[int]:
-        return [ids.setdefault(word, len(ids)) for word in tokenize(text)]
+    def coded(text: str) -> str:
+        return "".join([characters.setdefault(word, chr(len(characters))) for word in tokenize(text)])
 
     pairs = [
-        (words := numbered(text), words if other == text else numbered(other))
+        (words := coded(text), words if other == text else coded(other))
         for text, other in zip(before, after, strict=True)
     ]
     old, new = (np.array([len(pair[side]) for pair in pairs], dtype=np.int64) for side in (0, 1))
     unit = int(max(old.max(initial=0), new.max(initial=0))) + 1  # so that the fewest edits count, then what is replaced
-    cost = _least_costs([_trimmed(*pair) for pair in pairs], move=unit, replacement=unit + 1)
+    cost = _least_costs(pairs, move=unit, replacement=unit + 1)
     edits, replaced = cost // unit, cost % unit
     inserted = (edits - replaced + new - old) // 2
     return np.column_stack([inserted, inserted - new + old, replaced, new - inserted - replaced])
@@ -38,33 +37,33 @@ def word_changes(before: Sequence[str], after: Sequence[str]) -> np.ndarray:
 
 def character_edits(before: Sequence[str], after: Sequence[str]) -> np.ndarray:
     """Characters inserted, deleted or replaced at least to turn `before[i]` into `after[i]`: (N,)."""
-    pairs = [_trimmed(text, other) for text, other in zip(before, after, strict=True)]
-    return _least_costs([([*map(ord, text)], [*map(ord, other)]) for text, other in pairs], move=1, replacement=1)
+    return _least_costs([*zip(before, after, strict=True)], move=1, replacement=1)
 
 
-_Pair = tuple[list[int], list[int]]
-_Items = TypeVar("_Items", list[int], str)
+_Pair = tuple[str, str]
+"""Two texts, or two sequences of words with a character for each word: strings are compared fast and hold little."""
 
 
 def _least_costs(pairs: Sequence[_Pair], move: int, replacement: int) -> np.ndarray:
-    """The cheapest way from one sequence of each pair to the other: (N,)."""
+    """The cheapest way from one string of each pair to the other: (N,)."""
+    trimmed = [_trimmed(*pair) for pair in pairs]
     costs = np.zeros(len(pairs), dtype=np.int64)
-    for some in _batches(pairs):
-        costs[some] = _table([pairs[number] for number in some], move, replacement)
+    for some in _batches(trimmed):
+        costs[some] = _table([trimmed[number] for number in some], move, replacement)
     return costs
 
 
-def _trimmed(a: _Items, b: _Items) -> tuple[_Items, _Items]:
+def _trimmed(a: str, b: str) -> _Pair:
     """The pair without what both begin and end with, which costs nothing."""
     if a == b:
-        return a[:0], b[:0]
+        return "", ""
     start = _common(a, b)
     a, b = a[start:], b[start:]
     end = _common(a[::-1], b[::-1])
     return a[: len(a) - end], b[: len(b) - end]
 
 
-def _common(a: _Items, b: _Items) -> int:
+def _common(a: str, b: str) -> int:
     number = 0
     for one, other in zip(a, b, strict=False):
         if one != other:
@@ -110,9 +109,10 @@ def _table(pairs: Sequence[_Pair], move: int, replacement: int) -> np.ndarray:
     return costs
 
 
-def _padded(sequences: Sequence[list[int]], fill: int) -> tuple[np.ndarray, np.ndarray]:
-    """The sequences as one array, filled up at the end (N, L), and their lengths (N,)."""
-    lengths = np.array([len(each) for each in sequences], dtype=np.int64)
-    array = np.full((len(sequences), lengths.max(initial=0)), fill, dtype=np.int32)
-    array[np.arange(array.shape[1]) < lengths[:, None]] = [item for each in sequences for item in each]
+def _padded(strings: Sequence[str], fill: int) -> tuple[np.ndarray, np.ndarray]:
+    """The characters of the strings as numbers, filled up at the end (N, L), and their lengths (N,)."""
+    lengths = np.array([*map(len, strings)], dtype=np.int64)
+    array = np.full((len(strings), lengths.max(initial=0)), fill, dtype=np.int32)
+    numbers = np.frombuffer("".join(strings).encode("utf-32-le", "surrogatepass"), dtype="<i4")
+    array[np.arange(array.shape[1]) < lengths[:, None]] = numbers
     return array, lengths
