@@ -14,6 +14,7 @@ from backend.drafts.selection.making import CannotChooseError, Choose
 from backend.drafts.selection.sampling import disagreements
 from backend.images.cache import Images
 from backend.serving.champions import Champions, Loader
+from backend.serving.scores import Scores
 from backend.settings import Settings
 from backend.store.database import chunks
 from backend.store.drafts.selections import Chosen, Selection
@@ -41,7 +42,7 @@ def chooser(settings: Settings, store: Store, load: Loader | None = None) -> Cho
         space = model.feature_space
         corrected = {each.image_sha256 for each in store.corrections(project_id) if each.image_sha256}
         candidates = Candidates(
-            chances=np.array([draft.score for draft in drafts]),
+            chances=_chances(store, project_id, drafts),
             margins=np.array([_margin(draft) for draft in drafts]),
             features=_features(store, project_id, space, [draft.image_sha256 or "" for draft in drafts]),
         )
@@ -66,9 +67,15 @@ def chooser(settings: Settings, store: Store, load: Loader | None = None) -> Cho
     return choose
 
 
+def _chances(store: Store, project_id: int, drafts: Sequence[Draft]) -> np.ndarray:
+    """By what was learned last, of all drafts: those that were served before keep the scores of their time."""
+    learned = Scores(store).chances(project_id, [draft.signals for draft in drafts])
+    pairs = zip(drafts, learned, strict=True)
+    return np.array([draft.score if chance is None else chance for draft, chance in pairs])
+
+
 def _margin(draft: Draft) -> float:
-    signals = getattr(draft, "signals", None) or {}
-    return float(signals.get("margin", np.nan))
+    return float((draft.signals or {}).get("margin", np.nan))
 
 
 def _features(store: Store, project_id: int, space: FeatureSpace | None, hashes: Sequence[str]) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from backend.drafts.job import EndedError, Job
 from backend.drafts.selection.candidates import SAMPLING, chooser
 from backend.drafts.selection.making import CannotChooseError
 from backend.drafts.selection.sampling import SAMPLED
+from backend.serving.scores import NAMES
 from backend.store.drafts.selections import Order
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
@@ -23,6 +24,7 @@ from tests.fakes import Answer, Host, Hypothesis, Model, host
 from training.config import DecodingConfig
 from training.decoding.reuse import FeatureSpace
 from training.selection import strategies
+from training.selection.calibration import Calibration
 
 SPACE = FeatureSpace("e", np.zeros(64, np.float32), np.ones(64, np.float32))
 
@@ -104,6 +106,18 @@ def test_the_draft_that_is_shown_counts(chosen: Chosen) -> None:
     chosen.store.show_instead(1, [draft(1, text="other", score=0.0, image_sha256="image 1", from_task=9)])
     chosen.store.add_drafts(1, [draft(2, "v2", score=0.0, image_sha256="image 2")])
     assert chosen("least-confident") == [1, 4, 3, 2]
+
+
+def test_all_drafts_are_compared_by_what_was_learned_last(chosen: Chosen) -> None:
+    for number, score, margin in ((5, 0.64, 3.0), (6, 0.66, -3.0)):
+        chosen.store.add_features(1, "e", {f"image {number}": feature(number)})
+        given = {"score": score, "signals": {"margin": margin}, "image_sha256": f"image {number}"}
+        chosen.store.add_drafts(1, [draft(number, **given)])
+    assert chosen("least-confident", 6) == [4, 5, 6, 3, 2, 1]
+    weights = tuple(float(name == "margin") for name in NAMES)
+    by_margin = Calibration((0.0,) * len(NAMES), (1.0,) * len(NAMES), weights, bias=0.0)
+    chosen.store.add_calibration(1, 1, 60, 30, by_margin.to_json(), None)
+    assert chosen("least-confident", 6) == [6, 4, 3, 2, 1, 5]
 
 
 def test_without_features_to_compare_nothing_waits(chosen: Chosen) -> None:
