@@ -97,8 +97,6 @@ def _show(store: Any, project: int, number: int) -> None:
     if not now or now["number"] != number or now["state"] != SHOWN:
         reason = now and now["number"] == number and now["reason"]
         raise CaptionerError(reason or f"The selection of project {project} was undone, or another one was ordered.")
+    drawn = f", {now['controls']} of them drawn at random" if now["strategy"] != "random" else ""
     fewer = " No more wait that are no near duplicates of others." if now["tasks"] < now["count"] else ""
-    click.echo(
-        f"Project {project}: the label stream serves {counted(now['tasks'], 'task')} first, "
-        f"{now['controls']} of them drawn at random.{fewer}"
-    )
+    click.echo(f"Project {project}: the label stream serves {counted(now['tasks'], 'task')} first{drawn}.{fewer}")
