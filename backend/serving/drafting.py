@@ -12,7 +12,7 @@ from backend.domain.errors import ImageError, ModelUnavailableError
 from backend.images.cache import Images
 from backend.serving.answers import Answer, Answers, Captioned, Request
 from backend.serving.background import Background
-from backend.serving.champions import Champions, Loader
+from backend.serving.champions import Champions
 from backend.serving.lanes import Lane
 from backend.serving.reuse import Reuse
 from backend.serving.room import Room
@@ -205,12 +205,11 @@ Drafter = Callable[[int, Sequence[Task], ModelVersion], list[Drafted]]
 """Gives, for tasks of a project, a draft by the version or the reason why there is none, in order."""
 
 
-def drafter(settings: Settings, store: Store, load: Loader | None = None) -> Drafter:
+def drafter(settings: Settings, store: Store, champions: Champions) -> Drafter:
     """Drafts outside the web process, the same as /predict makes, by one version.
 
     It loads the version only for tasks that it has not drafted before, or where there are corrections to reuse.
     """
-    champions = Champions(settings.device, load, settings.data_dir / "compiled")
     reuse = Reuse(store, champions) if settings.reuse == "on" else None
     drafting = Drafting(store, Images(settings), champions, settings.blind_share, reuse, settings.withhold_below)
 

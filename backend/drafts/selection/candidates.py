@@ -13,7 +13,7 @@ from backend.drafts.job import Job
 from backend.drafts.selection.making import CannotChooseError, Choose
 from backend.drafts.selection.sampling import disagreements
 from backend.images.cache import Images
-from backend.serving.champions import Champions, Loader
+from backend.serving.champions import Champions
 from backend.serving.scores import Scores
 from backend.settings import Settings
 from backend.store.database import chunks
@@ -28,9 +28,9 @@ SAMPLING = frozenset({"disagreement"})
 """Strategies for which captions are sampled."""
 
 
-def chooser(settings: Settings, store: Store, load: Loader | None = None) -> Choose:
+def chooser(settings: Settings, store: Store, champions: Champions) -> Choose:
     """Chooses by the strategies of `training.selection`; it loads the champion, whose features are compared."""
-    champions, images = Champions(settings.device, load, settings.data_dir / "compiled"), Images(settings)
+    images = Images(settings)
 
     def choose(job: Job, selection: Selection) -> list[Chosen]:
         project_id, champion = job.project_id, job.champion
@@ -43,7 +43,7 @@ def chooser(settings: Settings, store: Store, load: Loader | None = None) -> Cho
         corrected = {each.image_sha256 for each in store.corrections(project_id) if each.image_sha256}
         candidates = Candidates(
             chances=_chances(store, project_id, drafts),
-            margins=np.array([_margin(draft) for draft in drafts]),
+            margins=np.array([(draft.signals or {}).get("margin", np.nan) for draft in drafts]),
             features=_features(store, project_id, space, [draft.image_sha256 or "" for draft in drafts]),
         )
         if selection.strategy in SAMPLING:
@@ -68,14 +68,14 @@ def chooser(settings: Settings, store: Store, load: Loader | None = None) -> Cho
 
 
 def _chances(store: Store, project_id: int, drafts: Sequence[Draft]) -> np.ndarray:
-    """By what was learned last, of all drafts: those that were served before keep the scores of their time."""
+    """The chance (N,) that each draft is accepted, by what has been learned since it was made, nan where that tells
+    nothing of it; their scores as long as nothing is learned. A copied correction is what it is."""
     learned = Scores(store).chances(project_id, [draft.signals for draft in drafts])
-    pairs = zip(drafts, learned, strict=True)
-    return np.array([draft.score if chance is None else chance for draft, chance in pairs])
-
-
-def _margin(draft: Draft) -> float:
-    return float((draft.signals or {}).get("margin", np.nan))
+    if all(chance is None for chance in learned):
+        return np.array([draft.score for draft in drafts])
+    chances = [np.nan if chance is None else chance for chance in learned]
+    copies = [draft.from_task is not None for draft in drafts]
+    return np.where(copies, [draft.score for draft in drafts], chances)
 
 
 def _features(store: Store, project_id: int, space: FeatureSpace | None, hashes: Sequence[str]) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from backend.domain.corrections import Draft, DraftFailure, Event, Task
 from backend.domain.errors import LabelStudioError
 from backend.drafts import job as module
 from backend.drafts.refresh import Run, refresh_if_possible
+from backend.serving.champions import Champions
 from backend.serving.drafting import drafter
 from backend.store.database import now
 from backend.store.drafts.chunks import Chunk
@@ -474,7 +475,7 @@ def test_drafts_are_those_of_predict_and_recorded(
         loaded.append(checkpoint)
         return Model(checkpoint.name)
 
-    draft_all = drafter(given, store, load)
+    draft_all = drafter(given, store, Champions("cpu", load))
     assert not loaded
     version = ModelVersion("v1", tmp_path / "v1")
     for _ in range(2):
@@ -482,7 +483,7 @@ def test_drafts_are_those_of_predict_and_recorded(
             "it is blind"
         )
     assert loaded == [tmp_path / "v1"]
-    again = drafter(given, store, load)
+    again = drafter(given, store, Champions("cpu", load))
     assert again(1, [task(1)], version) == draft_all(1, [task(1)], version)
     assert len(loaded) == 1, "what has been drafted before needs no model"
     assert len(store.get_drafts(1, [1], "v1")) == 1

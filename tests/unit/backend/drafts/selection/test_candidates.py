@@ -15,8 +15,9 @@ from backend.drafts.job import EndedError, Job
 from backend.drafts.selection.candidates import SAMPLING, chooser
 from backend.drafts.selection.making import CannotChooseError
 from backend.drafts.selection.sampling import SAMPLED
+from backend.serving.champions import Champions
 from backend.serving.scores import NAMES
-from backend.store.drafts.selections import Order
+from backend.store.drafts.selections import WANTED, Order
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import correction, draft, picture, saved, settings
@@ -26,6 +27,9 @@ from training.decoding.reuse import FeatureSpace
 from training.selection import strategies
 from training.selection.calibration import Calibration
 
+BY_MARGIN = Calibration(
+    (0.0,) * len(NAMES), (1.0,) * len(NAMES), tuple(float(name == "margin") for name in NAMES), bias=0.0
+)
 SPACE = FeatureSpace("e", np.zeros(64, np.float32), np.ones(64, np.float32))
 
 
@@ -75,11 +79,12 @@ class Chosen:
         self.store.add_features(1, "e", {f"image {n}": feature(n) for n in (1, 2, 3, 4)})
 
     def __call__(self, strategy: str, count: int = 4, seconds: float = 60) -> list[int]:
-        ordered = self.store.selections(1, "wanted") or [self.store.order_selection(1, Order(strategy, count, 7))]
+        ordered = [each for each in self.store.selections(1, WANTED) if each.strategy == strategy]
+        ordered = ordered or [self.store.order_selection(1, Order(strategy, count, 7))]
         job = Job(type("Client", (), {"requests": 0})(), self.store, Registry(self.store), 1, self.version, seconds)
         assert job.claim()
         try:
-            choose = chooser(self.settings, self.store, lambda checkpoint, device: self.model)  # type: ignore[arg-type]
+            choose = chooser(self.settings, self.store, Champions("cpu", lambda checkpoint, device: self.model))
             return [each.task_id for each in choose(job, ordered[-1]) if not each.is_control]
         finally:
             job.give_back()
@@ -108,16 +113,15 @@ def test_the_draft_that_is_shown_counts(chosen: Chosen) -> None:
     assert chosen("least-confident") == [1, 4, 3, 2]
 
 
-def test_all_drafts_are_compared_by_what_was_learned_last(chosen: Chosen) -> None:
-    for number, score, margin in ((5, 0.64, 3.0), (6, 0.66, -3.0)):
-        chosen.store.add_features(1, "e", {f"image {number}": feature(number)})
-        given = {"score": score, "signals": {"margin": margin}, "image_sha256": f"image {number}"}
-        chosen.store.add_drafts(1, [draft(number, **given)])
-    assert chosen("least-confident", 6) == [4, 5, 6, 3, 2, 1]
-    weights = tuple(float(name == "margin") for name in NAMES)
-    by_margin = Calibration((0.0,) * len(NAMES), (1.0,) * len(NAMES), weights, bias=0.0)
-    chosen.store.add_calibration(1, 1, 60, 30, by_margin.to_json(), None)
-    assert chosen("least-confident", 6) == [6, 4, 3, 2, 1, 5]
+def test_scores_count_by_what_has_been_learned_since_the_drafts_were_made(chosen: Chosen) -> None:
+    chosen.store.add_drafts(1, [draft(5, score=0.9, image_sha256="5", signals={"margin": -1.0})])
+    chosen.store.add_drafts(1, [draft(6, score=0.9, image_sha256="6", signals={"margin": -3.0})])
+    assert chosen("margin", 6)[:2] == [6, 5]
+    assert chosen("least-confident", 6)[:3] == [4, 3, 2]
+    chosen.store.add_calibration(1, 1, corrections=60, accepted=9, calibration=BY_MARGIN.to_json(), reliability={})
+    assert chosen("least-confident", 6)[:2] == [6, 5], "what has no signals tells nothing, and comes last"
+    chosen.store.show_instead(1, [draft(6, text="copied", score=1.0, image_sha256="6", from_task=9)])
+    assert chosen("least-confident", 6)[:2] == [5, 6], "a copied correction is certain"
 
 
 def test_without_features_to_compare_nothing_waits(chosen: Chosen) -> None:
