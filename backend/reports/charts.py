@@ -13,7 +13,7 @@ from math import ceil, floor, log10
 from markupsafe import Markup, escape
 
 WIDTH = 360
-LEFT, RIGHT, TOP, BOTTOM = 40, 12, 24, 40
+LEFT, RIGHT, TOP, BOTTOM = 40, 18, 24, 40
 HEIGHT = 230
 ROW = 34
 """Height of a bar with the label above it."""
@@ -108,16 +108,16 @@ def reliability(title: Title, x: Axis, y: Axis, marks: Sequence[Mark]) -> Markup
 
 def bars(title: Title, axis: Axis, rows: Sequence[Bar]) -> Markup:
     """A bar a row, below its label and note, with its interval."""
-    width, bottom = WIDTH - 2 * RIGHT, ROW * len(rows)
+    bottom = ROW * len(rows)
 
     def across(value: float) -> float:
-        return RIGHT + width * min(max(axis.at(value), 0.0), 1.0)
+        return 1 + (WIDTH - RIGHT - 1) * min(max(axis.at(value), 0.0), 1.0)
 
-    parts = [f'<line class="axis" x1="{RIGHT}" y1="0" x2="{RIGHT}" y2="{bottom}"/>']
+    parts = [f'<line class="axis" x1="1" y1="0" x2="1" y2="{bottom}"/>']
     for number, row in enumerate(rows):
         top = ROW * number
         start, end = sorted((across(0.0), across(row.value)))
-        parts.append(f'<text class="label" x="{RIGHT}" y="{top + 12}">{escape(row.label)}</text>')
+        parts.append(f'<text class="label" x="1" y="{top + 12}">{escape(row.label)}</text>')
         parts.append(f'<text x="{WIDTH - RIGHT}" y="{top + 12}" text-anchor="end">{escape(row.note)}</text>')
         parts.append(
             f'<rect class="mark" x="{start:.1f}" y="{top + 17}" width="{end - start:.1f}" height="10" rx="2"/>'

@@ -35,7 +35,10 @@ def mean(values: np.ndarray) -> Estimate | None:
 
 
 def ratio(parts: np.ndarray, wholes: np.ndarray) -> Estimate | None:
-    """Sum over sum, with the interval of Student's t for what the rows deviate from it (linearisation)."""
+    """Sum over sum, with the interval of Student's t for what the rows deviate from it (linearisation).
+
+    Where no part is below 0, the interval is not either.
+    """
     rows, total = len(wholes), float(wholes.sum())
     if not total:
         return None
@@ -44,7 +47,8 @@ def ratio(parts: np.ndarray, wholes: np.ndarray) -> Estimate | None:
         return Estimate(value)
     error = sqrt(float(((parts - value * wholes) ** 2).sum()) / (rows - 1) * rows) / total
     half = student(rows - 1) * error
-    return Estimate(value, value - half, value + half)
+    low = value - half if parts.min() < 0 else max(0.0, value - half)
+    return Estimate(value, low, value + half)
 
 
 def median(values: np.ndarray) -> Estimate | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,11 +12,23 @@ from markupsafe import Markup
 from backend.domain.errors import CaptionerError
 from backend.reports import charts
 from backend.reports.charts import Axis, Bar, Mark, Title
+from backend.reports.economics import estimates
 from backend.reports.economics.curve import Curve
 from backend.reports.economics.estimates import Estimate
 from backend.reports.economics.groups import Economics
 from backend.reports.economics.report import Report
-from backend.reports.economics.text import INTERVALS, LEFT_OUT, Form, bounds, kinds, number, percent, seconds, value
+from backend.reports.economics.text import (
+    INTERVALS,
+    LEFT_OUT,
+    Form,
+    bounds,
+    kinds,
+    number,
+    percent,
+    score,
+    seconds,
+    value,
+)
 from training.runtime.console import counted
 from training.runtime.files import atomic_file
 
@@ -42,6 +55,8 @@ def page(found: Report) -> str:
         accepted=_shares("accepted", "Drafts accepted unchanged, by version", versions[-BARS:]),
         curve=_curve(found.curve),
         reasons=_reasons(found.reasons),
+        reliability=_reliability(found.score["reliability"]),
+        score=score(found),
         groups=[
             ("version", [*versions, *([found.total] if found.total else [])]),
             ("annotator", found.annotators),
@@ -100,6 +115,21 @@ def _reasons(reasons: dict[str, int]) -> Markup:
     summary = "; ".join(f"{row.label} {row.note}" for row in rows)
     title = Title("reasons", "Why drafts were wrong, as annotators chose", summary)
     return charts.bars(title, Axis("", 0.0, max(row.value for row in rows)), rows)
+
+
+def _reliability(measured: Mapping[str, Any] | None) -> Markup:
+    """The share of drafts that were accepted, by the chance that was given; an empty text where nothing is learned."""
+    if measured is None:
+        return Markup()
+    marks = []
+    for each in measured["bins"]:
+        accepted = estimates.share(round(each["accepted"] * each["number"]), each["number"])
+        if accepted:
+            note = f"chance {each['chance']:.0%}: {percent(accepted)} of {each['number']} accepted"
+            marks.append(Mark(each["chance"], *accepted, note=note))
+    title = Title("reliability", "Accepted drafts, by the chance that was given", "; ".join(m.note for m in marks))
+    given, share = (Axis(what, 0.0, 1.0, percent=True) for what in ("chance that was given", "share accepted"))
+    return charts.reliability(title, given, share, marks)
 
 
 _TEMPLATES = Environment(

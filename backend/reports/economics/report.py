@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backend.domain.errors import CaptionerError
+from backend.reports import scores
 from backend.reports.economics.blind import blind_slice
 from backend.reports.economics.curve import Curve, learning_curve
 from backend.reports.economics.estimates import Estimate
@@ -31,7 +32,8 @@ class BlindScore:
 class Report:
     """All figures of one project. `corrections` are the usable ones, `kinds` says what they began as.
 
-    `blind_scores`, `waving` and `curve` are of tasks that no strategy chose, for what it chooses is harder.
+    `blind_scores`, `waving` and `curve` are of tasks that no strategy chose, for what it chooses is harder. `score` is
+    that of `captioner status`.
     """
 
     project: int
@@ -45,6 +47,7 @@ class Report:
     reasons: dict[str, int]
     waving: Waving
     curve: Curve
+    score: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         return _plain(asdict(self))
@@ -75,6 +78,7 @@ def report(store: Store, project_id: int, names: bool = False) -> Report:
         reasons=dict(Counter(reason for each in rows.reasons for reason in each).most_common()),
         waving=waving(others, blind),
         curve=learning_curve(others_rows, store.learned_corrections(project_id), len(corrected)),
+        score=scores.report(store, project_id),
     )
 
 

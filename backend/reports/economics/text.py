@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from backend.reports import scores
 from backend.reports.economics.estimates import Estimate
 from backend.reports.economics.groups import Economics
 from backend.reports.economics.report import BlindScore, Report
@@ -46,6 +47,7 @@ def _lines(found: Report) -> Iterable[str]:
         yield f"Why drafts were wrong: {given}."
     yield f"{'Warning: ' if found.waving.state == 'warning' else ''}{found.waving.text}"
     yield found.curve.text
+    yield score(found)
     if found.selections:
         yield LEFT_OUT
     yield INTERVALS
@@ -55,6 +57,12 @@ def kinds(found: Report) -> str:
     """How many corrections there are, and of what."""
     parts = ", ".join(f"{times} {kind}" for kind, times in found.kinds.items())
     return f"{counted(found.corrections, 'correction')}: {parts}"
+
+
+def score(found: Report) -> str:
+    """What the score means, in the words of `captioner status`."""
+    told = "; ".join(" ".join(line.split()) for line in scores.lines(found.score))
+    return f"Score: {told.removeprefix('score ')}."
 
 
 def _table(name: str, groups: Sequence[Economics], blind: Mapping[str, BlindScore] | None = None) -> str:

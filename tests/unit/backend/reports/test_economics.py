@@ -8,6 +8,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -22,12 +23,15 @@ from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
 from scipy.special import stdtrit
 
 from backend.cli.main import main
+from backend.drafts.calibrating import calibrate
+from backend.serving.scores import values
 from backend.store.database import now
 from backend.store.drafts.selections import Chosen, Order
 from backend.store.store import Store
 from backend.store.tables import corrections, drafts, retrains
 from tests.factories import correction, draft, saved, settings
 from tests.pages import digits_of, parsed, texts_of
+from training.selection.calibration import cross_fitted
 
 WORDS = "a the man woman dog red blue shirt runs jumps over in on water snow grass two".split()  # noqa: SIM905
 VERSIONS = {"starter-v1": 0, "p1-v1": 60, "p1-v2": 140}
@@ -65,7 +69,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fields["reasons"] = tuple(chance.sample(["object", "count", "wording"], k=chance.choice([1, 1, 2])))
         if number == 9:
             fields["was_cancelled"] = True
-        served.append(shown)
+        signals = {
+            "log_probability": -0.2 * faults + round(chance.gauss(0, 0.3), 3),
+            "length": float(len(text.split())),
+        }
+        served.append(replace(shown, signals=signals))
         made.append(correction(number, **fields))
     store.place(1, blind, 1.0)
     store.place(1, [f"{number:064d}" for number in range(1, 221)], 0.0)
@@ -78,6 +86,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.mark_stored(selection, [*CHOSEN, *CONTROLS], [])  # Label Studio never had the last one
     store.record(saved(correction(221, "of another project", project_id=2)))
     common = {"project_id": 1, "frozen": True, "attempt": 1, "state": "done", "requested_at": now()}
+    calibrate(store, 1)
     with store.writing(1) as connection:
         for version, seq in zip([*VERSIONS][1:], seqs, strict=False):
             row = {**common, "snapshot": version, "cutoff_seq": seq, "version": version}
@@ -139,7 +148,8 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], share: bool = False) 
     spread = sum((part - value * whole) ** 2 for part, whole in zip(parts, wholes, strict=True)) / (rows - 1)
     half = float(stdtrit(rows - 1, 0.975)) * math.sqrt(spread * rows) / total
     shown = f"{value:.0%}" if share else f"{value:.2f}"
-    return f"{shown} {in_brackets(value - half, value + half, share=share)}"
+    low = value - half if min(parts) < 0 else max(0.0, value - half)
+    return f"{shown} {in_brackets(low, value + half, share=share)}"
 
 
 def mean(values: Sequence[float]) -> str:
@@ -180,6 +190,8 @@ class Project:
         with store.reading() as connection:
             query = sa.select(corrections).where(corrections.c.project_id == 1, corrections.c.usable)
             self.rows = [row._asdict() for row in connection.execute(query.order_by(corrections.c.annotation_id))]
+            told = sa.select(drafts.c.task_id, drafts.c.signals).where(drafts.c.signals.is_not(sa.null()))
+            self.signals = {row.task_id: row.signals for row in connection.execute(told)}
             self.withheld = connection.execute(sa.select(drafts).where(drafts.c.withheld.is_not(None))).all()
         others = [row for row in self.rows if row["task_id"] not in CHOSEN]
         self.blind = [row for row in self.rows if row["draft_text"] == ""]
@@ -298,6 +310,32 @@ class Project:
             f"{scores[1] - scores[0]:+.1f}, 90 % bootstrap interval {low:+.1f} to {high:+.1f})."
         )
 
+    def score(self) -> tuple[str, list[str]]:
+        """The sentence on the score, and the points of the plot beside it."""
+        rows = [row for row in self.drafted if row["task_id"] in self.signals]
+        accepted = [row["edits"] <= 1 for row in rows]
+        signals = values([self.signals[row["task_id"]] for row in rows])
+        chances = cross_fitted(signals, np.array(accepted)).tolist()
+        order = sorted(range(len(rows)), key=chances.__getitem__)
+        number = min(15, len(rows) // 10)
+        longer = len(rows) % number  # of the bins have one draft more
+        points, error = [], 0.0
+        for place in range(number):
+            size = len(rows) // number + (place < longer)
+            own, order = order[:size], order[size:]
+            chance, right = sum(chances[each] for each in own) / size, sum(accepted[each] for each in own)
+            points.append(f"chance {chance:.0%}: {wilson(right, size)} of {size} accepted")
+            error += abs(chance * size - right) / len(rows)
+        base = sum(accepted) / len(rows)
+        brier = sum((c - a) ** 2 for c, a in zip(chances, accepted, strict=True)) / len(rows)
+        good, bad = ([c for c, a in zip(chances, accepted, strict=True) if a == kind] for kind in (True, False))
+        above = sum((g > b) + (g == b) / 2 for g, b in product(good, bad)) / (len(good) * len(bad))
+        return (
+            f"Score: the chance that a draft is accepted with at most one word changed, learned from {len(rows)} "
+            f"corrections ({base:.0%} were); of those left out: wrong by {error:.3f} on average (ECE), Brier score "
+            f"{brier:.3f} ({base * (1 - base):.3f} without signals), AUROC {above:.2f}."
+        ), points
+
     def estimate(self) -> str:
         """The sentence on the next hundred corrections."""
         x = [math.log(1 + learned / 25) for learned in VERSIONS.values()]
@@ -375,18 +413,20 @@ def test_every_number_on_the_page_follows_from_the_rows(data: Path, expected: Pr
         f"{copied} of copied corrections.",
         expected.warning(),
         expected.estimate(),
+        expected.score()[0],
     ]
     points = [
         f"{name}, {learned} corrections learned: {expected.row(name, expected.honest_of(name), ())[4]} words"
         for name, learned in VERSIONS.items()
     ]
-    charts = [*points, "; ".join(points), *(f"{row[0]} {row[2]}" for row in rows[:3])]
+    bins = expected.score()[1]
+    charts = [*bins, *points, "; ".join(points), *(f"{row[0]} {row[2]}" for row in rows[:3])]
     charts += [f"{reason} {times}" for reason, times in reasons.items()]
     known = {*sentences, *charts, *cards, *(cell for row in rows for cell in row)}
     assert digits_of(page) - digits_of(" ".join(known)) <= {"1", "95", "4"}, "of the project, 95 % and BLEU-4"
     texts = texts_of(page)
     assert [sentence for sentence in sentences if sentence not in texts] == []
-    assert [point for point in points if point not in texts] == []
+    assert [point for point in (*points, *bins, "; ".join(bins)) if point not in texts] == []
     assert "; ".join(f"{row[0]} {row[2]}" for row in rows[:3]) in texts, "the chart of what was accepted"
     shown = re.findall(r'<div class="card"><span>[^<]*</span><b>([^<]*)</b><small>([^<]*)</small>', page)
     assert [f"{value}{bounds}" for value, bounds in shown] == cards
@@ -413,6 +453,7 @@ def test_the_terminal_and_json_have_the_same_figures(data: Path, expected: Proje
     assert [cell for cell in (*row[:5], *row[9:13]) if cell not in line] == []
     assert expected.warning() in shown
     assert expected.estimate() in shown
+    assert expected.score()[0] in shown
     found = json.loads(run(data, "--project", 1, "--json").output)
     assert [each["name"] for each in found["versions"]] == list(VERSIONS)
     assert found["versions"][1]["corrections"] == len(expected.of("p1-v1"))
