@@ -76,13 +76,14 @@ class Ranked(NamedTuple):
 
 class Progress(NamedTuple):
     """Of the selected `tasks`, `controls` were drawn at random, Label Studio has `stored`, nobody has labelled or
-    skipped `waiting`, and so many `annotators` have labelled the others."""
+    skipped `waiting`, and so many `annotators` have labelled the others, the last time at `labelled_at`."""
 
     tasks: int
     controls: int
     stored: int
     waiting: int
     annotators: int
+    labelled_at: datetime | None = None
 
 
 class Selections(Database):
@@ -230,8 +231,9 @@ class Selections(Database):
         people = sa.func.count(sa.distinct(sa.func.coalesce(corrections.c.annotator, 0)))
         with self.reading() as connection:
             [row] = connection.execute(sa.select(sa.func.count(), *counts).select_from(selected_tasks).where(mine))
-            at_it = sa.select(people).select_from(selected_tasks.join(corrections, labels)).where(mine)
-            return Progress(row[0], row[1], row[2], row[3], connection.scalar(at_it) or 0)
+            at_it = sa.select(people, sa.func.max(corrections.c.recorded_at))
+            [last] = connection.execute(at_it.select_from(selected_tasks.join(corrections, labels)).where(mine))
+            return Progress(row[0], row[1], row[2], row[3], last[0], last[1])
 
 
 def _found(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Selection]:
