@@ -10,6 +10,7 @@ from backend.store.database import Database
 from backend.store.registry import Registry
 from backend.store.store import Store
 from tests.unit.backend.store.test_database import differences
+from tests.unit.backend.store.test_outcomes import *  # noqa: F403
 from tests.unit.backend.store.test_registry import *  # noqa: F403
 from tests.unit.backend.store.test_retrains import *  # noqa: F403
 from tests.unit.backend.store.test_selections import *  # noqa: F403
