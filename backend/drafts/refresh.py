@@ -8,9 +8,8 @@ stored mode, and for `captioner preannotate`, every unlabelled task gets one, an
 switched to the version.
 
 Any number of jobs draft a project together, each chunk after chunk (drafts/chunks.py). What follows one job does alone:
-it switches, makes the selection that a person ordered (drafts/selection), waits for OPEN_SECONDS and then deletes old
-drafts (drafts/tidy.py). A job runs for about a minute and
-begins with 1 to 3 requests; the next one continues.
+it switches, makes the selection that a person ordered (drafts/selection/), waits for OPEN_SECONDS and then deletes old
+drafts (drafts/tidy.py). A job runs for about a minute and begins with 1 to 3 requests; the next one continues.
 """
 
 from __future__ import annotations
