@@ -15,7 +15,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -182,15 +182,21 @@ class Study:
         self._kept.write_text(json.dumps([vars(each) for each in self.results], indent=1), encoding="utf-8")
 
 
-def retraining_data(corrections: Sequence[Row], base: Sequence[Row], fewest: int = FEWEST_ROWS) -> RetrainingData:
-    """The corrections as the backend splits them: some are held out; some choose, where they are the `fewest`."""
+def retraining_data(
+    corrections: Sequence[Row], base: Sequence[Row], fewest: int = FEWEST_ROWS, learnt: Collection[str] = ()
+) -> RetrainingData:
+    """The corrections as the backend splits them: some are held out; some choose, where they are the `fewest`.
+
+    Those of images that are `learnt` already, by their hashes, are known and not new.
+    """
     split = [replace(row, split=split_of(row.sha256, Settings().blind_share)) for row in corrections]
     learned = [row for row in split if row.split == manifest.TRAIN]
     choosing = [row for row in split if row.split == manifest.DEV]
     if len(choosing) < fewest:
         learned, choosing = [*learned, *choosing], []
     train, dev = ([row for row in base if row.split == split] for split in (manifest.TRAIN, manifest.DEV))
-    return RetrainingData(learned, base=train, choosing=choosing, base_choosing=dev)
+    new, known = ([row for row in learned if (row.sha256 in learnt) == is_known] for is_known in (False, True))
+    return RetrainingData(new, known, train, choosing, dev)
 
 
 def drafts_scores(scenario: Scenario, drafts: Sequence[str]) -> dict[str, float]:

@@ -55,24 +55,29 @@ def scenarios(rows: Sequence[Row], corrections: int, scored: int) -> list[Scenar
     At most `corrections` images are corrected and `scored` scored in each. The images of a style and of the same are of
     no winter scene, and the base does not learn them.
     """
-    ordered = sorted(rows, key=lambda row: manifest.split_position(row.sha256, "adaptation:"))
+    ordered = in_order(rows)
     known = [row for row in ordered if row.split == manifest.TRAIN and not mentions(row.references, WINTER)]
     more = known[:corrections], known[corrections : corrections + scored]
     taken = {row.sha256 for part in more for row in part}
-    base = _base("winter", [row for row in ordered if row.sha256 not in taken], WINTER)
+    base = base_without("winter", [row for row in ordered if row.sha256 not in taken], WINTER)
     return [
         _new_subject(ordered, base, WINTER, corrections, scored),
         Scenario("style", base, *more, rewrite=house_style),
         Scenario("same", base, *more),
-        _new_subject(ordered, _base("water", ordered, WATER), WATER, corrections, scored),
+        _new_subject(ordered, base_without("water", ordered, WATER), WATER, corrections, scored),
     ]
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """The rows in an order that depends on their contents alone."""
+    return sorted(rows, key=lambda row: manifest.split_position(row.sha256, "adaptation:"))
 
 
 def mentions(captions: Sequence[str], subject: re.Pattern[str]) -> bool:
     return any(subject.search(text) for text in captions)
 
 
-def _base(name: str, rows: Sequence[Row], subject: re.Pattern[str]) -> Base:
+def base_without(name: str, rows: Sequence[Row], subject: re.Pattern[str]) -> Base:
     """A base without the subject; half of the development images score it."""
     others = [row for row in rows if not mentions(row.references, subject)]
     dev = [row for row in others if row.split == manifest.DEV]

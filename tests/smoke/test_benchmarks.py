@@ -19,6 +19,7 @@ ON_PHOTOGRAPHS = {
     "retraining": None,  # its encoder's are installed, and so are the following ones'
     "rounds": None,
     "adaptation": None,
+    "active_learning": None,
     "decoding": None,
     "duplicates": None,
     "preannotate": None,
@@ -43,7 +44,16 @@ def test_a_smoke_run_ends_with_its_figures(name: str, tmp_path: Path) -> None:
         if not all(path.exists() for path in needed):
             pytest.skip(f"{DATA} (or CAPTIONER_TEST_DATA) holds no Flickr8k and no encoder weights")
         argv += ["--data", str(DATA / "flickr8k"), *weights]
-    if name in {"flickr8k", "captioners", "retraining", "rounds", "starter", "adaptation", "retrieval"}:
+    if name in {
+        "flickr8k",
+        "captioners",
+        "retraining",
+        "rounds",
+        "starter",
+        "adaptation",
+        "retrieval",
+        "active_learning",
+    }:
         argv += ["--out", str(tmp_path)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -13,6 +13,8 @@ from training.config.base import Config, Count, Natural, Positive, Share
 
 Architecture = Literal["two_layer_attention", "show_attend_tell", "initial_state", "first_input", "every_step"]
 ARCHITECTURES = get_args(Architecture)
+NUCLEUS = 0.9
+"""Of sampled captions: with the unlikely words each would be wrong somewhere, whatever its image."""
 QUICK_BEAM = 5
 Scale = Annotated[float, Field(gt=0, le=4)]
 
@@ -109,6 +111,10 @@ class DecodingConfig(Config):
     def quick(self) -> DecodingConfig:
         """The same with a narrow beam, which orders captioners as well as a wide one at a fraction of the cost."""
         return dataclasses.replace(self, beam=min(self.beam, QUICK_BEAM), neighbours=0)
+
+    def sampling(self) -> DecodingConfig:
+        """Captions as a sample of what might be said, whose disagreement tells how little is known of an image."""
+        return dataclasses.replace(self, top_p=NUCLEUS, neighbours=0)
 
     def signature(self) -> str:
         """What must be the same for two evaluations to be comparable."""

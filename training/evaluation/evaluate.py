@@ -27,11 +27,13 @@ def hypotheses(
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
     two_views: bool = False,
+    signals: bool = False,
 ) -> list[Hypothesis]:
     """A caption for each row, in order; an empty one for an image that cannot be read.
 
     `progress` gets the number of images captioned so far and of all; it is also called, with 0, while features are
-    computed. With `two_views` the features are those that a training on the same rows uses and has in the cache.
+    computed. With `two_views` the features are those that a training on the same rows uses and has in the cache; with
+    `signals` captions have their signals and the pooled features of their images.
     """
 
     def reading(done: int, missing: int) -> None:
@@ -45,7 +47,8 @@ def hypotheses(
         batch = hashes[first : first + BATCH]
         with torch.inference_mode():
             grid = torch.cat(out_of_memory.micro_batched(inputs.grid, batch))
-        captions.update(zip(batch, captioner.generate(grid, decoding), strict=True))
+        found = captioner.hypotheses(grid, decoding) if signals else captioner.generate(grid, decoding)
+        captions.update(zip(batch, found, strict=True))
         if progress:
             progress(min(first + BATCH, len(hashes)), len(hashes))
     return [captions.get(row.sha256, EMPTY) for row in rows]

@@ -23,6 +23,17 @@ def test_aligned_with_the_rows(
     assert [item.text for item in alone if isinstance(item, Hypothesis)] == [captions[0].text, captions[2].text]
 
 
+def test_captions_have_signals_where_they_are_asked_for(
+    tiny: Captioner, coloured_rows: list[Row], tmp_path: Path
+) -> None:
+    described = evaluate.hypotheses(tiny, coloured_rows, None, tmp_path, signals=True)
+    assert all(each.signals and each.signals.log_probability <= 0 for each in described)
+    assert all(each.feature for each in described) == bool(tiny.feature_space)
+    plain = evaluate.hypotheses(tiny, coloured_rows, None, tmp_path)
+    assert plain == described
+    assert not any(each.signals or each.feature for each in plain)
+
+
 def test_an_evaluation_the_gate_can_judge(tiny: Captioner, coloured_rows: list[Row], tmp_path: Path) -> None:
     common = {"evaluation_set": "held out", "cache_dir": tmp_path / "cache"}
     evaluation = evaluate.evaluate(tiny, coloured_rows, model="v1", **common)  # type: ignore[arg-type]
