@@ -19,6 +19,8 @@ from training.config import DecoderConfig, DecodingConfig, EncoderConfig, Transf
 from training.data import transforms
 from training.data.manifest import Row
 from training.decoding.beam_search import Candidate, Hypothesis, beam_search
+from training.decoding.constraints import constrained_search
+from training.decoding.hints import Hint
 from training.decoding.retrieval import RetrievalMemory
 from training.decoding.reuse import Correction, FeatureSpace
 from training.decoding.sampling import nucleus_sampling
@@ -150,6 +152,19 @@ class Captioner(nn.Module):
     ) -> list[Hypothesis]:
         """As `caption`, of images that have been `read`."""
         return self.hypotheses(self._grid(pixels), decoding, retrieval) if pixels else []
+
+    def complete(self, pixels: Sequence[np.ndarray], hint: str) -> list[Hypothesis]:
+        """A caption of each image that has been `read`, which begins so or has the words that the `hint` asks for."""
+        asked = Hint.parse(hint)
+        return [self._completed(cells[None], asked) for cells in self._grid(pixels)] if pixels else []
+
+    def _completed(self, grid: torch.Tensor, hint: Hint) -> Hypothesis:
+        self.eval()
+        first, phrases = hint.encode(self.vocabulary)
+        grid, never = grid.to(self.device, torch.float32), (PAD, START, UNKNOWN)
+        found = constrained_search(self.decoder, grid, self.decoding, first, phrases, start=START, end=END, never=never)
+        text = hint.caption(found.tokens, found.places, self.vocabulary, self.style)
+        return Hypothesis(text, found.score, (*first, *found.tokens), found.ranking_score)
 
     def caption_n_best(
         self,
