@@ -2,12 +2,12 @@
 
     python -m benchmarks.rounds --data flickr8k --out DIR [--quick]
 
-A base of Flickr8k training images with five captions each and development images of its own is followed by rounds of
-other images with one caption each. The data set's development images are split by content: half are the held-out
-corrections of the gate, half report. After the third round comes a poisoned one, its captions shuffled between its
-images. As in the backend, new captions go through the mismatch check; the captions of a rejected round are left out of
-later rounds, those of a held one are learned again with the next. At the end the champion is compared with a captioner
-trained anew on the base and all clean rounds, learned or not.
+A base of Flickr8k training images with five captions each and development images of its own, learned by the starter's
+recipe (its human captions), is followed by rounds of other images with one caption each. The data set's development
+images are split by content: half are the held-out corrections of the gate, half report. After the third round comes a
+poisoned one, its captions shuffled between its images. As in the backend, new captions go through the mismatch check;
+the captions of a rejected round are left out of later rounds, those of a held one are learned again with the next. At
+the end the champion is compared with a captioner trained anew on the base and all clean rounds, learned or not.
 
 A second run with the same DIR takes the base, and the captioner trained anew, from there.
 """
@@ -15,7 +15,7 @@ A second run with the same DIR takes the base, and the captioner trained anew, f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ import click
 import numpy as np
 
 from benchmarks.report import report
+from benchmarks.starter import KNEE, RECIPES
 from benchmarks.trained import seconds, trained
 from training import metrics
 from training.captioner import checkpoint
 from training.captioner.captioner import Captioner
-from training.config import EncoderConfig, TrainingConfig
+from training.config import TrainingConfig
 from training.continual.incremental import RetrainingData, retrain
 from training.continual.mismatch import image_text_match, mismatch
 from training.data import datasets, manifest
@@ -76,39 +77,28 @@ class Round:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Flickr8k, original files.")
-@click.option("--weights", default=EncoderConfig.weights, show_default=True, help="Of the encoder, or a file.")
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and features.")
-@click.option("--encoder", default=EncoderConfig.name, show_default=True)
 @click.option("--base", default=1500, show_default=True, help="Images of the base.")
 @click.option("--base-dev", default=1000, show_default=True, help="Images of the gate that stand for the base.")
 @click.option("--size", default=500, show_default=True, help="Images of a round.")
 @click.option("--rounds", default=5, show_default=True, help="Clean rounds.")
-@click.option("--beam", default=5, show_default=True, help="Of all captioners.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(
     data: Path,
-    weights: str,
     out: Path,
-    encoder: str,
     base: int,
     base_dev: int,
     size: int,
     rounds: int,
-    beam: int,
     seed: int,
     quick: bool,
 ) -> None:
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"epochs": 1} if quick else {}
+    recipe, _ = RECIPES[KNEE]()
+    recipe = replace(recipe, **changes)
     if quick:
-        base, base_dev, size, rounds, changes = 20, 8, 4, 4, {"epochs": 1}
-        beam = 2
-
-    def recipe(rows: Sequence[Row]) -> TrainingConfig:
-        learned = [row for row in rows if row.split == manifest.TRAIN]
-        captions = sum(len(row.references) for row in learned)
-        config = TrainingConfig.photos(encoder, weights, images=len(learned), captions=captions, **changes)
-        return replace(config, decoding=replace(config.decoding, beam=beam))
+        base, base_dev, size, rounds = 20, 8, 4, 4
 
     try:
         rows = datasets.read("flickr8k", data, limit=base + base_dev + (rounds + 1) * size)
@@ -121,7 +111,7 @@ def main(
 def run(
     rows: list[Row],
     out: Path,
-    recipe: Callable[[Sequence[Row]], TrainingConfig],
+    recipe: TrainingConfig,
     changes: dict[str, Any],
     base: int,
     base_dev: int,
@@ -129,7 +119,7 @@ def run(
     rounds: int,
     seed: int,
 ) -> dict[str, float]:
-    """The figures; prints a line a round. `recipe` gives the config for some rows, `changes` are those of retrains."""
+    """The figures; prints a line a round. `changes` are those of retrains."""
     chance, cache = np.random.default_rng(seed), out / "features"
     training = [row for row in rows if row.split == manifest.TRAIN]
     dev = sorted(
@@ -138,9 +128,9 @@ def run(
     judging, reporting = dev[: len(dev) // 2], dev[len(dev) // 2 :]
     known, base_judging = [_split(row) for row in training[:base]], training[base : base + base_dev]
     later = training[base + base_dev :]
-    folder = trained(known, out / "base", recipe(known), cache)
+    folder = trained(known, out / "base", recipe, cache)
     champion = checkpoint.load(folder)
-    retraining = TrainingConfig.retraining(recipe(known).encoder, **changes)
+    retraining = TrainingConfig.retraining(recipe.encoder, **changes)
     first = scores(champion, reporting, cache)
     print(f"base: BLEU-4 {first[0]:.1f}, CIDEr-D {first[1]:.1f}, {seconds(folder):.0f} s")
 
@@ -176,7 +166,7 @@ def run(
         done.append(Round(name, verdict, *scores(champion, reporting, cache), words, took))
         print(done[-1].line(), flush=True)
 
-    folder = trained([*known, *clean], out / "anew", recipe([*known, *clean]), cache)
+    folder = trained([*known, *clean], out / "anew", recipe, cache)
     anew = checkpoint.load(folder)
     final, fresh = scores(champion, reporting, cache)[1], scores(anew, reporting, cache)[1]
     print(f"anew: CIDEr-D {fresh:.1f}, {seconds(folder):.0f} s")
