@@ -23,7 +23,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Draft:
-    """A caption shown to an annotator; `score` in (0, 1], higher is more certain.
+    """A caption shown to an annotator; `score` in (0, 1] is the chance that it is accepted, as far as that is known.
 
     `from_task` is the task whose correction it copies; None where it is the version's own. `withheld` is the caption
     that the version made and that is not shown, so that what people write without it can judge it. `signals` are those

@@ -25,6 +25,7 @@ ON_PHOTOGRAPHS = {
     "preannotate": None,
     "retrieval": None,
     "serving": None,
+    "signals": None,
     "starter": None,
     "tutorial": None,
     "fidelity": None,

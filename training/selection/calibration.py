@@ -1,9 +1,9 @@
 """Calibration: the chance that an annotator accepts a draft, learned from what became of earlier ones.
 
 A logistic regression over the signals of a draft, each standardised. Its chances are calibrated as they come out of the
-fit (Niculescu-Mizil & Caruana, 2005, "Predicting good probabilities with supervised learning"), and it needs few
-corrections; isotonic regression overfits where there are fewer than a thousand. What is reported of it is measured on
-corrections that it was not fitted on.
+fit, and it needs few corrections; isotonic regression overfits where there are fewer than a thousand (Niculescu-Mizil &
+Caruana, 2005, "Predicting good probabilities with supervised learning"), as `python -m benchmarks.signals` shows. What
+is reported of it is measured on corrections that it was not fitted on.
 """
 
 from __future__ import annotations
@@ -102,15 +102,21 @@ def measured(values: np.ndarray, accepted: np.ndarray) -> Reliability:
 
 def cross_fitted(values: np.ndarray, accepted: np.ndarray) -> np.ndarray:
     """The chance (N,) of each draft by what is learned from the other folds; the arguments are those of `fit`."""
-    fold = np.zeros(len(accepted), dtype=np.int64)
-    for kind in (True, False):  # in turn, in an order that has nothing to do with time
-        of_kind = np.random.default_rng(0).permutation(np.flatnonzero(accepted == kind))
-        fold[of_kind] = np.arange(len(of_kind)) % FOLDS
-    chances = np.zeros(len(accepted))
+    fold, chances = folds(accepted), np.zeros(len(accepted))
     for number in range(FOLDS):
         held = fold == number
         chances[held] = _fit(values[~held], accepted[~held]).chances(values[held])
     return chances
+
+
+def folds(accepted: np.ndarray) -> np.ndarray:
+    """The number (N,) of each draft's fold: all have as many of either kind, in an order that has nothing to do with
+    time."""
+    fold = np.zeros(len(accepted), dtype=np.int64)
+    for kind in (True, False):
+        of_kind = np.random.default_rng(0).permutation(np.flatnonzero(accepted == kind))
+        fold[of_kind] = np.arange(len(of_kind)) % FOLDS
+    return fold
 
 
 def reliability(chances: np.ndarray, accepted: np.ndarray, bins: int = BINS) -> Reliability:
