@@ -31,6 +31,9 @@ NAME = "captioner"
 RETRAIN, RECONCILE, REFRESH = "backend.jobs.retrain", "backend.jobs.reconcile", "backend.jobs.refresh"
 CALIBRATE = "backend.jobs.calibrate"
 
+ENDED = "captioner:ended"
+"""Key in Redis: how many jobs have ended, by kind and outcome. An emptied Redis counts from 0 again."""
+
 ANSWER_SECONDS = 0.5
 """How long Redis may take: Label Studio waits one second for the webhook that queues."""
 JOB_TIMEOUT_SECONDS = 24 * 3600
@@ -72,6 +75,27 @@ class Queue:
         """Jobs that no worker has begun."""
         with _reaching():
             return len(self._queue)
+
+    def depths(self) -> dict[str, int]:
+        """Jobs by where they are: waiting, scheduled for later, running, failed within the last day."""
+        with _reaching():
+            registries = {
+                "scheduled": self._queue.scheduled_job_registry,
+                "running": self._queue.started_job_registry,
+                "failed": self._queue.failed_job_registry,
+            }
+            counts = {state: int(each.get_job_count(cleanup=False)) for state, each in registries.items()}
+            return {"waiting": len(self._queue), **counts}
+
+    def ended(self) -> dict[tuple[str, str], int]:
+        """How many jobs have ended, by kind and outcome: `finished` or `failed`."""
+        with _reaching():
+            counts = self._connection.hgetall(ENDED)
+        found = {}
+        for name, number in counts.items():
+            kind, _, outcome = (name.decode() if isinstance(name, bytes) else name).partition(" ")
+            found[kind, outcome] = int(number)
+        return found
 
     def enqueue_retrain(self, retrain: Retrain) -> str:
         """Queue the next attempt at it; nothing changes where it is queued already. Returns the job's id."""
@@ -195,6 +219,18 @@ def _prepare_children() -> None:
 
 class _Worker(rq.Worker):
     """RQ's forking worker, so that torch is loaded in the child process of a job only, and CUDA starts there."""
+
+    def handle_job_success(self, job: Job, *given: Any, **options: Any) -> None:
+        super().handle_job_success(job, *given, **options)
+        self._count(job, "finished")
+
+    def handle_job_failure(self, job: Job, *given: Any, **options: Any) -> None:
+        super().handle_job_failure(job, *given, **options)
+        self._count(job, "failed")
+
+    def _count(self, job: Job, outcome: str) -> None:
+        with suppress(redis.RedisError):
+            self.connection.hincrby(ENDED, f"{job.func_name.rpartition('.')[2]} {outcome}")
 
     def handle_warm_shutdown_request(self) -> None:
         """Stop the job as well, at the first signal: a retrain may take an hour, and the next worker runs it again.

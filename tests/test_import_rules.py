@@ -54,6 +54,7 @@ ONLY = {
     ("sqlalchemy", "alembic"): ("backend/store/",),
     ("fsspec",): ("backend/images/archive.py",),
     ("torch", "torchvision"): ("training/", "backend/serving/champions.py", "backend/retraining/"),
+    ("prometheus_client",): ("backend/system/metrics.py", "backend/web/metrics.py", "backend/web/server.py"),
     ("label_studio_ml",): ("backend/web/upstream.py",),
 }
 """Libraries, and the only places that import them."""
@@ -89,7 +90,7 @@ CAPTIONING = (
 SLOW = {"torch", "torchvision", "timm", "scipy", "sklearn", "nltk", "tensorboard", "numpy"}
 WITHOUT = {
     "backend.cli.main": SLOW | {"sqlalchemy", "alembic", "flask", "gunicorn", "rq", "redis", "requests"},
-    "backend.web.server": SLOW | {"sqlalchemy", "alembic", "rq", "redis"},
+    "backend.web.server": SLOW | {"sqlalchemy", "alembic", "rq", "redis", "prometheus_client"},
     "backend.up.up": SLOW - {"numpy"} | {"flask", "gunicorn", "rq", "redis"},
     "backend.web.app": SLOW - {"numpy"},
     "backend.web.services": SLOW - {"numpy"},

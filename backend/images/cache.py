@@ -25,6 +25,7 @@ from backend.images.turns import Turns
 from backend.label_studio.token import Token
 from backend.settings import Settings
 from backend.store.store import Project
+from backend.system import metrics
 from training.runtime.files import atomic_file, is_full
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,9 @@ class Images:
         with self._turns.at(place) as failures:  # requests for one new image at once fetch it once
             known, fresh = self._known(entry, whole)
             if known and (source.lasting or fresh):
+                metrics.looked_up("images", 1, 0)
                 return known
+            metrics.looked_up("images", 0, 1)
             try:
                 if attempt in failures:
                     raise failures[attempt]

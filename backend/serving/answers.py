@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from backend.domain.corrections import Task
@@ -19,6 +20,7 @@ from backend.serving.lanes import Lane
 from backend.serving.reuse import Reuse
 from backend.serving.workers import Workers
 from backend.store.store import Project
+from backend.system import metrics
 
 if TYPE_CHECKING:
     from training.decoding.beam_search import Hypothesis
@@ -84,7 +86,9 @@ class Answers:
             while waiting or under_way:
                 on = goes_on()
                 while waiting and under_way < WINDOW and on:
-                    self._fetchers.put(partial(self._begin, request, waiting.popleft()), request.lane, request)
+                    self._fetchers.put(
+                        partial(self._begin, request, waiting.popleft(), perf_counter()), request.lane, request
+                    )
                     under_way += 1
                 try:
                     ready.append(request.answers.get(timeout=WAKE_SECONDS if on else 0.0))
@@ -100,14 +104,16 @@ class Answers:
         if ready:
             yield ready
 
-    def _begin(self, request: Request, task: Task) -> None:
-        """Fetch the image of a task, then have it captioned."""
+    def _begin(self, request: Request, task: Task, put: float) -> None:
+        """Fetch the image of a task, which has waited for a thread since `put`, then have it captioned."""
+        waited = perf_counter() - put
         try:
             if task.image is None:
                 raise ImageError("Its data has no image under the key that the labelling config shows.")
-            image = self._images.local(task.image, task, request.project)
+            with metrics.phase("fetch"):
+                image = self._images.local(task.image, task, request.project)
             reranking = self._reuse.retrieval(request.project_id, request.version) if self._reuse else None
-            found = self._captions.ask(request.version, image, request.lane, request, reranking)
+            found = self._captions.ask(request.version, image, request.lane, request, reranking, waited)
         except Exception as error:  # one task must not fail the others
             request.answers.put(Answer(task, None, error))
             return

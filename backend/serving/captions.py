@@ -25,7 +25,7 @@ from backend.serving.lanes import Lane, Lanes
 from backend.serving.pace import Pace
 from backend.serving.reuse import Reranking
 from backend.serving.workers import Workers
-from backend.system import memory
+from backend.system import memory, metrics
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class _Image:
     reranking: Reranking
     lane: Lane
     owner: object
+    waiting_since: float  # moved on by the time in which it is decoded
     slot: Lane = Lane.SMALL
     pixels: Any = None
     found: Future[Hypothesis] = field(default_factory=Future)
@@ -90,9 +91,16 @@ class Captions:
         self._paces: WeakKeyDictionary[Model, Pace] = WeakKeyDictionary()
 
     def ask(
-        self, version: str, image: LocalImage, lane: Lane, owner: object, reranking: Reranking | None = None
+        self,
+        version: str,
+        image: LocalImage,
+        lane: Lane,
+        owner: object,
+        reranking: Reranking | None = None,
+        waited: float = 0.0,
     ) -> Future[Hypothesis]:
-        """The version's hypothesis for an image, with the beam reranked by that memory or the version's own.
+        """The version's hypothesis for an image, with the beam reranked by that memory or the version's own; it has
+        `waited` so many seconds before.
 
         Its exception is a DataError where the image cannot be read, a ModelUnavailableError where the version is not
         loaded, which the caller sees to (`Champions.in_use`), or fails.
@@ -101,14 +109,18 @@ class Captions:
         key = image.sha256, version, reranking.state
         with self._changed:
             if kept := self._kept.get(key):
+                metrics.looked_up("hypotheses", 1, 0)
                 self._kept.move_to_end(key)
                 known: Future[Hypothesis] = Future()
                 known.set_result(kept)
                 return known
             if there := self._under_way.get(key):
+                metrics.looked_up("hypotheses", 1, 0)
                 self._hasten(there, lane)
                 return there.found
-            asked = self._under_way[key] = _Image(key, image.path, reranking, lane, owner)
+            metrics.looked_up("hypotheses", 0, 1)
+            since = time.perf_counter() - waited
+            asked = self._under_way[key] = _Image(key, image.path, reranking, lane, owner, since)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="captioner", daemon=True)
                 self._thread.start()
@@ -122,8 +134,11 @@ class Captions:
             self._decoders.hasten(image, lane)
 
     def _decode(self, image: _Image, slot: Lane) -> None:
+        began = time.perf_counter()
         try:
-            image.pixels = self._champions.model(image.version).read(image.path)
+            with metrics.phase("decode"):
+                image.pixels = self._champions.model(image.version).read(image.path)
+            image.waiting_since += time.perf_counter() - began
         except Exception as error:
             if not isinstance(error, DataError | ModelUnavailableError):
                 log.exception("The image %s could not be read.", image.path)
@@ -174,8 +189,13 @@ class Captions:
         try:
             model, pace = self._champions.model(version), self._pace(version)
             began = time.perf_counter()
+            metrics.BATCH_IMAGES.observe(len(batch))
+            for image in batch:
+                metrics.PHASE_SECONDS.labels("queue").observe(began - image.waiting_since)
             answers = model.caption_pixels([image.pixels for image in batch], retrieval=retrieval)
-            pace.took(len(batch), time.perf_counter() - began)
+            took = time.perf_counter() - began
+            pace.took(len(batch), took)
+            metrics.PHASE_SECONDS.labels("model").observe(took)
             if len(answers) != len(batch):
                 raise ValueError(f"{len(answers)} captions of {len(batch)} images")
         except Exception as error:  # the thread must go on, and whoever waits needs an answer

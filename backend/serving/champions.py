@@ -126,6 +126,17 @@ class Champions:
         with self._lock:
             return dict(self._refused)
 
+    def device_memory(self) -> dict[str, tuple[int, int]]:
+        """Bytes in use and in all of each GPU that a loaded model is on."""
+        with self._lock:
+            devices = {str(model.device) for model in self._models.values() if model.device.type == "cuda"}
+        if not devices or self._load is not _load:
+            return {}
+        import torch  # loaded already
+
+        memory = {device: torch.cuda.mem_get_info(device) for device in sorted(devices)}
+        return {device: (total - free, total) for device, (free, total) in memory.items()}
+
     @contextmanager
     def in_use(self, project_id: int) -> Iterator[str | None]:
         """The version that serves the project; it stays loaded during the `with` block even if another takes over."""

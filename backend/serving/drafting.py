@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from backend.domain.corrections import Draft, DraftFailure, Task
 from backend.domain.errors import ImageError, ModelUnavailableError
@@ -21,6 +22,7 @@ from backend.settings import Settings
 from backend.store.database import chunks
 from backend.store.registry import ModelVersion
 from backend.store.store import Store
+from backend.system import metrics
 from training.data.manifest import BLIND
 from training.errors import DataError
 
@@ -72,10 +74,12 @@ class Drafting:
         Raises BusyError when too many tasks wait already.
         """
         if version is None:
+            metrics.PREDICTIONS.labels("none").inc(len(tasks))
             return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
         deadline = (time.monotonic() if came is None else came) + BUDGET_SECONDS
         done: dict[_Key, Drafted] = dict(self.known(project_id, tasks, version))
-        todo = [task for task in dict.fromkeys(tasks) if _key(task) not in done]
+        stored = frozenset(done)
+        todo = [task for task in dict.fromkeys(tasks) if _key(task) not in stored]
         if todo:
             lane = Lane.of(len(todo))
             with self._room.taken(lane, len(todo)) as leave:
@@ -83,6 +87,7 @@ class Drafting:
             late = self._leave_for_later(project_id, [task for task in todo if _key(task) not in made], version)
             # Read back: another request may have drafted some of them meanwhile, and the first draft counts.
             done |= late | made | self.known(project_id, todo, version)
+        _count(tasks, done, stored)
         return [done[_key(task)] for task in tasks]
 
     def stop(self) -> None:
@@ -233,6 +238,23 @@ def _reason(task: Task, error: object) -> str:
         return str(error)
     log.error("The image of task %d of project %d failed.", task.id, task.project_id, exc_info=error)  # type: ignore[arg-type]
     return _UNEXPECTED.format(type(error).__name__)
+
+
+def _count(tasks: Sequence[Task], found: Mapping[_Key, Drafted], stored: Collection[_Key]) -> None:
+    """Count what these tasks are answered with."""
+    results: Counter[str] = Counter()
+    for task in tasks:
+        drafted = found[_key(task)]
+        if isinstance(drafted, DraftFailure):
+            results["none"] += 1
+        elif drafted.from_task is not None:
+            results["correction"] += 1
+        else:
+            results["stored" if _key(task) in stored else "new"] += 1
+    for result, number in results.items():
+        metrics.PREDICTIONS.labels(result).inc(number)
+    known = sum(_key(task) in stored for task in tasks)
+    metrics.looked_up("drafts", known, len(tasks) - known)
 
 
 def _late(task: Task, now: str) -> DraftFailure:

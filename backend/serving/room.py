@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from backend.domain.errors import BusyError
 from backend.serving.lanes import Lane
+from backend.system import metrics
 
 MOST = {Lane.SMALL: 1_000, Lane.LARGE: 10_000}
 """Images that may wait, of small requests and of large ones. A request for more is taken while no other one waits."""
@@ -33,6 +34,8 @@ class Room:
                     f"{BusyError.RETRY_SECONDS} seconds."
                 )
             self._waiting[lane] += images
+        counted = metrics.IMAGES_WAITING.labels(lane.name.lower())
+        counted.inc(images)
         left = images
 
         def leave(number: int) -> None:
@@ -40,6 +43,7 @@ class Room:
             with self._lock:
                 left -= number
                 self._waiting[lane] -= number
+            counted.dec(number)
 
         try:
             yield leave

@@ -226,6 +226,11 @@ def new_corrections(connection: Connection, project_id: int, states: tuple[str, 
     return _usable(connection, project_id, corrections.c.seq > _cutoff(connection, project_id, states))
 
 
+def corrections_waiting(connection: Connection, project_id: int, most: int) -> int:
+    """As `new_corrections`, counted up to `most`."""
+    return _usable(connection, project_id, corrections.c.seq > _cutoff(connection, project_id, (DONE,)), most)
+
+
 def _is_due(connection: Connection, project_id: int, every: int) -> bool:
     """Whether a retrain must begin, by itself or because a person asked."""
     if every and _corrections_until_retrain(connection, project_id, every) == 0:

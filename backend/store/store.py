@@ -21,6 +21,7 @@ from backend.store.reconciliations import Reconciliations
 from backend.store.recording import Receipt, delete_rows, drafts_of, record
 from backend.store.retrains import Retrains, new_corrections
 from backend.store.tables import correction_revisions, corrections, draft_failures, drafts, projects, tasks
+from backend.store.totals import TotalsReader
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Counts:
     new: int
 
 
-class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcomes, Calibrations):
+class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcomes, Calibrations, TotalsReader):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(

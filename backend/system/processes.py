@@ -16,6 +16,10 @@ from backend.domain.errors import CaptionerError
 RESTARTS_A_MINUTE = 5
 """A child that dies more often is taken to be broken, and `up` stops with an error."""
 
+COUNTED_IN = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder in which the processes of a server count. prometheus_client reads it when it is imported, so the
+parent of these processes may not import it before."""
+
 STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -22,6 +22,7 @@ from backend.domain.errors import (
 )
 from backend.settings import Settings
 from backend.web.body import MOST_BYTES
+from backend.web.observing import observe
 from backend.web.routes import WITHOUT_PASSWORD, routes
 from backend.web.services import Services
 from labeling_config import LabelingConfigError
@@ -48,6 +49,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("captioner", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     app.register_blueprint(routes(services))
+    observe(app)
 
     @app.before_request
     def authenticate() -> ResponseReturnValue | None:

@@ -14,6 +14,8 @@ from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from backend.reports import progress
 from backend.retraining import cancel
+from backend.system import metrics as counters
+from backend.web import metrics
 from backend.web.body import json_object
 from backend.web.services import Services
 
@@ -22,6 +24,11 @@ UNTRAINED = "untrained"
 
 WITHOUT_PASSWORD = frozenset({"captioner.health", "captioner.ready"})
 """Endpoints that need no password."""
+
+ACTIONS = frozenset(
+    f"{kind}_{verb}" for kind in ("TASKS", "ANNOTATION", "ANNOTATIONS") for verb in ("CREATED", "UPDATED", "DELETED")
+) | {"START_TRAINING"}
+"""Events that are counted by name; a caller may send any other."""
 
 SETUP_WAIT_SECONDS = 2.0
 """How long /setup waits for champions that are loading after a start; Label Studio waits 3 s for the answer."""
@@ -65,7 +72,10 @@ def routes(services: Services) -> Blueprint:
 
     @blueprint.post("/webhook")
     def webhook() -> dict[str, Any]:
-        receipt = services.inbox.receive(wire.event(json_object(), services.store.label_config))
+        event = wire.event(json_object(), services.store.label_config)
+        receipt = services.inbox.receive(event)
+        counters.EVENTS.labels(event.action if event.action in ACTIONS else "other").inc()
+        counters.CORRECTIONS.inc(receipt.new_corrections)
         return {"status": "ok"} | ({"job": receipt.job} if receipt.job else {})
 
     @blueprint.route("/versions", methods=["GET", "POST"])
@@ -82,6 +92,11 @@ def routes(services: Services) -> Blueprint:
             "refused": champions.refused(),
             "database": services.store.identity,
         }
+
+    @blueprint.get("/metrics")
+    def prometheus() -> ResponseReturnValue:
+        """For Prometheus, which gives a password too; the same whichever process of the server answers."""
+        return metrics.text(services), {"Content-Type": metrics.CONTENT_TYPE}
 
     @blueprint.get("/train-status")
     def train_status() -> dict[str, Any]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from backend.settings import Settings
-from backend.system.processes import end_with_parent
+from backend.system.processes import COUNTED_IN, end_with_parent
 
 THREADS = 64
 """Label Studio opens a new connection for each call. Most threads wait for images or for the captioner, and /health
@@ -25,6 +27,8 @@ class _Server(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._arbiter = os.getpid()
+        # Not in the data folder, which machines may share.
+        self._counted = tempfile.mkdtemp(prefix="captioner-metrics-")
         super().__init__()
 
     def load_config(self) -> None:
@@ -38,6 +42,9 @@ class _Server(BaseApplication):
             "loglevel": "info",
             "proc_name": "captioner",
             "control_socket_disable": True,  # it would be made in the home folder
+            "raw_env": [f"{COUNTED_IN}={self._counted}"],
+            "child_exit": _no_longer_waits,
+            "on_exit": lambda arbiter: shutil.rmtree(self._counted, ignore_errors=True),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -57,6 +64,13 @@ class _Server(BaseApplication):
         services = build(self._settings)
         services.start()
         return create_app(services)
+
+
+def _no_longer_waits(arbiter: object, worker: Any) -> None:
+    """What a process has counted stays; what waited in it waits no more."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
 
 
 def serve(settings: Settings) -> None:

@@ -136,12 +136,14 @@ def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> 
     assert done.stdout.decode().splitlines()[-1:] == ["set()"], done.stderr.decode()
     assert (tmp_path / "captioner.db").exists(), "its work-horse did the job"
     assert job(redis_url, "reconcile-1").get_status() == "finished"
+    assert Queue(redis_url).ended() == {("reconcile", "finished"): 1}
 
 
 def test_a_comparison_is_begun_when_its_time_comes(queue: Queue, redis_url: str, tmp_path: Path) -> None:
     later = now() + timedelta(hours=1)
     assert {queue.schedule_reconcile(1, later) for _ in range(3)} == {"reconcile-1"}
     assert (queue.waiting(), job(redis_url, "reconcile-1").get_status()) == (0, "scheduled")
+    assert queue.depths() == {"waiting": 0, "scheduled": 1, "running": 0, "failed": 0}
     assert start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=True).wait() == 0
     assert job(redis_url, "reconcile-1").get_status() == "scheduled", "its time has not come"
     redis.Redis.from_url(redis_url).flushall()

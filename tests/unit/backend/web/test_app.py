@@ -28,7 +28,18 @@ def test_without_a_password_set_none_is_asked_for(services: Services) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/setup", "/predict", "/webhook", "/versions", "/serving", "/train-status", "/cancel-training", "/nowhere"],
+    [
+        "/",
+        "/setup",
+        "/predict",
+        "/webhook",
+        "/versions",
+        "/serving",
+        "/train-status",
+        "/cancel-training",
+        "/metrics",
+        "/nowhere",
+    ],
 )
 def test_everything_but_health_asks_for_the_password(tmp_path: Path, path: str) -> None:
     client = create_app(factories.backend(tmp_path, **PASSWORD)).test_client()

@@ -1,0 +1,84 @@
+"""Figures of projects that are read often: none takes longer the more corrections there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from backend.store.database import Database
+from backend.store.retrains import corrections_waiting
+from backend.store.tables import correction_revisions, model_versions, projects, reconciliations, retrains
+
+MOST_WAITING = 10_000
+"""Corrections that wait for a retrain are counted up to here."""
+NO_VERDICT = "none"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of one project.
+
+    `waiting` usable corrections came after the last retrain that succeeded. `behind_since` is when the oldest
+    correction came that the drafts of waiting tasks do not follow yet. `repaired` counts what comparisons with Label
+    Studio took in; `compared_at` is when the last one that succeeded began.
+    """
+
+    project_id: int
+    waiting: int
+    behind_since: datetime | None
+    repaired: int
+    compared_at: datetime | None
+    comparison_fails: bool
+    retrains: Mapping[str, int]
+    verdicts: Mapping[str, int]
+
+
+class TotalsReader(Database):
+    """The part of the store that counts."""
+
+    def totals(self) -> list[Totals]:
+        """The figures of every project, by id."""
+        with self.reading() as connection:
+            states = _counts(connection, retrains.c.project_id, retrains.c.state)
+            decision = sa.func.coalesce(model_versions.c.verdict["decision"].as_string(), NO_VERDICT)
+            verdicts = _counts(connection, model_versions.c.project_id, decision)
+            compared = {row.project_id: row for row in connection.execute(sa.select(reconciliations))}
+            found = []
+            for id_, reused_seq in connection.execute(
+                sa.select(projects.c.id, projects.c.reused_seq).where(projects.c.id != 0).order_by(projects.c.id)
+            ):
+                comparison = compared.get(id_)
+                found.append(
+                    Totals(
+                        project_id=id_,
+                        waiting=corrections_waiting(connection, id_, MOST_WAITING),
+                        behind_since=_first_after(connection, id_, reused_seq),
+                        repaired=comparison.repaired if comparison else 0,
+                        compared_at=comparison.compared_at if comparison else None,
+                        comparison_fails=bool(comparison and comparison.failed_at),
+                        retrains=states.get(id_, {}),
+                        verdicts=verdicts.get(id_, {}),
+                    )
+                )
+        return found
+
+
+def _counts(
+    connection: sa.Connection, project: sa.ColumnElement[int], kind: sa.ColumnElement[str]
+) -> dict[int, dict[str, int]]:
+    """How many rows of each project are of each kind."""
+    query = sa.select(project.label("project"), kind.label("kind"), sa.func.count().label("number"))
+    found: dict[int, dict[str, int]] = {}
+    for row in connection.execute(query.group_by(sa.literal_column("project"), sa.literal_column("kind"))):
+        found.setdefault(row.project or 0, {})[row.kind] = row.number
+    return found
+
+
+def _first_after(connection: sa.Connection, project_id: int, seq: int) -> datetime | None:
+    """When the project's first change of a correction after that event was recorded."""
+    log = correction_revisions.c
+    query = sa.select(log.recorded_at).where(log.project_id == project_id, log.event_seq > seq)
+    return connection.scalar(query.order_by(log.event_seq).limit(1))

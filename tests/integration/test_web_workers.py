@@ -1,0 +1,70 @@
+"""Two web processes of one server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families as families
+
+from backend.system.ports import free_port
+from tests.factories import settings
+from tests.integration.conftest import ROOT, wait_for
+
+PROGRAM = """
+from backend.settings import Settings
+from backend.web import server
+from tests.fakes import Model
+
+class Server(server._Server):
+    def load(self):
+        from backend.web import services
+        build = services.build
+        services.build = lambda given: build(given, load=lambda checkpoint, device: Model(checkpoint.name))
+        return super().load()
+
+Server(Settings.from_env()).run()
+"""
+
+
+def test_metrics_are_those_of_all_processes_whichever_is_asked(tmp_path: Path) -> None:
+    given = settings(
+        tmp_path / "data", CAPTIONER_PORT=str(free_port()), CAPTIONER_WEB_WORKERS="2", REDIS_URL="redis://127.0.0.1:1/0"
+    )
+    environ = {**os.environ, **given.to_env(), "TMPDIR": str(tmp_path)}
+    server = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=environ, stdin=subprocess.DEVNULL)
+    try:
+
+        def processes() -> set[int]:
+            found = tmp_path.glob("captioner-metrics-*/counter_*.db")
+            return {int(path.stem.removeprefix("counter_")) for path in found}
+
+        wait_for(lambda: len(processes()) == 2, "two web processes", server)
+        for _ in range(40):
+            assert requests.get(f"{given.backend_url}/versions", timeout=30).status_code == 200
+        assert {_answered(given.backend_url) for _ in range(8)} == {40}
+
+        first = min(processes())
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: len(processes()) == 3, "another process in place of the killed one", server)
+        assert {_answered(given.backend_url) for _ in range(8)} == {40}, "what it had counted stays"
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+    assert list(tmp_path.glob("captioner-metrics-*")) == []
+
+
+def _answered(url: str) -> float:
+    text = requests.get(f"{url}/metrics", timeout=30).text
+    found = [
+        sample.value
+        for family in families(text)
+        for sample in family.samples
+        if sample.name == "captioner_requests_total" and sample.labels["endpoint"] == "versions"
+    ]
+    assert len(found) == 1
+    return found[0]
