@@ -121,8 +121,20 @@ class Queue:
         with _reaching():
             if not here:
                 return rq.Worker.count(queue=self._queue)
-            known, host = rq.Worker.all(queue=self._queue, serializer=JSONSerializer), socket.gethostname()
-            return sum(each.hostname == host and bool(each.pid) and is_alive(each.pid) for each in known)
+            return sum(map(_is_here, self._workers()))
+
+    def alive(self) -> int:
+        """Workers that run, on any machine; one that was killed on another is counted for some minutes."""
+        with _reaching():
+            known, host = self._workers(), socket.gethostname()
+            return sum(each.hostname != host or _is_here(each) for each in known)
+
+    def ahead_seconds(self) -> float:
+        """By how much the clock of Redis is ahead of this machine's."""
+        with _reaching():
+            asked = time.time()
+            seconds, microseconds = self._connection.time()
+            return float(seconds + microseconds / 1e6 - (asked + time.time()) / 2)
 
     def enqueue_refresh(self, project_id: int, number: int) -> str:
         """Queue the job with this number that drafts the project, once. Returns the job's id."""
@@ -142,6 +154,9 @@ class Queue:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
         _prepare_children()
         worker.work(burst=burst, with_scheduler=True)
+
+    def _workers(self) -> list[rq.Worker]:
+        return rq.Worker.all(queue=self._queue, serializer=JSONSerializer)
 
     def _enqueue(self, function: str, *arguments: Any, job_id: str, at: datetime | None = None) -> str:
         with _reaching(), suppress(DuplicateJobError):  # it is queued already
@@ -191,6 +206,11 @@ def _reaching() -> Iterator[None]:
         raise QueueError(
             f"Redis cannot be reached ({reason}); work stays in the database and is queued again later."
         ) from error
+
+
+def _is_here(worker: rq.Worker) -> bool:
+    """Whether it runs on this machine."""
+    return worker.hostname == socket.gethostname() and bool(worker.pid) and is_alive(worker.pid)
 
 
 def _job_id(retrain: Retrain) -> str:

@@ -64,6 +64,7 @@ LIGHT = (
     "training.captioner.bundled",
     "training.captioner.checkpoint",
     "training.cli",
+    "training.config",
     "training.data.scenes",
     "training.data.manifest",
     "training.decoding.reuse",

@@ -9,7 +9,7 @@ import click
 from backend.cli.corrections import export
 from backend.cli.drafts import mode, preannotate, refresh
 from backend.cli.projects import connect, reconcile, status
-from backend.cli.reports import report
+from backend.cli.reports import doctor, report
 from backend.cli.retrains import train_cancel, train_status
 from backend.cli.running import serve, up, worker
 from backend.cli.selection import select
@@ -23,7 +23,7 @@ COMMANDS: list[click.Command] = [
     *training_commands,
     *(up, serve, worker),
     *(mode, preannotate, refresh, select),
-    *(connect, reconcile, status),
+    *(connect, reconcile, status, doctor),
     *(train_status, train_cancel),
     *(versions, quarantine, promote, rollback),
     *(report, export),

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from backend.domain.errors import SettingsError
 from backend.settings import Settings
 
 
@@ -74,17 +73,7 @@ def store_of(settings: Settings, new: bool = False) -> Any:
     from backend.store.store import Store
 
     if not new:
-        check_data(settings)
+        settings.check_data()
     store = Store(settings.database_url)
     store.migrate()
     return store
-
-
-def check_data(settings: Settings) -> None:
-    """Raises SettingsError where the database would be a file in the data folder and is not there."""
-    file = settings.data_dir / "captioner.db"
-    if settings.database_url == f"sqlite:///{file}" and not file.exists():
-        raise SettingsError(
-            f"There is no data in {settings.data_dir}: name the folder of your captioner with --data-dir, or begin "
-            f"with `captioner up` or `captioner connect`."
-        )

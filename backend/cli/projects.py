@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from backend.cli.options import check_data, example, label_studio_of, setting, settings_from, store_of
+from backend.cli.options import example, label_studio_of, setting, settings_from, store_of
 from backend.domain.errors import LabelStudioError
 
 
@@ -67,6 +67,6 @@ def status(as_json: bool, **flags: Any) -> None:
     from backend.reports.status import report, text
 
     settings = settings_from(flags)
-    check_data(settings)
+    settings.check_data()
     status = report(settings)
     click.echo(json.dumps(status, indent=2, default=str) if as_json else text(status))

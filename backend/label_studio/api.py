@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin
 
@@ -29,6 +32,7 @@ class Api:
         self.url = url.rstrip("/")
         self.token = Token(self.url, api_key)
         self.requests = 0  # sent so far
+        self.ahead_seconds: float | None = None  # of its clock over this machine's, by its last answer
 
     def get(self, path: str, **params: Any) -> JSON:
         return self._call("GET", path, params=params)
@@ -72,8 +76,9 @@ class Api:
             request.headers.update(header)
             return request
 
+        asked = time.time()
         try:
-            return trust.request(
+            answer = trust.request(
                 method,
                 f"{self.url}{path}",
                 auth=authorise,  # a plain header would be replaced by credentials of ~/.netrc
@@ -88,6 +93,10 @@ class Api:
         except requests.RequestException as error:
             reason = trust.fault(error) or "check the address and that it is running"
             raise LabelStudioError(f"Label Studio at {self.url} cannot be reached; {reason}.") from error
+        if date := answer.headers.get("Date"):
+            with suppress(ValueError):
+                self.ahead_seconds = parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2
+        return answer
 
     def _refusal(self, method: str, path: str, answer: requests.Response) -> LabelStudioRefusalError:
         status, detail = answer.status_code, _detail(answer)

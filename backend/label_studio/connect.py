@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,18 +71,33 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
     return Connection(tuple(report), tuple(problems))
 
 
-def _record(client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None) -> tuple[str | None, str]:
-    """Create or update the ML backend record; returns its old address, and what was done."""
-    records = client.ml_backends(project_id)
-    own = next((r for r in records if str(r.get("url")).rstrip("/") == url), None) or next(
+def own_record(records: Sequence[dict[str, Any]], url: str) -> dict[str, Any] | None:
+    """The ML backend record of this captioner: the one with its address, else the one with its title."""
+    return next((r for r in records if str(r.get("url")).rstrip("/") == url), None) or next(
         (r for r in records if r.get("title") == TITLE), None
     )
+
+
+def check_first(project_id: int, records: Sequence[dict[str, Any]], own: dict[str, Any] | None) -> None:
+    """Raises LabelStudioError where another ML backend comes before this captioner's."""
     other = next((r for r in records if r is not own), None)
     if other is not None and (own is None or other["id"] < own["id"]):
         raise LabelStudioError(
             f"Project {project_id} already has the ML backend {other.get('title')!r} at {other.get('url')}, and Label "
             f"Studio uses only the first one; remove it (Settings > Model) and connect again."
         )
+
+
+def authorization(auth: tuple[str, str]) -> str:
+    """The header with a user name and password."""
+    return "Basic " + base64.b64encode(":".join(auth).encode()).decode()
+
+
+def _record(client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None) -> tuple[str | None, str]:
+    """Create or update the ML backend record; returns its old address, and what was done."""
+    records = client.ml_backends(project_id)
+    own = own_record(records, url)
+    check_first(project_id, records, own)
     fields: dict[str, Any] = {"title": TITLE, "is_interactive": False}
     if auth is None:
         # Label Studio sends credentials whenever both are set, whatever auth_method says, and keeps an emptied password
@@ -110,7 +125,7 @@ def _webhook(client: LabelStudio, project_id: int, url: str, old_url: str | None
     headers = dict(hook.get("headers") or {}) if hook else {}
     if auth is not None:
         # Label Studio does not use the credentials of the ML backend for its webhook
-        headers["Authorization"] = "Basic " + base64.b64encode(":".join(auth).encode()).decode()
+        headers["Authorization"] = authorization(auth)
     wanted["headers"] = headers
     credentials = " with the user name and password" if auth else ""
     if hook is None:
@@ -136,8 +151,8 @@ def _prelabel(client: LabelStudio, project: Mapping[str, Any], known: bool) -> s
 
 def _why_no_record(error: LabelStudioRefusalError, url: str, auth: tuple[str, str] | None) -> str:
     detail = error.detail
-    if _address_refused(error):
-        return _private(url)
+    if address_refused(error):
+        return private(url)
     if "resolve hostname" in detail:
         return (
             f"Label Studio cannot resolve the host of {url}; give an address of the captioner that Label Studio's "
@@ -162,22 +177,26 @@ def _why_no_record(error: LabelStudioRefusalError, url: str, auth: tuple[str, st
 
 
 def _why_no_webhook(error: LabelStudioRefusalError, url: str) -> str:
-    if _address_refused(error):
-        return _private(url)
+    if address_refused(error):
+        return private(url)
     if error.status == 400 and "valid URL" in error.detail:
-        return (
-            f"Label Studio saves no webhook for {url}, because the host {urlsplit(url).hostname!r} has no dot: drafts "
-            f"are shown but corrections would not arrive; give the captioner's IP address or a name with a dot (in "
-            f"Docker Compose a network alias such as captioner.internal)."
-        )
+        return without_dot(url)
     return f"The webhook for {url} could not be created, so corrections would not arrive: {error}"
 
 
-def _address_refused(error: LabelStudioRefusalError) -> bool:
+def without_dot(url: str) -> str:
+    return (
+        f"Label Studio saves no webhook for {url}, because the host {urlsplit(url).hostname!r} has no dot: drafts "
+        f"are shown but corrections would not arrive; give the captioner's IP address or a name with a dot (in "
+        f"Docker Compose a network alias such as captioner.internal)."
+    )
+
+
+def address_refused(error: LabelStudioRefusalError) -> bool:
     return error.status == 403 and ("reserved network" in error.detail or "URL was not allowed" in error.detail)
 
 
-def _private(url: str) -> str:
+def private(url: str) -> str:
     return (
         f"Label Studio refuses {url} because its address is private or loopback; start Label Studio with "
         f"USE_DEFAULT_BANNED_SUBNETS=false (or with both ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false) "

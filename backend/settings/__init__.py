@@ -137,6 +137,15 @@ class Settings(BaseModel):
             return None
         return self.basic_auth_user, self.basic_auth_pass
 
+    def check_data(self) -> None:
+        """Raises SettingsError where the database would be a file in the data folder and is not there."""
+        file = self.data_dir / "captioner.db"
+        if self.database_url == f"sqlite:///{file}" and not file.exists():
+            raise SettingsError(
+                f"There is no data in {self.data_dir}: name the folder of your captioner with --data-dir, or begin "
+                f"with `captioner up` or `captioner connect`."
+            )
+
     @property
     def backend_url(self) -> str:
         """The ML backend's address from this machine."""

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import alembic.command
 import alembic.config
+import alembic.migration
+import alembic.script
 import alembic.util
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
@@ -61,8 +63,7 @@ class Database:
 
         Processes that start together wait for one another.
         """
-        config = alembic.config.Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config = _alembic()
         with self._transaction(self._writing_engine) as connection:
             if self.url.get_backend_name() == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
@@ -77,6 +78,17 @@ class Database:
                 raise DatabaseError(
                     f"The database {self.url.render_as_string()} has another schema: {error}."
                 ) from error
+
+    def schema(self) -> Literal["newest", "older", "unknown", "missing"]:
+        """Of which release the tables are; `unknown`: of a newer one, or one before 0.1.0. Changes nothing."""
+        if self._is_sqlite and not Path(self.url.database or "").is_file():
+            return "missing"  # connecting would make the file
+        scripts = alembic.script.ScriptDirectory.from_config(_alembic())
+        with self.reading() as connection:
+            found = alembic.migration.MigrationContext.configure(connection).get_current_revision()
+        if found is None or found == scripts.get_current_head():
+            return "missing" if found is None else "newest"
+        return "older" if found in {script.revision for script in scripts.walk_revisions()} else "unknown"
 
     def close(self) -> None:
         self.engine.dispose()
@@ -136,6 +148,12 @@ def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
     """The values in pieces of `size`, by default one that fits an IN list."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def _alembic() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
 
 
 def _serialise(value: Any) -> str:

@@ -42,11 +42,16 @@ def fault(error: BaseException) -> str | None:
     reason = str(found.verify_message).rstrip(".")
     if found.verify_code not in _UNKNOWN_ISSUER:
         return f"the server's certificate is not valid ({reason})"
-    unread = "".join(f"; {each}" for each in _made(_named())[1])
+    others = "".join(f"; {each}" for each in unread())
     return (
         f"the server's certificate is not trusted ({reason}): name a PEM file with the certificate of its authority in "
-        f"REQUESTS_CA_BUNDLE or SSL_CERT_FILE{unread}"
+        f"REQUESTS_CA_BUNDLE or SSL_CERT_FILE{others}"
     )
+
+
+def unread() -> tuple[str, ...]:
+    """A clause for each variable that names a file without certificates."""
+    return _made(_named())[1]
 
 
 class _Adapter(HTTPAdapter):
@@ -76,12 +81,12 @@ def _made(named: tuple[tuple[str, str], ...]) -> tuple[ssl.SSLContext, tuple[str
     default = ssl.get_default_verify_paths()
     for path in (default.openssl_cafile, default.openssl_capath, DEFAULT_CA_BUNDLE_PATH):
         _load(made, path)
-    unread = [
+    without = [
         f"{name} names {path}, where no certificate can be read"
         for name, path in named
         if name != "SSL_CERT_DIR" and not _load(made, path)
     ]
-    return made, tuple(unread)
+    return made, tuple(without)
 
 
 def _load(made: ssl.SSLContext, path: str) -> bool:

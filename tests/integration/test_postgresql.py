@@ -33,9 +33,11 @@ def registry(store: Store) -> Registry:
 
 def test_a_new_database_has_the_tables_that_the_code_knows(postgresql_url: str) -> None:
     databases = [Database(postgresql_url) for _ in range(4)]
+    assert databases[0].schema() == "missing"
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(Database.migrate, databases))
     assert differences(databases[0]) == []
+    assert databases[0].schema() == "newest"
 
 
 def test_the_figures_of_projects_are_read(store: Store, registry: Registry) -> None:

@@ -98,6 +98,20 @@ def load(folder: Path, device: str = "auto") -> Captioner:
     return captioner.to(choose(device)).eval()
 
 
+def check_whole(folder: Path) -> None:
+    """Raises CheckpointError where a file is missing, cut short or another than its checksum says. Loads no torch."""
+    from safetensors import SafetensorError, safe_open
+
+    _current(read_info(folder), folder)
+    _read(folder / VOCABULARY)
+    check_sums(folder)
+    try:
+        with safe_open(folder / WEIGHTS, framework="numpy"):  # reads where each tensor lies, and whether all is there
+            pass
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"The weights {folder / WEIGHTS} cannot be loaded: {error}.") from error
+
+
 def read_info(folder: Path) -> dict[str, Any]:
     """The checkpoint's config.json, unchanged. Checks its format; loads neither weights nor torch."""
     if folder == bundled.STARTER:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,6 +36,7 @@ class FakeLabelStudio:
     """What it holds, what it refuses (by method and path, one of the recorded refusals), and what it was asked."""
 
     url: str = ""
+    ahead_seconds: float = 0  # of its clock
     projects: dict[int, dict[str, Any]] = field(default_factory=dict)
     backends: list[dict[str, Any]] = field(default_factory=list)
     hooks: list[dict[str, Any]] = field(default_factory=list)
@@ -65,6 +68,8 @@ class FakeLabelStudio:
         return self.serve(call)
 
     def serve(self, call: Call) -> tuple[int, Any]:
+        if call.path == "/api/projects":
+            return 200, {"count": len(self.projects), "results": list(self.projects.values())}
         room, _, number = call.path.removeprefix("/api/").partition("/")
         if room == "projects" and number.isdigit():
             project = self.projects.get(int(number))
@@ -98,7 +103,7 @@ class FakeLabelStudio:
                 return 500, {"detail": "KeyError"}
             record |= call.body
             return 200, record
-        record = {"id": len(kept) + 1, "headers": {}, **call.body}
+        record = {"id": len(kept) + 1, "headers": {}, "state": "CO", **call.body}
         kept.append(record)
         hook_url = f"{record['url'].rstrip('/')}/webhook"
         host = str(urlsplit(record["url"]).hostname)
@@ -113,12 +118,21 @@ class FakeLabelStudio:
 
 @pytest.fixture
 def label_studio() -> Iterator[FakeLabelStudio]:
+    with running() as fake:
+        yield fake
+
+
+@contextmanager
+def running() -> Iterator[FakeLabelStudio]:
     """A running one with project 3, whose caption box is the shipped one."""
     fake = FakeLabelStudio()
     project = {"id": 3, "label_config": shipped("caption"), "show_collab_predictions": True, "model_version": ""}
     fake.projects[3] = project
 
     class Handler(BaseHTTPRequestHandler):
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(time.time() + fake.ahead_seconds if timestamp is None else timestamp)
+
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             body: Any = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -146,10 +160,12 @@ def label_studio() -> Iterator[FakeLabelStudio]:
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    yield fake
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture

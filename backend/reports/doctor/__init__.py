@@ -1,0 +1,1 @@
+"""`captioner doctor`: what is wrong with an installation, and what mends it."""
