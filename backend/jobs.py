@@ -60,8 +60,8 @@ def retrain(retrain_id: int) -> None:
         log.warning("Retrain %s: the worker stops; the next one begins it again.", claimed.snapshot)
         store.release_retrain(claimed)
         return
-    calibrating.calibrate(store, claimed.project_id)
     Inbox(store, Queue(settings.redis_url), settings).queue_due(claimed.project_id)
+    calibrating.calibrate(store, claimed.project_id)
 
 
 def _opened() -> tuple[Settings, Store]:

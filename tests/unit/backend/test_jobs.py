@@ -78,7 +78,25 @@ def test_another_error_ends_it(store: Store, tmp_path: Path, monkeypatch: pytest
     assert attempted(store, tmp_path).state == FAILED
 
 
-@pytest.mark.parametrize("job", [jobs.retrain, jobs.reconcile, jobs.refresh])
+def test_a_retrain_ends_with_the_calibration_of_scores(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, CheckpointError("The checkpoint cannot be read."))
+    for name, value in settings(tmp_path).to_env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    calibrated: list[int] = []
+    monkeypatch.setattr(jobs.calibrating, "calibrate", lambda store, project_id: calibrated.append(project_id))
+    requested = store.request_retrain(1, asked=True, every=50)
+    assert requested
+    jobs.retrain(requested.id)
+    assert store.retrains(1)[0].state == FAILED
+    assert calibrated == [1]
+    jobs.retrain(requested.id)
+    assert calibrated == [1], "it has ended"
+
+
+@pytest.mark.parametrize("job", [jobs.retrain, jobs.reconcile, jobs.refresh, jobs.calibrate])
 def test_a_database_that_cannot_be_written_ends_a_job_with_one_sentence(
     job: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

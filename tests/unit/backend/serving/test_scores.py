@@ -13,7 +13,7 @@ import pytest
 from backend import jobs
 from backend.domain.corrections import Draft
 from backend.serving.reuse import CERTAIN
-from backend.serving.scores import NAMES, values
+from backend.serving.scores import NAMES
 from backend.store.store import Store
 from backend.web.app import create_app
 from backend.web.services import Services, build
@@ -205,16 +205,3 @@ def test_drafts_of_an_earlier_release_teach_nothing_and_harm_nothing(
     jobs.calibrate(1)
     assert services.store.count_answered(1) == 0
     assert services.store.newest_calibration(1, learned=False) is None
-
-
-def test_only_drafts_that_a_version_made_and_somebody_saw_are_learned_from(start: Start) -> None:
-    store = start().store
-    signals = {"margin": 1.0}
-    copied = draft(3, text="copied", signals=signals, from_task=7)
-    store.add_drafts(1, [draft(1, text="a dog", signals=signals), draft(2, text="", withheld="a cat", signals=signals)])
-    store.show_instead(1, [copied])
-    store.record(saved(*(correction(number, "a dog") for number in (1, 2, 3, 4))))
-    assert [(each.draft, each.texts, each.signals) for each in store.answered_drafts(1)] == [
-        ("a dog", ("a dog",), signals)
-    ]
-    assert values([signals]).shape == (1, len(NAMES))
