@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from importlib import resources
 from xml.etree import ElementTree
 
-NAMES = ("caption", "multi_caption", "review")
-"""The shipped configs: one caption, several captions per image, one caption and why the draft was wrong."""
+NAMES = ("caption", "multi_caption", "review", "guided")
+"""The shipped configs: one caption, several captions per image, one caption and why the draft was wrong, one caption
+that is completed from a hint."""
 
 FAULTS_TAG = "fault"
 """The name of the `<Choices>` that say why a draft was wrong; choices of other names are not read."""
+
+HINT_TAG = "hint"
+"""The name of the `<TextArea>` for what a caption is completed from: how it begins, or words that it has."""
 
 FLAG = "{{idx}}"
 """Stands for the number of an item in what a `<Repeater>` repeats, unless its `indexFlag` names another text."""
@@ -46,6 +50,11 @@ class Tags:
                 found = found.get(key) if isinstance(found, dict) else None
         return found if isinstance(found, str) and found.strip() else None
 
+    @property
+    def takes_hints(self) -> bool:
+        """Whether there is a box for hints beside that for captions."""
+        return self.has(HINT_TAG) and self.caption_tag != HINT_TAG
+
     def has(self, name: str) -> bool:
         """Whether a tag of the config has this name."""
         return any(re.fullmatch(pattern, name) for pattern in self.names)
@@ -61,9 +70,9 @@ def shipped(name: str) -> str:
 def parse(xml: str) -> Tags:
     """Find the caption box: the `<TextArea>` named "caption" that points at an `<Image>`, else the first that does.
 
-    Case does not matter in tag names, as in Label Studio's editor. Boxes for single regions do not count, and neither
-    does what is repeated for each item of a list. Raises LabelingConfigError when the config is not XML or has no such
-    pair.
+    That for hints is one only where there is no other. Case does not matter in tag names, as in Label Studio's editor.
+    Boxes for single regions do not count, and neither does what is repeated for each item of a list. Raises
+    LabelingConfigError when the config is not XML or has no such pair.
     """
     root = _read(xml)
     repeated = {tag for repeater in _repeaters(root) for tag in repeater.iter()}
@@ -90,6 +99,7 @@ def parse(xml: str) -> Tags:
             f"The labelling config has no <TextArea> for its <Image>; add "
             f'<TextArea name="caption" toName="{named}" editable="true" maxSubmissions="1" transcription="true"/>.'
         )
+    pairs.sort(key=lambda pair: pair[0].get("name") == HINT_TAG)
     box, image = next((pair for pair in pairs if pair[0].get("name", "").lower() == "caption"), pairs[0])
     data_key = images[image]
     if not data_key:

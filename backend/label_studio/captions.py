@@ -1,4 +1,4 @@
-"""The captions in the result of an annotation, and why its draft was wrong."""
+"""The captions in the result of an annotation, why its draft was wrong, and what was typed to have it completed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from backend.domain.corrections import normalise
-from labeling_config import FAULTS_TAG, Tags
+from labeling_config import FAULTS_TAG, HINT_TAG, Tags
 
 LONGEST_NAME = 64
 """Characters kept of an action, an origin or a reason, which are short."""
+LONGEST_HINT = 200
+"""Characters of a hint."""
 
 
 def captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
@@ -20,14 +22,8 @@ def captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
     """
     found: list[tuple[str, str | None]] = []
     for entry in _of_caption_box(results if isinstance(results, list) else [], tags):
-        value = entry.get("value")
-        texts = value.get("text") if isinstance(value, dict) else None
         origin = entry.get("origin")
-        found += [
-            (text, origin[:LONGEST_NAME] if isinstance(origin, str) else None)
-            for text in ([texts] if isinstance(texts, str) else texts if isinstance(texts, list) else [])
-            if isinstance(text, str) and normalise(text)
-        ]
+        found += [(text, origin[:LONGEST_NAME] if isinstance(origin, str) else None) for text in _texts(entry)]
     if not found:
         return (), None
     kept = found if tags.several else found[-1:]
@@ -52,6 +48,27 @@ def reasons(results: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def hints(results: Any, tags: Tags) -> tuple[str, ...]:
+    """What was typed for a caption to be completed from, under the name that the shipped config `guided` has for it."""
+    if tags.caption_tag == HINT_TAG:
+        return ()
+    entries = [entry for entry in results if isinstance(entry, dict)] if isinstance(results, list) else []
+    return tuple(
+        normalise(text)
+        for entry in entries
+        if entry.get("type") == "textarea" and entry.get("from_name") == HINT_TAG and not _of_region(entry)
+        for text in _texts(entry)
+    )
+
+
+def _texts(entry: dict[str, Any]) -> list[str]:
+    """The texts of an entry of a text box that say something."""
+    value = entry.get("value")
+    texts = value.get("text") if isinstance(value, dict) else None
+    found = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
+    return [text for text in found if isinstance(text, str) and normalise(text)]
+
+
 def _of_caption_box(results: Sequence[Any], tags: Tags) -> list[dict[str, Any]]:
     """The entries of the caption box, or of the box that it was before somebody gave it another name.
 
@@ -64,6 +81,7 @@ def _of_caption_box(results: Sequence[Any], tags: Tags) -> list[dict[str, Any]]:
             boxes.setdefault(entry["from_name"], []).append(entry)
     if tags.caption_tag in boxes:
         return boxes[tags.caption_tag]
+    boxes.pop(HINT_TAG, None)  # no caption, even where the config has no box for hints any more
     old = [name for name, entries in boxes.items() if not tags.has(name) and not any(map(_of_region, entries))]
     name = next((name for name in old if name.lower() == "caption"), old[0] if old else "")
     return boxes.get(name, [])

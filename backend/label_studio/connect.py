@@ -55,8 +55,13 @@ def connect(client: LabelStudio, project_id: int, backend_url: str, auth: tuple[
         f"{tags.data_key!r}.",
         *labeling_config.advice(label_config),
     ]
-    old_url, sentence = _record(client, project_id, url, auth)
+    old_url, sentence = _record(client, project_id, url, auth, interactive=tags.takes_hints)
     report.append(sentence)
+    if tags.takes_hints:
+        report.append(
+            f"What is typed into the box {labeling_config.HINT_TAG!r} is completed where Auto-Annotation is on, which "
+            f"is switched below the task."
+        )
     problems = []
     try:
         report.append(_webhook(client, project_id, url, old_url, auth))
@@ -93,12 +98,14 @@ def authorization(auth: tuple[str, str]) -> str:
     return "Basic " + base64.b64encode(":".join(auth).encode()).decode()
 
 
-def _record(client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None) -> tuple[str | None, str]:
+def _record(
+    client: LabelStudio, project_id: int, url: str, auth: tuple[str, str] | None, interactive: bool
+) -> tuple[str | None, str]:
     """Create or update the ML backend record; returns its old address, and what was done."""
     records = client.ml_backends(project_id)
     own = own_record(records, url)
     check_first(project_id, records, own)
-    fields: dict[str, Any] = {"title": TITLE, "is_interactive": False}
+    fields: dict[str, Any] = {"title": TITLE, "is_interactive": interactive}
     if auth is None:
         # Label Studio sends credentials whenever both are set, whatever auth_method says, and keeps an emptied password
         fields |= {"auth_method": "NONE", "basic_auth_user": ""}

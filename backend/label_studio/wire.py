@@ -12,7 +12,7 @@ import labeling_config
 from backend.domain.corrections import Correction, Draft, Event, Task, normalise
 from backend.domain.errors import RequestError
 from backend.domain.selections import version_of
-from backend.label_studio.captions import LONGEST_NAME, captions, reasons
+from backend.label_studio.captions import LONGEST_HINT, LONGEST_NAME, captions, hints, reasons
 from backend.label_studio.payload import (
     GREATEST_ID,
     SECRETS,
@@ -31,11 +31,13 @@ from labeling_config import LabelingConfigError, Tags
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """POST /predict: the tasks to draft, in the order that the results must have."""
+    """POST /predict: the tasks to draft, in the order that the results must have. With a `hint`, which somebody has
+    just typed, captions are to be completed from it."""
 
     project_id: int
     tasks: tuple[Task, ...]
     tags: Tags
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def predict_request(payload: Any) -> PredictRequest:
     project_id, tasks = _project_id(body.get("project")), body.get("tasks")
     if not isinstance(tasks, list):
         raise RequestError('The request has no list "tasks".')
-    return PredictRequest(project_id, _tasks(tasks, project_id, tags), tags)
+    return PredictRequest(project_id, _tasks(tasks, project_id, tags), tags, _hint(body.get("params"), tags))
 
 
 def setup_request(payload: Any) -> SetupRequest:
@@ -194,6 +196,18 @@ def result(tags: Tags, *texts: str, origin: str | None = None) -> dict[str, Any]
         "value": {"text": list(texts)},
     }
     return entry if origin is None else {**entry, "origin": origin}
+
+
+def _hint(params: Any, tags: Tags) -> str:
+    """What stands in the box for hints, in the context that the editor sends in interactive mode. Raises RequestError
+    when it is too long."""
+    context = params.get("context") if isinstance(params, dict) else None
+    found = hints(context.get("result"), tags) if isinstance(context, dict) else ()
+    if found and len(found[-1]) > LONGEST_HINT:
+        raise RequestError(
+            f"The hint has more than {LONGEST_HINT} characters: type how the caption begins, or a few of its words."
+        )
+    return found[-1] if found else ""
 
 
 def _tasks(entries: Sequence[Any], project_id: int, tags: Tags) -> tuple[Task, ...]:

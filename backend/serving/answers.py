@@ -58,12 +58,14 @@ class Captioned(NamedTuple):
 
 @dataclass(eq=False)
 class Request:
-    """What tasks of one project are asked for together; `project` as its /setup described it."""
+    """What tasks of one project are asked for together; `project` as its /setup described it. With a `hint` their
+    captions are completed from it."""
 
     project_id: int
     project: Project | None
     version: str
     lane: Lane
+    hint: str = ""
     answers: SimpleQueue[Answer] = field(default_factory=SimpleQueue)
 
 
@@ -113,7 +115,8 @@ class Answers:
             with metrics.phase("fetch"):
                 image = self._images.local(task.image, task, request.project)
             reranking = self._reuse.retrieval(request.project_id, request.version) if self._reuse else None
-            found = self._captions.ask(request.version, image, request.lane, request, reranking, waited)
+            hint = request.hint
+            found = self._captions.ask(request.version, image, request.lane, request, reranking, waited, hint)
         except Exception as error:  # one task must not fail the others
             request.answers.put(Answer(task, None, error))
             return

@@ -45,14 +45,14 @@ DECODERS = min(8, len(os.sched_getaffinity(0)))
 OWN = Reranking(0, None)
 """The version's own retrieval memory."""
 
-_Key = tuple[str, str, int]
+_Key = tuple[str, str, int, str]
 
 
 @dataclass(eq=False)
 class _Image:
     """An image that is decoded and captioned, for all who have asked for it; `slot` is the lane it was decoded in."""
 
-    key: _Key  # content, version and state of the retrieval memory
+    key: _Key  # content, version, state of the retrieval memory, hint
     path: Path
     reranking: Reranking
     lane: Lane
@@ -66,8 +66,13 @@ class _Image:
     def version(self) -> str:
         return self.key[1]
 
+    @property
+    def hint(self) -> str:
+        return self.key[3]
+
     def is_alike(self, other: _Image) -> bool:
-        """Whether both can be in one batch: projects with corrections of their own are not captioned together."""
+        """Whether both can be in one batch: projects with corrections of their own are not captioned together, and
+        captions are completed from one hint."""
         return self.key[1:] == other.key[1:]
 
 
@@ -98,15 +103,16 @@ class Captions:
         owner: object,
         reranking: Reranking | None = None,
         waited: float = 0.0,
+        hint: str = "",
     ) -> Future[Hypothesis]:
-        """The version's hypothesis for an image, with the beam reranked by that memory or the version's own; it has
-        `waited` so many seconds before.
+        """The version's hypothesis for an image, with the beam reranked by that memory or the version's own, or
+        completed from a hint, which no memory changes; it has `waited` so many seconds before.
 
         Its exception is a DataError where the image cannot be read, a ModelUnavailableError where the version is not
         loaded, which the caller sees to (`Champions.in_use`), or fails.
         """
-        reranking = reranking or OWN
-        key = image.sha256, version, reranking.state
+        reranking = OWN if hint else reranking or OWN
+        key = image.sha256, version, reranking.state, hint
         with self._changed:
             if kept := self._kept.get(key):
                 metrics.looked_up("hypotheses", 1, 0)
@@ -185,14 +191,15 @@ class Captions:
         return self._paces.setdefault(model, Pace(unlimited=model.device.type == "cuda"))
 
     def _caption(self, batch: Sequence[_Image]) -> None:
-        version, retrieval = batch[0].version, batch[0].reranking.memory
+        version, retrieval, hint = batch[0].version, batch[0].reranking.memory, batch[0].hint
         try:
             model, pace = self._champions.model(version), self._pace(version)
+            pixels = [image.pixels for image in batch]
             began = time.perf_counter()
             metrics.BATCH_IMAGES.observe(len(batch))
             for image in batch:
                 metrics.PHASE_SECONDS.labels("queue").observe(began - image.waiting_since)
-            answers = model.caption_pixels([image.pixels for image in batch], retrieval=retrieval)
+            answers = model.complete(pixels, hint) if hint else model.caption_pixels(pixels, retrieval=retrieval)
             took = time.perf_counter() - began
             pace.took(len(batch), took)
             metrics.PHASE_SECONDS.labels("model").observe(took)

@@ -90,6 +90,31 @@ class Drafting:
         _count(tasks, done, stored)
         return [done[_key(task)] for task in tasks]
 
+    def complete(self, project_id: int, tasks: Sequence[Task], version: str, hint: str, came: float) -> list[Draft]:
+        """For each task, in order, a caption completed from the hint that somebody has typed, which is no draft: it is
+        not stored. Its text is empty where there is none, and for a blind task, which must not be betrayed.
+
+        The caller keeps `version` loaded. `came` and errors are as for `draft`.
+        """
+        lane = Lane.of(len(tasks))
+        request = Request(project_id, self._store.get_project(project_id), version, lane, hint)
+        found: dict[_Key, Draft] = {}
+        with self._room.taken(lane, len(tasks)) as leave:
+            for answers in self._answers.chunks(request, tasks, lambda: time.monotonic() < came + BUDGET_SECONDS):
+                hashes = [answer.image.sha256 for answer in answers if answer.image]
+                places = self._store.place(project_id, hashes, self._blind_share)
+                for task, image, caption in answers:
+                    if image is None or isinstance(caption, BaseException):
+                        log.warning("The hint for task %d is not answered: %s", task.id, _reason(task, caption))
+                    elif places[image.sha256] != BLIND:
+                        found[_key(task)] = Draft(
+                            project_id, task.id, version, task.image or "", caption.text, caption.score
+                        )
+                leave(len(answers))
+        return [
+            found.get(_key(task)) or Draft(project_id, task.id, version, task.image or "", "", 0.0) for task in tasks
+        ]
+
     def stop(self) -> None:
         """End what goes on in the background."""
         self._background.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, request
@@ -14,6 +15,7 @@ from backend.domain.errors import RequestError
 from backend.label_studio import wire
 from backend.reports import progress
 from backend.retraining import cancel
+from backend.serving.drafting import Drafted
 from backend.system import metrics as counters
 from backend.web import metrics
 from backend.web.body import json_object
@@ -123,10 +125,15 @@ def version_of(services: Services, project_id: int) -> str:
 def predictions(services: Services, body: wire.PredictRequest) -> list[Any]:
     """`results` for /predict, in the order of the tasks: `[]` where there is no draft, one version in all others.
 
-    Waits for champions that are loading after a start.
+    A hint is always answered with a prediction, which is empty where there is none: Label Studio's editor reads its
+    `result`. Waits for champions that are loading after a start.
     """
     arrived = time.monotonic()
     services.await_champions(PREDICT_WAIT_SECONDS)
     with services.champions.in_use(body.project_id) as version:
-        drafted = services.drafting.draft(body.project_id, body.tasks, version, arrived)
+        drafted: Sequence[Drafted]
+        if body.hint and version:
+            drafted = services.drafting.complete(body.project_id, body.tasks, version, body.hint, arrived)
+        else:
+            drafted = services.drafting.draft(body.project_id, body.tasks, version, arrived)
     return [wire.prediction(draft, body.tags) if isinstance(draft, Draft) else [] for draft in drafted]

@@ -92,7 +92,8 @@ class CaptionerModel(LabelStudioMLBase):
         if not tasks:
             return []
         project = tasks[0].get("project") if self._project_id is None else self._project_id
-        request = wire.predict_request({"tasks": list(tasks), "project": project, "label_config": self._config})
+        body = {"tasks": list(tasks), "project": project, "label_config": self._config, "params": {"context": context}}
+        request = wire.predict_request(body)
         services = _started()
         self._save_project(services, request.project_id)
         results = predictions(services, request)

@@ -8,13 +8,15 @@ import labeling_config
 from labeling_config import LabelingConfigError, Tags, advice, parse, shipped
 
 
-@pytest.mark.parametrize(("name", "several"), [("caption", False), ("multi_caption", True), ("review", False)])
+@pytest.mark.parametrize(
+    ("name", "several"), [("caption", False), ("multi_caption", True), ("review", False), ("guided", False)]
+)
 def test_shipped_configs_have_a_caption_box_that_opens_with_the_draft(name: str, several: bool) -> None:
     assert parse(shipped(name)) == Tags("image", "caption", "image", several)
     assert advice(shipped(name)) == []
 
 
-@pytest.mark.parametrize("name", ["caption", "multi_caption", "review"])
+@pytest.mark.parametrize("name", ["caption", "multi_caption", "review", "guided"])
 def test_headings_fit_an_empty_box_and_tab_leads_from_it_to_the_image(name: str) -> None:
     tags = list(ElementTree.fromstring(shipped(name)).iter())
     headings = " ".join(tag.get("value", "") for tag in tags if tag.tag == "Header")
@@ -35,12 +37,26 @@ def test_the_review_asks_why_under_the_name_that_is_read_and_an_answer_is_option
     assert [each.get("value") for each in choices] == ["object", "attribute", "count", "relation", "wording"]
 
 
+def test_the_box_for_hints_has_the_name_that_is_read_and_only_it_asks_the_backend() -> None:
+    caption, hint = [tag for tag in ElementTree.fromstring(shipped("guided")).iter() if tag.tag == "TextArea"]
+    assert (caption.get("name"), caption.get("smart")) == ("caption", "false")
+    assert (hint.get("name"), hint.get("smart"), hint.get("required")) == (labeling_config.HINT_TAG, None, None)
+
+
+def test_the_box_for_hints_is_no_caption_box_where_there_is_another() -> None:
+    hint, other = (f'<TextArea name="{name}" toName="i"/>' for name in ("hint", "words"))
+    image = '<Image name="i" value="$a"/>'
+    found = [parse(f"<View>{image}{boxes}</View>") for boxes in (hint + other, other, hint)]
+    assert [tags.caption_tag for tags in found] == ["words", "words", "hint"]
+    assert [tags.takes_hints for tags in found] == [True, False, False]
+
+
 def test_every_shipped_config_is_tested() -> None:
-    assert set(labeling_config.NAMES) == {"caption", "multi_caption", "review"}
+    assert set(labeling_config.NAMES) == {"caption", "multi_caption", "review", "guided"}
 
 
 def test_a_config_that_is_not_shipped_is_named_in_the_error() -> None:
-    with pytest.raises(LabelingConfigError, match=r"'captions'.*caption, multi_caption, review"):
+    with pytest.raises(LabelingConfigError, match=r"'captions'.*caption, multi_caption, review, guided"):
         shipped("captions")
 
 

@@ -46,6 +46,17 @@ def test_other_names_of_tags(label_studio: Any, client: LabelStudio) -> None:
     assert any("not editable" in s for s in connection.report)
 
 
+def test_a_box_for_hints_makes_the_backend_interactive(label_studio: Any, client: LabelStudio) -> None:
+    label_studio.projects[3]["label_config"] = shipped("guided")
+    connection = connect(client, 3, URL)
+    check(connection)
+    assert label_studio.backends[0]["is_interactive"] is True
+    assert any("'hint'" in sentence and "Auto-Annotation" in sentence for sentence in connection.report)
+    label_studio.projects[3]["label_config"] = shipped("caption")
+    connect(client, 3, URL)
+    assert label_studio.backends[0]["is_interactive"] is False
+
+
 def test_connecting_again_changes_nothing(label_studio: Any, client: LabelStudio) -> None:
     connect(client, 3, URL)
     label_studio.hooks[0]["headers"] = {"X-Mine": "kept"}

@@ -257,6 +257,7 @@ def captions(result: Any) -> tuple[str, ...]:
         ["x"],
         [entry("other box", from_name="notes")],
         [entry("of the second page", from_name="page_1")],
+        [entry("red bus", from_name="hint")],
         [{"from_name": "fault", "to_name": "image", "type": "choices", "value": {"choices": ["wrong object"]}}],
         [entry("x") | {"value": "x"}],
         [entry("x") | {"value": {"text": {"a": "x"}}}],

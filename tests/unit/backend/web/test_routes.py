@@ -18,6 +18,7 @@ from backend.serving import room
 from backend.serving.lanes import Lane
 from backend.web.app import create_app
 from backend.web.services import Services
+from labeling_config import shipped
 from tests import factories
 from tests.factories import picture, promoted, served
 from tests.fakes import Answer, Host, Model, host
@@ -305,3 +306,102 @@ def test_the_wait_for_the_champions_is_part_of_the_budget(
     body = recorded("15_test_predict", "/predict")
     assert client.post("/predict", json=body).get_json()["results"] == [[]]
     assert "Its turn did not come within 75 seconds" in services.store.failures(1)[0].reason
+
+
+def asked(hint: Any, *more: dict[str, Any], name: str = "hint") -> dict[str, Any]:
+    """What Label Studio sends in interactive mode when this has been typed into that box: one task, with the editor's
+    context."""
+    body = recorded("15_test_predict", "/predict") | {"label_config": shipped("guided")}
+    result = {"id": "x1", "from_name": name, "to_name": "image", "type": "textarea", "origin": "manual"}
+    context = {"result": [{**result, "value": {"text": hint}}, *more]}
+    body["params"] = {**body["params"], "context": context}
+    return body
+
+
+def test_a_hint_is_answered_with_the_completed_caption_which_is_no_draft(
+    client: FlaskClient, services: Services
+) -> None:
+    served(services, "v1")
+    body = asked(["red  bus"])
+    (item,) = client.post("/predict", json=body).get_json()["results"]
+    assert item == {
+        "model_version": "v1",
+        "score": 0.4,
+        "result": [
+            {
+                "from_name": "caption",
+                "to_name": "image",
+                "type": "textarea",
+                "value": {"text": ["red bus, says v1"]},
+            }
+        ],
+    }
+    ids = [each["id"] for each in body["tasks"]]
+    assert services.store.get_drafts(1, ids, "v1") == []
+    body["params"]["context"] = None
+    (draft,) = client.post("/predict", json=body).get_json()["results"]
+    assert draft["result"][0]["value"]["text"][0].startswith("v1 on ")
+    assert [each.text for each in services.store.get_drafts(1, ids, "v1")] == draft["result"][0]["value"]["text"]
+    (another,) = client.post("/predict", json=asked(["Two", "dog"])).get_json()["results"]
+    assert another["result"][0]["value"]["text"] == ["dog, says v1"], "the last one counts, with a draft or without"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        *(asked(hint)["params"]["context"] for hint in ([], [""], ["..."], None, 3, [{}])),
+        asked(["a bus"], name="caption")["params"]["context"],
+        {"result": ["x"]},
+        {"result": "x"},
+        {},
+        [],
+        "x",
+    ],
+    ids=str,
+)
+def test_where_nothing_is_typed_into_the_box_for_hints_the_draft_is_given(
+    client: FlaskClient, services: Services, context: Any
+) -> None:
+    served(services, "v1")
+    body = asked([]) | {"params": {"context": context}}
+    (item,) = client.post("/predict", json=body).get_json()["results"]
+    assert item["result"][0]["value"]["text"][0].startswith("v1 on ")
+
+
+def test_a_hint_for_a_blind_task_is_answered_with_nothing(tmp_path: Path, studio: Host) -> None:
+    environment = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": "a" * 40, "CAPTIONER_BLIND_SHARE": "0.5"}
+    services = factories.backend(tmp_path, **environment)
+    client = create_app(services).test_client()
+    served(services, "v1")
+    body = asked(["red bus"])
+    task = body["tasks"][0]
+    answers = {}
+    for number in range(12):
+        studio.answers[f"/data/upload/1/{number}"] = Answer(200, picture((200, number, 0)))
+        body["tasks"] = [task | {"id": number, "data": {"image": f"/data/upload/1/{number}"}}]
+        (answers[number],) = client.post("/predict", json=body).get_json()["results"]
+    blind = {number for number, answer in answers.items() if not answer["result"]}
+    assert 0 < len(blind) < 12
+    assert {(answers[number]["model_version"], answers[number]["score"]) for number in blind} == {("v1", 0.0)}
+    tasks = [task | {"id": number, "data": {"image": f"/data/upload/1/{number}"}} for number in range(12)]
+    drafts = client.post("/predict", json=body | {"tasks": tasks, "params": None}).get_json()["results"]
+    assert {number for number, draft in enumerate(drafts) if not draft["result"]} == blind
+
+
+def test_a_hint_for_an_image_that_cannot_be_read_is_answered_with_nothing_and_no_failure_of_a_draft(
+    client: FlaskClient, services: Services, studio: Host
+) -> None:
+    served(services, "v1")
+    body = asked(["red bus"])
+    studio.answers[body["tasks"][0]["data"]["image"]] = Answer(500)
+    assert client.post("/predict", json=body).get_json()["results"] == [
+        {"model_version": "v1", "score": 0.0, "result": []}
+    ]
+    assert services.store.failures(1) == []
+
+
+def test_a_hint_as_long_as_a_page_is_refused(client: FlaskClient, services: Services) -> None:
+    served(services, "v1")
+    answer = client.post("/predict", json=asked(["bus " * 60]))
+    assert answer.status_code == 400
+    assert answer.get_json()["error"].startswith("The hint has more than 200 characters")
