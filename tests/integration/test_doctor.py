@@ -286,6 +286,11 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
         "label studio",
         "Check LABEL_STUDIO_URL and that it is running",
     ),
+    "another program at the address of Label Studio": (
+        lambda here: here.studio.answers.update({("GET", "/api/projects"): (404, {"detail": "Not found."})}),
+        "label studio",
+        "Set LABEL_STUDIO_URL .* to the address of Label Studio alone",
+    ),
     "Label Studio has moved": (
         lambda here: here.studio.answers.update({("GET", "/api/projects"): (302, {})}),
         "label studio",

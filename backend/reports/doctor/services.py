@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import requests
 
-from backend.domain.errors import LabelStudioError, QueueError
+from backend.domain.errors import LabelStudioError, LabelStudioRefusalError, QueueError
 from backend.label_studio.client import LabelStudio
 from backend.queue import Queue
 from backend.reports.doctor.checks import Finding, clock, explained
@@ -109,10 +109,18 @@ def label_studio(settings: Settings, client: LabelStudio | None) -> Iterable[Fin
         return
     try:
         client.get("/api/projects", page_size=1)
+    except LabelStudioRefusalError as error:
+        if error.status == 404:
+            yield Finding(
+                f"What answers at {client.url} is no Label Studio.",
+                "Set LABEL_STUDIO_URL (--label-studio-url) to the address of Label Studio alone.",
+            )
+        else:
+            yield explained(error, "Look at Label Studio's log, and check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.")
     except LabelStudioError as error:
         certificate = trust.fault(error)
         if certificate is None:
-            yield explained(error, "Look at Label Studio's log, and check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.")
+            yield explained(error, "Check LABEL_STUDIO_URL (--label-studio-url) and LABEL_STUDIO_API_KEY (--api-key).")
         else:
             reason, _, mend = certificate.partition(": ")
             yield Finding(
