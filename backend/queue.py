@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -24,6 +23,7 @@ from rq.serializers import JSONSerializer
 from backend.domain.errors import QueueError
 from backend.store.database import now
 from backend.store.retrains import Retrain
+from backend.system import logs
 from backend.system.processes import end_with_parent, is_alive
 
 NAME = "captioner"
@@ -151,7 +151,6 @@ class Queue:
         worker = _Worker(
             [NAME], connection=connection, serializer=JSONSerializer, maintenance_interval=MAINTENANCE_SECONDS
         )
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
         _prepare_children()
         worker.work(burst=burst, with_scheduler=True)
 
@@ -239,6 +238,10 @@ def _prepare_children() -> None:
 
 class _Worker(rq.Worker):
     """RQ's forking worker, so that torch is loaded in the child process of a job only, and CUDA starts there."""
+
+    def main_work_horse(self, job: Job, queue: rq.Queue) -> None:
+        logs.process_works_on(job=job.id)
+        super().main_work_horse(job, queue)
 
     def handle_job_success(self, job: Job, *given: Any, **options: Any) -> None:
         super().handle_job_success(job, *given, **options)

@@ -68,11 +68,12 @@ def serve(**flags: Any) -> None:
 def worker(burst: bool, **flags: Any) -> None:
     """Run the RQ worker, which retrains models."""
     from backend.queue import Queue
-    from backend.system import device
+    from backend.system import device, logs
 
     settings = settings_from(flags)
     device.check(settings.device)
     queue = Queue(settings.redis_url)
     queue.ping()  # fails with one clear line, where RQ would print a traceback
     os.environ.update(settings.to_env())  # the work-horse reads its settings from the environment
+    logs.configure(settings.log_format, settings.secrets)
     queue.work(burst=burst)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -88,9 +89,9 @@ class Answers:
             while waiting or under_way:
                 on = goes_on()
                 while waiting and under_way < WINDOW and on:
-                    self._fetchers.put(
-                        partial(self._begin, request, waiting.popleft(), perf_counter()), request.lane, request
-                    )
+                    # in the request's context, so that what the thread logs has its id
+                    begin = partial(copy_context().run, self._begin, request, waiting.popleft(), perf_counter())
+                    self._fetchers.put(begin, request.lane, request)
                     under_way += 1
                 try:
                     ready.append(request.answers.get(timeout=WAKE_SECONDS if on else 0.0))

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from backend.serving.lanes import Lane, Lanes
 from backend.serving.pace import Pace
 from backend.serving.reuse import Reranking
 from backend.serving.workers import Workers
-from backend.system import memory, metrics
+from backend.system import logs, memory, metrics
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class _Image:
     lane: Lane
     owner: object
     waiting_since: float  # moved on by the time in which it is decoded
+    ids: Mapping[str, str]  # of the request that asked first
     slot: Lane = Lane.SMALL
     pixels: Any = None
     found: Future[Hypothesis] = field(default_factory=Future)
@@ -126,7 +127,7 @@ class Captions:
                 return there.found
             metrics.looked_up("hypotheses", 0, 1)
             since = time.perf_counter() - waited
-            asked = self._under_way[key] = _Image(key, image.path, reranking, lane, owner, since)
+            asked = self._under_way[key] = _Image(key, image.path, reranking, lane, owner, since, logs.ids())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="captioner", daemon=True)
                 self._thread.start()
@@ -140,6 +141,10 @@ class Captions:
             self._decoders.hasten(image, lane)
 
     def _decode(self, image: _Image, slot: Lane) -> None:
+        with logs.working_on(image.ids):
+            self._read(image, slot)
+
+    def _read(self, image: _Image, slot: Lane) -> None:
         began = time.perf_counter()
         try:
             with metrics.phase("decode"):
@@ -170,7 +175,8 @@ class Captions:
             swollen |= batch[0].lane != Lane.SMALL
             for image in batch:
                 self._decoders.release(image.slot)
-            self._caption(batch)
+            with logs.working_on(logs.together(image.ids for image in batch)):
+                self._caption(batch)
             del batch  # or its pixels would stay until the next request
 
     def _batch(self) -> list[_Image]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -104,6 +105,9 @@ class Settings(BaseModel):
     features_gb: are.Gigabytes = _setting(20.0, "size limit of the encoder outputs in the data folder, in GB")
     refresh_per_minute: are.Whole = _setting(600, "drafts replaced per minute after a promotion or rollback")
     web_workers: are.Whole = _setting(1, "web processes; each holds its own copy of the champion")
+    log_format: Literal["text", "json"] = _setting(
+        "text", "what processes log: `text` for people, or `json`: one object a line"
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -145,6 +149,14 @@ class Settings(BaseModel):
                 f"There is no data in {self.data_dir}: name the folder of your captioner with --data-dir, or begin "
                 f"with `captioner up` or `captioner connect`."
             )
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may show: keys, passwords, and those within addresses."""
+        given = [str(value) for name, value in self if value and not type(self).model_fields[name].repr]
+        passwords = [urlsplit(each).password for each in given if "://" in each]
+        keys = [each for each in given if "://" not in each]
+        return [*keys, *(form for each in passwords if each for form in (each, unquote(each)))]
 
     @property
     def backend_url(self) -> str:

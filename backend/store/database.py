@@ -45,12 +45,17 @@ class Database:
                 if self.url.database:
                     Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
                 self.engine = sa.create_engine(
-                    self.url, connect_args={"timeout": _BUSY_SECONDS}, json_serializer=_serialise
+                    self.url,
+                    connect_args={"timeout": _BUSY_SECONDS},
+                    json_serializer=_serialise,
+                    hide_parameters=True,  # errors are logged, and captions are none of the log's business
                 )
                 sa.event.listen(self.engine, "connect", _configure_sqlite)
                 sa.event.listen(self.engine, "begin", _begin_sqlite)
             else:
-                self.engine = sa.create_engine(self.url, pool_pre_ping=True, json_serializer=_serialise)
+                self.engine = sa.create_engine(
+                    self.url, pool_pre_ping=True, json_serializer=_serialise, hide_parameters=True
+                )
         except (sa.exc.ArgumentError, ImportError, OSError) as error:  # no address, no driver, no folder
             address = self.url.render_as_string() if hasattr(self, "url") else "named by DATABASE_URL"
             raise DatabaseError(f"The database {address} cannot be opened: {error}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -10,8 +9,10 @@ import tempfile
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from backend.settings import Settings
+from backend.system import logs
 from backend.system.processes import COUNTED_IN, end_with_parent
 
 THREADS = 64
@@ -21,6 +22,15 @@ needs a free one."""
 SWITCH_SECONDS = 0.0005
 """How long a thread may compute before another gets its turn. A webhook releases the interpreter at each SQL statement
 and would wait for the captioning thread each time, 5 ms with Python's default."""
+
+
+class _Log(Logger):
+    """gunicorn's own lines, in the form of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class _Server(BaseApplication):
@@ -40,6 +50,7 @@ class _Server(BaseApplication):
             "timeout": 120,  # Label Studio waits 100 s for /predict
             "graceful_timeout": 10,
             "loglevel": "info",
+            "logger_class": _Log,
             "proc_name": "captioner",
             "control_socket_disable": True,  # it would be made in the home folder
             "raw_env": [f"{COUNTED_IN}={self._counted}"],
@@ -54,9 +65,6 @@ class _Server(BaseApplication):
         if os.getppid() != self._arbiter:  # the parent died before end_with_parent was called
             os._exit(1)
         sys.setswitchinterval(SWITCH_SECONDS)
-        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        for name in ("backend", "training"):  # libraries tell warnings only
-            logging.getLogger(name).setLevel(logging.INFO)
         # In the worker process: threads, connections and CUDA do not survive a fork.
         from backend.web.app import create_app
         from backend.web.services import build
@@ -75,4 +83,5 @@ def _no_longer_waits(arbiter: object, worker: Any) -> None:
 
 def serve(settings: Settings) -> None:
     """Serve until a signal stops it."""
+    logs.configure(settings.log_format, settings.secrets)
     _Server(settings).run()

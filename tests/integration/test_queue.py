@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -128,7 +129,8 @@ def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> 
     queue = Queue(redis_url)
     queue.schedule_reconcile(1, now())
     program = (
-        "import sys; from backend.queue import Queue; Queue(sys.argv[1]).work(burst=True); "
+        "import sys; from backend.queue import Queue; from backend.system import logs; logs.configure('json'); "
+        "Queue(sys.argv[1]).work(burst=True); "
         "print({'torch', 'torchvision'} & set(sys.modules))"
     )
     environ = {**os.environ, **settings(tmp_path, REDIS_URL=redis_url).to_env()}
@@ -137,6 +139,11 @@ def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> 
     assert (tmp_path / "captioner.db").exists(), "its work-horse did the job"
     assert job(redis_url, "reconcile-1").get_status() == "finished"
     assert Queue(redis_url).ended() == {("reconcile", "finished"): 1}
+    lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
+    of_horse = [line for line in lines if line["process"] != lines[0]["process"]]
+    assert of_horse
+    assert {line.get("job") for line in of_horse} == {"reconcile-1"}
+    assert lines[0].get("job") is None, "the worker works on none"
 
 
 def test_a_comparison_is_begun_when_its_time_comes(queue: Queue, redis_url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -27,16 +28,23 @@ class Server(server._Server):
         services.build = lambda given: build(given, load=lambda checkpoint, device: Model(checkpoint.name))
         return super().load()
 
-Server(Settings.from_env()).run()
+server._Server = Server
+server.serve(Settings.from_env())
 """
 
 
-def test_metrics_are_those_of_all_processes_whichever_is_asked(tmp_path: Path) -> None:
+def test_metrics_and_logs_are_those_of_all_processes_whichever_is_asked(tmp_path: Path) -> None:
     given = settings(
-        tmp_path / "data", CAPTIONER_PORT=str(free_port()), CAPTIONER_WEB_WORKERS="2", REDIS_URL="redis://127.0.0.1:1/0"
+        tmp_path / "data",
+        CAPTIONER_PORT=str(free_port()),
+        CAPTIONER_WEB_WORKERS="2",
+        CAPTIONER_LOG_FORMAT="json",
+        REDIS_URL="redis://:open-sesame@127.0.0.1:1/0",
     )
     environ = {**os.environ, **given.to_env(), "TMPDIR": str(tmp_path)}
-    server = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=environ, stdin=subprocess.DEVNULL)
+    with (tmp_path / "log").open("wb") as log:
+        argv = [sys.executable, "-c", PROGRAM]
+        server = subprocess.Popen(argv, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stderr=log)
     try:
 
         def processes() -> set[int]:
@@ -48,6 +56,11 @@ def test_metrics_are_those_of_all_processes_whichever_is_asked(tmp_path: Path) -
             assert requests.get(f"{given.backend_url}/versions", timeout=30).status_code == 200
         assert {_answered(given.backend_url) for _ in range(8)} == {40}
 
+        wrong = requests.post(
+            f"{given.backend_url}/predict?token=open-sesame", b"no JSON", headers={"X-Request-ID": "ours"}, timeout=30
+        )
+        assert (wrong.status_code, wrong.headers["X-Request-ID"]) == (400, "ours")
+
         first = min(processes())
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: len(processes()) == 3, "another process in place of the killed one", server)
@@ -56,6 +69,13 @@ def test_metrics_are_those_of_all_processes_whichever_is_asked(tmp_path: Path) -
         server.terminate()
         server.wait(timeout=60)
     assert list(tmp_path.glob("captioner-metrics-*")) == []
+
+    said = (tmp_path / "log").read_text()
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert {line["logger"] for line in lines} >= {"gunicorn.error", "backend.web.app"}
+    [about] = [line["message"] for line in lines if line.get("request") == "ours"]
+    assert about == "POST /predict: The request body is not a JSON object."
+    assert "open-sesame" not in said
 
 
 def _answered(url: str) -> float:
