@@ -416,6 +416,11 @@ WARNINGS: dict[str, tuple[Plant, str, str]] = {
         "project 3",
         'Labeling Interface: add editable="true"',
     ),
+    "hints that are not completed": (
+        lambda here: here.project.update(label_config=shipped("guided")),
+        "project 3",
+        "Run `captioner connect --project 3 ",
+    ),
     "a project that was deleted": (lambda here: here.studio.projects.clear(), "project 3", "If it was deleted"),
     "no project": (lambda here: here.sql("DELETE FROM projects WHERE id = 3"), "projects", "Run `captioner connect"),
 }

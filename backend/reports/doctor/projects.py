@@ -41,7 +41,8 @@ def project(settings: Settings, client: LabelStudio, project_id: int) -> Iterabl
             warning=True,
         )
         return
-    yield from _labelling(str(found.get("label_config") or ""))
+    config = str(found.get("label_config") or "")
+    yield from _labelling(config)
     records = client.ml_backends(project_id)
     if not records:
         yield Finding(
@@ -61,6 +62,10 @@ def project(settings: Settings, client: LabelStudio, project_id: int) -> Iterabl
     url = str(record.get("url")).rstrip("/")
     connect = _connect(settings, project_id, url)
     yield from _record(settings, record, url, project_id)
+    if not record.get("is_interactive") and _takes_hints(config):
+        yield Finding(
+            "Hints are not completed: the ML backend is not used for interactive annotation.", connect, warning=True
+        )
     yield from _webhook(settings, client, project_id, url)
     yield from _prelabelling(client, found, record, connect)
 
@@ -76,6 +81,13 @@ def _labelling(config: str) -> Iterable[Finding]:
             f"{problem.rstrip('.')}.",
             f"{INTERFACE}: {mend}" if "add " in mend else f"{INTERFACE}; labeling_config/caption.xml is a good start.",
         )
+
+
+def _takes_hints(config: str) -> bool:
+    try:
+        return labeling_config.parse(config).takes_hints
+    except LabelingConfigError:
+        return False
 
 
 def _record(settings: Settings, record: Mapping[str, Any], url: str, project_id: int) -> Iterable[Finding]:
