@@ -73,6 +73,7 @@ class Correction:
     typed: tuple[str, ...] = ()  # the same captions exactly as typed
     created_at: datetime | None = None  # tells it from an annotation of a fresh Label Studio with its id
     reasons: tuple[str, ...] = ()  # why its draft was wrong, where the labelling config asks
+    hints: tuple[str, ...] = ()  # what was typed to have it completed
 
     @property
     def usable(self) -> bool:

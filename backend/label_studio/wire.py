@@ -247,6 +247,7 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         typed=typed,
         created_at=time_of(annotation.get("created_at")),
         reasons=reasons(annotation.get("result")),
+        hints=tuple(hint[:LONGEST_HINT] for hint in hints(annotation.get("result"), tags)),
     )
 
 

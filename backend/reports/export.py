@@ -71,6 +71,7 @@ class Pair:
             "annotation": correction.annotation_id,
             "annotator": correction.annotator,
             "reasons": list(correction.reasons),
+            "hints": list(correction.hints),
             "lead_time_seconds": correction.lead_time_seconds,
             "created_at": correction.created_at and correction.created_at.isoformat(),
             "updated_at": correction.updated_at.isoformat(),
@@ -169,7 +170,7 @@ def as_csv(pairs: Sequence[Pair], folder: Path | None) -> Iterator[str]:
         for caption, typed in zip_longest(pair.captions, pair.typed or ("",), fillvalue=""):
             row = pair.row(folder, caption=caption, typed=typed)
             row["accepted"] = str(row["accepted"]).lower()
-            row["reasons"] = "; ".join(row["reasons"])
+            row |= {name: "; ".join(row[name]) for name in ("reasons", "hints")}
             if header is None:
                 header = list(row)
                 yield _line(header)

@@ -209,7 +209,7 @@ def _newer_than_reading(event: Event, known: Mapping[str, Any]) -> bool:
 
 
 def _content(correction: Correction) -> dict[str, Any]:
-    lists = {name: list(getattr(correction, name)) for name in ("texts", "typed", "reasons")}
+    lists = {name: list(getattr(correction, name)) for name in ("texts", "typed", "reasons", "hints")}
     return {**asdict(correction), **lists}
 
 
@@ -267,6 +267,7 @@ _NOTHING: dict[str, Any] = {column.name: None for column in corrections.c if col
     "texts": [],
     "typed": [],
     "reasons": [],
+    "hints": [],
     "was_cancelled": False,
     "ground_truth": False,
 }

@@ -269,5 +269,5 @@ def _with_images(table: sa.Table) -> sa.Select[Any]:
 
 def _stored_correction(row: Mapping[str, Any]) -> StoredCorrection:
     values = {name: row[name] for name in StoredCorrection.__dataclass_fields__}
-    lists = {name: tuple(row[name]) for name in ("texts", "typed", "reasons")}
+    lists = {name: tuple(row[name]) for name in ("texts", "typed", "reasons", "hints")}
     return StoredCorrection(**{**values, **lists, "image": row["task_image"]})

@@ -14,6 +14,7 @@ from backend.reports.economics.blind import blind_slice
 from backend.reports.economics.curve import Curve, learning_curve
 from backend.reports.economics.estimates import Estimate
 from backend.reports.economics.groups import Economics, by_annotator, by_selection, by_version, economics
+from backend.reports.economics.hints import asked_for
 from backend.reports.economics.measures import is_drafted, measure, seconds
 from backend.reports.economics.waving import Waving, waving
 from backend.store.drafts.outcomes import CorrectedDraft
@@ -32,8 +33,8 @@ class BlindScore:
 class Report:
     """All figures of one project. `corrections` are the usable ones, `kinds` says what they began as.
 
-    `blind_scores`, `waving` and `curve` are of tasks that no strategy chose, for what it chooses is harder. `score` is
-    that of `captioner status`.
+    `blind_scores`, `waving` and `curve` are of tasks that no strategy chose, for what it chooses is harder. `hints` are
+    words that were asked for often and that the drafts lacked. `score` is that of `captioner status`.
     """
 
     project: int
@@ -45,6 +46,7 @@ class Report:
     selections: tuple[Economics, ...]
     blind_scores: dict[str, BlindScore]
     reasons: dict[str, int]
+    hints: dict[str, int]
     waving: Waving
     curve: Curve
     score: dict[str, Any]
@@ -76,6 +78,7 @@ def report(store: Store, project_id: int, names: bool = False) -> Report:
         selections=tuple(by_selection(rows, selected)),
         blind_scores={name: BlindScore(blind.number(name), blind.bleu_4(name)) for name in blind.drafted},
         reasons=dict(Counter(reason for each in rows.reasons for reason in each).most_common()),
+        hints=asked_for(corrected),
         waving=waving(others, blind),
         curve=learning_curve(others_rows, store.learned_corrections(project_id), len(corrected)),
         score=scores.report(store, project_id),

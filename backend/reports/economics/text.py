@@ -45,6 +45,9 @@ def _lines(found: Report) -> Iterable[str]:
     if found.reasons:
         given = ", ".join(f"{reason} {times}" for reason, times in found.reasons.items())
         yield f"Why drafts were wrong: {given}."
+    if found.hints:
+        asked = ", ".join(f"{word} {times}" for word, times in found.hints.items())
+        yield f"Asked for in hints, and not in the draft: {asked}."
     yield f"{'Warning: ' if found.waving.state == 'warning' else ''}{found.waving.text}"
     yield found.curve.text
     yield score(found)

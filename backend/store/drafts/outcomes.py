@@ -28,6 +28,7 @@ class CorrectedDraft(NamedTuple):
     lead_time_seconds: float | None = None
     reasons: tuple[str, ...] = ()
     blind: bool = False
+    hints: tuple[str, ...] = ()
 
 
 class WithheldDraft(NamedTuple):
@@ -49,14 +50,17 @@ class Outcomes(Database):
         blind = (made.draft_text == "") & (sa.func.coalesce(places.c.place, BLIND) == BLIND)
         query = sa.select(
             *(made.draft_version, made.draft_text, made.texts, made.seq, made.task_id, made.annotator),
-            *(made.lead_time_seconds, made.reasons, blind),
+            *(made.lead_time_seconds, made.reasons, blind, made.hints),
         ).join_from(corrections, places, place, isouter=True)
         with self.reading() as connection:
             mine = query.where(made.project_id == project_id, made.usable).order_by(made.annotation_id)
             rows = connection.execute(mine).all()
         return [
-            CorrectedDraft(version, draft, tuple(texts), seq, task, annotator, seconds, tuple(reasons), bool(is_blind))
-            for version, draft, texts, seq, task, annotator, seconds, reasons, is_blind in rows
+            CorrectedDraft(
+                *(version, draft, tuple(texts), seq, task, annotator, seconds, tuple(reasons), bool(is_blind)),
+                tuple(hints),
+            )
+            for version, draft, texts, seq, task, annotator, seconds, reasons, is_blind, hints in rows
         ]
 
     def withheld_drafts(self, project_id: int) -> list[WithheldDraft]:

@@ -11,7 +11,7 @@ def _revision_columns() -> list[sa.Column]:
     """Columns of one revision of an annotation; `draft_*` is the draft it started from, where one had been served.
 
     `image_sha256` hashes the image's bytes, once fetched. `deleted_with_task`: it was deleted because its task was.
-    `reasons`: why that draft was wrong, as the annotator chose.
+    `reasons`: why that draft was wrong, as the annotator chose. `hints`: what they typed to have it completed.
     """
     return [
         sa.Column("project_id", sa.BigInteger, nullable=False),
@@ -35,6 +35,7 @@ def _revision_columns() -> list[sa.Column]:
         sa.Column("image_sha256", sa.String(64)),
         sa.Column("deleted_with_task", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("reasons", sa.JSON, nullable=False, server_default="[]"),
+        sa.Column("hints", sa.JSON, nullable=False, server_default="[]"),
     ]
 
 

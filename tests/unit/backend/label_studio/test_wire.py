@@ -294,6 +294,35 @@ def test_why_the_draft_was_wrong_is_what_the_choices_of_that_name_say(result: An
 
 
 @pytest.mark.parametrize(
+    ("result", "hints"),
+    [
+        ([entry("a red bus"), entry(" red\n bus ", from_name="hint")], ("red bus",)),
+        ([entry("one", "two", "...", 3, from_name="hint"), entry("a red bus")], ("one", "two")),
+        ([entry("a red bus"), entry("bus " * 90, from_name="hint")], (("bus " * 90)[:200],)),
+        ([entry("a red bus"), entry("red bus", from_name="notes")], ()),
+        ([entry("a red bus"), entry("red bus", from_name="hint") | {"value": {"text": ["x"], "x": 1.0}}], ()),
+        ([entry("a red bus"), entry("red bus", from_name="hint") | {"value": "x"}, 3], ()),
+        ([entry("a red bus")], ()),
+    ],
+)
+def test_what_was_typed_into_the_box_for_hints_is_kept_beside_the_caption(result: Any, hints: tuple[str, ...]) -> None:
+    body = annotation_event(result=result)
+    body["project"]["label_config"] = shipped("guided")
+    (correction,) = wire.event(body).corrections
+    assert correction.hints == hints
+    assert correction.texts == ("a red bus",)
+
+
+def test_a_caption_box_that_is_called_hint_has_captions() -> None:
+    body = annotation_event(result=[entry("a red bus", from_name="hint")])
+    body["project"]["label_config"] = (
+        '<View><Image name="image" value="$image"/><TextArea name="hint" toName="image"/></View>'
+    )
+    (correction,) = wire.event(body).corrections
+    assert (correction.texts, correction.hints) == (("a red bus",), ())
+
+
+@pytest.mark.parametrize(
     ("result", "kept"),
     [
         ([entry("before the box had its new name", from_name="old")], ("before the box had its new name",)),

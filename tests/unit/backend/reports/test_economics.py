@@ -497,3 +497,15 @@ def test_what_goes_wrong_is_one_sentence(data: Path, arguments: list[object], sa
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert said in result.output.strip().splitlines()[-1]
+
+
+def test_words_that_are_asked_for_again_and_again_are_told_where_drafts_lack_them(tmp_path: Path) -> None:
+    store = Store(settings(tmp_path).database_url)
+    store.migrate()
+    store.add_drafts(1, [draft(number, text="" if number == 9 else "a red car") for number in range(1, 10)])
+    asked = {1: ("Bus, red",), 2: ("a bus", "bus..."), 3: ("bus",), 4: ("Copacabana",), 5: ("copacabana",), 9: ("bus",)}
+    store.record(saved(*(correction(number, hints=asked.get(number, ())) for number in range(1, 10))))
+    assert "Asked for in hints, and not in the draft: bus 3.\n" in run(tmp_path, "--project", 1).output
+    assert json.loads(run(tmp_path, "--project", 1, "--json").output)["hints"] == {"bus": 3}
+    store.record(saved(correction(6, second=5, hints=("Copacabana",))))
+    assert "not in the draft: bus 3, copacabana 3.\n" in run(tmp_path, "--project", 1).output

@@ -91,6 +91,7 @@ def test_a_line_tells_all_of_an_annotation_and_its_draft(tmp_path: Path, store: 
         "annotation": 4,
         "annotator": None,
         "reasons": [],
+        "hints": [],
         "lead_time_seconds": None,
         "created_at": None,
         "updated_at": "2026-01-01T00:00:00+00:00",
@@ -142,7 +143,8 @@ def test_images_that_are_not_here_come_from_the_store(tmp_path: Path, store: Sto
 def test_a_table_has_a_line_for_each_caption(tmp_path: Path, store: Store) -> None:
     both = ("a red box", "a box, red")
     typed = ("a  red box\n", "a box, red")
-    record(store, correction(1, second=9, texts=both, typed=typed, origin="prediction", reasons=("object", "count")))
+    said = {"reasons": ("object", "count"), "hints": ("red box", "A red")}
+    record(store, correction(1, second=9, texts=both, typed=typed, origin="prediction", **said))
     with (tmp_path / "pairs.csv").open("w"):
         pass
     exported(tmp_path, tmp_path / "pairs.csv", "--format", "csv", "--force")
@@ -155,6 +157,7 @@ def test_a_table_has_a_line_for_each_caption(tmp_path: Path, store: Store) -> No
     ]
     assert [row["accepted"] for row in rows[:3]] == ["true", "true", "false"]
     assert [row["reasons"] for row in rows[1:3]] == ["object; count", ""]
+    assert [row["hints"] for row in rows[1:3]] == ["red box; A red", ""]
     assert [row["weight"] for row in rows[:3]] == ["0.5", "0.5", "1.0"]
 
 

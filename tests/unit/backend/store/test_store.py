@@ -110,6 +110,16 @@ def test_saving_again_without_a_change_is_nothing_new(store: Store) -> None:
     assert row.updated_at == LONG_AGO + timedelta(seconds=5)
 
 
+def test_a_hint_is_kept_with_the_revision_that_it_was_typed_for(store: Store) -> None:
+    store.record(saved(correction(hints=("red bus",))))
+    receipt = store.record(saved(correction(second=5, hints=("Two children",))))
+    assert receipt.new_corrections == 0
+    assert [each.hints for each in store.corrections(1)] == [("Two children",)]
+    assert [each.hints for each in store.revisions(1)] == [("red bus",), ("Two children",)]
+    store.record(saved(action="ANNOTATIONS_DELETED", deleted_annotations=(1, 2)))
+    assert store.corrections(1) == []
+
+
 def test_a_reason_given_later_is_kept_and_is_nothing_new_to_learn(store: Store) -> None:
     store.record(saved(correction(reasons=("object",))))
     receipt = store.record(saved(correction(second=5, reasons=("object", "count"))))
