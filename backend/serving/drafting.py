@@ -74,7 +74,7 @@ class Drafting:
         Raises BusyError when too many tasks wait already.
         """
         if version is None:
-            metrics.PREDICTIONS.labels("none").inc(len(tasks))
+            metrics.predicted({"none": len(tasks)})
             return [DraftFailure(project_id, task.id, NO_MODEL) for task in tasks]
         deadline = (time.monotonic() if came is None else came) + BUDGET_SECONDS
         done: dict[_Key, Drafted] = dict(self.known(project_id, tasks, version))
@@ -111,6 +111,8 @@ class Drafting:
                             project_id, task.id, version, task.image or "", caption.text, caption.score
                         )
                 leave(len(answers))
+        completed = sum(_key(task) in found for task in tasks)
+        metrics.predicted({"completed": completed, "none": len(tasks) - completed})
         return [
             found.get(_key(task)) or Draft(project_id, task.id, version, task.image or "", "", 0.0) for task in tasks
         ]
@@ -276,8 +278,7 @@ def _count(tasks: Sequence[Task], found: Mapping[_Key, Drafted], stored: Collect
             results["correction"] += 1
         else:
             results["stored" if _key(task) in stored else "new"] += 1
-    for result, number in results.items():
-        metrics.PREDICTIONS.labels(result).inc(number)
+    metrics.predicted(results)
     known = sum(_key(task) in stored for task in tasks)
     metrics.looked_up("drafts", known, len(tasks) - known)
 

@@ -7,7 +7,7 @@ a name of an image or anything else that a user types.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -27,7 +27,8 @@ REQUEST_SECONDS = Histogram(
 )
 PREDICTIONS = Counter(
     "captioner_predictions",
-    "Tasks asked for, by what they got: a new draft, a stored one, a correction of nearly the same image, or none.",
+    "Tasks asked for, by what they got: a new draft, a stored one, a correction of nearly the same image, a caption "
+    "completed from a hint, or none.",
     ["result"],
     registry=_COUNTED,
 )
@@ -54,6 +55,13 @@ IMAGES_WAITING = Gauge(
 )
 EVENTS = Counter("captioner_events", "Events that Label Studio sent.", ["action"], registry=_COUNTED)
 CORRECTIONS = Counter("captioner_corrections", "Usable corrections that these events brought.", registry=_COUNTED)
+
+
+def predicted(results: Mapping[str, int]) -> None:
+    """Count what tasks got."""
+    for result, number in results.items():
+        if number:
+            PREDICTIONS.labels(result).inc(number)
 
 
 def looked_up(cache: str, hits: int, misses: int) -> None:

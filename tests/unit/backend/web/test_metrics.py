@@ -19,7 +19,7 @@ from backend.web.services import Services
 from tests import factories
 from tests.factories import correction, picture, saved, served
 from tests.fakes import Answer, Host, host
-from tests.unit.backend.web.test_routes import recorded
+from tests.unit.backend.web.test_routes import asked, recorded
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -27,8 +27,8 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 @pytest.fixture
 def studio() -> Iterator[Host]:
     with host() as running:
-        body = recorded("22_retrieve_predictions", "/predict")
-        for number, task in enumerate(body["tasks"]):
+        bodies = [recorded(name, "/predict") for name in ("15_test_predict", "22_retrieve_predictions")]
+        for number, task in enumerate(task for body in bodies for task in body["tasks"]):
             running.answers[task["data"]["image"]] = Answer(200, picture((number, 0, 0)))
         yield running
 
@@ -103,6 +103,19 @@ def test_counters_match_what_was_sent(client: FlaskClient, services: Services, s
         assert value(after, "captioner_images_waiting", lane=lane) == 0
 
 
+def test_a_completed_caption_is_counted_as_such(client: FlaskClient, services: Services) -> None:
+    served(services, "v1")
+    before = scraped(client)
+    assert client.post("/predict", json=asked(["a red"])).status_code == 200
+    after = scraped(client)
+    grown = {
+        result: value(after, "captioner_predictions_total", result=result)
+        - value(before, "captioner_predictions_total", result=result)
+        for result in ("completed", "new", "none")
+    }
+    assert grown == {"completed": 1, "new": 0, "none": 0}
+
+
 def test_an_image_that_waits_is_counted_until_it_has_its_caption(services: Services, client: FlaskClient) -> None:
     before = scraped(client)
     with services.drafting._room.taken(Lane.LARGE, 7) as leave:
@@ -162,3 +175,13 @@ def test_a_database_that_fails_is_said_and_the_rest_is_told(client: FlaskClient,
     found = scraped(client)
     assert value(found, "captioner_up", part="database") == 0
     assert ("captioner_corrections_total", ()) in found
+
+
+def test_the_memory_of_each_gpu_is_told(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services.champions, "device_memory", lambda: {"cuda:0": (3, 8), "cuda:1": (4, 16)})
+    found = scraped(client)
+    for device, used, total in (("cuda:0", 3, 8), ("cuda:1", 4, 16)):
+        assert value(found, "captioner_gpu_memory_used_bytes", device=device) == used
+        assert value(found, "captioner_gpu_memory_bytes", device=device) == total
