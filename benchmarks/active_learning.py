@@ -53,25 +53,25 @@ PATH = click.Path(path_type=Path)
 @click.option("--out", type=PATH, required=True, help="Folder for curves, checkpoints and features.")
 @click.option("--strategies", default=",".join(STRATEGIES), show_default=True)
 @click.option("--seeds", default=3, show_default=True, help=f"Of random and {DEFAULT}; the others have one.")
-@click.option("--subjects", default=",".join(SUBJECTS), show_default=True, help="Those after the first are a check.")
+@click.option("--subjects", default=",".join(SUBJECTS), show_default=True, help="All but winter are a check.")
 @click.option("--encoder", default="tf_efficientnet_lite2", show_default=True)
 @click.option("--weights", default="imagenet", show_default=True, help="Of the encoder.")
 @click.option("--quick", is_flag=True, help="A smoke run.")
 def main(
     data: Path, out: Path, strategies: str, seeds: int, subjects: str, encoder: str, weights: str, quick: bool
 ) -> None:
-    asked = [name for name in STRATEGIES if name in strategies.split(",")]
+    asked, about = _known(strategies, STRATEGIES, "strategies"), _known(subjects, tuple(SUBJECTS), "subjects")
     plan = Plan(4, 8, (8,)) if quick else Plan.as_in_production()
     size, scored, left_out, epochs = (30, 15, 30, 1) if quick else (SIZE, SCORED, LEFT_OUT, EPOCHS)
     out.mkdir(parents=True, exist_ok=True)
     try:
         rows = datasets.read("flickr8k", data, limit=300 if quick else None)
-        for number, subject in enumerate(subjects.split(",")[: 1 if quick else None]):
+        for subject in about[: 1 if quick else None]:
             found = pool(rows, subject, out / "copies", size, scored, left_out)
             with FileLock(out / f"base-{subject}.lock"):
                 recipe = base_recipe(encoder, weights, epochs)
                 base = trained(found.base.rows, out / f"base-{subject}", recipe, out / "features")
-            for seed, strategy in _runs(asked, 1 if quick else seeds, is_check=number > 0):
+            for seed, strategy in _runs(asked, 1 if quick else seeds, is_check=subject != MAIN):
                 name = out / "curves" / f"{subject}-{strategy}-{seed}"
                 name.parent.mkdir(exist_ok=True)
                 try:
@@ -81,10 +81,18 @@ def main(
                     print(f"{name.name} is being made by another run.", flush=True)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
-    results = figures(read(out))
+    curves = read(out)
+    results = figures(curves)
     with atomic_file(out / "results.json") as unfinished:
-        unfinished.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        unfinished.write_text(json.dumps({"figures": results, "curves": _table(curves)}, indent=1), encoding="utf-8")
     report("active_learning", results, MEANINGS)
+
+
+def _known(asked: str, names: Sequence[str], what: str) -> list[str]:
+    """The names that are asked for, in the order of all."""
+    if unknown := sorted(set(asked.split(",")) - set(names)):
+        raise click.UsageError(f"There are no {what} {', '.join(unknown)}; there are {', '.join(names)}.")
+    return [name for name in names if name in asked.split(",")]
 
 
 def _runs(strategies: Sequence[str], seeds: int, is_check: bool) -> list[tuple[int, str]]:
@@ -113,7 +121,7 @@ def figures(found: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, float]:
         prefix = "" if subject == main else f"{subject}_"
         curves = {name: Curves.of(several) for name, several in found[subject].items()}
         if random := curves.get("random"):
-            if DEFAULT in curves:
+            if DEFAULT in curves and curves[DEFAULT].labels[-1] == random.labels[-1]:
                 table[f"{prefix}labels_share"] = learning_curves.labels_share(curves[DEFAULT], random)
             table[f"{prefix}base_edits"] = float(random.means[0])
             table[f"{prefix}random_edits"] = float(random.means[-1])
@@ -122,6 +130,19 @@ def figures(found: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, float]:
         if kept := found[subject].get(DEFAULT) or next(iter(found[subject].values()), None):
             table |= {f"{prefix}{key}": value for key, value in calibrated(kept)[0].items()}
     return table
+
+
+def _table(found: Mapping[str, Mapping[str, list[Any]]]) -> list[dict[str, Any]]:
+    """A row for each champion of each curve."""
+    return [
+        {"subject": subject, "strategy": kept["strategy"], "seed": kept["seed"]}
+        | {name: value for name, value in point.items() if name not in {"edits", "drafts"}}
+        | {"of_subject": sum(each["of_subject"] for each in kept["labels"][: point["labels"]])}
+        for subject, strategies in found.items()
+        for several in strategies.values()
+        for kept in several
+        for point in kept["points"]
+    ]
 
 
 def _of_strategy(name: str, ours: Curves, random: Curves | None) -> dict[str, float]:

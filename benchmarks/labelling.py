@@ -94,6 +94,7 @@ class Curve:
         self._points: list[dict[str, Any]] = []  # one a champion
         self._current: Captioner | None = None
         self._drafts: dict[str, Hypothesis] = {}  # the champion's, by image of the pool
+        self._sampled: dict[str, float] = {}  # disagreements of its captions
         self._directions = np.zeros((0, 0), np.float32)  # of the labelled images
         if self.kept.exists():
             found = json.loads(self.kept.read_text(encoding="utf-8"))
@@ -125,7 +126,7 @@ class Curve:
             self._current = retrain(self._champion, data, out, seed=seed, cache_dir=self._cache)
             shutil.rmtree(self._checkpoints / str(self._points[-1]["labels"]), ignore_errors=True)
             took = time.monotonic() - begun
-        self._drafts = {}
+        self._drafts, self._sampled = {}, {}
         drafts = self._drafted(self._pool.scored)
         texts, references = [each.text for each in drafts], [row.references for row in self._pool.scored]
         fixed = [corrected(text, several) for text, several in zip(texts, references, strict=True)]
@@ -194,15 +195,17 @@ class Curve:
         return np.array([each.score for each in drafts]) if learned is None else learned.chances(values(records))
 
     def _disagreements(self, rows: Sequence[Row], of: Sequence[int]) -> np.ndarray:
-        """Of captions that are sampled of these rows; nan for the others."""
-        found = np.full(len(rows), np.nan)
+        """Of captions that are sampled of these rows, once by each champion; nan for the others."""
+        missing = [rows[number].sha256 for number in of if rows[number].sha256 not in self._sampled]
         inputs, decoding = Inputs(self._champion, rows, self._cache), self._champion.decoding.sampling()
-        for first in range(0, len(of), BATCH):
-            batch = of[first : first + BATCH]
+        for first in range(0, len(missing), BATCH):
+            batch = missing[first : first + BATCH]
             with torch.inference_mode():
-                grid = inputs.grid([rows[number].sha256 for number in batch])
-            several = self._champion.generate_n_best(grid, SAMPLED, decoding)
-            found[batch] = [disagreement([each.text for each in captions]) for captions in several]
+                several = self._champion.generate_n_best(inputs.grid(batch), SAMPLED, decoding)
+            for sha256, captions in zip(batch, several, strict=True):
+                self._sampled[sha256] = disagreement([each.text for each in captions])
+        found = np.full(len(rows), np.nan)
+        found[list(of)] = [self._sampled[rows[number].sha256] for number in of]
         return found
 
     def _record(self, draft: Hypothesis, row: Row) -> dict[str, Any]:
