@@ -1,6 +1,6 @@
-"""How images lie to each other by their pooled features: how typical each is, and which cover the others best.
+"""How images lie by their pooled features: how typical each is of what is to be learned, and which cover the others.
 
-Features are compared in few dimensions, by a random projection that keeps their angles nearly (Johnson and
+They are compared with each other in few dimensions, by a random projection that keeps their angles nearly (Johnson and
 Lindenstrauss, 1984), and in parts, so that 100,000 images take seconds and little memory.
 """
 
@@ -15,10 +15,6 @@ from training.decoding.reuse import FeatureSpace
 DIMENSIONS = 128
 PART = 4096
 """Images computed at once."""
-COMPARED_WITH = 2048
-"""Images that stand for all that wait when it is asked how typical one is."""
-NEIGHBOURS, FEWEST = 0.01, 10
-"""Share of them that count as the neighbours of an image, and how many do at least: a burst makes nothing typical."""
 
 
 def points(features: np.ndarray, space: FeatureSpace, seed: int) -> np.ndarray:
@@ -47,24 +43,26 @@ def nearest(places: np.ndarray, others: np.ndarray) -> np.ndarray:
     return found
 
 
-def typicality(places: np.ndarray, seed: int) -> np.ndarray:
-    """How near the nearest hundredth of the others is to each of the points (N, D): the mean similarity (N,).
+def typicality(features: np.ndarray, space: FeatureSpace) -> np.ndarray:
+    """How far each of the features (N, C) differs from the training images in the way in which all do: (N,), nan where
+    it is unknown.
 
-    It is the density of Settles and Craven (2008), of the neighbourhood and not of everything: by the distance to all,
-    what is of a rare subject would be an outlier, however many there are of it.
+    What waits differs from what was learned by its subjects. An image is typical of what is to be learned if it differs
+    alike; an outlier has a direction of its own. This is discriminative active learning (Gissin and Shalev-Shwartz,
+    2019) with the simplest classifier, the difference of means over standardised channels (Fisher, 1936).
     """
-    chance = np.random.default_rng([seed, 2])
-    sample = chance.permutation(len(places))[:COMPARED_WITH]
-    column_of = np.full(len(places), -1)
-    column_of[sample] = np.arange(len(sample))
-    neighbours = min(max(FEWEST, round(NEIGHBOURS * len(sample))), len(sample))
-    found = np.zeros(len(places), np.float32)
-    for part in _parts(len(places)):
-        similarity = places[part] @ places[sample].T
-        rows = np.flatnonzero(column_of[part] >= 0)
-        similarity[rows, column_of[part][rows]] = -1  # itself
-        found[part] = np.partition(similarity, -neighbours, axis=1)[:, -neighbours:].mean(axis=1)
-    return found
+    known = is_known(features)
+    shift = np.sum(
+        [_differences(features[part][known[part]], space).sum(axis=0) for part in _parts(len(features))], axis=0
+    )
+    found = np.concatenate([_differences(features[part], space) @ shift for part in _parts(len(features))])
+    return np.where(known, found, np.nan)
+
+
+def _differences(features: np.ndarray, space: FeatureSpace) -> np.ndarray:
+    """How features (N, C) differ from the mean of the training images, as vectors of length 1: none decides alone."""
+    standardised = (features.astype(np.float32) - space.mean) / space.spread
+    return np.asarray(standardised / np.linalg.norm(standardised, axis=1, keepdims=True).clip(1e-6))
 
 
 def farthest_first(

@@ -21,8 +21,9 @@ SHORTLIST = 2000
 """Images at most that captions are sampled of: that takes longer than all else."""
 MOST_DIVERSE = 2000
 """Images that k-center picks; those after them come at random. Each costs a look at all that wait."""
-TYPICAL = 0.5
-"""Rank of density from which an image counts as typical of what waits: only the others are outliers, more or less."""
+POWER = 4
+"""Of the weight when it is multiplied with a distance, which would else take one of each subject before a second of
+any."""
 WEIGHED = 10
 """Images that the combined strategy compares for each that it picks, and SHORTLIST at least."""
 
@@ -174,25 +175,25 @@ def _k_center(pool: _Pool) -> Iterator[int]:
 
 
 def _combined(pool: _Pool) -> Iterator[int]:
-    """Uncertain, typical of what waits, and unlike each other.
+    """Typical of what is to be learned, uncertain, and unlike each other.
 
-    The weight of an image is its uncertainty times its density (Settles and Craven, 2008), which is 1 for most, so that
-    a rare subject does not lose to a common one. Of the heaviest those come first that are also far from what is known
-    and taken, as in the batches of Ash et al. (2020) and Citovsky et al. (2021). Ranks are multiplied, because chances
-    are calibrated and may be nearly the same. Without features the uncertainty decides.
+    The weight of an image is how typical it is (`diversity.typicality`) times its uncertainty, as in Settles and Craven
+    (2008), where the certain count half: a captioner is sure of much that it has never seen. Of the heaviest those come
+    first that are also far from what is known and taken, as in the batches of Ash et al. (2020) and Citovsky et al.
+    (2021). Ranks are multiplied, because chances are calibrated and may be nearly the same. Without features the
+    uncertainty decides.
     """
     chance = pool.chance(4)
     uncertainty = 1 - _ranks(pool.candidates.chances)
-    if pool.features is None:
+    if pool.features is None or pool.space is None:
         yield from _ascending(-uncertainty, chance).tolist()
         return
-    places = pool.points(pool.features)
-    typicality = np.where(diversity.is_known(pool.features), diversity.typicality(places, pool.seed), np.nan)
-    weights = uncertainty * (_ranks(typicality) / TYPICAL).clip(max=1)
+    weights = _ranks(diversity.typicality(pool.features, pool.space)) * (1 + uncertainty) / 2
     order = _ascending(-weights, chance)
     among = order[: max(SHORTLIST, WEIGHED * pool.count)]
+    places = pool.points(pool.features)
     similarity = diversity.nearest(places[among], pool.points(pool.known))
-    weights = weights[among] ** 4  # or distance would decide, and take one of each subject before a second of any
+    weights = weights[among] ** POWER
     yield from diversity.farthest_first(places, among, similarity, weights, pool.taken)
     yield from order.tolist()
 

@@ -62,17 +62,22 @@ def test_k_center_takes_one_of_each_kind_before_a_second_of_any() -> None:
     assert sorted(kind_of[found[:3]]) == [0, 2, 3], "the second kind is known already"
 
 
-def test_combined_prefers_the_uncertain_but_no_outliers_and_no_repetition() -> None:
-    certain, uncertain = around(centre(1), 40, 1, 1.0), around(centre(2), 20, 2, 1.0)
-    outliers = np.concatenate([around(centre(seed), 1, seed, 0.0) for seed in range(10, 14)])
-    chances = np.concatenate([np.linspace(0.6, 0.9, 40), np.linspace(0.1, 0.3, 20), np.full(4, 0.05)])
-    given = Candidates(chances, chances, np.concatenate([certain, uncertain, outliers]))
-    found = order(given, 10, "combined")
-    assert set(found[:3]) <= set(range(40, 60)), "of the uncertain kind"
-    assert not set(found) & set(range(60, 64)), "no outlier"
-    assert set(order(given, 4, "least-confident")) == set(range(60, 64))
-    after = order(given, 3, "combined", known=around(centre(2), 1, 3, 0.0))
-    assert after != found[:3], "what is known counts"
+def test_combined_prefers_what_differs_from_the_training_images_as_many_do_and_of_that_the_uncertain() -> None:
+    ordinary, new = around(np.zeros(CHANNELS), 60, 1, 2.0), around(1.5 * centre(2), 20, 2, 2.0)
+    outliers = np.concatenate([around(4 * centre(seed), 1, seed, 0.0) for seed in range(10, 14)])
+    chances = np.concatenate([np.full(60, 0.5), np.linspace(0.1, 0.9, 20), np.full(4, 0.05)])
+    given = Candidates(chances, chances, np.concatenate([ordinary, new, outliers]))
+    found = order(given, 8, "combined")
+    assert set(found) <= set(range(60, 80)), "neither what is known nor outliers"
+    assert np.mean(found) < 69, "the uncertain ones stand first"
+    assert set(order(given, 4, "least-confident")) == set(range(80, 84))
+
+
+def test_combined_goes_on_where_it_knows_nothing_yet() -> None:
+    kinds = np.concatenate([around(1.5 * centre(1), 20, 1, 1.5), around(1.5 * centre(2), 20, 2, 1.5)])
+    given = Candidates(np.full(40, 0.5), np.full(40, 0.5), kinds)
+    found = order(given, 6, "combined", known=around(1.5 * centre(1), 5, 3, 1.5))
+    assert sum(index >= 20 for index in found) >= 4, found
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
