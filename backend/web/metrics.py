@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from backend.domain.errors import CaptionerError
 from backend.queue import NAME
 from backend.store.database import now
+from backend.store.registry import DEFAULT
 from backend.store.totals import Totals
 from backend.system import metrics
 from backend.web.services import Services
@@ -57,7 +58,7 @@ def _sql(services: Services) -> list[Metric]:
         GaugeMetricFamily,
         "captioner_inbox_lag_seconds",
         "Since when a correction has not reached the drafts of waiting tasks; 0: all have.",
-        lambda each: _age(each.behind_since) if each.project_id in champions else 0.0,
+        lambda each: _age(each.behind_since) if champions.keys() & {each.project_id, DEFAULT} else 0.0,
     )
     return [
         of_project(

@@ -128,6 +128,7 @@ def test_redis_being_away_is_known_at_once(tmp_path: Path) -> None:
 def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> None:
     queue = Queue(redis_url)
     queue.schedule_reconcile(1, now())
+    queue._enqueue("backend.jobs.nowhere", job_id="nowhere-1")
     program = (
         "import sys; from backend.queue import Queue; from backend.system import logs; logs.configure('json'); "
         "Queue(sys.argv[1]).work(burst=True); "
@@ -138,11 +139,11 @@ def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> 
     assert done.stdout.decode().splitlines()[-1:] == ["set()"], done.stderr.decode()
     assert (tmp_path / "captioner.db").exists(), "its work-horse did the job"
     assert job(redis_url, "reconcile-1").get_status() == "finished"
-    assert Queue(redis_url).ended() == {("reconcile", "finished"): 1}
+    assert Queue(redis_url).ended() == {("reconcile", "finished"): 1, ("nowhere", "failed"): 1}
     lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
     of_horse = [line for line in lines if line["process"] != lines[0]["process"]]
     assert of_horse
-    assert {line.get("job") for line in of_horse} == {"reconcile-1"}
+    assert {line.get("job") for line in of_horse} == {"reconcile-1", "nowhere-1"}
     assert lines[0].get("job") is None, "the worker works on none"
 
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from backend.serving.lanes import Lane
 from backend.store.database import now
 from backend.store.reconciliations import ReconciliationState
-from backend.store.registry import ModelVersion
+from backend.store.registry import DEFAULT, ModelVersion
 from backend.store.retrains import DONE
 from backend.web.app import create_app
 from backend.web.services import Services
@@ -155,6 +155,13 @@ def test_sql_is_read_when_asked(client: FlaskClient, services: Services) -> None
     assert value(found, "captioner_champion", project="1", version="v1") == 1
     store.save_reused_seq(1, store.revision(1))
     assert value(scraped(client), "captioner_inbox_lag_seconds", project="1") == 0
+
+
+def test_a_project_that_the_default_champion_serves_lags_too(client: FlaskClient, services: Services) -> None:
+    services.store.record(saved(correction(1)))
+    assert value(scraped(client), "captioner_inbox_lag_seconds", project="1") == 0, "nothing drafts it"
+    factories.promoted(services, "v1", DEFAULT)
+    assert value(scraped(client), "captioner_inbox_lag_seconds", project="1") > 0
 
 
 def test_what_people_typed_and_named_is_not_told(client: FlaskClient, services: Services) -> None:
