@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
+
+log = logging.getLogger(__name__)
 
 TEXT, JSON = "text", "json"
 TOLD = ("backend", "training", "rq", "gunicorn")
@@ -119,6 +122,14 @@ class _JsonLines(_Redacting):
         return json.dumps(line, ensure_ascii=False)
 
 
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """In place of Python's own lines, which know no form and hide nothing."""
+    if failed.exc_value is not None and failed.exc_type is not SystemExit:
+        name = failed.thread.name if failed.thread else "unknown"
+        error = (failed.exc_type, failed.exc_value, failed.exc_traceback)
+        log.error("The thread %s failed.", name, exc_info=error)
+
+
 def configure(form: str = TEXT, secrets: Iterable[str] = ()) -> None:
     """Log to standard error in this form, `text` or `json`; these secrets are shown nowhere."""
     handler = logging.StreamHandler()
@@ -126,5 +137,6 @@ def configure(form: str = TEXT, secrets: Iterable[str] = ()) -> None:
     handler.addFilter(Ids())
     logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(True)
+    threading.excepthook = _thread_failed
     for name in TOLD:
         logging.getLogger(name).setLevel(logging.INFO)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
         return "".join(written)
 
     root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in logs.TOLD}
-    level = root.level
+    level, hook = root.level, threading.excepthook
     yield read
+    threading.excepthook = hook
     root.handlers.clear()
     root.setLevel(level)
     logging.captureWarnings(False)
@@ -49,6 +51,16 @@ def test_a_line_has_the_ids_of_what_is_worked_on(lines: Lines) -> None:
     log.info("After.")
     ends = [line.split(" ", 1)[1] for line in lines().splitlines()]
     assert ends == ["Before.", "Meanwhile. request=a-1", "For both. request=a-1,b-2", "After."]
+
+
+def test_a_thread_that_fails_is_told_in_the_same_form(lines: Lines) -> None:
+    logs.configure(logs.JSON, ["open sesame"])
+    thread = threading.Thread(target=lambda: [][len("open sesame")], name="of ours")
+    thread.start()
+    thread.join()
+    [line] = map(json.loads, lines().splitlines())
+    assert line["message"] == "The thread of ours failed."
+    assert line["error"].endswith("IndexError: list index out of range")
 
 
 def test_json_lines_are_one_object_each(lines: Lines) -> None:
