@@ -21,6 +21,7 @@ ON_PHOTOGRAPHS = {
     "adaptation": None,
     "active_learning": None,
     "decoding": None,
+    "guided": None,
     "duplicates": None,
     "preannotate": None,
     "retrieval": None,
