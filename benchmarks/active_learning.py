@@ -63,6 +63,8 @@ def main(
     asked, about = _known(strategies, STRATEGIES, "strategies"), _known(subjects, tuple(SUBJECTS), "subjects")
     plan = Plan(4, 8, (8,)) if quick else Plan.as_in_production()
     size, scored, left_out, epochs = (30, 15, 30, 1) if quick else (SIZE, SCORED, LEFT_OUT, EPOCHS)
+    if quick:
+        asked = [name for name in asked if name in {"random", "disagreement", DEFAULT}]
     out.mkdir(parents=True, exist_ok=True)
     try:
         rows = datasets.read("flickr8k", data, limit=300 if quick else None)
@@ -120,6 +122,7 @@ def figures(found: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, float]:
     for subject in sorted(found, key=lambda name: name != main):
         prefix = "" if subject == main else f"{subject}_"
         curves = {name: Curves.of(several) for name, several in found[subject].items()}
+        curves = {name: curve for name, curve in curves.items() if len(curve.labels) > 1}  # the others have just begun
         if random := curves.get("random"):
             if DEFAULT in curves and curves[DEFAULT].labels[-1] == random.labels[-1]:
                 table[f"{prefix}labels_share"] = learning_curves.labels_share(curves[DEFAULT], random)

@@ -34,6 +34,7 @@ def folder(tmp_path: Path) -> Path:
         "winter-combined-1": kept("combined", 1, (8.0, 6.0, 5.0)),
         "water-random-1": kept("random", 1, (8.0, 7.0, 6.0)),
         "water-combined-1": kept("combined", 1, (8.0, 7.0)),
+        "water-margin-1": kept("margin", 1, (8.0,)),
     }
     (tmp_path / "curves").mkdir()
     for name, curve in curves.items():
@@ -51,6 +52,7 @@ def test_the_figures_of_finished_curves(folder: Path) -> None:
     assert found["combined_last_difference_low"] == -1.0
     assert "water_labels_share" not in found, "the curve still runs"
     assert found["water_combined_edits_20"] == 7.0
+    assert "water_margin_area" not in found, "nothing has been learned yet"
 
 
 @pytest.mark.slow
