@@ -50,8 +50,8 @@ def main(folder: Path, out: Path, subject: str) -> None:
         right.errorbar(chances, accepted, yerr=spread, fmt="o", markersize=4, color=COLOURS[DEFAULT], capsize=2)
         limit = 1.1 * max(chances.max(), (accepted + spread).max())
         right.set(xlim=(0, limit), ylim=(0, limit))
-    kind = "at most a third of the words changed" if table["calibration_counts_near"] else "at most one word changed"
-    right.set(xlabel="chance by its score", ylabel=f"drafts with {kind}", title="reliability of scores")
+    rule = "at most a third of the words changed" if table["calibration_counts_near"] else "at most one word changed"
+    right.set(xlabel="chance by its score", ylabel="share accepted", title=f"scores: {rule}")
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.savefig(out, metadata={"Date": None})
