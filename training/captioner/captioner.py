@@ -151,12 +151,14 @@ class Captioner(nn.Module):
         retrieval: RetrievalMemory | None = None,
     ) -> list[Hypothesis]:
         """As `caption`, of images that have been `read`."""
-        return self.hypotheses(self._grid(pixels), decoding, retrieval) if pixels else []
+        with engine.ALONE:
+            return self.hypotheses(self._grid(pixels), decoding, retrieval) if pixels else []
 
     def complete(self, pixels: Sequence[np.ndarray], hint: str) -> list[Hypothesis]:
         """A caption of each image that has been `read`, which begins so or has the words that the `hint` asks for."""
         asked = Hint.parse(hint)
-        return [self._completed(cells[None], asked) for cells in self._grid(pixels)] if pixels else []
+        with engine.ALONE:
+            return [self._completed(cells[None], asked) for cells in self._grid(pixels)] if pixels else []
 
     def _completed(self, grid: torch.Tensor, hint: Hint) -> Hypothesis:
         self.eval()

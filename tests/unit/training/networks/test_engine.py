@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -67,6 +68,27 @@ def test_work_that_runs_beside_does_not_change_what_is_faster(monkeypatch: pytes
     torchs, engines = itertools.cycle((0.2, 0.2, 0.9)), itertools.cycle((0.4, 0.1, 0.8))
     monkeypatch.setattr(engine, "_seconds", lambda encode, images: next(encode))
     assert engine._times_as_fast(engines, torchs, torch.empty(0)) == 2.0  # type: ignore[arg-type]
+
+
+def test_nothing_is_captioned_while_both_are_timed(
+    tiny: Captioner, picture: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = engine._seconds
+    pixels = [tiny.read(picture("red"))]
+    found: list[bool] = []
+
+    def timing(encode: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
+        if isinstance(encode, engine.Engine):
+            captioning = threading.Thread(target=tiny.caption_pixels, args=(pixels,))
+            captioning.start()
+            captioning.join(0.05)
+            found.append(captioning.is_alive())
+        return seconds(encode, images)
+
+    monkeypatch.setattr(engine, "_seconds", timing)
+    monkeypatch.setattr(engine, "ROUNDS", 2)
+    tiny.accelerate(tmp_path)
+    assert found == [True, True]
 
 
 def test_an_encoder_that_takes_no_time_is_not_exported(
