@@ -77,7 +77,7 @@ def test_nothing_is_captioned_while_both_are_timed(
     pixels = [tiny.read(picture("red"))]
     found: list[bool] = []
 
-    def timing(encode: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
+    def timing(encode: engine.Backbone, images: torch.Tensor) -> float:
         if isinstance(encode, engine.Engine):
             captioning = threading.Thread(target=tiny.caption_pixels, args=(pixels,))
             captioning.start()
