@@ -28,7 +28,9 @@ DEFAULT = "combined"
 @click.option("--project", type=int, required=True, help="The number in the project's address.")
 @click.option("--count", type=click.IntRange(1), help="How many tasks.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default=DEFAULT, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn at random.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of what is drawn at random."
+)
 @click.option("--after-promotions", is_flag=True, help="Select as many anew whenever another version serves.")
 @click.option("--undo", is_flag=True, help="Have the tasks served in the order they had before.")
 def select(

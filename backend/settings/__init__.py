@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -154,7 +154,7 @@ class Settings(BaseModel):
     def secrets(self) -> list[str]:
         """What no log may show: keys, passwords, and those within addresses."""
         given = [str(value) for name, value in self if value and not type(self).model_fields[name].repr]
-        passwords = [urlsplit(each).password for each in given if "://" in each]
+        passwords = [are.password_in(each) for each in given if "://" in each]
         keys = [each for each in given if "://" not in each]
         return [*keys, *(form for each in passwords if each for form in (each, unquote(each)))]
 

@@ -26,6 +26,12 @@ def _url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{_PAGES.sub('', parts.path)}".rstrip("/")
 
 
+def password_in(url: str) -> str | None:
+    """The password in an address, as it stands there. Database drivers take marks in it that `urlsplit` refuses."""
+    user, _, _ = url.partition("://")[2].rpartition("@")
+    return user.partition(":")[2] or None
+
+
 def _matching(pattern: str, otherwise: str) -> AfterValidator:
     """A check that the text begins with the pattern; `otherwise` says what is needed instead."""
 

@@ -31,8 +31,9 @@ _SECRET = [
     (re.compile(rf"([?&](?:[\w-]*(?:{_WORDS})|sig|key)=)[^&\s'\"]+", re.I), rf"\1{HIDDEN}"),
     (re.compile(rf"(['\"][\w-]*(?:{_WORDS})['\"]\s*:\s*)(['\"]).*?(?<!\\)\2", re.I), rf"\1\2{HIDDEN}\2"),
 ]
+_QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 _CAPTION = [
-    (re.compile(r"(['\"](?:text|texts|typed)['\"]\s*:\s*)[\[(].*?[\])]", re.S), rf"\1[{HIDDEN}]"),
+    (re.compile(rf"(['\"](?:text|texts|typed)['\"]\s*:\s*)[\[(](?:{_QUOTED}|[^'\"\])])*[\])]?"), rf"\1[{HIDDEN}]"),
     (
         re.compile(r"(['\"](?:text|caption|draft_text|withheld)['\"]\s*:\s*)(['\"]).*?(?<!\\)\2", re.S),
         rf"\1\2{HIDDEN}\2",

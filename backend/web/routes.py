@@ -136,4 +136,5 @@ def predictions(services: Services, body: wire.PredictRequest) -> list[Any]:
             drafted = services.drafting.complete(body.project_id, body.tasks, version, body.hint, arrived)
         else:
             drafted = services.drafting.draft(body.project_id, body.tasks, version, arrived)
-    return [wire.prediction(draft, body.tags) if isinstance(draft, Draft) else [] for draft in drafted]
+    nothing: Any = {"model_version": version or UNTRAINED, "score": 0.0, "result": []} if body.hint else []
+    return [wire.prediction(draft, body.tags) if isinstance(draft, Draft) else nothing for draft in drafted]

@@ -32,6 +32,8 @@ CHAMPION_SECONDS = 0.2
 CORRECTIONS_SECONDS = 1.0
 PENDING_SECONDS = 5.0
 SCHEDULE_SECONDS = 15.0
+COUNT_SECONDS = 60.0
+"""Between two counts of all corrections, which take longer the more there are."""
 SPACE_SECONDS = 600.0
 RETRY_LOAD_SECONDS = 30.0
 
@@ -155,14 +157,16 @@ class Watcher:
         self._try("load the champions", self.load_champions)
         self.loaded.set()
         self._try("import what loads a champion", self._services.champions.prepare)
-        queued = scheduled = float("-inf")
+        queued = scheduled = counted = float("-inf")
         while not self._stopping.wait(CHAMPION_SECONDS):
             self._try("load the champions", self.load_champions)
             if time.monotonic() - queued >= PENDING_SECONDS:
                 self._try("queue pending retrains", self.queue_retrains)
                 self._try("queue refreshes of drafts", self.queue_refreshes)
-                self._try("queue the calibration of scores", self.queue_calibrations)
                 queued = time.monotonic()
+            if time.monotonic() - counted >= COUNT_SECONDS:
+                self._try("queue the calibration of scores", self.queue_calibrations)
+                counted = time.monotonic()
             if time.monotonic() - scheduled >= SCHEDULE_SECONDS:
                 self._try("schedule comparisons with Label Studio", self.schedule_comparisons)
                 scheduled = time.monotonic()

@@ -91,6 +91,7 @@ def select(
     """
     if not len(candidates):
         return []
+    count = min(count, len(candidates))  # by which memory is made
     features = None if space is None else candidates.features
     space = None if features is None else space
     known = known[diversity.is_known(known)] if known is not None and len(known) and space else np.zeros((0, 0))

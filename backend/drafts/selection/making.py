@@ -61,7 +61,7 @@ def _chosen(job: Job, selection: Selection, choose: Choose) -> Selection:
     try:
         chosen = choose(job, selection)
     except CannotChooseError as error:
-        job.store.end_selection(selection, str(error))
+        job.store.end_selection(selection, str(error), job.champion.name)
         raise EndedError from error
     project = job.client.project(job.project_id)
     earlier = job.store.selection_named(job.project_id, project.get("model_version"))

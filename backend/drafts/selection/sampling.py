@@ -15,9 +15,6 @@ from backend.store.drafts.selections import Selection
 from training.errors import DataError
 from training.selection.disagreement import SAMPLED, disagreement
 
-NUCLEUS = 1.0
-"""Words are drawn from all of the decoder's distribution."""
-
 
 def disagreements(
     job: Job, selection: Selection, model: Model, images: Images, drafts: Sequence[Draft]
@@ -47,7 +44,7 @@ def _sampled(job: Job, selection: Selection, model: Model, images: Images, draft
             paths[draft.task_id] = images.local(draft.image, task, project).path
         except ImageError:
             pass
-    decoding = replace(model.decoding, top_p=NUCLEUS, seed=selection.seed)
+    decoding = replace(model.decoding.sampling(), seed=selection.seed)
     several = model.caption_n_best(list(paths.values()), SAMPLED, decoding)
     found = {
         task_id: 0.0 if isinstance(each, DataError) else disagreement([caption.text for caption in each[0]])

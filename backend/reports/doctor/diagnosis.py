@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from backend.domain.errors import SettingsError
 from backend.label_studio.client import LabelStudio
 from backend.reports.doctor import data, machine, projects, services
 from backend.reports.doctor.checks import Check, Finding, Result, run
 from backend.settings import Settings
+from backend.settings.values import password_in
 from backend.store.registry import Registry
 from backend.store.store import Store
 from backend.system.typed import typed
@@ -139,11 +140,8 @@ def _none() -> Iterable[Finding]:
 
 def _secrets(settings: Settings) -> set[str]:
     """What no report may name, in every form."""
-    found = {settings.label_studio_api_key, settings.basic_auth_pass}
-    for url in (settings.redis_url, settings.database_url, settings.label_studio_url):
-        if url and (password := urlsplit(url).password):
-            found |= {password, unquote(password)}
-    return {each for each in found if each}
+    password = password_in(settings.label_studio_url or "")
+    return {*settings.secrets, *((password, unquote(password)) if password else ())}
 
 
 def _without(secrets: set[str], result: Result) -> Result:

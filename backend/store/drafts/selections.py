@@ -123,8 +123,9 @@ class Selections(Database):
         return any(each.due_at <= now() for each in self.selections(project_id, *OPEN, ENDED))
 
     def postpone_selection(self, project_id: int) -> None:
-        """Let nothing be done for one that is not shown yet for RETRY_SECONDS."""
-        mine = (selections.c.project_id == project_id) & selections.c.state.in_(OPEN)
+        """Let nothing be done for RETRY_SECONDS for those that are due."""
+        due = selections.c.state.in_((*OPEN, ENDED)) & (selections.c.due_at <= now())
+        mine = (selections.c.project_id == project_id) & due
         due_at = now() + timedelta(seconds=RETRY_SECONDS)
         with self.writing(project_id, durable=False) as connection:
             connection.execute(selections.update().where(mine).values(due_at=due_at))
@@ -198,9 +199,11 @@ class Selections(Database):
             _end(connection, earlier & (selections.c.state == SHOWN), None)
             return True
 
-    def end_selection(self, selection: Selection, reason: str | None = None) -> None:
-        """Store that Label Studio serves it no more."""
+    def end_selection(self, selection: Selection, reason: str | None = None, version: str | None = None) -> None:
+        """Store that Label Studio serves it no more, or that none can be made among the drafts by this version."""
         with self.writing(selection.project_id) as connection:
+            if version:
+                connection.execute(selections.update().where(selections.c.id == selection.id).values(version=version))
             _end(connection, selections.c.id == selection.id, reason)
 
     def undo_selections(self, project_id: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from backend.domain.corrections import Event
 from backend.domain.selections import name_of, number_of, version_of
 from backend.store.database import now
+from backend.store.drafts.refreshes import OPEN_SECONDS
 from backend.store.drafts.selections import CHOSEN, ENDED, GONE, WANTED, Chosen, Order, Progress
 from backend.store.store import Store
 from tests.factories import correction, saved
@@ -78,6 +79,19 @@ def test_a_shortlist_is_not_yet_a_choice(store: Store) -> None:  # noqa: F811
 
 def test_what_failed_waits_a_minute(store: Store) -> None:  # noqa: F811
     store.order_selection(1, ORDER)
+    assert store.selection_is_due(1)
+    store.postpone_selection(1)
+    assert not store.selection_is_due(1)
+
+
+def test_what_cannot_be_deleted_waits_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    made = store.save_choice(store.order_selection(1, ORDER), "v1", None, [Chosen(1, False)])
+    assert made
+    store.end_selection(made)
+    store.postpone_selection(1)
+    [ended] = store.selections(1)
+    assert ended.due_at - now() > timedelta(seconds=OPEN_SECONDS - 60), "what is due later is not due sooner"
+    monkeypatch.setattr("backend.store.drafts.selections.now", lambda: ended.due_at)
     assert store.selection_is_due(1)
     store.postpone_selection(1)
     assert not store.selection_is_due(1)

@@ -155,6 +155,7 @@ def test_a_database_error_shows_no_caption(lines: Lines, tmp_path: Path) -> None
     "said",
     [
         "result: {'value': {'text': ['A man in a red coat.', 'Two.']}, 'id': 'x'}",
+        'answered 400: {"text": ["A dog (brown) and [a] red coat"], "id": 1}',
         'answered 400: [{"text": "A man in a \\"red coat\\"."}]',
         "null value violates a constraint\nDETAIL:  Failing row contains (1, {A man in a red coat.}, 2).",
     ],

@@ -368,6 +368,12 @@ def test_where_nothing_is_typed_into_the_box_for_hints_the_draft_is_given(
     assert item["result"][0]["value"]["text"][0].startswith("v1 on ")
 
 
+def test_a_hint_before_there_is_a_model_is_answered_with_nothing(client: FlaskClient) -> None:
+    assert client.post("/predict", json=asked(["red bus"])).get_json()["results"] == [
+        {"model_version": "untrained", "score": 0.0, "result": []}
+    ]
+
+
 def test_a_hint_for_a_blind_task_is_answered_with_nothing(tmp_path: Path, studio: Host) -> None:
     environment = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": "a" * 40, "CAPTIONER_BLIND_SHARE": "0.5"}
     services = factories.backend(tmp_path, **environment)

@@ -38,6 +38,7 @@ def test_each_candidate_comes_once_and_the_same_seed_selects_the_same(strategy: 
     assert sorted(each.index for each in found) == list(range(60))
     assert sum(each.is_control for each in found) == 6
     assert found == select(candidates(), 60, strategy, seed=3, space=SPACE)
+    assert len(select(candidates(), 10**12, strategy, seed=3, space=SPACE)) == 60, "all, in memory for all"
     assert found != select(candidates(), 60, strategy, seed=4, space=SPACE)
 
 

@@ -371,6 +371,22 @@ def test_where_nothing_can_be_selected_it_ends_with_a_reason(studio: Studio, sto
     assert (studio.model_version, studio.sampling) == ("v3", "Sequential sampling")
 
 
+def test_a_version_for_which_none_can_be_made_ends_no_wish_for_one_after_promotions(
+    studio: Studio,
+    store: Store,  # noqa: F811
+    registry: Registry,  # noqa: F811
+) -> None:
+    def nothing(job: Job, selection: Selection) -> list[Chosen]:
+        raise CannotChooseError("The strategy needs what nobody knows.")
+
+    ordered(studio, store, after_promotions=True)
+    assert work(studio, store, nothing).state == GONE
+    assert work(studio, store, nothing).number == 1, "it is tried once a version"
+    registry.promote(1, "v1", reason="for a test", by="test")
+    made = work(studio, store)
+    assert (made.number, made.state, made.version) == (2, SHOWN, "v1")
+
+
 def test_while_label_studio_is_away_it_is_tried_again_in_a_minute(studio: Studio, store: Store) -> None:  # noqa: F811
     ordered(studio, store)
     studio.fails = {"store": LabelStudioError("Label Studio cannot be reached.")}
