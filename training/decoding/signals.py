@@ -17,7 +17,7 @@ class Signals(NamedTuple):
 
     `log_probability` is the mean of its words, the end token included. `margin` is its ranking score less that of the
     next best caption that the search came upon. `attention_entropy` is that of the attention over the cells of the
-    grid, the mean of all words: 0 where each attends to one cell, 1 where each attends to all alike. `rarity` is the mean
+    grid, the mean of all words: 0 where each attends to one cell, 1 where each does to all alike. `rarity` is the mean
     logarithm of its words' ranks in the vocabulary, which begins with the most frequent ones: by Zipf's law that is
     how rare they are. `image_distance` is how far the image's pooled feature lies from the mean of the training images.
     `length` is the logarithm of the number of words: the more there are, the more may be wrong.
