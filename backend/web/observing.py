@@ -1,4 +1,4 @@
-"""What is told of every request: an id in what is logged meanwhile, how it was answered, how long that took."""
+"""What is recorded about every request: an id in what is logged meanwhile, how it was answered, how long that took."""
 
 from __future__ import annotations
 

@@ -355,7 +355,7 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
     "a backend that fails": (
         lambda here: here.studio.backends[0].update(state="ER", error_message="500 Server Error"),
         "project 3",
-        "Look at the log of `captioner serve`",
+        "Read the log of `captioner serve`",
     ),
     "an ML backend without credentials": (
         lambda here: here.studio.backends[0].update(basic_auth_user=""),
@@ -502,10 +502,10 @@ def test_nothing_hangs(installation: Installation, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_check_that_fails_in_another_way_is_a_finding(installation: Installation) -> None:
-    def surprise(*_: Any) -> Any:
+    def failing(*_: Any) -> Any:
         raise KeyError("PERSONAL " + PERSONAL)
 
-    installation.monkeypatch.setattr("shutil.disk_usage", surprise)
+    installation.monkeypatch.setattr("shutil.disk_usage", failing)
     result = installation.doctor()
     assert "✗ disk          The check failed (KeyError: 'PERSONAL (hidden)').\n" in result.output
     assert result.exit_code == 1

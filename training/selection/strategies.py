@@ -20,7 +20,7 @@ CONTROL_SHARE = 0.1
 SHORTLIST = 2000
 """Images at most that captions are sampled of: that takes longer than all else."""
 MOST_DIVERSE = 2000
-"""Images that k-center picks; those after them come at random. Each costs a look at all that wait."""
+"""Images that k-center picks; those after them come at random. Each is compared with all that wait."""
 POWER = 4
 """Of the weight when it is multiplied with a distance, which would else take one of each subject before a second of
 any."""

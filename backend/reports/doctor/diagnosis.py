@@ -111,7 +111,7 @@ def _later(
     settings: Settings, client: LabelStudio | None, store: Store | None, works: set[str], known: list[int]
 ) -> tuple[list[Check], list[str]]:
     """The checks that can be made where these work, and the names of the others."""
-    serve = f"Look at the log of the ML backend, and start `{typed(settings.data_dir, 'serve')}` again."
+    serve = f"Read the log of the ML backend, and start `{typed(settings.data_dir, 'serve')}` again."
     checks, left_out = [Check("backend", partial(services.backend, settings, store), serve)], []
     if "redis" in works:
         start = f"Start `{typed(settings.data_dir, 'worker')}` again."
@@ -124,7 +124,7 @@ def _later(
     checks.append(Check("champions", there, "Check the disk of the data folder."))
     if client is None or "label studio" not in works:
         return checks, [*left_out, "projects"]
-    ask = "Look at Label Studio's log: it asks the ML backend before it answers."
+    ask = "Read Label Studio's log: it asks the ML backend before it answers."
     for each in known:
         checks.append(Check(f"project {each}", partial(projects.project, settings, client, each), ask))
     if not known:

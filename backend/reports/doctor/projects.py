@@ -106,7 +106,7 @@ def _record(settings: Settings, record: Mapping[str, Any], url: str, project_id:
         else:
             yield Finding(
                 f"The ML backend at {shown} answered Label Studio with an error: {reason}.",
-                f"Look at the log of `captioner serve` for the cause. {connect}",
+                f"Read the log of `captioner serve` for the cause. {connect}",
             )
     elif record.get("state", CONNECTED) not in {CONNECTED, "TR"}:
         problem = f"Label Studio cannot reach the ML backend at {shown}"

@@ -116,7 +116,7 @@ def label_studio(settings: Settings, client: LabelStudio | None) -> Iterable[Fin
                 "Set LABEL_STUDIO_URL (--label-studio-url) to the address of Label Studio alone.",
             )
         else:
-            yield explained(error, "Look at Label Studio's log, and check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.")
+            yield explained(error, "Read Label Studio's log, and check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.")
     except LabelStudioError as error:
         certificate = trust.fault(error)
         if certificate is None:
