@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,12 +171,28 @@ def _serialise(value: Any) -> str:
 _ENCODER = json.JSONEncoder()
 
 
-def _configure_sqlite(dbapi_connection: object, _record: object) -> None:
-    dbapi_connection.isolation_level = None  # type: ignore[attr-defined]  # or sqlite3 begins transactions by itself
-    cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
+def _configure_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+    dbapi_connection.isolation_level = None  # or sqlite3 begins transactions by itself
+    cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _await_wal(cursor)
     cursor.close()
+
+
+def _await_wal(cursor: sqlite3.Cursor) -> None:
+    """Set the journal to WAL, which SQLite refuses at once, whatever the timeout, while another connection writes.
+
+    It reads first and locks then, and one that reads already might wait for ever (`sqlite3BtreeBeginTrans`).
+    """
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:

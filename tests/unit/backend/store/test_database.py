@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,6 +100,18 @@ def test_migrating_twice_or_at_the_same_time_is_migrating_once(tmp_path: Path) -
         list(pool.map(Database.migrate, databases))
     databases[0].migrate()
     assert differences(databases[1]) == []
+
+
+def test_a_new_database_waits_for_a_process_that_writes_to_it(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "captioner.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # as the process that makes the journal a WAL
+    timer = threading.Timer(0.2, other.rollback)
+    timer.start()
+    database = Database(f"sqlite:///{tmp_path}/captioner.db")
+    database.migrate()
+    timer.join()
+    other.close()
+    assert differences(database) == []
 
 
 def test_sqlite_survives_a_power_cut(tmp_path: Path) -> None:
