@@ -12,7 +12,7 @@ from typing import Any
 from backend.corrections.reconcile import reconcile_if_possible
 from backend.domain.errors import RegistryError, UnreachableImageError
 from backend.images.archive import ImageStore
-from backend.retraining import snapshot
+from backend.retraining import examples, snapshot
 from backend.retraining.gate import ROLES, Contender, ProjectGate
 from backend.retraining.heartbeat import Heartbeat, SupersededError
 from backend.retraining.history import NEW, History
@@ -146,6 +146,7 @@ class Retraining:
             name = self._registry.next_name(self._project_id)
             candidate = Contender(name, self._learned(data, champion, work / "candidate"))
             verdict = project_gate.verdict(champion, candidate, self._reporting("evaluate"), mismatch)
+            examples.make(candidate.captioner, project_gate.held_out, work / "candidate")
             self._heartbeat.report(REGISTER)  # too late to cancel from now on
             return self._registered(name, champion, verdict, pairs.manifest, work / "candidate")
         finally:

@@ -65,7 +65,12 @@ class ProjectGate:
     @property
     def pairs(self) -> int:
         """The number of held-out corrections, blind tasks included."""
-        return sum(len(rows) for role, rows in self.sets.items() if role != gate.BASE)
+        return len(self.held_out)
+
+    @property
+    def held_out(self) -> list[Row]:
+        """The project's rows that judge."""
+        return [row for role, rows in self.sets.items() if role != gate.BASE for row in rows]
 
     def verdict(
         self,
@@ -118,8 +123,7 @@ class ProjectGate:
 
     def mismatch(self, champion: Contender, new: Sequence[Row], progress: Callable[[int, int], None]) -> str | None:
         """Why the new captions seem to belong to other images, compared with held-out corrections; else None."""
-        held_out = [row for role, rows in self.sets.items() if role != gate.BASE for row in rows]
-        trusted = sorted(held_out, key=lambda row: row.sha256)[:TRUSTED_ROWS]
+        trusted = sorted(self.held_out, key=lambda row: row.sha256)[:TRUSTED_ROWS]
         if not new or not trusted:
             return None
         matches = (image_text_match(champion.captioner, rows, self._cache_dir, progress) for rows in (new, trusted))

@@ -14,6 +14,7 @@ import redis
 
 from backend import jobs
 from backend.domain.corrections import Event
+from backend.retraining import examples
 from backend.retraining.cancel import cancel
 from backend.store.database import now
 from backend.store.registry import DEFAULT
@@ -80,6 +81,9 @@ def test_from_corrections_to_a_served_champion(make_loop: MakeLoop, here: Callab
     record = checkpoint.read_info(version.checkpoint)["extra"]
     learnt = len(trained)  # those that would choose too, as they are few
     assert learnt < record["images"] <= learnt + LEAST_REPLAYED, "the corrections and some of the starter's"
+    drawn = examples.load(version.checkpoint)
+    assert (len(drawn.examples), drawn.without) == (4, "")
+    assert all(examples.picture(version.checkpoint, number) for number in range(4))
 
     loop.watcher.load_champions()
     assert loop.champions.serving(1) == "p1-v1"
