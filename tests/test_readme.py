@@ -94,7 +94,7 @@ def test_the_tree_names_only_what_is_there() -> None:
     for package, tree in trees:
         entries = re.findall(r"^  ((?:[\w/]+(?:\.py|/) ?)+)", tree, re.M)
         names = {name.rstrip("/") for entry in entries for name in entry.split()}
-        there = {path.name for path in (ROOT / package).iterdir()} - {"__init__.py", "__pycache__"}
+        there = {path.name for path in (ROOT / package).iterdir()} - {"__init__.py", "__pycache__", "py.typed"}
         assert names == there
 
 

@@ -138,7 +138,7 @@ class Captioner(nn.Module):
     ) -> list[Hypothesis | DataError]:
         """A caption for each image file, in order, as `hypotheses` gives it, or the DataError of one that cannot be
         read."""
-        return list(self._of_files(images, lambda pixels: self.caption_pixels(pixels, decoding, retrieval)))
+        return list(self._of_images(images, lambda pixels: self.caption_pixels(pixels, decoding, retrieval)))
 
     def read(self, image: Path) -> np.ndarray:
         """The image file as pixels (S, S, 3) for `caption_pixels`. Raises DataError when it cannot be read."""
@@ -170,23 +170,23 @@ class Captioner(nn.Module):
 
     def caption_n_best(
         self,
-        images: Sequence[Path],
+        images: Sequence[transforms.Picture],
         number: int,
         decoding: DecodingConfig | None = None,
         retrieval: RetrievalMemory | None = None,
     ) -> Iterator[tuple[list[Hypothesis], torch.Tensor] | DataError]:
-        """For each image file, in order, up to `number` captions, best first, and its grid (P, C), or its DataError."""
+        """For each image, in order, up to `number` captions, best first, and its grid (P, C), or its DataError."""
 
         def caption(pixels: Sequence[np.ndarray]) -> Iterable[tuple[list[Hypothesis], torch.Tensor]]:
             grid = self._grid(pixels)
             return zip(self.generate_n_best(grid, number, decoding, retrieval), grid, strict=True)
 
-        return self._of_files(images, caption)
+        return self._of_images(images, caption)
 
-    def _of_files(
-        self, images: Sequence[Path], caption: Callable[[Sequence[np.ndarray]], Iterable[T]]
+    def _of_images(
+        self, images: Sequence[transforms.Picture], caption: Callable[[Sequence[np.ndarray]], Iterable[T]]
     ) -> Iterator[T | DataError]:
-        """What `caption` makes of the pixels of each image file, in order, or its DataError."""
+        """What `caption` makes of the pixels of each image, in order, or its DataError."""
         loaded = transforms.load_all(images, self.side)
         while batch := list(islice(loaded, BATCH)):
             readable = [pixels for pixels in batch if isinstance(pixels, np.ndarray)]

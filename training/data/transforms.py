@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +19,9 @@ from PIL import ExifTags, Image
 
 from training.data import jpeg
 from training.errors import DataError
+
+Picture = Path | bytes | Image.Image
+"""An image file, the content of one, or an image that Pillow has opened."""
 
 JPEGS = frozenset({"JPEG", "MPO"})  # MPO: a JPEG with further ones behind it
 MAX_PIXELS = 50_000_000
@@ -43,25 +46,26 @@ LYING = frozenset({5, 6, 7, 8})
 """EXIF orientations that exchange width and height."""
 
 
-def load(path: Path, side: int) -> np.ndarray:
+def load(picture: Picture, side: int) -> np.ndarray:
     """The image as (side, side, 3) bytes: upright, RGB, resized to a square without cropping.
 
     Large JPEGs are decoded at a fraction of their size. Threads wait where their images would take too much memory
-    together. Raises DataError when the file is no readable image.
+    together. Raises DataError when it is no readable image.
     """
+    name = _named(picture)
     try:
-        with Image.open(path) as image:
+        with _opened(picture) as image:
             pixels = image.width * image.height
             if pixels > (MAX_JPEG_PIXELS if image.format in JPEGS else MAX_PIXELS):
-                raise DataError(f"The image {path} has {image.width}x{image.height} pixels, more than can be read.")
-            with _decoding.taking(_decoding_bytes(image, path)):
+                raise DataError(f"{name} has {image.width}x{image.height} pixels, more than can be read.")
+            with _decoding.taking(_decoding_bytes(image, picture)):
                 small = _shrunk(image, side)
                 # ImageOps.exif_transpose would rewrite all of the EXIF, and fails on tags of a wrong type.
                 turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise DataError(f"The image {path} cannot be read: {error}.") from error
+        raise DataError(f"{name} cannot be read: {error}.") from error
     return np.asarray(small if turn is None else small.transpose(turn), dtype=np.uint8)
 
 
@@ -90,16 +94,16 @@ def thumbnail(path: Path, longest: int) -> Image.Image:
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
 
 
-def load_all(paths: Sequence[Path], side: int) -> Iterator[np.ndarray | DataError]:
+def load_all(pictures: Sequence[Picture], side: int) -> Iterator[np.ndarray | DataError]:
     """The images in order, decoded by one thread a core; an unreadable image is replaced by its DataError.
 
     At most two chunks are decoded ahead, so that memory use does not depend on the number of images.
     """
-    chunks = [paths[first : first + CHUNK] for first in range(0, len(paths), CHUNK)]
+    chunks = [pictures[first : first + CHUNK] for first in range(0, len(pictures), CHUNK)]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         ahead = None
         for chunk in chunks:
-            submitted = threads.map(lambda path: _load_or_error(path, side), chunk)
+            submitted = threads.map(lambda picture: _load_or_error(picture, side), chunk)
             if ahead is not None:
                 yield from ahead
             ahead = submitted
@@ -122,11 +126,29 @@ def shift(images: torch.Tensor, pixels: int) -> torch.Tensor:
     return torch.stack(moved).contiguous(memory_format=torch.channels_last)  # (B, 3, S, S)
 
 
-def _load_or_error(path: Path, side: int) -> np.ndarray | DataError:
+def _load_or_error(picture: Picture, side: int) -> np.ndarray | DataError:
     try:
-        return load(path, side)
+        return load(picture, side)
     except DataError as error:
         return error
+
+
+def _named(picture: Picture) -> str:
+    """The image in the sentence of an error, where Pillow names only the objects of its own."""
+    if isinstance(picture, Path):
+        return f"The image {picture}"
+    if isinstance(picture, bytes):
+        return f"The image of {len(picture):,} bytes"
+    return f"The Pillow image of {picture.width}x{picture.height} pixels"
+
+
+def _opened(picture: Picture) -> AbstractContextManager[Image.Image]:
+    """The image to read from; one that Pillow has opened already stays open and as it was."""
+    if isinstance(picture, Image.Image):
+        with _loading:  # the same may be given several times, and Pillow reads a file for one thread only
+            picture.load()
+        return nullcontext(picture)
+    return Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture))
 
 
 class _Budget:
@@ -152,6 +174,7 @@ class _Budget:
 
 
 _decoding = _Budget(DECODING_BYTES)
+_loading = threading.Lock()
 _trying = threading.Lock()
 _faster: dict[torch.device, bool] = {}
 
@@ -188,17 +211,17 @@ def _tried(device: torch.device) -> bool:
     return bool(is_same) and there * len(os.sched_getaffinity(0)) < here
 
 
-def _decoding_bytes(image: Image.Image, path: Path) -> int:
+def _decoding_bytes(image: Image.Image, picture: Picture) -> int:
     """What decoding it takes, about. Raises DataError where that is too much."""
     pixels = image.width * image.height
-    if image.format not in JPEGS:
+    if image.format not in JPEGS or isinstance(picture, Image.Image):
         return pixels * _PIXEL_BYTES.get(image.format or "", 8)
-    with path.open("rb") as file:
+    with picture.open("rb") if isinstance(picture, Path) else io.BytesIO(picture) as file:
         header = jpeg.header(file)
     size = header.coefficient_bytes if header else 8 * pixels  # the most there is: of four colours
     if size > MAX_COEFFICIENT_BYTES:
         raise DataError(
-            f"The image {path} is a progressive or damaged JPEG of {image.width}x{image.height} pixels, which takes "
+            f"{_named(picture)} is a progressive or damaged JPEG of {image.width}x{image.height} pixels, which takes "
             "too much memory: save it as a baseline JPEG."
         )
     return size
