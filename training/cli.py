@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import click
 
 from training.commands.caption import caption
 from training.commands.compare import compare
 from training.commands.evaluate import evaluate
+from training.commands.program import Program
 from training.commands.train import STARTER_SCENES, STARTER_SEED, train
-from training.errors import TrainingError
 
 __all__ = ["STARTER_SCENES", "STARTER_SEED", "commands", "main"]
 
 commands: list[click.Command] = [train, evaluate, compare, caption]
 
 
-class _Plain(click.Group):
-    """A group whose TrainingErrors end the command with one line."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except TrainingError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Plain, commands=commands, context_settings={"max_content_width": 110})
+@click.group(cls=Program, sections={"Commands": commands}, context_settings={"max_content_width": 110})
 def main() -> None:
     """Train, evaluate and use captioners without Label Studio."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from backend.cli.options import example, setting, settings_from, store_of
+from backend.cli.options import example, project_option, setting, settings_from, store_of
 from backend.domain.errors import CaptionerError
+from training.commands.answers import answer, as_json, json_option
 
 STDOUT = Path("-")
 
@@ -21,7 +22,7 @@ STDOUT = Path("-")
     )
 )
 @setting("data_dir", "database_url", "images_url")
-@click.option("--project", type=int, required=True, help="The number in the project's address.")
+@project_option()
 @click.option("--format", "form", type=click.Choice(["coco", "jsonl", "csv"]), default="jsonl", show_default=True)
 @click.option(
     "--out",
@@ -39,6 +40,7 @@ STDOUT = Path("-")
 )
 @click.option("--images", type=click.Path(path_type=Path, file_okay=False), help="Copy the images to this folder.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
+@json_option
 def export(
     project: int,
     form: str,
@@ -49,13 +51,16 @@ def export(
     force: bool,
     **flags: Any,
 ) -> None:
-    """Write the corrected captions of a project, each with the draft it was made from.
+    """Write the corrected captions of a project to a file.
 
-    `captioner train` reads all three formats: --dataset jsonl, csv, or coco2017 if file and images have COCO's names.
+    Each has the draft it was made from. `captioner train` reads all three formats: --dataset jsonl, csv, or coco2017 if
+    file and images have COCO's names.
     """
     from backend.reports import export as exporting
     from training.runtime.console import counted
 
+    if out == STDOUT and as_json():
+        raise click.UsageError("--out - and --json both write to standard output: leave out one of them.")
     if out != STDOUT and out.exists() and not force:
         raise click.UsageError(f"{out} exists already: give --force to overwrite it, or another --out.")
     settings = settings_from(flags)
@@ -74,6 +79,8 @@ def export(
     else:
         exporting.save(chunks, out)
     missing = sum(pair.image is None for pair in pairs)
+    counts = {"project": project, "format": form, "out": str(out), "annotations": len(pairs), "without_image": missing}
+    answer(counts)
     click.echo(
         f"{counted(len(pairs), 'annotation')} of project {project} {'is' if len(pairs) == 1 else 'are'} exported"
         + (f"; {missing} of them have no image here, and `captioner train` skips those." if missing else "."),

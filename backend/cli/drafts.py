@@ -7,17 +7,19 @@ from typing import Any
 
 import click
 
-from backend.cli.options import example, label_studio_of, setting, settings_from, store_of
+from backend.cli.options import example, label_studio_of, project_option, setting, settings_from, store_of
 from backend.domain.errors import CaptionerError, QueueError
 from backend.settings import Settings
+from training.commands.answers import answer, json_option
 
 POLL_SECONDS = 1.0
 
 
 @click.command(epilog=example("captioner mode --project 3", "captioner mode --project 3 stored"))
 @setting("data_dir", "database_url", "label_studio_url", "label_studio_api_key")
-@click.option("--project", type=int, required=True, help="The number in the project's address.")
+@project_option()
 @click.argument("chosen", metavar="[live|stored]", type=click.Choice(["live", "stored"]), required=False)
+@json_option
 def mode(project: int, chosen: str | None, **flags: Any) -> None:
     """Show or choose where drafts come from.
 
@@ -30,35 +32,39 @@ def mode(project: int, chosen: str | None, **flags: Any) -> None:
     client, store = label_studio_of(settings), store_of(settings)
     if chosen == "live":
         modes.to_live(client, store, project)
-        click.echo(f"Project {project} is live: Label Studio asks for the draft of each task it opens.")
+        sentence = f"Project {project} is live: Label Studio asks for the draft of each task it opens."
     elif chosen == "stored":
         modes.to_stored(client, store, project)
-        click.echo(
+        sentence = (
             f"A draft is being stored for every unlabelled task of project {project}. Then Label Studio is switched to "
             f"the stored drafts. `captioner status` shows the progress."
         )
     else:
         state = modes.ask(client, store, project)
         change = ", and becomes stored once every unlabelled task has a stored draft" if state.wanted else ""
-        click.echo(f"Project {project} is {state.mode}{change}.")
+        sentence = f"Project {project} is {state.mode}{change}."
+    _answer(store, project, sentence)
 
 
 @click.command(epilog=example("captioner refresh --project 3", "captioner refresh --project 3 --stop"))
 @setting("data_dir", "database_url")
-@click.option("--project", type=int, required=True, help="The number in the project's address.")
+@project_option()
 @click.option("--stop", is_flag=True, help="Stop until this command is called again without --stop.")
+@json_option
 def refresh(project: int, stop: bool, **flags: Any) -> None:
-    """Replace the drafts of unlabelled tasks in the background; continue where a refresh was stopped."""
+    """Replace the drafts of unlabelled tasks in the background.
+
+    A refresh that was stopped continues where it was.
+    """
     store = store_of(settings_from(flags))
     check_connected(store, project)
     if stop:
         store.stop_refresh(project)
-        click.echo(
-            f"The refresh of project {project} is stopped; `captioner refresh --project {project}` continues it."
-        )
+        sentence = f"The refresh of project {project} is stopped; `captioner refresh --project {project}` continues it."
     else:
         store.resume_refresh(project)
-        click.echo(f"The drafts of project {project} are being replaced; `captioner status` shows the progress.")
+        sentence = f"The drafts of project {project} are being replaced; `captioner status` shows the progress."
+    _answer(store, project, sentence)
 
 
 @click.command(
@@ -69,14 +75,16 @@ def refresh(project: int, stop: bool, **flags: Any) -> None:
     )
 )
 @setting("data_dir", "database_url", "redis_url", "label_studio_url", "label_studio_api_key")
-@click.option("--project", type=int, required=True, help="The number in the project's address.")
+@project_option()
 @click.option("--stored", is_flag=True, help="Then have Label Studio show the stored drafts, as `captioner mode` does.")
 @click.option("--per-minute", type=click.IntRange(1), help="Drafts a minute at most [default: as many as can be].")
 @click.option("--stop", is_flag=True, help="Stop until this command is called again without --stop.")
+@json_option
 def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, **flags: Any) -> None:
-    """Store a draft in Label Studio for every unlabelled task, with all workers, and show the progress.
+    """Store a draft for every unlabelled task now.
 
-    Ctrl-C ends only the showing. Called again it continues where it was.
+    All workers make them, and Label Studio stores them. The progress is shown; Ctrl-C ends only the showing. Called
+    again it continues where it was.
     """
     from backend.drafts import modes
     from backend.store.drafts.refreshes import EVERY, STORED
@@ -86,19 +94,22 @@ def preannotate(project: int, stored: bool, per_minute: int | None, stop: bool, 
     check_connected(store, project)
     if stop:
         store.stop_refresh(project)
-        click.echo(
-            f"The drafting of project {project} is stopped; `captioner preannotate --project {project}` continues it."
+        _answer(
+            store,
+            project,
+            f"The drafting of project {project} is stopped; `captioner preannotate --project {project}` continues it.",
         )
         return
     modes.preannotate(label_studio_of(settings), store, project, STORED if stored else EVERY, per_minute)
     queue(settings, store, project)
     try:
-        _show(store, project)
+        sentence = _shown(store, project)
     except KeyboardInterrupt:
-        click.echo(
+        sentence = (
             f"Project {project} is drafted in the background; `captioner status` shows the progress and "
             f"`captioner preannotate --project {project} --stop` stops it."
         )
+    _answer(store, project, sentence)
 
 
 def check_connected(store: Any, project: int) -> None:
@@ -120,8 +131,18 @@ def queue(settings: Settings, store: Any, project: int) -> None:
         click.echo(str(error), err=True)
 
 
-def _show(store: Any, project: int) -> None:
-    """Show the progress until every task is drafted. Raises CaptionerError where somebody stops it."""
+def _answer(store: Any, project: int, sentence: str) -> None:
+    """The sentence, or with --json how far the drafts are, as `drafting` in that of `captioner status`."""
+    from backend.reports import drafting
+
+    answer(drafting.report(store, project), sentence)
+
+
+def _shown(store: Any, project: int) -> str:
+    """Show the progress until every task is drafted; a sentence at the end.
+
+    Raises CaptionerError where somebody stops it.
+    """
     from backend.reports import drafting
     from backend.store.drafts.refreshes import DRAFTING, STORED
     from training.runtime.console import ProgressBar, counted
@@ -142,7 +163,7 @@ def _show(store: Any, project: int) -> None:
             time.sleep(POLL_SECONDS)
     failed = f", {now['failed']} failed (`captioner status` says why)" if now["failed"] else ""
     shown = " Label Studio shows them." if now["mode"] == STORED else ""
-    click.echo(
+    return (
         f"Project {project}: {counted(now['stored'], 'draft')} stored by {now['version']}{failed}; "
         f"{counted(now['checked'], 'unlabelled task')} checked.{shown}"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from backend.cli.corrections import export
@@ -17,35 +15,29 @@ from backend.cli.versions import promote, quarantine, rollback, versions
 from backend.domain.errors import CaptionerError
 from backend.settings import loopback_without_proxy
 from training.cli import commands as training_commands
+from training.commands.program import Program
 from training.errors import TrainingError
 
-COMMANDS: list[click.Command] = [
-    *training_commands,
-    *(up, serve, worker),
-    *(mode, preannotate, refresh, select),
-    *(connect, reconcile, status, doctor),
-    *(train_status, train_cancel),
-    *(versions, quarantine, promote, rollback),
-    *(report, export),
-]
-
-
-class PlainErrors(click.Group):
-    """Shows errors of this project as one line with a non-zero exit status, not as a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (CaptionerError, TrainingError) as error:
-            raise click.ClickException(str(error)) from error
+SECTIONS: dict[str, list[click.Command]] = {
+    "Start": [up, connect, doctor],
+    "Follow a project": [status, report, export],
+    "Prepare drafts": [mode, preannotate, refresh, select],
+    "Choose what serves": [versions, promote, rollback, quarantine, train_status, train_cancel],
+    "Train and measure, without Label Studio": training_commands,
+    "Operate": [serve, worker, reconcile],
+}
 
 
 @click.group(
-    cls=PlainErrors,
-    commands=COMMANDS,
+    cls=Program,
+    sections=SECTIONS,
+    errors=(CaptionerError, TrainingError),
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="label-studio-captioner")
 def main() -> None:
-    """Draft image captions in Label Studio, learn from every correction, and serve the models that pass the gate."""
+    """Draft image captions in Label Studio, learn from every correction, and serve the models that pass the gate.
+
+    `captioner COMMAND --help` shows options and an example.
+    """
     loopback_without_proxy()

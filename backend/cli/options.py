@@ -37,6 +37,45 @@ _UNUSED = {
 }
 
 
+def project_option(text: str = "The number in the project's address.", required: bool = True) -> Any:
+    """The option --project; a shell proposes the connected projects."""
+    return click.option("--project", type=int, required=required, help=text, shell_complete=_projects)
+
+
+def version_argument(function: Any) -> Any:
+    """The argument VERSION; a shell proposes the model versions."""
+    return click.argument("version", shell_complete=_versions)(function)
+
+
+def _projects(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    return [name for each in _proposed(context, "projects") if (name := str(each.id)).startswith(begun)]
+
+
+def _versions(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    return [each.name for each in _proposed(context, "versions") if each.name.startswith(begun)]
+
+
+def _proposed(context: click.Context | None, what: str) -> list[Any]:
+    """What the data folder of the typed flags holds; nothing is made or migrated."""
+    flags: dict[str, Any] = {}
+    while context is not None:
+        flags = {
+            name: context.params[name] for name in ("data_dir", "database_url") if context.params.get(name)
+        } | flags
+        context = context.parent
+    try:
+        from backend.store.registry import Registry
+        from backend.store.store import Store
+
+        settings = settings_from(flags)
+        settings.check_data()
+        store = Store(settings.database_url)
+        found: list[Any] = store.projects() if what == "projects" else Registry(store).versions()
+    except Exception:  # whatever is wrong with the data: an error within the line that is typed helps nobody
+        return []
+    return found
+
+
 def example(*lines: str) -> str:
     """The last lines of a command's help."""
     return "Example:\n\n" + "\n\n".join(f"  {line}" for line in lines)

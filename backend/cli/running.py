@@ -35,7 +35,10 @@ def up(
     no_label_studio: bool,
     **flags: Any,
 ) -> None:
-    """Run Redis, the worker, the ML backend and Label Studio on this machine. Ctrl-C stops everything."""
+    """Run everything on this machine, Label Studio included.
+
+    That is Redis, the worker, the ML backend and Label Studio. Ctrl-C stops all of it.
+    """
     from backend.up.up import Up
 
     if no_label_studio and images:
@@ -66,7 +69,7 @@ def serve(**flags: Any) -> None:
 @settings_of("worker")
 @click.option("--burst", is_flag=True, help="Stop when the queue is empty.")
 def worker(burst: bool, **flags: Any) -> None:
-    """Run the RQ worker, which retrains models."""
+    """Run the worker alone, which retrains models."""
     from backend.queue import Queue
     from backend.system import device, logs
 

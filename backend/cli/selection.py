@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from backend.cli.drafts import check_connected, queue
-from backend.cli.options import example, label_studio_of, setting, settings_from, store_of
+from backend.cli.options import example, label_studio_of, project_option, setting, settings_from, store_of
 from backend.domain.errors import CaptionerError
+from training.commands.answers import answer, json_option
 
 POLL_SECONDS = 1.0
 STRATEGIES = ("random", "least-confident", "margin", "disagreement", "k-center", "combined")
@@ -25,7 +26,7 @@ DEFAULT = "combined"
     )
 )
 @setting("data_dir", "database_url", "redis_url", "label_studio_url", "label_studio_api_key")
-@click.option("--project", type=int, required=True, help="The number in the project's address.")
+@project_option()
 @click.option("--count", type=click.IntRange(1), help="How many tasks.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default=DEFAULT, show_default=True)
 @click.option(
@@ -33,13 +34,14 @@ DEFAULT = "combined"
 )
 @click.option("--after-promotions", is_flag=True, help="Select as many anew whenever another version serves.")
 @click.option("--undo", is_flag=True, help="Have the tasks served in the order they had before.")
+@json_option
 def select(
     project: int, count: int | None, strategy: str, seed: int, after_promotions: bool, undo: bool, **flags: Any
 ) -> None:
-    """Have Label Studio's label stream serve first the tasks whose captions teach most.
+    """Have the tasks labelled first whose captions teach most.
 
-    This needs stored mode: in a live project a draft is stored for every unlabelled task before. Ctrl-C ends only the
-    showing.
+    Label Studio's label stream serves them first. This needs stored mode: in a live project a draft is stored for every
+    unlabelled task before. Ctrl-C ends only the showing.
     """
     from backend.drafts.selection import ordering
     from backend.store.drafts.selections import Order
@@ -49,7 +51,8 @@ def select(
     check_connected(store, project)
     if undo:
         ordering.undo(label_studio_of(settings), store, project)
-        click.echo(f"Nothing is selected in project {project} any more: its tasks are served in the order of before.")
+        done = f"Nothing is selected in project {project} any more: its tasks are served in the order of before."
+        _answer(store, project, done)
         return
     if count is None:
         raise click.UsageError("Give --count, how many tasks are to be selected, or --undo.")
@@ -57,16 +60,27 @@ def select(
     ordered = ordering.order(client, store, project, order)
     queue(settings, store, project)
     try:
-        _show(store, project, ordered.number)
+        done = _shown(store, project, ordered.number)
     except KeyboardInterrupt:
-        click.echo(
+        done = (
             f"The tasks of project {project} are selected in the background; `captioner status` shows the progress and "
             f"`captioner select --project {project} --undo` ends it."
         )
+    _answer(store, project, done)
 
 
-def _show(store: Any, project: int, number: int) -> None:
-    """Show the progress until Label Studio serves the selection. Raises CaptionerError where that will not be."""
+def _answer(store: Any, project: int, sentence: str) -> None:
+    """The sentence, or with --json the newest selection, as `selection` in that of `captioner status`."""
+    from backend.reports import selection
+
+    answer({"project": project, "selection": selection.report(store, project)}, sentence)
+
+
+def _shown(store: Any, project: int, number: int) -> str:
+    """Show the progress until Label Studio serves the selection; a sentence at the end.
+
+    Raises CaptionerError where that will not be.
+    """
     from backend.reports import drafting, selection
     from backend.store.drafts.refreshes import DRAFTING
     from backend.store.drafts.selections import CHOSEN, SHOWN, WANTED
@@ -101,4 +115,4 @@ def _show(store: Any, project: int, number: int) -> None:
         raise CaptionerError(reason or f"The selection of project {project} was undone, or another one was ordered.")
     drawn = f", {now['controls']} of them drawn at random" if now["strategy"] != "random" else ""
     fewer = " No more wait that are no near duplicates of others." if now["tasks"] < now["count"] else ""
-    click.echo(f"Project {project}: the label stream serves {counted(now['tasks'], 'task')} first{drawn}.{fewer}")
+    return f"Project {project}: the label stream serves {counted(now['tasks'], 'task')} first{drawn}.{fewer}"

@@ -91,6 +91,20 @@ class Reconciliation:
             lines.append(f"  {missed[kind]:>6} {KINDS[kind].format('s' * (missed[kind] != 1))}")
         return "\n".join([*lines, about_unreadable(self.unreadable)] if self.unreadable else lines)
 
+    def to_json(self) -> dict[str, Any]:
+        """The comparison for programs; `missed` are the changes that no webhook reported, by kind."""
+        return {
+            "project": self.project_id,
+            "first": self.first,
+            "tasks": self.tasks,
+            "new": self.new,
+            "taken_in": dict(self.repairs),
+            "missed": dict(self.missed),
+            "unreadable": sorted(self.unreadable),
+            "requests": self.requests,
+            "seconds": self.seconds,
+        }
+
     @property
     def missed(self) -> Counter[str]:
         """The changes that no webhook reported. What a project had before it was first compared is none of them."""

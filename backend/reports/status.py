@@ -40,7 +40,7 @@ def report(settings: Settings) -> dict[str, Any]:
         "disk": space.usage(settings),
         "default_champion": registry.champions().get(DEFAULT),
         "projects": [_project(settings, store, loaded, each.id) for each in store.projects()],
-        "versions": _versions(registry),
+        "versions": versions_of(registry),
     }
 
 
@@ -64,10 +64,9 @@ def text(status: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def versions_text(registry: Registry, project_id: int | None) -> str:
-    """The table of model versions, of one project or of all."""
-    rows = _versions(registry, project_id)
-    return _table(rows) if rows else "There are no model versions yet."
+def versions_text(versions: Sequence[Mapping[str, Any]]) -> str:
+    """What `versions_of` found as a table."""
+    return _table(versions) if versions else "There are no model versions yet."
 
 
 def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None, project_id: int) -> dict[str, Any]:
@@ -188,8 +187,8 @@ def _retrain(retrain: Retrain) -> dict[str, Any]:
     return {**fields, "seconds": retrain.seconds}
 
 
-def _versions(registry: Registry, project_id: int | None = None) -> list[dict[str, Any]]:
-    """The newest first."""
+def versions_of(registry: Registry, project_id: int | None = None) -> list[dict[str, Any]]:
+    """The model versions of one project or of all, the newest first."""
     champions = registry.champions()
     return [
         {

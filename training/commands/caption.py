@@ -12,6 +12,7 @@ from PIL import Image
 
 from training.captioner import bundled
 from training.captioner.checkpoint import load, read_info
+from training.commands.answers import answer_in, json_file_option, show
 from training.commands.options import (
     CHECKPOINT,
     PATH,
@@ -21,7 +22,7 @@ from training.commands.options import (
     device_option,
     example,
 )
-from training.commands.writing import Output, write_json, writing
+from training.commands.writing import Output, writing
 from training.errors import DataError
 from training.runtime.console import counted
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="[CHECKPOINT] IMAGES...")
 @click.option("--n-best", type=click.IntRange(1, 64), default=1, help="Captions per image, best first [1].")
-@click.option("--json", "json_file", type=Output(), help="Write captions and scores here.")
+@json_file_option
 @click.option(
     "--explain",
     "explain_dir",
@@ -54,10 +55,11 @@ def caption(
     overrides: Overrides,
     device: str,
 ) -> None:
-    """Caption image files. Prints one line per caption: image, score between 0 and 1, caption.
+    """Caption image files.
 
-    The score is the mean probability of its words. With --n-best the number that orders the captions, the best first,
-    stands beside it: length and similarity to other captions count in it too.
+    Prints one line per caption: image, score between 0 and 1, caption. The score is the mean probability of its words.
+    With --n-best the number that orders the captions, the best first, stands beside it: length and similarity to other
+    captions count in it too.
 
     Without CHECKPOINT, or with the word `starter`, the captioner that comes with the project captions them.
     """
@@ -88,7 +90,7 @@ def caption(
         captions, grid = result
         for each in captions:
             rank = f"\t{each.ranking_score:.3f}" if n_best > 1 else ""
-            click.echo(f"{image}\t{each.score:.2f}{rank}\t{each.text}")
+            show(f"{image}\t{each.score:.2f}{rank}\t{each.text}")
         entry = {"image": str(image), "captions": [_values(each) for each in captions]}
         if explain_dir:
             names = (image.stem, *(f"{image.stem}-{number}" for number in range(2, len(images) + 1)))
@@ -100,10 +102,7 @@ def caption(
                 explain.draw(image, captions[0].text, words, maps).save(unfinished)
             entry["explanation"] = str(path)
         entries.append(entry)
-    if json_file:
-        write_json(
-            json_file, {"checkpoint": checkpoint.resolve().name, "decoding": decoding.signature(), "images": entries}
-        )
+    answer_in(json_file, {"checkpoint": checkpoint.resolve().name, "decoding": decoding.signature(), "images": entries})
     if failed := sum("error" in entry for entry in entries):
         raise _failed(failed, images)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from training.captioner.checkpoint import load, read_info
+from training.commands.answers import answer_in, json_file_option, say, show
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
@@ -23,7 +24,6 @@ from training.commands.options import (
     source_options,
     split_option,
 )
-from training.commands.writing import Output, write_json
 from training.runtime.console import ProgressBar, counted, table
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _COLUMNS = {
 @click.argument("checkpoints", type=CHECKPOINT, nargs=-1, required=True)
 @source_options
 @split_option
-@click.option("--json", "json_file", type=Output(), help="Write the comparison here.")
+@json_file_option
 @decoding_options
 @cache_option
 @device_option
@@ -68,10 +68,10 @@ def compare(
     cache_dir: Path | None,
     device: str,
 ) -> None:
-    """Score several checkpoints on the same images with the same decoding: the first checkpoint's, or the options'.
+    """Score several checkpoints on the same images.
 
-    The speed includes reading the image files. A star marks the best value of each column; for words a caption that is
-    the value closest to the human captions'.
+    All decode alike: as the first checkpoint does, or as the options say. The speed includes reading the image files.
+    A star marks the best value of each column; for words a caption that is the value closest to the human captions'.
     """
     if len(checkpoints) < 2:
         raise click.UsageError("Give at least two checkpoints to compare.")
@@ -101,11 +101,11 @@ def compare(
         [str(checkpoint), *(_cell(column, values[column], number in best[column]) for column in best)]
         for number, (checkpoint, values) in enumerate(zip(checkpoints, entries, strict=True))
     ]
-    click.echo(table([header, *lines], "<" + ">" * len(best)))
+    show(table([header, *lines], "<" + ">" * len(best)))
     for name in _COLUMNS:
         if score := report.scores.get(name):
-            click.echo(f"{score.name}: {score.signature}|{score.corpus}")
-    click.echo(f"Human captions: {human_length:.1f} words a caption. Decoding: {decoding.signature()}")
+            show(f"{score.name}: {score.signature}|{score.corpus}")
+    show(f"Human captions: {human_length:.1f} words a caption. Decoding: {decoding.signature()}")
     if json_file:
         described = scores_to_json(report)
         comparison = {
@@ -120,7 +120,7 @@ def compare(
             ],
             "best": {column: [str(checkpoints[number]) for number in winners] for column, winners in best.items()},
         }
-        write_json(json_file, comparison)
+        answer_in(json_file, comparison)
 
 
 def _measured(
@@ -130,7 +130,7 @@ def _measured(
     from training.evaluation.outcome import score
 
     if decoding.neighbours and captioner.retrieval is None:
-        click.echo(f"{checkpoint} has no index of training images: its captions are not reranked.")
+        say(f"{checkpoint} has no index of training images: its captions are not reranked.")
     with ProgressBar(str(checkpoint)) as bar:
         captions = hypotheses(captioner, rows, decoding, cache_dir, bar.show)
     outcome = score(str(checkpoint), decoding.signature(), rows, [each.text for each in captions])

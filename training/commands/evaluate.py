@@ -9,6 +9,7 @@ import click
 
 from training.captioner import bundled
 from training.captioner.checkpoint import load, read_info
+from training.commands.answers import answer_in, json_file_option, say, show
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
@@ -22,7 +23,7 @@ from training.commands.options import (
     source_options,
     split_option,
 )
-from training.commands.writing import Output, write_json, writing
+from training.commands.writing import Output, writing
 from training.data.datasets import coco
 from training.runtime.console import ProgressBar, counted, table
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", type=CHECKPOINT, default=lambda: bundled.STARTER)
 @source_options
 @split_option
-@click.option("--json", "json_file", type=Output(), help="Write the scores, and a row for each image, here.")
+@json_file_option
 @click.option(
     "--html", "html_file", type=Output(), help="Write a page with the scores and the best and worst captions here."
 )
@@ -64,9 +65,10 @@ def evaluate(
     cache_dir: Path | None,
     device: str,
 ) -> None:
-    """Caption images and score the captions against the human captions of the same images.
+    """Score a captioner's captions against human captions.
 
-    Without CHECKPOINT, or with the word `starter`, the captioner that comes with the project is scored.
+    It captions images that have human captions. Without CHECKPOINT, or with the word `starter`, the captioner that
+    comes with the project is scored.
     Two scores may be compared if their signatures are the same. Images without human captions, such as nocaps' test
     split, are captioned for --coco and --json.
     """
@@ -89,21 +91,20 @@ def evaluate(
             f"No image has a human caption ({counted(bare, 'image')}): --html has no scores to show."
         )
     if bare:
-        click.echo(f"Captioned but not scored, without a human caption: {bare} of {counted(len(rows), 'image')}.")
+        say(f"Captioned but not scored, without a human caption: {bare} of {counted(len(rows), 'image')}.")
     with ProgressBar("Captioning") as bar:
         captions = hypotheses(captioner, rows, decoding, cache_dir or CACHE, bar.show)
     outcome = score(checkpoint.resolve().name, decoding.signature(), rows, [each.text for each in captions])
 
     if outcome.report:
-        click.echo(_scores(outcome.report))
+        show(_scores(outcome.report))
         if outcome.subsets:
-            click.echo(_subsets(outcome))
+            show(_subsets(outcome))
     words = counted(outcome.distinct_words, "distinct word")
-    click.echo(f"{words}, {outcome.mean_length:.1f} words a caption, {outcome.decoding}")
+    show(f"{words}, {outcome.mean_length:.1f} words a caption, {outcome.decoding}")
     if outcome.warning:
         click.echo(f"Warning: {outcome.warning}", err=True)
-    if json_file:
-        write_json(json_file, outcome.to_json())
+    answer_in(json_file, outcome.to_json())
     if html_file and outcome.report:
         from training.evaluation.report import page
 

@@ -12,6 +12,7 @@ import click
 from training.captioner import checkpoint
 from training.captioner.checkpoint import CONFIG
 from training.commands import configuration
+from training.commands.answers import answer, json_option, say
 from training.commands.options import (
     CACHE,
     CHECKPOINT,
@@ -86,6 +87,7 @@ def _choices(config: type, name: str) -> click.Choice[str]:
     metavar="NAME=VALUE",
     help="Any value of the configuration, such as decoder.hidden=1024; goes before all others. May be repeated.",
 )
+@json_option
 @click.option("--tensorboard", type=Output(folder=True), help="Curves and sample captions go to this folder.")
 @cache_option
 @device_option
@@ -101,10 +103,11 @@ def train(
     device: str,
     **options: Any,
 ) -> None:
-    """Train a captioner and write its checkpoint to --out.
+    """Train a captioner from captioned images.
 
-    Rows of the split train are learned, those of dev choose the best epoch. A training that was stopped is resumed
-    after its last saved epoch when the same command is run again. Under torchrun several processes share every batch.
+    The checkpoint goes to --out. Rows of the split train are learned, those of dev choose the best epoch. A training
+    that was stopped is resumed after its last saved epoch when the same command is run again. Under torchrun several
+    processes share every batch.
     """
     given = [
         configuration.nested(_PATHS.get(name, name), value) for name, value in options.items() if value is not None
@@ -154,7 +157,10 @@ def train(
                 tensorboard=tensorboard,
             )
         record = checkpoint.read_info(out)["extra"]
-        click.echo(f"The checkpoint is in {out}: {counted(record['images'], 'image')}, {record['seconds']:.0f} s.")
+        answer(
+            {"checkpoint": str(out), "images": record["images"], "seconds": record["seconds"]},
+            f"The checkpoint is in {out}: {counted(record['images'], 'image')}, {record['seconds']:.0f} s.",
+        )
 
 
 _PATHS = {
@@ -184,7 +190,7 @@ def _drawn(folder: Path, count: int) -> Path:
 
     if distributed.is_torchelastic_launched():
         raise click.UsageError("--scenes takes one process a minute: start it without torchrun.")
-    click.echo(f"Drawing {counted(count, 'scene')} into {folder}.")
+    say(f"Drawing {counted(count, 'scene')} into {folder}.")
     try:
         return write(folder, count, STARTER_SEED)
     except OSError as error:

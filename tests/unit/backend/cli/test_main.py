@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from backend.cli.main import main
+from backend.cli.main import SECTIONS, main
+from backend.corrections.reconcile import Reconciliation
 from backend.domain.errors import SettingsError
+from backend.label_studio.client import LabelStudio
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.system import device
@@ -27,6 +30,19 @@ COMMANDS = sorted(main.commands)
 def test_the_commands_promised_are_there() -> None:
     promised = {"up", "serve", "worker", "connect", "train", "evaluate", "caption"}
     assert promised | {"versions", "promote", "rollback", "status"} <= set(COMMANDS)
+
+
+def test_the_help_lists_commands_in_groups_with_a_whole_sentence_each() -> None:
+    printed = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert max(map(len, printed.splitlines())) <= 80
+    groups = [line for line in printed.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert groups == ["Options:", *(f"{title}:" for title in SECTIONS)]
+    listed = re.findall(r"^  ([a-z][a-z-]+) +(.+)$", printed.partition("Options:")[2], re.M)
+    assert [name for name, _ in listed] == [command.name for section in SECTIONS.values() for command in section]
+    for name, sentence in listed:
+        assert sentence[0].isupper(), name
+        assert sentence.endswith("."), f"the help of {name} is cut off: {sentence}"
+        assert not sentence.endswith("..."), f"the help of {name} is cut off: {sentence}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -143,9 +159,12 @@ def test_a_project_is_drafted_by_the_starter_as_soon_as_it_is_connected(
 
     monkeypatch.setattr("backend.up.first_model.promote_bundled", promote)
     monkeypatch.setattr("backend.label_studio.connect.connect", lambda *_: SimpleNamespace(report=(), problems=()))
-    monkeypatch.setattr(
-        "backend.corrections.reconcile.reconcile", lambda *given: drafting.append(Registry(given[2]).champions())
-    )
+
+    def compare(project_id: int, client: LabelStudio, store: Store) -> Reconciliation:
+        drafting.append(Registry(store).champions())
+        return Reconciliation(project_id, client, store)
+
+    monkeypatch.setattr("backend.corrections.reconcile.reconcile", compare)
     asked = ["--label-studio-url", "http://127.0.0.1:9", "--api-key", "x" * 40, "--data-dir", str(tmp_path)]
     result = CliRunner().invoke(main, ["connect", "--project", "3", *asked, *([] if starter else ["--no-starter"])])
     assert result.exit_code == 0, result.output
@@ -206,7 +225,7 @@ def test_a_folder_without_data_stays_as_it_is(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments.split())
     assert result.exit_code == 1
-    assert result.output.startswith(
+    assert result.stderr.startswith(
         f"Error: There is no data in {tmp_path / 'data'}: name the folder of your captioner"
     )
     assert list(tmp_path.iterdir()) == []
