@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from backend.cli.completion import completion
 from backend.cli.corrections import export
 from backend.cli.drafts import mode, preannotate, refresh
 from backend.cli.projects import connect, reconcile, status
@@ -24,7 +25,7 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Prepare drafts": [mode, preannotate, refresh, select],
     "Choose what serves": [versions, promote, rollback, quarantine, train_status, train_cancel],
     "Train and measure, without Label Studio": training_commands,
-    "Operate": [serve, worker, reconcile],
+    "Operate": [serve, worker, reconcile, completion],
 }
 
 
