@@ -6,44 +6,44 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from backend.reports.economics.measures import measure
-from backend.store.drafts.outcomes import CorrectedDraft
+from backend.store.drafts.changes import DraftChanges
 from backend.store.store import Store
 from training.vocabulary import tokenize
 
 LAST = 50
 """Corrections of which it is told what they taught."""
+OTHERS = 4
+"""So many times as many are read, for a few of them were made without a draft on purpose."""
 
 
-def by_version(corrected: Sequence[CorrectedDraft]) -> list[dict[str, Any]]:
+def by_version(changes: Sequence[DraftChanges]) -> list[dict[str, Any]]:
     """For each version whose drafts were corrected, in the order in which annotators met them.
 
     `kept_share` is the share of drafts kept unchanged, `edits` the words changed a word of the corrections. Of several
     captions that one annotation gives, the one nearest to the draft counts.
     """
-    rows = measure(corrected, keystrokes=False)
-    found = []
-    for version in dict.fromkeys(rows.version.tolist()):
-        own = rows.where(np.flatnonzero(rows.version == version))
-        number, kept, edits = len(own), int(own.unchanged.sum()), int(own.edits.sum()) / max(int(own.words.sum()), 1)
-        row = {"version": version, "corrections": number, "kept": kept, "kept_share": kept / number, "edits": edits}
-        found.append(row)
-    return found
+    return [
+        {
+            "version": each.version,
+            "corrections": each.corrections,
+            "kept": each.kept,
+            "kept_share": each.kept / each.corrections,
+            "edits": each.word_edits / max(each.words, 1),
+        }
+        for each in changes
+        if each.version and each.corrections
+    ]
 
 
-def taught(
-    store: Store, project_id: int, champion: str, cutoff_seq: int, corrected: Sequence[CorrectedDraft]
-) -> dict[str, Any]:
+def taught(store: Store, project_id: int, champion: str, cutoff_seq: int) -> dict[str, Any]:
     """The words of the last corrections up to event `cutoff_seq` that drafts of the champion were the first to use.
 
     A word counts when its correction has it and the draft before did not. The most used come first.
     """
-    shown = (each for each in corrected if each.seq <= cutoff_seq and each.draft != "")
-    last = sorted(shown, key=lambda each: each.seq)[-LAST:]
+    latest = store.latest_corrections(project_id, OTHERS * LAST, cutoff_seq)
+    last = [each for each in latest if each.draft_text != ""][:LAST]
     brought = {
-        word for each in last for text in each.texts for word in {*tokenize(text)} - {*tokenize(each.draft or "")}
+        word for each in last for text in each.texts for word in {*tokenize(text)} - {*tokenize(each.draft_text or "")}
     }
     used = Counter(word for word in _words(store.draft_texts(project_id, champion)) if word in brought)
     for word in {*_words(store.draft_texts(project_id, champion, before=True))} & used.keys() if used else ():

@@ -74,8 +74,7 @@ def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None,
     champion = Registry(store).champion(project_id)
     retrains = store.retrains(project_id, limit=50)
     every = settings.retrain_every or None
-    corrected = store.corrected_drafts(project_id)
-    versions = by_version(corrected)
+    versions = by_version(store.draft_changes(project_id))
     made_by = next((retrain for retrain in retrains if champion and retrain.version == champion.name), None)
     own, default = str(project_id), str(DEFAULT)
     served = loaded and (loaded["serving"].get(own) or loaded["serving"].get(default))
@@ -87,11 +86,11 @@ def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None,
         **asdict(counts),
         "kept": sum(version["kept"] for version in versions),
         "drafts_by_version": versions,
-        "taught": made_by and taught(store, project_id, made_by.version or "", made_by.cutoff_seq, corrected),
+        "taught": made_by and taught(store, project_id, made_by.version or "", made_by.cutoff_seq),
         "retrain_in": every and store.corrections_until_retrain(project_id, every),
         "retrains": [_retrain(retrain) for retrain in retrains],
         "training": latest(retrains),
-        "compared": _compared(store.reconciliation_state(project_id)),
+        "compared": compared(store.reconciliation_state(project_id)),
         "drafting": drafting.report(store, project_id),
         "selection": selection.report(store, project_id),
         "score": scores.report(store, project_id),
@@ -148,7 +147,7 @@ def _edits_lines(versions: Sequence[Mapping[str, Any]], taught: Mapping[str, Any
         yield f"  taught       {last}: drafts of {taught['version']} are the first with {words}"
 
 
-def _compared(state: ReconciliationState) -> dict[str, Any]:
+def compared(state: ReconciliationState) -> dict[str, Any]:
     """When the project was last compared with Label Studio (seconds ago, None if never), and what that repaired.
 
     `lag_seconds` is for the last comparison of every task, `seconds_ago` for the last one of any kind.

@@ -15,11 +15,11 @@ from backend.images.archive import ImageStore
 from backend.retraining import examples, snapshot
 from backend.retraining.gate import ROLES, Contender, ProjectGate
 from backend.retraining.heartbeat import Heartbeat, SupersededError
-from backend.retraining.history import NEW, History
+from backend.retraining.history import History
 from backend.retraining.reuse import LearnedCorrections
 from backend.retraining.snapshot import Snapshot
 from backend.settings import Settings
-from backend.store.registry import HELD, PASSED, REJECTED, ModelVersion, Registry
+from backend.store.registry import HELD, NEW, PASSED, REJECTED, ModelVersion, Registry
 from backend.store.retrains import MAX_POSTPONED, REGISTER, Retrain
 from backend.store.store import Store
 from training.captioner import checkpoint

@@ -19,8 +19,6 @@ from training.gate.gate import Verdict
 
 log = logging.getLogger(__name__)
 
-NEW = "new.jsonl"
-"""The file beside a snapshot's manifest with the captions that its candidate was the first to learn, as rows."""
 _Pair = tuple[str, str]
 """An image, by its hash, and one caption of it."""
 
@@ -152,7 +150,7 @@ def quarantined_rows(version: ModelVersion) -> list[Row]:
 
 
 def _new_of(version: ModelVersion) -> Path | None:
-    path = version.manifest and version.manifest.with_name(NEW)
+    path = version.new_captions
     return path if path and path.exists() else None
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from backend.domain.corrections import Correction, Event, Task
 from backend.store.database import chunks, now
+from backend.store.drafts.changes import count_changes
 from backend.store.tables import correction_revisions, corrections, drafts, events, projects, tasks
 
 RECONCILED = "RECONCILED"
@@ -264,17 +265,15 @@ def _deletions(connection: Connection, event: Event) -> dict[int, dict[str, Any]
 
 
 _NOTHING: dict[str, Any] = {column.name: None for column in corrections.c if column.nullable} | {
-    "texts": [],
-    "typed": [],
-    "reasons": [],
-    "hints": [],
+    **{name: [] for name in ("texts", "typed", "reasons", "hints")},
     "was_cancelled": False,
     "ground_truth": False,
 }
 
 
 def _write_revisions(connection: Connection, rows: Mapping[int, dict[str, Any]], seq: int) -> None:
-    written = [{**row, "seq": seq if row["seq"] is None else row["seq"]} for row in rows.values()]
+    numbered = [{**row, "seq": seq if row["seq"] is None else row["seq"]} for row in rows.values()]
+    written = count_changes(connection, numbered, _known_corrections(connection, list(rows)))
     delete_rows(connection, corrections.c.annotation_id, list(rows))
     if written:
         connection.execute(corrections.insert(), written)

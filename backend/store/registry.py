@@ -23,6 +23,8 @@ RELEASED, DROPPED = "released", "dropped"
 """States an operator gives a rejected version: its corrections may be learnt again, or never."""
 REGISTERED = "registered"
 """State of a version that no gate has judged."""
+NEW = "new.jsonl"
+"""The file beside a snapshot's manifest with the captions that its candidate was the first to learn, as rows."""
 DEFAULT = 0
 """The project id whose champion serves projects without one of their own."""
 
@@ -52,6 +54,11 @@ class ModelVersion:
     scores: dict[str, Any] = field(default_factory=dict)
     state: str = REGISTERED
     created_at: datetime = field(default_factory=now)
+
+    @property
+    def new_captions(self) -> Path | None:
+        """The file with the captions that it was the first to learn, if it has a manifest."""
+        return self.manifest and self.manifest.with_name(NEW)
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,16 @@ class Registry:
         """The newest version trained on a snapshot of the project."""
         return next((version for version in self.versions(project_id) if version.snapshot == snapshot), None)
 
-    def versions(self, project_id: int | None = None) -> list[ModelVersion]:
-        """Newest first: all versions, or those that may serve a project."""
+    def versions(self, project_id: int | None = None, limit: int | None = None, *states: str) -> list[ModelVersion]:
+        """Newest first: all versions, or those that may serve a project; of any state, or of these."""
         query = sa.select(model_versions)
         if project_id is not None:
             query = query.where((model_versions.c.project_id == project_id) | model_versions.c.project_id.is_(None))
+        if states:
+            query = query.where(model_versions.c.state.in_(states))
+        newest = query.order_by(model_versions.c.created_at.desc(), model_versions.c.name).limit(limit)
         with self._store.reading() as connection:
-            rows = connection.execute(query.order_by(model_versions.c.created_at.desc(), model_versions.c.name)).all()
-        return [_version(row) for row in rows]
+            return [_version(row) for row in connection.execute(newest)]
 
     def lineage(self, version: ModelVersion | None) -> Iterator[ModelVersion]:
         """The version and its ancestors, back to the first."""

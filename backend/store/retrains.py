@@ -221,14 +221,12 @@ class Retrains(Database):
             return _select(connection, retrains.c.state == state)[::-1]
 
 
-def new_corrections(connection: Connection, project_id: int, states: tuple[str, ...] = (DONE,)) -> int:
-    """Usable corrections of the project that changed after the newest retrain in one of `states` was cut off."""
-    return _usable(connection, project_id, corrections.c.seq > _cutoff(connection, project_id, states))
-
-
-def corrections_waiting(connection: Connection, project_id: int, most: int) -> int:
-    """As `new_corrections`, counted up to `most`."""
-    return _usable(connection, project_id, corrections.c.seq > _cutoff(connection, project_id, (DONE,)), most)
+def new_corrections(
+    connection: Connection, project_id: int, states: tuple[str, ...] = (DONE,), most: int | None = None
+) -> int:
+    """Usable corrections of the project that changed after the newest retrain in one of `states` was cut off, counted
+    up to `most`."""
+    return _usable(connection, project_id, corrections.c.seq > _cutoff(connection, project_id, states), most)
 
 
 def _is_due(connection: Connection, project_id: int, every: int) -> bool:
@@ -242,7 +240,7 @@ def _is_due(connection: Connection, project_id: int, every: int) -> bool:
 def _corrections_until_retrain(connection: Connection, project_id: int, every: int) -> int:
     before = corrections.c.seq <= _cutoff(connection, project_id, ENDED)
     known = _usable(connection, project_id, before, most=4 * every)  # a quarter of more is more than `every` anyway
-    new = new_corrections(connection, project_id, ENDED)
+    new = new_corrections(connection, project_id, ENDED, most=every)  # it never takes more
     ran = retrains.c.project_id == project_id, retrains.c.state.in_(ENDED), retrains.c.started_at.is_not(None)
     took = sum(each.seconds or 0.0 for each in _select(connection, *ran, limit=1))
     return corrections_until_retrain(known, new, took, every)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
 from backend.store.database import now
 from backend.store.drafts.calibrations import Calibrations
+from backend.store.drafts.changes import ChangesReader
 from backend.store.drafts.chunks import Chunks
 from backend.store.drafts.outcomes import Outcomes
 from backend.store.drafts.reuse import Reuse, draft_of, draft_row, row_key
@@ -94,7 +95,9 @@ class Counts:
     new: int
 
 
-class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcomes, Calibrations, TotalsReader):
+class Store(
+    Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcomes, Calibrations, ChangesReader, TotalsReader
+):
     """All reads and writes. A write is committed when its method returns; any thread or process may write."""
 
     def save_project(
@@ -166,6 +169,17 @@ class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcom
             rows = connection.execute(query.order_by(table.c.annotation_id)).mappings().all()
         found = [_stored_correction(dict(row)) for row in rows]
         return [each for each in found if each.usable] if usable else found
+
+    def latest_corrections(self, project_id: int, limit: int, up_to_seq: int | None = None) -> list[StoredCorrection]:
+        """The usable corrections that changed last, or had by an event, the newest first."""
+        table = corrections.c
+        mine = [table.project_id == project_id, table.usable]
+        if up_to_seq is not None:
+            mine.append(table.seq <= up_to_seq)
+        newest = _with_images(corrections).where(*mine).order_by(table.seq.desc(), table.annotation_id.desc())
+        with self.reading() as connection:
+            rows = connection.execute(newest.limit(limit)).mappings().all()
+        return [_stored_correction(dict(row)) for row in rows]
 
     def changed_corrections(self, project_id: int, after_seq: int) -> list[Revision]:
         """The newest revision of each annotation that events after that one changed; skipped and deleted ones too."""
@@ -244,6 +258,7 @@ class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcom
             return [DraftFailure(row.project_id, row.task_id, row.reason) for row in connection.execute(newest)]
 
     def counts(self, project_id: int) -> Counts:
+        changes = self.draft_changes(project_id)
         with self.reading() as connection:
 
             def count(table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
@@ -254,8 +269,8 @@ class Store(Retrains, Reconciliations, Chunks, Selections, Reuse, Places, Outcom
                 tasks=count(tasks, ~tasks.c.deleted),
                 drafts=count(drafts),
                 failures=count(draft_failures),
-                corrections=count(corrections, corrections.c.usable),
-                skipped=count(corrections, ~corrections.c.deleted, ~corrections.c.usable),
+                corrections=sum(each.corrections for each in changes),
+                skipped=sum(each.skipped for each in changes),
                 new=new_corrections(connection, project_id),
             )
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from backend.store.database import Database
-from backend.store.retrains import corrections_waiting
+from backend.store.retrains import new_corrections
 from backend.store.tables import correction_revisions, model_versions, projects, reconciliations, retrains
 
 MOST_WAITING = 10_000
@@ -39,8 +39,9 @@ class Totals:
 class TotalsReader(Database):
     """The part of the store that counts."""
 
-    def totals(self) -> list[Totals]:
-        """The figures of every project, by id."""
+    def totals(self, project_id: int | None = None) -> list[Totals]:
+        """The figures of every project, by id, or of one; none where it is unknown."""
+        wanted = projects.c.id != 0 if project_id is None else projects.c.id == project_id
         with self.reading() as connection:
             states = _counts(connection, retrains.c.project_id, retrains.c.state)
             decision = sa.func.coalesce(model_versions.c.verdict["decision"].as_string(), NO_VERDICT)
@@ -48,13 +49,15 @@ class TotalsReader(Database):
             compared = {row.project_id: row for row in connection.execute(sa.select(reconciliations))}
             found = []
             for id_, reused_seq in connection.execute(
-                sa.select(projects.c.id, projects.c.reused_seq).where(projects.c.id != 0).order_by(projects.c.id)
+                sa.select(projects.c.id, projects.c.reused_seq)
+                .where(projects.c.id != 0, wanted)
+                .order_by(projects.c.id)
             ):
                 comparison = compared.get(id_)
                 found.append(
                     Totals(
                         project_id=id_,
-                        waiting=corrections_waiting(connection, id_, MOST_WAITING),
+                        waiting=new_corrections(connection, id_, most=MOST_WAITING),
                         behind_since=_first_after(connection, id_, reused_seq),
                         repaired=comparison.repaired if comparison else 0,
                         compared_at=comparison.compared_at if comparison else None,

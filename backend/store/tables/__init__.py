@@ -3,6 +3,7 @@
 from backend.store.tables.corrections import correction_revisions, corrections
 from backend.store.tables.drafts import (
     calibrations,
+    draft_changes,
     draft_chunks,
     draft_failures,
     drafts,
@@ -21,6 +22,7 @@ __all__ = [
     "calibrations",
     "correction_revisions",
     "corrections",
+    "draft_changes",
     "draft_chunks",
     "draft_failures",
     "drafts",

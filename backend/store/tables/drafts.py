@@ -49,6 +49,23 @@ draft_failures = sa.Table(
     sa.Column("task_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("failed_at", Time, nullable=False),
+    sa.Index(None, "project_id", "failed_at"),
+)
+
+# Sums over the corrections that began as drafts of a version: see backend/store/drafts/changes.py. `version` is empty
+# for all others.
+draft_changes = sa.Table(
+    "draft_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project_id", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.String(255), nullable=False),
+    sa.Column("corrections", sa.Integer, nullable=False),
+    sa.Column("skipped", sa.Integer, nullable=False),
+    sa.Column("kept", sa.Integer, nullable=False),
+    sa.Column("word_edits", sa.Integer, nullable=False),
+    sa.Column("words", sa.Integer, nullable=False),
+    sa.UniqueConstraint("project_id", "version"),
 )
 
 # How far the drafts of a project's unlabelled tasks are those of a version: see backend/store/drafts/refreshes.py.

@@ -10,9 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli.main import main
-from backend.retraining.history import NEW
 from backend.retraining.snapshot import RECORD, Record
-from backend.store.registry import REJECTED, ModelVersion, Registry
+from backend.store.registry import NEW, REJECTED, ModelVersion, Registry
 from backend.store.store import Store
 from training.data import manifest
 from training.data.manifest import DEV, HELD_OUT, TRAIN, Row

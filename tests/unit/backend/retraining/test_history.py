@@ -10,8 +10,8 @@ import pytest
 
 from backend.domain.errors import RegistryError
 from backend.images.archive import ImageStore
-from backend.retraining.history import NEW, History, quarantined_rows
-from backend.store.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
+from backend.retraining.history import History, quarantined_rows
+from backend.store.registry import DROPPED, NEW, REJECTED, RELEASED, ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import picture, settings
 from training.continual.interpolation import FEWEST_ROWS
