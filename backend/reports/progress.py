@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from backend.store.database import now
-from backend.store.retrains import QUEUED, RUNNING, Retrain
+from backend.store.retrains import DONE, QUEUED, RUNNING, Retrain
 from backend.store.store import Store
 from training.runtime.console import counted
 
@@ -30,13 +31,16 @@ USUAL = ("collect", "train", "interpolate", "evaluate", "register")
 """Phases that take time in most retrains."""
 NO_PROJECT = "No project is connected yet: run `captioner up` or `captioner connect`."
 
+USUAL_OF = 3
+"""Retrains, the last ones that succeeded, by whose median it is said how long one takes."""
+
 FIELDS = ("phase", "epoch", "epochs", "step", "steps", "loss", "images_at_once", "phase_seconds")
 
 
 def report(store: Store, project_id: int | None = None) -> dict[str, Any]:
     """The active and the last finished retrain of the project, or of every project, as JSON values."""
     projects = [each.id for each in store.projects()] if project_id is None else [project_id]
-    return {"projects": [{"project": each, **latest(store.retrains(each, limit=2))} for each in projects]}
+    return {"projects": [{"project": each, **latest(store.retrains(each))} for each in projects]}
 
 
 def text(progress: Mapping[str, Any]) -> str:
@@ -47,17 +51,23 @@ def text(progress: Mapping[str, Any]) -> str:
 
 
 def latest(retrains: Sequence[Retrain]) -> dict[str, Any]:
-    """The active and the last finished one of a project's retrains, which are sorted from the newest."""
+    """The active and the last finished one of a project's retrains, which are sorted from the newest.
+
+    `usual_seconds` is how long the last ones took that succeeded, None where none did.
+    """
     active = next((retrain for retrain in retrains if retrain.active), None)
     last = next((retrain for retrain in retrains if not retrain.active), None)
-    return {"active": active and _active(active), "last": last and _ended(last)}
+    took = [retrain.seconds for retrain in retrains if retrain.state == DONE and retrain.seconds is not None]
+    usual = statistics.median(took[:USUAL_OF]) if took else None
+    return {"active": active and _active(active, usual), "last": last and _ended(last), "usual_seconds": usual}
 
 
-def _active(retrain: Retrain) -> dict[str, Any]:
+def _active(retrain: Retrain, usual_seconds: float | None) -> dict[str, Any]:
     """`heard_seconds_ago` is the age of the last heartbeat; a retrain is `lost` when its process seems to have died.
 
     `phase_left_seconds` and `phase_ends_at` are estimates for the current phase from its steps so far, None before its
-    first step. `then` are the phases that follow; how long they take is unknown before they start.
+    first step. `then` are the phases that follow; how long they take is unknown before they start. `left_seconds` and
+    `ends_at` are estimates for the whole, by how long the last retrains took; None where it takes longer than those.
     """
     runs = retrain.state == RUNNING
     progress = retrain.progress if runs else {}
@@ -66,6 +76,12 @@ def _active(retrain: Retrain) -> dict[str, Any]:
     left = _left_seconds(progress)
     if left is not None and heard is not None:
         left = max(0.0, left - heard)
+    elapsed = seconds_since(retrain.started_at)
+    whole = None if usual_seconds is None or elapsed is None else usual_seconds - elapsed
+    if whole is not None and left is not None:
+        whole = max(whole, left)
+    if not runs or (whole is not None and whole < 0):
+        whole = None
     return {
         "retrain": retrain.snapshot,
         "state": retrain.state,
@@ -73,7 +89,9 @@ def _active(retrain: Retrain) -> dict[str, Any]:
         "phase_left_seconds": left,
         "phase_ends_at": None if left is None else _time(now() + timedelta(seconds=left)),
         "then": _then(phase) if runs else [],
-        "elapsed_seconds": seconds_since(retrain.started_at),
+        "left_seconds": whole,
+        "ends_at": None if whole is None else _time(now() + timedelta(seconds=whole)),
+        "elapsed_seconds": elapsed,
         "heard_seconds_ago": heard,
         "lost": retrain.stale(),
         "attempt": retrain.attempt,
@@ -137,11 +155,14 @@ def retrain_lines(project: Mapping[str, Any]) -> Iterable[str]:
         heard = duration(active["heard_seconds_ago"])
         yield f"  retrain      {active['retrain']} runs: no heartbeat for {heard}; the next worker starts it again"
     else:
-        yield f"  retrain      {active['retrain']} runs: {_phase_text(active)}"
+        yield f"  retrain      {active['retrain']} runs: {phase_text(active)}"
         left = "the end of this phase cannot be estimated yet"
         if active["phase_left_seconds"] is not None:
             left = f"this phase ends in about {duration(active['phase_left_seconds'])} ({active['phase_ends_at']})"
         yield f"  time         started {duration(active['elapsed_seconds'])} ago; {left}"
+        if active["left_seconds"] is not None:
+            whole = f"all of it in about {duration(active['left_seconds'])} ({active['ends_at']})"
+            yield f"               {whole}, as the last ones took {duration(project['usual_seconds'])}"
         if active["then"]:
             yield f"  next         {', '.join(PHASES[phase] for phase in active['then'])}"
     if active and active["images_at_once"]:
@@ -155,7 +176,7 @@ def retrain_lines(project: Mapping[str, Any]) -> Iterable[str]:
         yield f"  last         {last['retrain']}, {last['state']}{ago}{took}: {last['outcome']}"
 
 
-def _phase_text(progress: Mapping[str, Any]) -> str:
+def phase_text(progress: Mapping[str, Any]) -> str:
     """What a running retrain does, from its last heartbeat."""
     parts = [PHASES.get(progress.get("phase", ""), progress.get("phase") or "starting")]
     if progress.get("epoch"):

@@ -133,7 +133,9 @@ def test_without_an_active_one_the_last_is_told(store: Store, clock: list[dateti
         "  retrain      none is queued or running",
         "  last         1-1, done 5 h ago after 3 min: p1-v1 is promoted.",
     ]
-    assert progress.report(store, 9) == {"projects": [{"project": 9, "active": None, "last": None}]}
+    assert progress.report(store, 9) == {
+        "projects": [{"project": 9, "active": None, "last": None, "usual_seconds": None}]
+    }
 
 
 def test_the_command_tells_it(store: Store, tmp_path: Path) -> None:
@@ -142,3 +144,19 @@ def test_the_command_tells_it(store: Store, tmp_path: Path) -> None:
     assert "training, epoch 3 of 10" in CliRunner().invoke(main, given).output
     found = json.loads(CliRunner().invoke(main, [*given, "--project", "1", "--json"]).output)
     assert found["projects"][0]["active"]["loss"] == 2.34567
+
+
+def test_how_long_the_whole_takes_is_told_by_the_last_ones(store: Store, clock: list[datetime]) -> None:
+    for minutes in (60, 4, 2, 3):
+        retrain = running(store, {"phase": "train"})
+        clock[0] += timedelta(minutes=minutes)
+        store.finish_retrain(retrain, state=DONE, outcome="p1-v1 is promoted.", version="p1-v1")
+        store.record(saved(correction(minutes)))
+    retrain = running(store, {"phase": "collect"})
+    clock[0] += timedelta(seconds=60)
+    store.renew_retrain(retrain, {"phase": "collect"})
+    assert (active(store)["left_seconds"], active(store)["phase_left_seconds"]) == (120.0, None)
+    assert progress.report(store)["projects"][0]["usual_seconds"] == 180.0
+    assert "               all of it in about 2 min (2026-01-01 " in told(store)
+    clock[0] += timedelta(seconds=150)
+    assert active(store)["left_seconds"] is None, "it takes longer"
