@@ -72,6 +72,7 @@ LIGHT = (
     "training.decoding.signals",
     "training.features.cache",
     "training.gate.bootstrap",
+    "training.gate.verdict",
     "training.metrics",
     "training.runtime.console",
     "training.runtime.files",

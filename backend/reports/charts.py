@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil, floor, log10
+from typing import Literal
 
 from markupsafe import Markup, escape
 
@@ -18,6 +19,8 @@ HEIGHT = 230
 ROW = 34
 """Height of a bar with the label above it."""
 TICKS = 5
+LETTER = 6
+"""Width of a letter, about."""
 
 STYLE = Markup(
     ".chart { display: block; width: 100%; max-width: 40rem; height: auto; }"
@@ -25,6 +28,8 @@ STYLE = Markup(
     ".chart .label { fill: var(--ink); }"
     ".chart .axis { stroke: var(--line); fill: none; }"
     ".chart .mark { fill: var(--accent); }"
+    ".chart .ring { fill: var(--card); stroke: var(--accent); stroke-width: 2; }"
+    ".chart .cross { fill: none; stroke: var(--accent); stroke-width: 3; }"
     ".chart .curve { stroke: var(--accent); fill: none; stroke-width: 2; }"
     ".chart .band { fill: var(--accent); opacity: .18; }"
     ".chart .bound { stroke: var(--ink); fill: none; }"
@@ -35,13 +40,14 @@ STYLE = Markup(
 
 @dataclass(frozen=True)
 class Mark:
-    """A value with its interval. `note` is told when it is pointed at, and by screen readers."""
+    """A value with its interval, its kind told by its shape. `note` is told when pointed at, and by screen readers."""
 
     x: float
     y: float
     low: float | None = None
     high: float | None = None
     note: str = ""
+    shape: Literal["dot", "ring", "cross"] = "dot"
 
 
 @dataclass(frozen=True)
@@ -66,18 +72,25 @@ class Title:
 
 @dataclass(frozen=True)
 class Axis:
-    """A label, and the least and greatest value shown; `percent` shows shares as percentages."""
+    """A label, and the least and greatest value shown; `percent` shows shares as percentages.
+
+    `names` stand at 0, 1, 2 and so on in place of numbers, as many as there is room for.
+    """
 
     label: str
     low: float
     high: float
     percent: bool = False
+    names: tuple[str, ...] = ()
     ticks: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ticks", _ticks(self.low, self.high))
+        ticks = _places(self.names) if self.names else _ticks(self.low, self.high)
+        object.__setattr__(self, "ticks", ticks)
 
     def text(self, tick: float) -> str:
+        if self.names:
+            return self.names[int(tick)]
         return f"{tick:.0%}" if self.percent else f"{tick:g}"
 
     def at(self, value: float) -> float:
@@ -161,8 +174,13 @@ class _Plot:
         if mark.low is not None and mark.high is not None:
             interval = _bound(across, self.up(mark.low), across, self.up(mark.high))
         note = f"<title>{escape(mark.note)}</title>" if mark.note else ""
-        circle = f'<circle class="mark" cx="{across:.1f}" cy="{self.up(mark.y):.1f}" r="4">{note}</circle>'
-        return interval + circle
+        up = self.up(mark.y)
+        if mark.shape == "cross":
+            drawn = f'<path class="cross" d="M{across - 4:.1f} {up - 4:.1f}l8 8m0 -8l-8 8">{note}</path>'
+        else:
+            kind = "ring" if mark.shape == "ring" else "mark"
+            drawn = f'<circle class="{kind}" cx="{across:.1f}" cy="{up:.1f}" r="4">{note}</circle>'
+        return interval + drawn
 
 
 def _bound(x: float, y: float, other_x: float, other_y: float) -> str:
@@ -180,6 +198,13 @@ def _svg(title: Title, height: float, parts: Iterable[str]) -> Markup:
         f'{name}-summary"><title id="{name}-title">{escape(title.title)}</title>'
         f'<desc id="{name}-summary">{escape(title.summary)}</desc>{"".join(parts)}</svg>'
     )
+
+
+def _places(names: Sequence[str]) -> tuple[float, ...]:
+    """Every name, or every second and so on, counted back from the last, so that none is written over another."""
+    widest = max(map(len, names)) * LETTER + 8
+    every = max(1, ceil(len(names) * widest / (WIDTH - LEFT - RIGHT)))
+    return tuple(float(place) for place in range((len(names) - 1) % every, len(names), every))
 
 
 def _ticks(low: float, high: float) -> tuple[float, ...]:

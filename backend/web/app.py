@@ -23,6 +23,8 @@ from backend.domain.errors import (
 from backend.settings import Settings
 from backend.web.body import MOST_BYTES
 from backend.web.observing import observe
+from backend.web.pages import answers
+from backend.web.pages.blueprint import pages
 from backend.web.routes import WITHOUT_PASSWORD, routes
 from backend.web.services import Services
 from labeling_config import LabelingConfigError
@@ -45,10 +47,13 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 
 
 def create_app(services: Services) -> Flask:
-    """The ML backend as a WSGI application. Every error is answered as JSON: `{"error": "one sentence"}`."""
+    """The ML backend as a WSGI application. Every error is answered as JSON: `{"error": "one sentence"}`, or as a page
+    with the sentence where a browser asked for a page."""
     app = Flask("captioner", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    answers.prepare(app)
     app.register_blueprint(routes(services))
+    app.register_blueprint(pages(services))
     observe(app)
 
     @app.before_request
@@ -56,19 +61,19 @@ def create_app(services: Services) -> Flask:
         if request.endpoint in WITHOUT_PASSWORD or _authenticated(services.settings):
             return None
         sentence = "The user name or password is missing or wrong: BASIC_AUTH_USER and BASIC_AUTH_PASS."
-        return {"error": sentence}, 401, {"WWW-Authenticate": 'Basic realm="captioner"'}
+        return answers.error(sentence, 401, {"WWW-Authenticate": 'Basic realm="captioner"'})
 
     @app.errorhandler(Exception)
     def explain(error: Exception) -> ResponseReturnValue:
         if isinstance(error, HTTPException):
-            return {"error": f"{error.name}: {error.description}"}, error.code or 500
+            return answers.error(f"{error.name}: {error.description}", error.code or 500)
         for kind, status in STATUS:
             if isinstance(error, kind):
                 log.warning("%s %s: %s", request.method, request.path, error)
                 headers = {"Retry-After": str(error.RETRY_SECONDS)} if isinstance(error, BusyError) else {}
-                return {"error": str(error)}, status, headers
+                return answers.error(str(error), status, headers)
         log.exception("%s %s failed.", request.method, request.path)
-        return {"error": "Something failed inside the captioner; its log has the details."}, 500
+        return answers.error("Something failed inside the captioner; its log has the details.", 500)
 
     return app
 

@@ -56,11 +56,6 @@ def routes(services: Services) -> Blueprint:
             return {"error": problem}, 503
         return {"status": "READY", "model_class": "CaptionerModel"}
 
-    @blueprint.get("/")
-    def front() -> dict[str, Any]:
-        """The answer of /health for a person who opens the address; unlike /health it needs the password."""
-        return health()
-
     @blueprint.post("/setup")
     def setup() -> dict[str, Any]:
         body = wire.setup_request(json_object())

@@ -1,0 +1,84 @@
+"""Recent corrections beside the drafts they began as, with the words that were changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import SequenceMatcher
+from typing import Literal, NamedTuple
+
+from backend.store.drafts.changes import measured
+from backend.store.store import Store, StoredCorrection
+
+SHOWN = 12
+READ = 60
+"""Newest corrections that are read to find so many that began as a draft."""
+LONGEST = 200
+"""Words of a caption that are compared; what follows is one piece."""
+
+_ALONE = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Letters of scripts that put no blanks between words: each is a piece of its own."""
+_PIECE = re.compile(rf"[{_ALONE}]\s*|[^\s{_ALONE}]+\s*")
+
+
+class Piece(NamedTuple):
+    """Words that both have, or that only the correction or only the draft has."""
+
+    kind: Literal["same", "inserted", "deleted"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """`others` are further captions of the same annotation, which are farther from the draft."""
+
+    task: int
+    version: str
+    at: datetime
+    kept: bool
+    pieces: tuple[Piece, ...]
+    others: tuple[str, ...]
+    image_sha256: str | None
+
+
+def examples(store: Store, project_id: int) -> list[Example]:
+    """The newest first."""
+    latest = store.latest_corrections(project_id, READ)
+    return [_example(each) for each in latest if each.draft_text and each.draft_version][:SHOWN]
+
+
+def _example(made: StoredCorrection) -> Example:
+    draft = made.draft_text or ""
+    edits = [measured([draft], [[text]])[0][0] for text in made.texts]
+    nearest = made.texts[edits.index(min(edits))]
+    return Example(
+        task=made.task_id,
+        version=made.draft_version or "",
+        at=made.updated_at,
+        kept=made.texts == (draft,),
+        pieces=tuple(differences(draft, nearest)),
+        others=tuple(text for text in made.texts if text is not nearest),
+        image_sha256=made.image_sha256,
+    )
+
+
+def differences(draft: str, caption: str) -> Iterator[Piece]:
+    """The pieces of both in order, what was deleted before what stands in its place. Without those that were deleted
+    they are the caption."""
+    old, new = _pieces(draft), _pieces(caption)
+    matcher = SequenceMatcher(None, [each.strip() for each in old], [each.strip() for each in new], autojunk=False)
+    for what, a, b, c, d in matcher.get_opcodes():
+        if what == "equal":
+            yield Piece("same", "".join(new[c:d]))
+            continue
+        if b > a:
+            yield Piece("deleted", "".join(old[a:b]))
+        if d > c:
+            yield Piece("inserted", "".join(new[c:d]))
+
+
+def _pieces(text: str) -> Sequence[str]:
+    found = _PIECE.findall(text)
+    return found if len(found) <= LONGEST else [*found[:LONGEST], "".join(found[LONGEST:])]

@@ -1,0 +1,94 @@
+"""What failed lately in a project, why, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backend.corrections.reconcile import about_unreadable
+from backend.store.retrains import FAILED, Retrain
+from backend.store.store import Store
+from training.runtime.console import counted
+
+RETRAINS, TASKS = 3, 5
+"""Most failed retrains among the last ten, and most tasks without a draft, that are shown."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What failed and why, in the sentence that was stored then, and what to do."""
+
+    what: str
+    why: str
+    remedy: str
+    at: datetime | None = None
+
+
+def troubles(
+    store: Store,
+    project_id: int,
+    retrains: Sequence[Retrain],
+    compared: Mapping[str, Any],
+    refused: str | None,
+    queue: Mapping[str, Any],
+) -> list[Trouble]:
+    """The gravest first."""
+    return [
+        *_champion(project_id, refused),
+        *_queue(queue, any(retrain.active for retrain in retrains)),
+        *_retrains(retrains),
+        *_comparison(store, project_id, compared),
+        *_drafts(store, project_id),
+    ]
+
+
+def _champion(project_id: int, refused: str | None) -> Iterator[Trouble]:
+    if refused:
+        remedy = f"It is tried again every half minute. `captioner rollback --project {project_id}` lets the version "
+        yield Trouble("The champion cannot be loaded", refused, f"{remedy}before it serve.")
+
+
+def _queue(queue: Mapping[str, Any], wanted: bool) -> Iterator[Trouble]:
+    if queue["failure"]:
+        remedy = (
+            "Drafts and corrections go on; retrains begin once Redis answers. `captioner doctor` says what mends it."
+        )
+        yield Trouble("The queue does not answer", queue["failure"], remedy)
+    elif queue["workers"] == 0 and (wanted or queue["waiting"]):
+        why = "A retrain or another job waits, and nobody is there to do it."
+        yield Trouble("No worker runs", why, "Start one with `captioner worker`, or start `captioner up` again.")
+
+
+def _retrains(retrains: Sequence[Retrain]) -> Iterator[Trouble]:
+    for retrain in [each for each in retrains[:10] if each.state == FAILED][:RETRAINS]:
+        remedy = (
+            "No correction is lost: the next retrain learns from them. Start Training in Label Studio begins it now."
+        )
+        yield Trouble(f"Retrain {retrain.snapshot} failed", retrain.outcome or "", remedy, retrain.ended_at)
+
+
+def _comparison(store: Store, project_id: int, compared: Mapping[str, Any]) -> Iterator[Trouble]:
+    check = f"`captioner doctor --project {project_id}` checks the address and the token of Label Studio."
+    if compared["failure"]:
+        at = store.reconciliation_state(project_id).failed_at
+        yield Trouble("Label Studio could not be asked for missed changes", compared["failure"], check, at)
+    if compared["unreadable"]:
+        why = about_unreadable(compared["unreadable"])
+        yield Trouble("Some tasks were left out", why, "Open them in Label Studio; delete those that do not open.")
+    if failure := store.refresh_state(project_id).failure:
+        yield Trouble("Drafts could not be stored in Label Studio", failure, check)
+
+
+def _drafts(store: Store, project_id: int) -> Iterator[Trouble]:
+    tasks: dict[str, list[int]] = {}
+    for failure in store.failures(project_id, limit=TASKS):
+        tasks.setdefault(failure.reason, []).append(failure.task_id)
+    for reason, ids in tasks.items():
+        remedy = "Mend the image or its address, then open the task again: it is drafted anew."
+        yield Trouble(f"{counted(len(ids), 'task')} without a draft ({_listed(ids)})", reason, remedy)
+
+
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(map(str, ids))
