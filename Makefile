@@ -18,9 +18,9 @@ READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 # of pyproject.toml; without `plots`, which nobody needs who uses the project
-LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql dev)
+LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql docs dev)
 
-.PHONY: help setup up demo check test bench-smoke lock clean
+.PHONY: help setup up demo check test bench-smoke docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -69,6 +69,9 @@ test: $(READY)  ## linters, types and every test; ARGS=
 
 bench-smoke: $(READY)  ## every benchmark once in small, without figures to quote; ARGS=
 	@$(PYTEST) -m smoke tests/smoke $(ARGS)
+
+docs: $(READY)  ## the site of docs/, into build/site; a dead link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
 	@$(UV) pip compile --quiet --universal --generate-hashes $(LOCKED_EXTRAS) --no-header --no-annotate --upgrade \
