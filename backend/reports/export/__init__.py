@@ -1,0 +1,1 @@
+"""The corrections of a project, written for other programs."""
