@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import chromium
 from tests.e2e import studio
 from tests.e2e.stack import Stack
 from tests.e2e.studio import Studio
-from tests.system import need
 
 RETRAIN_EVERY = 8
 
@@ -38,13 +38,7 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 @pytest.fixture
 def page(stack: Stack) -> Iterator[object]:
     """A page of a real Chromium, logged in to Label Studio."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = need("chromium")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(f"{stack.state['label_studio_url']}/user/login/")
         page.fill("input[name=email]", stack.state["email"])
@@ -52,7 +46,6 @@ def page(stack: Stack) -> Iterator[object]:
         page.click("button[type=submit]")
         page.wait_for_url(lambda url: "login" not in url)
         yield page
-        browser.close()
 
 
 @pytest.fixture(scope="session")

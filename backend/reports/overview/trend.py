@@ -101,7 +101,7 @@ def edited(versions: Sequence[Mapping[str, Any]]) -> Markup:
     """Words changed for each hundred of the captions, by version."""
     rows = [Bar(each["version"], 100 * each["edits"], note=f"{100 * each['edits']:.0f}") for each in versions[-BARS:]]
     most = max((row.value for row in rows), default=0.0)
-    return _bars("edited", "Words changed of a hundred, by the version that wrote the draft", rows, most or 1.0)
+    return _bars("edited", "Words changed of a hundred, by the version that wrote the draft", rows, max(100.0, most))
 
 
 def _bars(name: str, title: str, rows: Sequence[Bar], most: float) -> Markup:

@@ -35,7 +35,7 @@ def add(blueprint: Blueprint) -> None:
 @cache
 def _content(name: str) -> str:
     text = (FOLDER / name).read_text(encoding="utf-8")
-    return text + charts.STYLE if name == "page.css" else text
+    return text + str(charts.STYLE) if name == "page.css" else text
 
 
 @cache

@@ -71,7 +71,9 @@ def test_browsers_keep_the_style_until_it_changes(client: FlaskClient) -> None:
     answer = client.get(style)
     assert (answer.status_code, answer.mimetype) == (200, "text/css")
     assert "max-age=31536000, immutable" in answer.headers["Cache-Control"]
-    assert ".chart" in answer.get_data(as_text=True)
+    style = answer.get_data(as_text=True)
+    assert ".chart .mark {" in style
+    assert ".facts > div {" in style
     assert client.get("/pages/page.css?v=another").headers["Cache-Control"] == "no-cache"
     assert client.get("/pages/..%2fviews.py").status_code == 404
 
