@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+from typing import Any
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
@@ -55,6 +56,12 @@ def create_app(services: Services) -> Flask:
     app.register_blueprint(routes(services))
     app.register_blueprint(pages(services))
     observe(app)
+
+    @app.get("/openapi.json", endpoint="captioner.openapi")
+    def openapi() -> dict[str, Any]:
+        from backend.web.openapi.description import document  # its schemas take time, and few ask for them
+
+        return document(app, password=services.settings.basic_auth_user is not None)
 
     @app.before_request
     def authenticate() -> ResponseReturnValue | None:
