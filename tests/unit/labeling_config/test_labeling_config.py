@@ -28,12 +28,7 @@ def test_headings_fit_an_empty_box_and_tab_leads_from_it_to_the_image(name: str)
 
 def test_the_review_asks_why_under_the_name_that_is_read_and_an_answer_is_optional() -> None:
     [choices] = [tag for tag in ElementTree.fromstring(shipped("review")).iter() if tag.tag == "Choices"]
-    assert choices.attrib == {
-        "name": labeling_config.FAULTS_TAG,
-        "toName": "image",
-        "choice": "multiple",
-        "showInline": "true",
-    }
+    assert choices.attrib == {"name": labeling_config.FAULTS_TAG, "toName": "image", "choice": "multiple"}
     assert [each.get("value") for each in choices] == ["object", "attribute", "count", "relation", "wording"]
 
 
