@@ -18,7 +18,8 @@ def captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
     """The captions as typed, and the origin of the last one.
 
     Label Studio checks nothing in `result`, so entries that are no captions are ignored. If the config asks for one
-    caption, the last non-empty text counts, because the editor appends a typed text after the draft.
+    caption, the last non-empty text counts, because the editor appends a typed text after the draft. Of several the
+    same one counts once, and an emptied one is deleted.
     """
     found: list[tuple[str, str | None]] = []
     for entry in _of_caption_box(results if isinstance(results, list) else [], tags):
@@ -26,8 +27,11 @@ def captions(results: Any, tags: Tags) -> tuple[tuple[str, ...], str | None]:
         found += [(text, origin[:LONGEST_NAME] if isinstance(origin, str) else None) for text in _texts(entry)]
     if not found:
         return (), None
-    kept = found if tags.several else found[-1:]
-    return tuple(text for text, _ in kept), kept[-1][1]
+    last, origin = found[-1]
+    each: dict[str, str] = {}
+    for text, _ in found:
+        each.setdefault(normalise(text), text)
+    return tuple(each.values()) if tags.several else (last,), origin
 
 
 def reasons(results: Any) -> tuple[str, ...]:

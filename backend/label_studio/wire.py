@@ -236,7 +236,7 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         annotation_id=annotation_id,
         project_id=project_id,
         task_id=task_id,
-        texts=tuple(normalise(text) for text in typed),
+        texts=tuple(map(normalise, typed)),
         updated_at=updated_at,
         was_cancelled=bool(annotation.get("was_cancelled")),
         ground_truth=bool(annotation.get("ground_truth")),

@@ -22,7 +22,8 @@ class Measures:
     """One row for each corrected draft of a version, in the order of annotation.
 
     Of several captions that one annotation gives, the one nearest to the draft counts: `words` and `characters` are
-    its length. `unchanged`: the annotation is the draft. `seconds` is the lead time, nan where it is unknown.
+    its length. `unchanged`: the draft is a caption of the annotation. `seconds` is the lead time, nan where it is
+    unknown.
     """
 
     task: np.ndarray
@@ -59,7 +60,7 @@ def measure(corrected: Sequence[CorrectedDraft], keystrokes: bool = True) -> Mea
     """Of those that began as a draft with a version's words. Without `keystrokes`, in half of the time, all characters
     count as edited."""
     rows = [each for each in corrected if is_drafted(each)]
-    unchanged = np.array([each.texts == (each.draft,) for each in rows], dtype=bool)
+    unchanged = np.array([each.draft in each.texts for each in rows], dtype=bool)
     changes = np.zeros((len(rows), 6), dtype=np.int64)
     for start in range(0, len(rows), CAPTIONS_AT_ONCE):
         some = slice(start, start + CAPTIONS_AT_ONCE)

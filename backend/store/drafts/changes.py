@@ -26,7 +26,7 @@ NO_VERSION = ""
 class DraftChanges:
     """Of the usable corrections that began as drafts of a version, None: of all others.
 
-    `kept` of them are the draft, unchanged. `word_edits` of their `words` were changed; of several captions that one
+    `kept` of them have the draft, unchanged. `word_edits` of their `words` were changed; of several captions that one
     annotation gives, the nearest to the draft counts. `skipped` annotations have no caption to learn from.
     """
 
@@ -81,7 +81,7 @@ def counts(row: Mapping[str, Any]) -> tuple[int, ...]:
     skipped = not row["deleted"] and not row["usable"]
     if not is_drafted(row):
         return int(row["usable"]), int(skipped), 0, 0, 0
-    kept = list(row["texts"]) == [row["draft_text"]]
+    kept = row["draft_text"] in row["texts"]
     return 1, 0, int(kept), row["word_edits"] or 0, row["words"] or 0
 
 

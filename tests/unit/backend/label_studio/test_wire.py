@@ -228,7 +228,7 @@ def test_one_caption_is_the_last_that_says_something(texts: list[Any], kept: tup
 
 
 def test_several_captions_are_all_kept_where_the_box_takes_several() -> None:
-    body = annotation_event(result=[entry("one", " ", "two ", origin="manual")])
+    body = annotation_event(result=[entry("one", " ", "two ", "one", origin="manual")])
     body["project"]["label_config"] = shipped("multi_caption")
     (correction,) = wire.event(body).corrections
     assert correction.texts == ("one", "two")

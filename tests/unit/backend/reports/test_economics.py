@@ -206,7 +206,7 @@ class Project:
             )
             row["characters"] = len(row["caption"])
             row["saved"] = row["characters"] - changes([*text], [*row["caption"]])[0]
-            row["unchanged"] = row["texts"] == [text]
+            row["unchanged"] = text in row["texts"]
         self.honest = [row for row in self.drafted if row in others]
         self.honest_blind = [row for row in self.blind if row in others]
 
@@ -290,7 +290,7 @@ class Project:
         """The sentence on people who wave drafts through."""
         half = len(self.honest) // 2
         halves = self.honest[:half], self.honest[half:]
-        kept = [sum(row["unchanged"] for row in each) for each in halves]
+        kept = [sum(row["texts"] == [row["draft_text"]] for row in each) for each in halves]
         shares = [number / len(each) for number, each in zip(kept, halves, strict=True)]
         pooled = sum(kept) / len(self.honest)
         error = math.sqrt(pooled * (1 - pooled) * sum(1 / len(each) for each in halves))
