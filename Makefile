@@ -20,7 +20,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 # of pyproject.toml; without `plots`, which nobody needs who uses the project
 LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql docs dev)
 
-.PHONY: help setup up demo check test bench-smoke docs lock clean
+.PHONY: help setup up demo check test bench-smoke docs pictures lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -72,6 +72,10 @@ bench-smoke: $(READY)  ## every benchmark once in small, without figures to quot
 
 docs: $(READY)  ## the site of docs/, into build/site; a dead link or anchor fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: $(READY)  ## pictures in docs/, drawn anew; that of what corrections teach is drawn by benchmarks.adaptation_plot
+	@$(BIN)/python docs/making/loop.py
+	@PYTHONPATH=. $(BIN)/python docs/making/attention.py
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
 	@$(UV) pip compile --quiet --universal --generate-hashes $(LOCKED_EXTRAS) --no-header --no-annotate --upgrade \

@@ -19,7 +19,7 @@ TEXTS = {page: page.read_text() for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 EXAMPLES = "\n".join(block for text in TEXTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.S))
 COMMANDS = sorted({line.strip() for line in re.findall(r"^(?:CAPTIONER_\S+ )?(captioner [^\n#`]+)", EXAMPLES, re.M)})
-TARGETS = {"setup", "up", "demo", "check", "test", "bench-smoke", "docs", "lock", "clean"}
+TARGETS = {"setup", "up", "demo", "check", "test", "bench-smoke", "docs", "pictures", "lock", "clean"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -31,15 +31,20 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", head.lower()).strip()) for head in heads}
 
 
-@pytest.fixture(scope="module")
-def site() -> Any:
-    """The hook that builds the site."""
-    specification = importlib.util.spec_from_file_location("site_hook", ROOT / "docs" / "making" / "site.py")
+def script(name: str) -> Any:
+    """A module of docs/making/."""
+    specification = importlib.util.spec_from_file_location(f"making_{name}", ROOT / "docs" / "making" / f"{name}.py")
     assert specification
     assert specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def site() -> Any:
+    """The hook that builds the site."""
+    return script("site")
 
 
 def entries(nav: Any) -> list[str]:
@@ -104,3 +109,8 @@ def test_a_page_that_loads_something_from_elsewhere_ends_the_build(
             site.on_post_build(config)
     else:
         site.on_post_build(config)
+
+
+def test_the_picture_of_the_loop_is_the_one_that_its_script_draws() -> None:
+    loop = script("loop")
+    assert loop.OUT.read_text() == loop.svg()
