@@ -176,10 +176,11 @@ class Store(
         mine = [table.project_id == project_id, table.usable]
         if up_to_seq is not None:
             mine.append(table.seq <= up_to_seq)
-        newest = _with_images(corrections).where(*mine).order_by(table.seq.desc(), table.annotation_id.desc())
+        # By seq alone, so that an index gives the order: one event may have thousands of corrections.
+        newest = _with_images(corrections).where(*mine).order_by(table.seq.desc()).limit(limit)
         with self.reading() as connection:
-            rows = connection.execute(newest.limit(limit)).mappings().all()
-        return [_stored_correction(dict(row)) for row in rows]
+            found = [_stored_correction(dict(row)) for row in connection.execute(newest).mappings()]
+        return sorted(found, key=lambda each: (each.seq, each.annotation_id), reverse=True)
 
     def changed_corrections(self, project_id: int, after_seq: int) -> list[Revision]:
         """The newest revision of each annotation that events after that one changed; skipped and deleted ones too."""

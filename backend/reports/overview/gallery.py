@@ -46,13 +46,16 @@ class Example:
 def examples(store: Store, project_id: int) -> list[Example]:
     """The newest first."""
     latest = store.latest_corrections(project_id, READ)
-    return [_example(each) for each in latest if each.draft_text and each.draft_version][:SHOWN]
+    began = [each for each in latest if each.draft_text and each.draft_version]
+    return [_example(each) for each in began[:SHOWN]]
 
 
 def _example(made: StoredCorrection) -> Example:
     draft = made.draft_text or ""
-    edits = [measured([draft], [[text]])[0][0] for text in made.texts]
-    nearest = made.texts[edits.index(min(edits))]
+    nearest = made.texts[0]
+    if len(made.texts) > 1:
+        edits = [measured([draft], [[text]])[0][0] for text in made.texts]
+        nearest = made.texts[edits.index(min(edits))]
     return Example(
         task=made.task_id,
         version=made.draft_version or "",

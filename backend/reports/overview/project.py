@@ -17,7 +17,7 @@ from backend.reports.overview import trend
 from backend.reports.overview.gallery import Example, examples
 from backend.reports.overview.trend import Judged, judged
 from backend.reports.overview.troubles import Trouble, troubles
-from backend.reports.overview.verdicts import Words, verdict
+from backend.reports.overview.verdicts import Words, verdict, verdicts
 from backend.reports.status import compared
 from backend.settings import Settings
 from backend.store.drafts.changes import DraftChanges
@@ -148,8 +148,9 @@ def now(settings: Settings, registry: Registry, jobs: Mapping[str, Any], serving
 def whole(registry: Registry, project_id: int) -> Whole:
     store = registry.store
     versions = registry.versions(project_id, limit=VERSIONS)
+    words = verdicts(registry, project_id, versions)
     return Whole(
-        versions=[judged(each, verdict(registry, each)) for each in versions],
+        versions=[judged(*each) for each in zip(versions, words, strict=True)],
         drafts=by_version(store.draft_changes(project_id)),
         examples=examples(store, project_id),
     )

@@ -1,0 +1,248 @@
+"""What the overview and the page of a project tell, and that it takes no longer the more corrections there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from backend.images.thumbnails import here
+from backend.reports.overview.gallery import Piece, differences
+from backend.reports.status import report, text
+from backend.store.registry import DROPPED, NEW, REJECTED, ModelVersion
+from backend.store.retrains import DONE
+from backend.web.app import create_app
+from backend.web.services import Services
+from tests import factories
+from tests.factories import correction, draft, promoted, saved, served
+from tests.lively import PAIRS, begin, finish, lively, verdict
+from tests.pages import parsed, texts_of
+
+BROWSER = {"Accept": "text/html,*/*;q=0.8"}
+TRAINING = {"phase": "train", "epoch": 3, "epochs": 10, "step": 5, "steps": 10, "loss": 2.3, "phase_seconds": 25.0}
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return factories.backend(tmp_path, CAPTIONER_RETRAIN_EVERY="50")
+
+
+@pytest.fixture
+def client(services: Services) -> FlaskClient:
+    return create_app(services).test_client()
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Services:
+    """A project in the middle of its life, of which no retrain runs; for tests that only read."""
+    services = factories.backend(tmp_path_factory.mktemp("data"), CAPTIONER_RETRAIN_EVERY="50")
+    finish(services, lively(services), DONE, "p1-v6 is held.")
+    return services
+
+
+@pytest.fixture
+def pages(lived: Services) -> FlaskClient:
+    return create_app(lived).test_client()
+
+
+def told(client: FlaskClient, path: str = "/projects/1") -> str:
+    """All texts of the page, one after another."""
+    answer = client.get(path, headers=BROWSER)
+    assert answer.status_code == 200
+    return " ".join(texts_of(answer.get_data(as_text=True)))
+
+
+def test_a_lead_finds_what_serves_what_is_kept_and_when_the_next_model_comes(
+    pages: FlaskClient, lived: Services
+) -> None:
+    page = told(pages)
+    assert re.search(r"Serves p1-v5 since \d{4}-\d\d-\d\d \d\d:\d\d UTC , \d+ s ago", page)
+    kept = sum(before == after for before, after in PAIRS)
+    assert f"Drafts kept unchanged {100 * kept / len(PAIRS):.0f}% of {len(PAIRS)} corrected drafts by p1-v5" in page
+    assert re.search(r"Words edited \d\.\d a draft \d+ of 100 words", page)
+    left = lived.store.corrections_until_retrain(1, 50)
+    assert f"Until the next model {left} captions more to correct" in page
+    assert "A retrain takes about 3 min as the last ones did" in page
+    verdict = (
+        "p1-v5 was promoted: it is at least as good as p1-v2. On 180 held-out captions its BLEU-4 is 24.9, that of"
+    )
+    assert f"Last verdict {verdict} p1-v2 22.3." in page
+    assert "Held out 180 judged the last candidate" in page
+    overview = told(pages, "/")
+    assert "Serves p1-v5 since" in overview
+    assert f"after {left} more captions" in overview
+
+
+def test_its_figures_are_those_of_captioner_status(pages: FlaskClient, lived: Services) -> None:
+    [project] = report(lived.settings)["projects"]
+    page = told(pages)
+    assert f"In {project['corrections']} to learn from" in page
+    assert f"Waiting {project['new']} for the next retrain" in page
+    assert f"{project['retrain_in']} captions" in page
+    for each in project["drafts_by_version"]:
+        assert f"{each['version']} {each['kept_share']:.0%} (" in page
+        assert f"{each['version']} {100 * each['edits']:.0f} " in page
+    assert f"{project['champion']}" in text(report(lived.settings))
+
+
+def test_a_running_retrain_tells_its_phase_and_when_it_ends(client: FlaskClient, services: Services) -> None:
+    services.store.renew_retrain(lively(services), TRAINING)
+    for path in ("/projects/1", "/projects/1/now"):
+        page = told(client, path)
+        assert "runs: training, epoch 3 of 10, step 5 of 10, loss 2.300." in page
+        assert re.search(r"\d+% of the retrain", page)
+        assert re.search(r"This phase ends in about \d+ s, ", page)
+        assert "if it takes as long as the last ones (3 min)" in page
+        assert "Then interpolating with the champion's weights, evaluating" in page
+    whole = client.get("/projects/1", headers=BROWSER).get_data(as_text=True)
+    assert '<noscript><meta http-equiv="refresh"' in whole
+
+
+def test_before_anything_has_happened_the_page_says_so(client: FlaskClient, services: Services) -> None:
+    services.store.save_project(1, "<View/>")
+    page = told(client)
+    for sentence in (
+        "Serves no version yet",
+        "Until the next (first) model 25 captions",
+        "A retrain takes unknown none has succeeded yet",
+        "No version of this project has been judged yet.",
+        "None is queued or running.",
+        "No draft has been corrected yet.",
+        "None began as a draft of a version yet.",
+    ):
+        assert sentence in page
+    assert "refresh" not in client.get("/projects/1", headers=BROWSER).get_data(as_text=True)
+
+
+def test_where_only_a_person_begins_retrains_it_says_so(tmp_path: Path) -> None:
+    services = factories.backend(tmp_path, CAPTIONER_RETRAIN_EVERY="0")
+    services.store.save_project(1, "<View/>")
+    assert "by hand Start Training in Label Studio's settings begins it" in told(create_app(services).test_client())
+
+
+def test_a_champion_that_is_loading_or_cannot_be_loaded_is_told(client: FlaskClient, services: Services) -> None:
+    services.store.save_project(1, "<View/>")
+    promoted(services, "v1")
+    served(services, "v1")
+    promoted(services, "v2")
+    assert "it is being loaded; v1 still serves" in told(client)
+    services.champions._refused[1] = "The checkpoint v2 is damaged."
+    page = told(client)
+    assert "it cannot be loaded; v1 still serves" in page
+    assert "The champion cannot be loaded The checkpoint v2 is damaged." in page
+    assert "captioner rollback --project 1" in page
+
+
+def test_what_failed_is_told_with_why_and_what_to_do(pages: FlaskClient, lived: Services) -> None:
+    lived.store.save_failure(1, "Label Studio refuses the token.")
+    page = told(pages)
+    failed = page[page.index("What failed lately") : page.index("Corrections")]
+    for what, why in (
+        ("The queue does not answer", "Redis cannot be reached"),
+        ("failed", "The disk is full."),
+        ("could not be asked for missed changes", "Label Studio refuses the token."),
+        ("1 task without a draft (9)", "The image /data/upload/1/9.jpg is not there (404)."),
+    ):
+        assert what in failed
+        assert why in failed
+    assert failed.count("To do:") == 5
+
+
+def test_quarantined_corrections_are_counted(client: FlaskClient, services: Services, tmp_path: Path) -> None:
+    services.store.save_project(1, "<View/>")
+    for number, state in enumerate([REJECTED, DROPPED, "released"]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / NEW).write_text("{}\n" * (number + 2))
+        version = ModelVersion(f"v{number}", folder, 1, manifest=folder / "manifest.jsonl", state=state)
+        services.registry.register(version)
+    assert "Quarantined 5 images" in told(client)
+
+
+def test_the_chart_marks_verdicts_and_versions_link_to_their_pages(pages: FlaskClient) -> None:
+    page = pages.get("/projects/1", headers=BROWSER).get_data(as_text=True)
+    assert '<circle class="ring"' in page, "held"
+    assert '<path class="cross"' in page, "rejected"
+    assert "p1-v5, promoted: BLEU-4 24.9 (23.1–26.7) on 180 held-out captions" in page
+    assert "p1-v1, promoted: BLEU-4 18.2 on 40 held-out captions" in page, "there was no champion to differ from"
+    assert {f"/projects/1/versions/p1-v{number}" for number in range(1, 6)} <= set(parsed(page).addresses)
+
+
+def test_a_verdict_that_no_release_can_read_is_told(client: FlaskClient, services: Services) -> None:
+    services.registry.register(ModelVersion("p1-v1", Path("x"), 1, verdict={"pairs": 3}, state=REJECTED))
+    services.store.save_project(1, "<View/>")
+    assert "The verdict on p1-v1 is of another release and cannot be read." in told(client)
+
+
+@pytest.mark.parametrize(
+    ("decision", "state", "words"),
+    [
+        ("hold", "held", "was held: too few captions tell whether it is better than p1-v0. About 40 more held-out"),
+        ("reject", "rejected", "was rejected: it is worse than p1-v0. What it was the first to learn is quarantined."),
+        ("reject", "released", "has been released and may be learned again."),
+        ("promote", "passed", "passed, and waits for a person to promote it."),
+    ],
+)
+def test_verdicts_are_told_in_plain_words(client: FlaskClient, services: Services, decision, state, words) -> None:
+    services.store.save_project(1, "<View/>")
+    found = verdict(decision, 20.0, 21.0, more_pairs=40).to_json()
+    services.registry.register(ModelVersion("p1-v1", Path("x"), 1, "p1-v0", verdict=found, state=state))
+    assert words in told(client)
+
+
+def test_examples_show_words_that_were_added_and_taken_away(pages: FlaskClient) -> None:
+    page = pages.get("/projects/1", headers=BROWSER).get_data(as_text=True)
+    assert "A <del>man</del> <ins>woman</ins> in a red shirt." in page
+    assert "&lt;b&gt;smiles&lt;/b&gt;" in page
+    assert "<b>smiles" not in page
+    assert "一个<del>男</del><ins>女</ins>人在骑自行车" in page
+
+
+def test_differences_are_whole_texts_again() -> None:
+    draft, caption = "A man  rides a horse.", "A woman rides a brown horse"
+    pieces = list(differences(draft, caption))
+    assert "".join(text for kind, text in pieces if kind != "deleted") == caption
+    assert Piece("same", "rides a ") in pieces
+    assert list(differences("same", "same")) == [Piece("same", "same")]
+
+
+def test_thumbnails_are_of_cached_images_only(pages: FlaskClient, lived: Services) -> None:
+    page = pages.get("/projects/1", headers=BROWSER).get_data(as_text=True)
+    pictures = [address for address in parsed(page).addresses if address.startswith("/images/")]
+    assert 0 < len(pictures) < page.count('class="caption"')
+    answer = pages.get(pictures[0])
+    assert (answer.status_code, answer.mimetype, answer.data[:3]) == (200, "image/jpeg", b"\xff\xd8\xff")
+    assert "private, max-age=31536000" in answer.headers["Cache-Control"]
+    for name in ("f" * 64, "..%2f..%2fcaptioner.db", "A" * 64, "0" * 63):
+        assert pages.get(f"/images/{name}").status_code == 404
+    damaged = here(lived.settings.data_dir, pictures[0].rpartition("/")[2])
+    assert damaged is not None
+    damaged.write_bytes(b"no image")
+    assert pages.get(pictures[0]).status_code == 404
+
+
+def steps(services: Services, client: FlaskClient, path: str) -> int:
+    """How many hundred steps SQLite takes for a page."""
+    taken: list[int] = []
+    services.store.close()
+    listen = sa.event.listens_for(services.store.engine, "connect")
+    listen(lambda connection, _: connection.set_progress_handler(lambda: taken.append(1) and None, 100))
+    assert client.get(path, headers=BROWSER).status_code == 200
+    return len(taken)
+
+
+def test_a_page_takes_no_longer_the_more_corrections_there_are(tmp_path: Path) -> None:
+    found: dict[str, list[int]] = {}
+    for number in (100, 700):
+        services = factories.backend(tmp_path / str(number), CAPTIONER_RETRAIN_EVERY="10")
+        promoted(services, "v1")
+        services.store.add_drafts(1, [draft(id) for id in range(number)])
+        services.store.record(saved(*(correction(id) for id in range(number))))
+        finish(services, begin(services, 1), DONE, "v1 is promoted.")
+        for path in ("/", "/projects/1", "/projects/1/now"):
+            found.setdefault(path, []).append(steps(services, create_app(services).test_client(), path))
+    for path, (few, many) in found.items():
+        assert many < 1.2 * few + 5, path
