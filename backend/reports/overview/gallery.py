@@ -60,7 +60,7 @@ def _example(made: StoredCorrection) -> Example:
         task=made.task_id,
         version=made.draft_version or "",
         at=made.updated_at,
-        kept=made.texts == (draft,),
+        kept=draft in made.texts,
         pieces=tuple(differences(draft, nearest)),
         others=tuple(text for text in made.texts if text is not nearest),
         image_sha256=made.image_sha256,
