@@ -76,6 +76,7 @@ docs: $(READY)  ## the site of docs/, into build/site; a dead link or anchor fai
 pictures: $(READY)  ## pictures in docs/, drawn anew; that of what corrections teach is drawn by benchmarks.adaptation_plot
 	@$(BIN)/python docs/making/loop.py
 	@PYTHONPATH=. $(BIN)/python docs/making/attention.py
+	@PYTHONPATH=. $(BIN)/python docs/making/status_page.py
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
 	@$(UV) pip compile --quiet --universal --generate-hashes $(LOCKED_EXTRAS) --no-header --no-annotate --upgrade \
