@@ -18,7 +18,10 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 TEXTS = {page: page.read_text() for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 EXAMPLES = "\n".join(block for text in TEXTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.S))
-COMMANDS = sorted({line.strip() for line in re.findall(r"^(?:CAPTIONER_\S+ )?(captioner [^\n#`]+)", EXAMPLES, re.M)})
+HELPS = "\n".join(re.sub(r"^\s+", "", command.epilog or "", flags=re.M) for command in main.commands.values())
+COMMANDS = sorted(
+    {line.strip() for line in re.findall(r"^(?:CAPTIONER_\S+ )?(captioner [^\n#`>]+)", EXAMPLES + "\n" + HELPS, re.M)}
+)
 TARGETS = {"setup", "up", "demo", "check", "test", "bench-smoke", "docs", "pictures", "lock", "clean"}
 
 
@@ -36,7 +39,9 @@ def test_every_example_parses(line: str) -> None:
         pytest.fail(f"{line}: {error.format_message()}")
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(r"`(captioner [a-z][^`]*)`", "\n".join(TEXTS.values())))))
+@pytest.mark.parametrize(
+    "line", sorted(set(re.findall(r"`(?:\.venv/bin/)?(captioner [a-z][^`]*)`", "\n".join(TEXTS.values()))))
+)
 def test_every_command_in_the_text_is_there(line: str) -> None:
     group: click.Command = main
     words = line.split()[1:]

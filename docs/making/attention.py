@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from training.captioner import bundled, checkpoint
+from training.errors import DataError
 from training.evaluation import explain
 
 DOCS = Path(__file__).parents[1]
@@ -15,7 +16,10 @@ PHOTO = (255, 220, 904, 808)  # left, upper, right and lower edge within the scr
 
 def draw(photo: Path) -> Image.Image:
     captioner = checkpoint.load(bundled.starter(), "cpu")
-    [[[caption], grid]] = captioner.caption_n_best([photo], 1, captioner.decoding)
+    [found] = captioner.caption_n_best([photo], 1, captioner.decoding)
+    if isinstance(found, DataError):
+        raise found
+    [caption], grid = found
     words = [captioner.vocabulary.words[token] for token in caption.tokens]
     return explain.draw(photo, caption.text, words, explain.attention_maps(captioner, grid, caption.tokens))
 
