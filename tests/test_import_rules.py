@@ -86,7 +86,6 @@ CAPTIONING = (
     "backend/serving/champions.py",
     "backend/serving/reuse.py",
     "backend/retraining/",
-    "backend/reports/lineage.py",
     "backend/cli/",
 )
 

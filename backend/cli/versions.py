@@ -35,10 +35,7 @@ def versions(context: click.Context, project: int | None, **flags: Any) -> None:
 @json_option
 @click.pass_obj
 def show(before: Flags, version: str, **flags: Any) -> None:
-    """Show where a version comes from, back to its first ancestor.
-
-    Its training captions, its parents, its verdict.
-    """
+    """Show where a version comes from: its training captions, its parents, its verdict."""
     from backend.reports.lineage import lineage, shown
 
     found = lineage(_registry(before, flags), version)
@@ -81,10 +78,7 @@ def release(before: Flags, version: str, **flags: Any) -> None:
 @json_option
 @click.pass_obj
 def drop(before: Flags, version: str, **flags: Any) -> None:
-    """Never learn these corrections.
-
-    One that is saved again in Label Studio counts as new.
-    """
+    """Never learn these corrections; one that is saved again in Label Studio counts as new."""
     _registry(before, flags).decide(version, "dropped")
     answer({"version": version, "state": "dropped"}, f"The corrections of {version} are never learnt.")
 
@@ -100,13 +94,14 @@ def drop(before: Flags, version: str, **flags: Any) -> None:
 @json_option
 def promote(version: str, project: int | None, as_default: bool, reason: str, **flags: Any) -> None:
     """Make a model version the champion, whatever the gate decided."""
+    from backend.reports.overview import moves
+
     registry = registry_of(settings_from(flags))
     target = 0 if as_default else registry.get(version).project_id if project is None else project
     if target is None:
         raise click.UsageError(f"{version} belongs to no project: give --project N or --default.")
     registry.promote(target, version, reason=reason, by="operator")
-    whom = f"project {target}" if target else "every project without one of its own"
-    answer({"project": target, "version": version}, f"{version} is now the champion of {whom}.")
+    answer({"project": target, "version": version}, moves.promoted(version, target))
 
 
 @click.command(epilog=example("captioner rollback --project 1"))
@@ -116,12 +111,13 @@ def promote(version: str, project: int | None, as_default: bool, reason: str, **
 @json_option
 def rollback(project: int, yes: bool, **flags: Any) -> None:
     """Serve the previous champion again."""
+    from backend.reports.overview import moves
+
     settings = settings_from(flags)
     registry = registry_of(settings)
-    whom = f"project {project}" if project else "projects without a champion of their own"
     champion, before = registry.before(project)
     if before is None and not yes:
-        about = f"Nothing served {whom} before {champion}: without it, tasks open with empty text boxes."
+        about = moves.nothing_before(champion, project)
         if as_json():
             raise click.ClickException(f"{about} --yes rolls back all the same.")
         click.echo(about)
@@ -129,8 +125,8 @@ def rollback(project: int, yes: bool, **flags: Any) -> None:
             raise click.ClickException("Nothing was changed; --yes rolls back without this question.")
     serving = registry.rollback(project, of=champion)
     back = ["--project", str(project)] if project else ["--default"]
-    done = f"{serving} serves {whom} again." if serving else f"Nothing serves {whom} now."
     way_back = f"`{typed(settings.data_dir, 'promote', champion, *back)}` lets {champion} serve again."
+    done = moves.rolled_back(serving, project)
     answer({"project": project, "version": serving, "before": champion}, f"{done}\n{way_back}")
 
 

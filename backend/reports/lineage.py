@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backend.retraining.history import quarantined_rows
+from backend.reports.overview.moves import Term, terms, whom
+from backend.reports.overview.project import quarantined
 from backend.retraining.snapshot import change_of, record_of
 from backend.store.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
 from training.captioner import checkpoint
 from training.data import manifest
 from training.errors import TrainingError
-from training.gate.gate import Verdict
+from training.gate.verdict import Verdict
 from training.runtime.console import counted
 
 SHOWN = 3
@@ -27,7 +28,7 @@ def lineage(registry: Registry, name: str) -> list[dict[str, Any]]:
     `captions` and `frozen` describe the snapshot that it was trained on, and are null where it had none; what cannot be
     read has its reason under `error`.
     """
-    return [_facts(version) for version in registry.lineage(registry.get(name))]
+    return [facts(registry, version) for version in registry.lineage(registry.get(name))]
 
 
 def shown(versions: Sequence[Mapping[str, Any]]) -> str:
@@ -42,7 +43,7 @@ def quarantine(registry: Registry, project_id: int | None) -> list[dict[str, Any
             "name": version.name,
             "project": version.project_id,
             "state": version.state,
-            "images": len(quarantined_rows(version)),
+            "images": quarantined(version),
             "verdict": version.verdict,
         }
         for version in registry.versions(project_id)
@@ -60,11 +61,13 @@ def quarantine_text(versions: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) or "Nothing is quarantined."
 
 
-def _facts(version: ModelVersion) -> dict[str, Any]:
+def facts(registry: Registry, version: ModelVersion) -> dict[str, Any]:
+    """Where the version comes from and what became of it, as JSON values; see `lineage`."""
     try:
         trained_by = checkpoint.read_info(version.checkpoint)["extra"].get("code", "an earlier release")
     except (TrainingError, KeyError):
         trained_by = None
+    frozen = _frozen(version.manifest) if version.manifest else None
     return {
         "name": version.name,
         "project": version.project_id,
@@ -75,13 +78,26 @@ def _facts(version: ModelVersion) -> dict[str, Any]:
         "parent": version.parent,
         "snapshot": version.snapshot,
         "manifest": version.manifest and str(version.manifest),
-        "captions": version.manifest and _captions(version.manifest),
-        "frozen": version.manifest and _frozen(version.manifest),
+        "captions": version.manifest and _captions(version.manifest, frozen),
+        "learned_first": quarantined(version),
+        "frozen": frozen,
         "verdict": version.verdict,
+        "champion": [_term(term) for term in terms(registry, version)],
     }
 
 
-def _captions(path: Path) -> dict[str, Any]:
+def _term(term: Term) -> dict[str, Any]:
+    ends = {"began": term.began, "ended": term.ended}
+    moves = {name: move and {**asdict(move), "moved_at": str(move.moved_at)} for name, move in ends.items()}
+    return {"project": term.project_id, **moves, "text": f"of {whom(term.project_id)} from {term}"}
+
+
+def _captions(path: Path, frozen: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How many captions of how many images; a snapshot that is unchanged was counted when frozen."""
+    if frozen and "error" not in frozen and not frozen["changed"]:
+        splits = frozen["images"]
+        captions = {"captions": frozen["captions"], "images": sum(splits.values()), "splits": splits}
+        return {**captions, "content": frozen["content"]}
     try:
         rows = manifest.load(path)
     except TrainingError as error:
@@ -103,22 +119,33 @@ def _frozen(path: Path) -> dict[str, Any] | None:
         return {"error": str(error)}
 
 
+def origin(version: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Where the version with these facts comes from: what each is, in a word or two, and the fact."""
+    yield "trained by", version["trained_by"] or "unknown, because the checkpoint cannot be read"
+    yield "parent", version["parent"] or "none, trained from scratch"
+    if version["manifest"] is not None:
+        yield "captions", _captions_text(version["captions"])
+        if version["learned_first"]:
+            yield "learned", f"{counted(version['learned_first'], 'image')} that no version before it had"
+        yield from _frozen_text(version["frozen"])
+
+
 def _lines(version: Mapping[str, Any]) -> Iterable[str]:
     yield f"{version['name']} ({version['state']}), {version['created_at']:.16} UTC"
     yield f"  checkpoint  {version['checkpoint']}"
-    yield f"  trained by  {version['trained_by'] or 'unknown, because the checkpoint cannot be read'}"
-    yield f"  parent      {version['parent'] or 'none, trained from scratch'}"
     if version["manifest"] is not None:
         yield f"  snapshot    {version['snapshot'] or 'none'}: {version['manifest']}"
-        yield f"  captions    {_captions_text(version['captions'])}"
-        yield from _frozen_lines(version["frozen"])
+    for word, fact in origin(version):
+        yield f"  {word:10}  {fact}"
     if version["verdict"]:
         verdict = Verdict.from_json(version["verdict"])
         yield f"  verdict     {verdict.decision}{' (provisional)' if verdict.provisional else ''}: {verdict.reason}"
         for change in verdict.forgetting:
             scores = f"{change.bleu_4:+.1f} BLEU-4, {change.cider_d:+.1f} CIDEr-D"
             yield f"  forgetting  {change.of}: {scores} ({counted(change.pairs, 'held-out pair')})"
-        yield from _worst(version["verdict"])
+    for term in version["champion"]:
+        yield f"  champion    {term['text']}"
+    yield from _worst(version["verdict"])
 
 
 def _captions_text(captions: Mapping[str, Any]) -> str:
@@ -129,16 +156,16 @@ def _captions_text(captions: Mapping[str, Any]) -> str:
     return f"{captions['captions']} of {images} ({parts}), content {captions['content'][:16]}"
 
 
-def _frozen_lines(frozen: Mapping[str, Any] | None) -> Iterable[str]:
+def _frozen_text(frozen: Mapping[str, Any] | None) -> Iterable[tuple[str, str]]:
     if frozen is None:
         return
     if "error" in frozen:
-        yield f"  frozen      unknown: {frozen['error']}"
+        yield "frozen", f"unknown: {frozen['error']}"
         return
     code = frozen["release"] + (f" ({frozen['revision']})" if frozen["revision"] else "")
     at = frozen["created_at"][:16].replace("T", " ")
-    yield f"  frozen      {at} UTC up to event {frozen['cutoff']}, under {frozen['parent'] or 'no champion'}, by {code}"
-    yield f"  unchanged   {'no: ' + frozen['changed'] if frozen['changed'] else 'yes, sha256 ' + frozen['sha256'][:16]}"
+    yield "frozen", f"{at} UTC up to event {frozen['cutoff']}, under {frozen['parent'] or 'no champion'}, by {code}"
+    yield "unchanged", f"no: {frozen['changed']}" if frozen["changed"] else f"yes, sha256 {frozen['sha256'][:16]}"
 
 
 def _worst(verdict: dict[str, Any] | None) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from backend.cli.main import main
 from backend.retraining.snapshot import RECORD, Record
-from backend.store.registry import NEW, REJECTED, ModelVersion, Registry
+from backend.store.registry import DEFAULT, NEW, REJECTED, ModelVersion, Registry
 from backend.store.store import Store
 from training.data import manifest
 from training.data.manifest import DEV, HELD_OUT, TRAIN, Row
@@ -86,6 +87,28 @@ def test_a_snapshot_tells_what_it_was_frozen_from_and_whether_it_still_is_that(
     assert "unchanged   no: The manifest " in run(tmp_path, "versions", "show", "p1-v1")
     path.with_name(RECORD).write_text("{")
     assert "frozen      unknown: The record " in run(tmp_path, "versions", "show", "p1-v1")
+
+
+def test_a_version_says_when_it_was_champion_and_who_made_it_so(registry: Registry, tmp_path: Path) -> None:
+    assert "champion    " not in run(tmp_path, "versions", "show", "p1-v1")
+    registry.store.save_project(1, "<View/>")
+    registry.promote(1, "starter", reason="the first", by="up")
+    registry.promote(1, "p1-v1", reason="better at night", by="status page")
+    registry.rollback(1)
+    registry.promote(DEFAULT, "starter", reason="for all", by="operator")
+    at = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    lines = [
+        f"of project 1 from {at}, by status page: better at night; until {at}, by operator: rolled back",
+        f"of every project without one of its own from {at}, by operator: for all",
+        f"of project 1 from {at}, by up: the first; until {at}, by status page: better at night",
+        f"of project 1 from {at}, by operator: rolled back",
+    ]
+    found = re.findall(r"champion    (of .*)", run(tmp_path, "versions", "show", "p1-v1"))
+    assert [re.fullmatch(line, each) is not None for line, each in zip(lines, found, strict=True)] == [True] * 4
+    [own, _] = json.loads(run(tmp_path, "versions", "show", "p1-v1", "--json"))["versions"]
+    [term] = own["champion"]
+    assert (term["project"], term["began"]["moved_by"], term["ended"]["reason"]) == (1, "status page", "rolled back")
+    assert own["learned_first"] == 2
 
 
 def test_an_unknown_version_is_one_sentence(registry: Registry, tmp_path: Path) -> None:
