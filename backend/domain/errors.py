@@ -53,6 +53,14 @@ class RegistryError(CaptionerError):
     """No such model version, or it may not be promoted."""
 
 
+class OvertakenError(RegistryError):
+    """What was asked about has changed since, or cannot be done any more (HTTP 409); nothing was changed."""
+
+
+class ForbiddenError(CaptionerError):
+    """A form that no page of this installation sent, or that came too late (HTTP 403); nothing was changed."""
+
+
 class DatabaseError(CaptionerError):
     """The database cannot be opened, reached or brought up to date."""
 

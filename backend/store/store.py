@@ -170,12 +170,16 @@ class Store(
         found = [_stored_correction(dict(row)) for row in rows]
         return [each for each in found if each.usable] if usable else found
 
-    def latest_corrections(self, project_id: int, limit: int, up_to_seq: int | None = None) -> list[StoredCorrection]:
-        """The usable corrections that changed last, or had by an event, the newest first."""
+    def latest_corrections(
+        self, project_id: int, limit: int, up_to_seq: int | None = None, version: str | None = None
+    ) -> list[StoredCorrection]:
+        """The usable corrections that changed last, or had by an event, the newest first; of drafts by a version."""
         table = corrections.c
         mine = [table.project_id == project_id, table.usable]
         if up_to_seq is not None:
             mine.append(table.seq <= up_to_seq)
+        if version is not None:
+            mine.append(table.draft_version == version)
         # By seq alone, so that an index gives the order: one event may have thousands of corrections.
         newest = _with_images(corrections).where(*mine).order_by(table.seq.desc()).limit(limit)
         with self.reading() as connection:

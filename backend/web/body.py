@@ -1,4 +1,4 @@
-"""The body of a request: read whole, and decoded as one JSON object.
+"""The body of a request: read whole, and decoded as one JSON object, or as the fields of a form.
 
 Python's decoder in C keeps the interpreter from all other threads until it is done, and so does freeing a large object.
 The bounds below keep that short, and a large body is decoded with turns for other threads, so that /health answers
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from json import scanner
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -24,6 +25,10 @@ MOST_VALUES = 4_000_000
 """Commas in a body, and escaped characters in its texts; a task and its annotation have about 65 values."""
 QUICK_BYTES = 256 * 2**10
 """A body up to this size is decoded in one go, in a few milliseconds."""
+
+
+FORM_BYTES, FIELDS = 64 * 2**10, 20
+"""What a form may hold; those of the status page hold a few short texts."""
 
 
 class _Yielding(json.JSONDecoder):
@@ -48,6 +53,15 @@ def json_object() -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise RequestError("The request body is not a JSON object.")
     return payload
+
+
+def form() -> dict[str, str]:
+    """The fields of the form that is sent. Raises RequestError or RequestEntityTooLarge as `json_object` does."""
+    request.max_content_length = FORM_BYTES
+    try:
+        return dict(parse_qsl(_read().decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS))
+    except ValueError as error:
+        raise RequestError(f"The form has more than {FIELDS} fields.") from error
 
 
 def _read() -> bytes:

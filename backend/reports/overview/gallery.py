@@ -43,9 +43,9 @@ class Example:
     image_sha256: str | None
 
 
-def examples(store: Store, project_id: int) -> list[Example]:
-    """The newest first."""
-    latest = store.latest_corrections(project_id, READ)
+def examples(store: Store, project_id: int, version: str | None = None) -> list[Example]:
+    """The newest first: of drafts of any version, or of this one."""
+    latest = store.latest_corrections(project_id, READ, version=version)
     began = [each for each in latest if each.draft_text and each.draft_version]
     return [_example(each) for each in began[:SHOWN]]
 

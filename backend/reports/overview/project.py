@@ -120,12 +120,11 @@ def now(settings: Settings, registry: Registry, jobs: Mapping[str, Any], serving
     versions = registry.versions(project_id, limit=VERSIONS)
     last = next((each for each in versions if each.verdict and each.project_id == project_id), None)
     comparison = compared(store.reconciliation_state(project_id))
-    owner, since = _made_champion(registry, project_id, champion)
-    refused = serving.refused.get(owner)
+    refused = serving.refused.get(project_id)
     return Now(
         id=project_id,
         champion=champion.name if champion else None,
-        since=since,
+        since=_since(registry, project_id, champion),
         serving=serving.of(project_id),
         refused=refused,
         drafts=_drafts(changes, champion),
@@ -179,13 +178,12 @@ def _lines(path: Path) -> int:
         return 0
 
 
-def _made_champion(registry: Registry, project_id: int, champion: ModelVersion | None) -> tuple[int, datetime | None]:
-    """Whose champion it is, the project's own or the default one, and since when."""
+def _since(registry: Registry, project_id: int, champion: ModelVersion | None) -> datetime | None:
     for owner in (project_id, DEFAULT):
         newest = next(iter(registry.moves(owner, limit=1)), None)
         if champion and newest and newest.version == champion.name:
-            return owner, newest.moved_at
-    return project_id, None
+            return newest.moved_at
+    return None
 
 
 def _drafts(changes: Sequence[DraftChanges], champion: ModelVersion | None) -> Drafts | None:

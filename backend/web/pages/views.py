@@ -29,8 +29,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
     def project(project_id: int) -> str:
         found = of(project_id)
         whole = reports.whole(services.registry, project_id)
-        pictures = {each.image_sha256: _thumbnail(each.image_sha256) for each in whole.examples}
-        parts = {"whole": whole, "charts": whole.charts(project_id), "thumbnails": pictures}
+        parts = {"whole": whole, "charts": whole.charts(project_id)}
         return render_template("project.html", project=found, most_waiting=MOST_WAITING, **parts)
 
     @blueprint.get("/projects/<int:project_id>/now")
@@ -57,6 +56,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
         serving = Serving(services.champions.assigned(), services.champions.refused())
         return [reports.now(services.settings, services.registry, jobs, serving, each) for each in totals]
 
-    def _thumbnail(sha256: str | None) -> str | None:
+    @blueprint.app_template_global("thumbnail")
+    def thumbnail(sha256: str | None) -> str | None:
         known = thumbnails.here(services.settings.data_dir, sha256)
         return url_for(f"{NAME}.image", sha256=sha256) if known else None

@@ -19,6 +19,7 @@ from backend.web.body import QUICK_BYTES, _Yielding
 from tests import factories
 
 READ_A_BODY = ["/setup", "/predict", "/webhook", "/versions", "/cancel-training"]
+READ_A_FORM = ["/projects/<int:project_id>/promote/<path:name>", "/projects/<int:project_id>/rollback"]
 
 MALFORMED = {
     "no number": b"ZZ\r\n{}\r\n0\r\n\r\n",
@@ -42,7 +43,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
 
 def test_these_are_all_that_read_a_body(client: FlaskClient) -> None:
     rules = client.application.url_map.iter_rules()
-    assert {rule.rule for rule in rules if "POST" in (rule.methods or ())} == set(READ_A_BODY)
+    assert {rule.rule for rule in rules if "POST" in (rule.methods or ())} == {*READ_A_BODY, *READ_A_FORM}
 
 
 @pytest.mark.parametrize("path", READ_A_BODY)
