@@ -32,6 +32,10 @@ class Site:
     retrain: Retrain
     browser: Any
 
+    def renew(self, **fields: Any) -> None:
+        """The retrain is heard of; else it counts as lost after a while."""
+        assert self.services.store.renew_retrain(self.retrain, {**TRAINING, **fields})
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -39,7 +43,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         services = factories.backend(tmp_path_factory.mktemp("data"))
         retrain = lively(services)
         services.store.save_project(2, "<View/>")
-        assert services.store.renew_retrain(retrain, TRAINING)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = make_server("127.0.0.1", 0, create_app(services), threaded=True)
         thread = threading.Thread(target=server.serve_forever)
@@ -56,6 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_a_page_fits_a_phone_and_serves_everybody(site: Site, tmp_path: Path, scheme: str, name: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
+    site.renew()
     page = site.browser.new_page(viewport={"width": 320, "height": 640}, color_scheme=scheme)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -83,6 +87,7 @@ def test_it_is_used_with_the_keyboard(site: Site) -> None:
 
 
 def test_without_a_script_it_is_whole_and_loads_again_by_itself_while_a_retrain_runs(site: Site) -> None:
+    site.renew()
     context = site.browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{site.url}/projects/1")
@@ -92,12 +97,13 @@ def test_without_a_script_it_is_whole_and_loads_again_by_itself_while_a_retrain_
 
 
 def test_it_follows_a_retrain_and_shows_the_rest_anew_when_that_ends(site: Site) -> None:
+    site.renew()
     page = site.browser.new_page()
     page.clock.install()
     page.goto(f"{site.url}/projects/1")
     page.evaluate("window.same = true")
     assert "training, epoch 3 of 10, step 5 of 10" in page.inner_text("#part-retrain")
-    site.services.store.renew_retrain(site.retrain, {**TRAINING, "epoch": 7})
+    site.renew(epoch=7)
     page.clock.run_for(2000)
     page.wait_for_selector("#part-retrain:has-text('epoch 7 of 10')")
     assert page.evaluate("window.same"), "the page was not loaded again"
