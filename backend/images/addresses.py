@@ -20,6 +20,21 @@ Resolver = Callable[[str, int], list[str]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
+_OF_CLOUDS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # Azure: WireServer, DNS, DHCP
+            "192.0.0.0/24",  # Oracle: instance metadata; `ipaddress` calls it global before Python 3.11.9
+            "192.80.8.124/32",  # Equinix Metal: instance metadata
+            "161.26.0.0/16",  # IBM: services of the platform
+            "166.8.0.0/14",  # IBM: endpoints of cloud services
+        ),
+    )
+)
+"""Formally public addresses at which a cloud platform serves its own machines. Other platforms use private, shared or
+link-local ones."""
+
 
 class Origin(NamedTuple):
     """Scheme, host and port of an address; a credential belongs to one origin."""
@@ -72,7 +87,7 @@ class AddressGuard:
         allowed = [address for address in addresses if is_named or is_public(address)]
         if not allowed:
             raise ImageError(
-                f"{host} is a private or local address, from which images are not fetched unless "
+                f"{host} is a private or local address or a cloud platform's own, from which images are not fetched unless "
                 f"CAPTIONER_IMAGE_HOSTS names {host}:{port}."
             )
         failure: OSError | None = None
@@ -92,7 +107,8 @@ def resolve_host(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether `address` is on the open internet: not private, loopback, link-local, multicast, reserved or shared.
+    """Whether `address` is on the open internet: not private, loopback, link-local, multicast, reserved or shared, and
+    not a cloud platform's own.
 
     An IPv4 address carried inside an IPv6 one (mapped, 6to4, Teredo, NAT64) counts as the IPv4 address.
     """
@@ -103,6 +119,8 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if parsed.is_site_local:  # deprecated, but still routed inside some networks; ipaddress calls it global
             return False
+    elif any(parsed in network for network in _OF_CLOUDS):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 

@@ -41,6 +41,16 @@ def test_public_addresses(address: str) -> None:
         "64:ff9b::7f00:1",  # NAT64 of 127.0.0.1
         "2002:7f00:1::",  # 6to4 of 127.0.0.1
         "2001:0:53aa:64c:0:0:80ff:fffe",  # Teredo of 127.0.0.1
+        "168.63.129.16",  # Azure
+        "::ffff:168.63.129.16",
+        "64:ff9b::a83f:8110",
+        "192.0.0.192",  # Oracle
+        "100.100.100.200",  # Alibaba
+        "fd00:ec2::254",  # Amazon
+        "fd20:ce::254",  # Google
+        "192.80.8.124",  # Equinix Metal
+        "161.26.0.10",  # IBM
+        "166.9.0.1",
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
