@@ -57,6 +57,7 @@ def serve(**flags: Any) -> None:
     from backend.web.server import serve as run
 
     settings = settings_from(flags)
+    settings.check_access()
     ports.check(settings.port, settings.host, "--port", wait_seconds=PORT_SECONDS)
     device.check(settings.device)
     store_of(

@@ -87,8 +87,8 @@ class AddressGuard:
         allowed = [address for address in addresses if is_named or is_public(address)]
         if not allowed:
             raise ImageError(
-                f"{host} is a private or local address or a cloud platform's own, from which images are not fetched unless "
-                f"CAPTIONER_IMAGE_HOSTS names {host}:{port}."
+                f"{host} is a private or local address or a cloud platform's own, from which images are not fetched "
+                f"unless CAPTIONER_IMAGE_HOSTS names {host}:{port}."
             )
         failure: OSError | None = None
         for address in allowed:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.domain.errors import SettingsError
 from backend.settings import values as are
+from backend.settings.tokens import Tokens
 
 LEFT = {
     "CAPTIONER_REHEARSAL": "it left, because a retrain replays human captions only; unset it",
@@ -51,6 +52,12 @@ class Settings(BaseModel):
         None, "user name that every request but /health and /ready must give", "BASIC_AUTH_USER"
     )
     basic_auth_pass: are.Password | None = _setting(None, "its password", "BASIC_AUTH_PASS", secret=True)
+    tokens_file: are.File | None = _setting(
+        None, "file with the SHA-256 of tokens that machines may give in place of the password"
+    )
+    without_password: Literal["off", "on"] = _setting(
+        "off", "`on`: listens beyond this machine without asking for a password or token"
+    )
     redis_url: are.RedisUrl | None = _setting(
         None, "Redis for the queue; empty: the embedded one in the data folder", "REDIS_URL", secret=True
     )
@@ -140,6 +147,19 @@ class Settings(BaseModel):
         if self.basic_auth_user is None or self.basic_auth_pass is None:
             return None
         return self.basic_auth_user, self.basic_auth_pass
+
+    def check_access(self) -> None:
+        """For what listens: raises SettingsError where the tokens cannot be read, or where other machines would be let
+        in unasked."""
+        from backend.system import ports  # imports requests, which most commands do without
+
+        if self.tokens_file:
+            Tokens(self.tokens_file)
+        elif not self.basic_auth and self.without_password == "off" and not ports.is_loopback(self.host):
+            raise SettingsError(
+                f"The ML backend would listen on {self.host}, where other machines reach it, and ask for no password: "
+                f"set BASIC_AUTH_USER and BASIC_AUTH_PASS, or CAPTIONER_WITHOUT_PASSWORD=on to let everybody in."
+            )
 
     def check_data(self) -> None:
         """Raises SettingsError where the database would be a file in the data folder and is not there."""

@@ -60,6 +60,7 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+File = Folder
 Port = Annotated[int, Field(ge=1, le=65535)]
 Whole = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]

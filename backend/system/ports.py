@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import time
 
@@ -23,6 +24,15 @@ def check(port: int, host: str, flag: str, wait_seconds: float = 0.0) -> None:
             reason = "is taken by another program" if taken else f"of {host} cannot be used ({cause})"
             raise CaptionerError(f"Port {port} {reason}: choose another with {flag}.")
         time.sleep(POLL_SECONDS)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on this address or name; False for a name unknown."""
+    try:
+        found = [entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
 
 
 def free_port() -> int:

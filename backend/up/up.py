@@ -92,6 +92,7 @@ class Up:
         begun = time.monotonic()
         if self._images:
             project.photos(self._images)  # a folder without photos is told before anything starts
+        self._settings.check_access()
         self._check_ports()
         device.check(self._settings.device)
         label_studio = self._start_label_studio(self._label_studio_port) if self._label_studio_port else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from typing import Any
 
@@ -23,7 +22,7 @@ from backend.domain.errors import (
     RegistryError,
     RequestError,
 )
-from backend.settings import Settings
+from backend.web.access.guard import Guard
 from backend.web.body import MOST_BYTES
 from backend.web.observing import observe
 from backend.web.pages import answers
@@ -56,6 +55,7 @@ def create_app(services: Services) -> Flask:
     with the sentence where a browser asked for a page."""
     app = Flask("captioner", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    guard = Guard(services.settings)
     answers.prepare(app)
     app.register_blueprint(routes(services))
     app.register_blueprint(pages(services))
@@ -65,14 +65,13 @@ def create_app(services: Services) -> Flask:
     def openapi() -> dict[str, Any]:
         from backend.web.openapi.description import document  # its schemas take time, and few ask for them
 
-        return document(app, password=services.settings.basic_auth_user is not None)
+        return document(app, guard.schemes)
 
     @app.before_request
     def authenticate() -> ResponseReturnValue | None:
-        if request.endpoint in WITHOUT_PASSWORD or _authenticated(services.settings):
+        if request.endpoint in WITHOUT_PASSWORD or not (refusal := guard.refusal(request)):
             return None
-        sentence = "The user name or password is missing or wrong: BASIC_AUTH_USER and BASIC_AUTH_PASS."
-        return answers.error(sentence, 401, {"WWW-Authenticate": 'Basic realm="captioner"'})
+        return answers.error(refusal.sentence, refusal.status, refusal.headers)
 
     @app.errorhandler(Exception)
     def explain(error: Exception) -> ResponseReturnValue:
@@ -87,14 +86,3 @@ def create_app(services: Services) -> Flask:
         return answers.error("Something failed inside the captioner; its log has the details.", 500)
 
     return app
-
-
-def _authenticated(settings: Settings) -> bool:
-    if settings.basic_auth_user is None:
-        return True
-    given = request.authorization
-    if given is None or given.type != "basic":
-        return False
-    user = hmac.compare_digest((given.username or "").encode(), settings.basic_auth_user.encode())
-    password = hmac.compare_digest((given.password or "").encode(), (settings.basic_auth_pass or "").encode())
-    return user and password

@@ -192,7 +192,8 @@ def _elsewhere(settings: Settings, url: str) -> str:
     mine, named = (urlsplit(each).hostname or "" for each in (settings.backend_url, url))
     loopback = {"127.0.0.1", "localhost", "::1"}
     if settings.host in loopback and named not in loopback and mine != named:
-        return f"The backend listens on {settings.host} only: set CAPTIONER_HOST=0.0.0.0 (--host). "
+        password = "" if settings.basic_auth else " together with BASIC_AUTH_USER and BASIC_AUTH_PASS"
+        return f"The backend listens on {settings.host} only: set CAPTIONER_HOST=0.0.0.0 (--host){password}. "
     return ""
 
 

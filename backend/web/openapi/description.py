@@ -26,8 +26,10 @@ TEXT = "text/plain"
 
 ERRORS = {
     400: "The request is malformed, or its labelling config is not one for captions.",
-    401: "The user name or password is missing or wrong.",
+    401: "The password or token is missing or wrong.",
+    403: "The token may only read, or a page of another site sent the request.",
     413: "The body is too large.",
+    429: "Too many different wrong passwords or tokens came from this address: ask again after `Retry-After` seconds.",
     500: "Something failed inside; the log of the backend has the details.",
     503: "The database cannot be used, or too many images wait: ask again, after `Retry-After` seconds if it is given.",
 }
@@ -66,15 +68,15 @@ OPERATIONS = {
 """By endpoint."""
 
 
-def document(app: Flask, password: bool) -> dict[str, Any]:
-    """The description of the application; with `password`, of one that asks for it."""
+def document(app: Flask, schemes: Sequence[str]) -> dict[str, Any]:
+    """The description of the application, which lets in by one of these schemes: `basic`, `bearer`. None: anybody."""
     paths: dict[str, dict[str, Any]] = {}
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         if rule.endpoint.startswith(API):
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                described = _operation(rule.endpoint.removeprefix(API), method, password)
+                described = _operation(rule.endpoint.removeprefix(API), method, schemes)
                 paths.setdefault(rule.rule, {})[method.lower()] = described
-    secured = {"securitySchemes": {"password": {"type": "http", "scheme": "basic"}}} if password else {}
+    secured = {"securitySchemes": {name: {"type": "http", "scheme": name} for name in schemes}} if schemes else {}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -89,7 +91,7 @@ def document(app: Flask, password: bool) -> dict[str, Any]:
     }
 
 
-def _operation(name: str, method: str, password: bool) -> dict[str, Any]:
+def _operation(name: str, method: str, schemes: Sequence[str]) -> dict[str, Any]:
     operation, is_open = OPERATIONS[name], API + name in WITHOUT_PASSWORD
     content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     if operation.answer:
@@ -101,7 +103,7 @@ def _operation(name: str, method: str, password: bool) -> dict[str, Any]:
         "operationId": name if method == "POST" or not operation.request else f"{name}_{method.lower()}",
         "summary": operation.summary,
         "responses": {"200": {"description": answered, "content": content}}
-        | {str(status): _error(status, operation) for status in _statuses(operation, method, is_open, password)},
+        | {str(status): _error(status, operation) for status in _statuses(operation, method, is_open, schemes)},
     }
     if method == "POST" and operation.request:
         found["requestBody"] = {"required": True, "content": _json(operation.request)}
@@ -109,17 +111,19 @@ def _operation(name: str, method: str, password: bool) -> dict[str, Any]:
         schema = {"type": "string", "pattern": r"^0*[1-9]\d*(\.|$)"}
         about = "the number of a project; without it, all projects"
         found["parameters"] = [{"name": "project", "in": "query", "description": about, "schema": schema}]
-    if password and not is_open:
-        found["security"] = [{"password": []}]
+    if schemes and not is_open:
+        found["security"] = [{scheme: []} for scheme in schemes]
     return found
 
 
-def _statuses(operation: Operation, method: str, is_open: bool, password: bool) -> Iterator[int]:
+def _statuses(operation: Operation, method: str, is_open: bool, schemes: Sequence[str]) -> Iterator[int]:
     takes_body = method == "POST" and operation.request is not None
     if takes_body or operation.by_project:
         yield 400
-    if password and not is_open:
-        yield 401
+    if schemes and not is_open:
+        yield from (401, 429)
+    if method == "POST":
+        yield 403
     if takes_body:
         yield 413
     if operation.unready:

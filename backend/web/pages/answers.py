@@ -19,7 +19,6 @@ NAME = "pages"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",  # captions are nobody else's business
 }
@@ -27,7 +26,7 @@ HEADERS = {
 
 
 def prepare(app: Flask) -> None:
-    """What all templates share, and the headers of pages."""
+    """What all templates share, the headers of pages, and the one of every answer."""
     app.jinja_options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     app.jinja_env.filters.update(
         duration=duration,
@@ -41,6 +40,7 @@ def prepare(app: Flask) -> None:
 
     @app.after_request
     def protect(response: Response) -> Response:
+        response.headers["X-Content-Type-Options"] = "nosniff"
         if response.mimetype == "text/html":
             response.headers.update(HEADERS)
         return response

@@ -22,7 +22,6 @@ def add(blueprint: Blueprint) -> None:
         if name not in KINDS:
             abort(404)
         response = Response(_content(name), content_type=f"{KINDS[name]}; charset=utf-8")
-        response.headers["X-Content-Type-Options"] = "nosniff"
         # of another release's page: what it gets must not be kept under that release's address
         response.headers["Cache-Control"] = KEPT if request.args.get("v") == _hash(name) else "no-cache"
         return response

@@ -107,6 +107,30 @@ def test_a_taken_port_is_told_before_the_server_begins(tmp_path: Path, begun: li
     assert (result.exit_code, begun) == (1, [])
 
 
+@pytest.mark.parametrize("command", ["serve", "up"])
+def test_no_server_begins_where_other_machines_would_be_let_in_unasked(
+    tmp_path: Path, begun: list[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("backend.system.ports.check", lambda *_, **__: sys.exit("The port was checked"))
+    monkeypatch.setattr("backend.up.up.check", lambda *_, **__: sys.exit("The port was checked"))
+    asked = [command, "--data-dir", str(tmp_path)]
+    for public in ("0.0.0.0", "::", "10.0.0.5", "nowhere.invalid"):
+        result = CliRunner().invoke(main, [*asked, "--host", public])
+        assert result.output.startswith(f"Error: The ML backend would listen on {public}, where other machines")
+        assert "set BASIC_AUTH_USER and BASIC_AUTH_PASS, or CAPTIONER_WITHOUT_PASSWORD=on" in result.output
+        assert (result.exit_code, begun) == (1, [])
+    open_to_all = [["--host", "127.0.0.1"], ["--host", "localhost"], ["--host", "::1"]]
+    open_to_all.append(["--host", "0.0.0.0", "--without-password", "on"])
+    open_to_all.append(["--host", "0.0.0.0", "--basic-auth-user", "a", "--basic-auth-pass", "b"])
+    (tmp_path / "tokens").touch()
+    open_to_all.append(["--host", "0.0.0.0", "--tokens-file", str(tmp_path / "tokens")])
+    for flags in open_to_all:
+        result = CliRunner().invoke(main, [*asked, *flags])
+        assert str(result.exception) == "The port was checked", result.output
+    missing = CliRunner().invoke(main, [*asked, "--tokens-file", str(tmp_path / "none")])
+    assert missing.output.startswith(f"Error: CAPTIONER_TOKENS_FILE='{tmp_path / 'none'}' cannot be read: No such file")
+
+
 def test_a_folder_without_photos_is_told_before_anything_begins(tmp_path: Path, begun: list[str]) -> None:
     (tmp_path / "photos").mkdir()
     ports = ["--port", str(free_port()), "--label-studio-port", str(free_port())]

@@ -93,6 +93,7 @@ def test_the_description_is_valid_with_and_without_a_password(tmp_path: Path, do
     assert client.get("/openapi.json").status_code == 401
     asks = {path for path, each in secured["paths"].items() if all("security" in one for one in each.values())}
     assert secured["paths"].keys() - asks == {"/health", "/ready"}
+    assert set(secured["components"]["securitySchemes"]) == {"basic"}
 
 
 def test_every_route_but_those_of_pages_is_described(client: FlaskClient, document: dict[str, Any]) -> None:
@@ -110,7 +111,7 @@ def test_every_route_but_those_of_pages_is_described(client: FlaskClient, docume
 
 
 def test_no_error_is_described_that_is_never_given() -> None:
-    assert set(ERRORS) <= {status for _, status in STATUS} | {401, 413}
+    assert set(ERRORS) <= {status for _, status in STATUS} | {401, 403, 413, 429}
 
 
 def test_what_label_studio_sends_and_gets_is_as_described(api: Api, services: Services) -> None:
