@@ -66,7 +66,7 @@ def retrain(retrain_id: int) -> None:
 
 def _opened() -> tuple[Settings, Store]:
     settings = Settings.from_env()
-    store = Store(settings.database_url)
+    store = Store(settings.database_url, settings.data_dir)
     store.migrate()
     return settings, store
 

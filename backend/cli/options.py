@@ -70,7 +70,7 @@ def _proposed(context: click.Context | None, what: str) -> list[Any]:
 
         settings = settings_from(flags)
         settings.check_data()
-        store = Store(settings.database_url)
+        store = Store(settings.database_url, settings.data_dir)
         found: list[Any] = store.projects() if what == "projects" else Registry(store).versions()
     except Exception:  # whatever is wrong with the data: an error within the line that is typed helps nobody
         return []
@@ -114,6 +114,6 @@ def store_of(settings: Settings, new: bool = False) -> Any:
 
     if not new:
         settings.check_data()
-    store = Store(settings.database_url)
+    store = Store(settings.database_url, settings.data_dir)
     store.migrate()
     return store

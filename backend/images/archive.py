@@ -76,6 +76,7 @@ class ImageStore:
         def is_there(row: Row) -> bool:
             return is_whole(row.image, row.sha256) if by_content else row.image.is_file()
 
+        rows = [self._kept_here(row) for row in rows]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             there = list(pool.map(is_there, rows) if by_content else map(is_there, rows))
             away = {row.sha256 for row, is_here in zip(rows, there, strict=True) if not is_here}
@@ -117,6 +118,17 @@ class ImageStore:
         """The image's file in the data folder, unchecked."""
         files = (self._here / sha256[:2]).glob(f"{sha256}.*") if _is_hash(sha256) else ()
         return next((path for path in files if _NAME.fullmatch(path.name)), None)
+
+    def _kept_here(self, row: Row) -> Row:
+        """The row with its image in this data folder, where the manifest was written in another one.
+
+        A restored or copied folder must not use images of the original, which may still be there.
+        """
+        folder = row.image.parent
+        if folder.parent == self._here or folder.parent.name != self._here.name or not _NAME.fullmatch(row.image.name):
+            return row
+        path = self._here / folder.name / row.image.name
+        return replace(row, image=path) if path.is_file() else row
 
     def _put(self, row: Row) -> None:
         try:

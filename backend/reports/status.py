@@ -28,7 +28,7 @@ NEWEST, WORDS = 4, 12
 
 def report(settings: Settings) -> dict[str, Any]:
     """The whole report as JSON values. What cannot be reached is described; it is no error."""
-    store = Store(settings.database_url)
+    store = Store(settings.database_url, settings.data_dir)
     store.migrate()
     registry = Registry(store)
     loaded = serving(settings)

@@ -36,11 +36,11 @@ T = TypeVar("T")
 class Database:
     """Connections to the database at a SQLAlchemy URL, opened when first used. Threads may share it.
 
-    A forked child must make a Database of its own. Every method raises DatabaseError, in one sentence, when the
-    database itself fails.
+    The files that it names are in `data_dir`, by default the folder of an SQLite database. A forked child must make a
+    Database of its own. Every method raises DatabaseError, in one sentence, when the database itself fails.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, data_dir: Path | None = None) -> None:
         try:
             self.url = make_url(database_url)
             if self._is_sqlite:
@@ -61,6 +61,8 @@ class Database:
         except (sa.exc.ArgumentError, ImportError, OSError) as error:  # no address, no driver, no folder
             address = self.url.render_as_string() if hasattr(self, "url") else "named by DATABASE_URL"
             raise DatabaseError(f"The database {address} cannot be opened: {error}.") from error
+        file = self.url.database if self._is_sqlite else None
+        self.data_dir = data_dir or (Path(file).absolute().parent if file else None)
         self._writing_engine: Engine = self.engine.execution_options(writes=True)
         # SQLite waits for another writer in naps of up to 100 ms; a lock wakes the next thread at once.
         self._turn = threading.RLock() if self._is_sqlite else contextlib.nullcontext()

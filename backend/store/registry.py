@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 
 from backend.domain.errors import RegistryError
 from backend.store.database import now
+from backend.store.keeping.paths import FILES, located, named
 from backend.store.store import Store
 from backend.store.tables import alias_moves, model_versions
 
@@ -83,17 +84,17 @@ class Registry:
 
     def register(self, version: ModelVersion) -> ModelVersion:
         """Add a version. Raises RegistryError when the name is taken."""
-        paths = {"checkpoint": str(version.checkpoint), "manifest": version.manifest and str(version.manifest)}
+        files = {each: named(getattr(version, each), self._store.data_dir) for each in FILES}
         with self._store.writing(version.project_id or DEFAULT) as connection:
             if _find(connection, version.name) is not None:
                 raise RegistryError(f"There is a version {version.name!r} already; choose another name.")
-            connection.execute(model_versions.insert().values(**vars(version) | paths))
+            connection.execute(model_versions.insert().values(**vars(version) | files))
         return version
 
     def get(self, name: str) -> ModelVersion:
         """Raises RegistryError when there is no version of that name."""
         with self._store.reading() as connection:
-            return _get(connection, name)
+            return self._get(connection, name)
 
     def of_snapshot(self, project_id: int, snapshot: str) -> ModelVersion | None:
         """The newest version trained on a snapshot of the project."""
@@ -108,7 +109,7 @@ class Registry:
             query = query.where(model_versions.c.state.in_(states))
         newest = query.order_by(model_versions.c.created_at.desc(), model_versions.c.name).limit(limit)
         with self._store.reading() as connection:
-            return [_version(row) for row in connection.execute(newest)]
+            return [self._version(row) for row in connection.execute(newest)]
 
     def lineage(self, version: ModelVersion | None) -> Iterator[ModelVersion]:
         """The version and its ancestors, back to the first."""
@@ -137,7 +138,7 @@ class Registry:
         RegistryError when there is no such version, it belongs to another project, or another version serves by now.
         """
         with self._store.writing(project_id) as connection:
-            promoted = _get(connection, version)
+            promoted = self._get(connection, version)
             if promoted.project_id not in (None, project_id):
                 owner = promoted.project_id
                 raise RegistryError(
@@ -188,7 +189,7 @@ class Registry:
         """
         version = self.get(name)
         with self._store.writing(version.project_id or DEFAULT) as connection:
-            version = _get(connection, name)
+            version = self._get(connection, name)
             if version.state not in {REJECTED, RELEASED, DROPPED}:
                 raise RegistryError(f"Version {name!r} was not rejected ({version.state}): nothing is quarantined.")
             connection.execute(model_versions.update().where(model_versions.c.name == name).values(state=state))
@@ -226,7 +227,7 @@ class Registry:
         """The version that should serve the project: its own champion, else the default one, else None."""
         with self._store.reading() as connection:
             name = _champion_name(connection, project_id)
-            return None if name is None else _get(connection, name)
+            return None if name is None else self._get(connection, name)
 
     def champions(self) -> dict[int, str]:
         """Version by project for every project with a champion of its own; `DEFAULT` stands for all others."""
@@ -243,6 +244,16 @@ class Registry:
         with self._store.reading() as connection:
             rows = connection.execute(query.order_by(alias_moves.c.id.desc()).limit(limit)).all()
         return [Move(row.version, row.reason, row.moved_by, row.moved_at) for row in rows]
+
+    def _get(self, connection: Connection, name: str) -> ModelVersion:
+        row = _find(connection, name)
+        if row is None:
+            raise RegistryError(f"There is no model version {name!r}; `captioner versions` lists those there are.")
+        return self._version(row)
+
+    def _version(self, row: Row[Any]) -> ModelVersion:
+        files = {each: located(getattr(row, each), self._store.data_dir) for each in FILES}
+        return ModelVersion(**{**row._mapping, **files})
 
 
 def _moves_to_undo(connection: Connection, project_id: int) -> tuple[Row[Any], Row[Any] | None]:
@@ -286,15 +297,3 @@ def _move(
 
 def _find(connection: Connection, name: str) -> Row[Any] | None:
     return connection.execute(sa.select(model_versions).where(model_versions.c.name == name)).first()
-
-
-def _get(connection: Connection, name: str) -> ModelVersion:
-    row = _find(connection, name)
-    if row is None:
-        raise RegistryError(f"There is no model version {name!r}; `captioner versions` lists those there are.")
-    return _version(row)
-
-
-def _version(row: Row[Any]) -> ModelVersion:
-    paths = {"checkpoint": Path(row.checkpoint), "manifest": row.manifest and Path(row.manifest)}
-    return ModelVersion(**{**row._mapping, **paths})

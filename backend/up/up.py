@@ -97,7 +97,7 @@ class Up:
         device.check(self._settings.device)
         label_studio = self._start_label_studio(self._label_studio_port) if self._label_studio_port else None
         self._start_redis()
-        store = Store(self._settings.database_url)
+        store = Store(self._settings.database_url, self._settings.data_dir)
         with step("Preparing the database", "Database ready"):
             store.migrate()
         registry = Registry(store)

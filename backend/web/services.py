@@ -81,7 +81,7 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
 
     `load` turns a checkpoint folder into a captioner (default: that of `training`).
     """
-    store = Store(settings.database_url)
+    store = Store(settings.database_url, settings.data_dir)
     store.migrate()
     redis_url = settings.redis_url or redis_server.url(settings.data_dir) or "redis://127.0.0.1:6379/0"
     queue = Queue(redis_url)

@@ -28,7 +28,7 @@ def database(settings: Settings, known: list[int]) -> Iterable[Finding]:
     except SettingsError as error:
         yield Finding(str(error).partition(":")[0] + ".", begin)
         return
-    store = Store(settings.database_url)
+    store = Store(settings.database_url, settings.data_dir)
     try:
         schema, shown = store.schema(), store.url.render_as_string()
         known += [project.id for project in store.projects()] if schema == "newest" else []

@@ -55,7 +55,7 @@ def examine(settings: Settings, project_id: int | None = None) -> Diagnosis:
     known: list[int] = []
     found = {result.name: result for result in run(_first(settings, client, known))}
     works = {name for name, result in found.items() if not result.failed}
-    store = Store(settings.database_url) if "database" in works else None
+    store = Store(settings.database_url, settings.data_dir) if "database" in works else None
     later, left_out = _later(settings, client, store, works, known if project_id is None else [project_id])
     try:
         results = [*found.values(), *run(later)]

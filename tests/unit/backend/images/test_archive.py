@@ -92,6 +92,16 @@ def test_an_image_of_a_folder_that_is_gone_comes_back_into_the_data_folder(tmp_p
     assert not (tmp_path / "photos").exists()
 
 
+def test_a_copy_of_a_data_folder_uses_its_own_images(tmp_path: Path) -> None:
+    rows = [row(tmp_path / "data", number) for number in range(2)]
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    (tmp_path / "copy" / "images" / rows[1].sha256[:2] / rows[1].image.name).unlink()
+    restored, lost = store(tmp_path / "copy").restored(rows, by_content=False)
+    assert not lost
+    assert restored[0].image == tmp_path / "copy" / "images" / rows[0].sha256[:2] / rows[0].image.name
+    assert restored[1] == rows[1], "what the copy lacks is used where it is"
+
+
 def test_what_is_damaged_in_the_store_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [row(tmp_path, number) for number in range(2)]
     store(tmp_path, str(tmp_path / "kept")).keep(rows)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,23 @@ def test_a_rollback_that_was_answered_late_undoes_no_other_move(three: Registry)
     with pytest.raises(RegistryError, match="'p1-v2' has become the champion of project 1 since"):
         three.rollback(1, of=champion)
     assert (champion, before, three.champions()[1]) == ("p1-v1", "p1-v2", "p1-v2")
+
+
+def test_files_in_the_data_folder_are_found_where_the_folder_is_now(registry: Registry, tmp_path: Path) -> None:
+    made = version("p1-v1", manifest=tmp_path / "snapshots" / "1-9" / "manifest.jsonl")
+    registry.register(replace(made, checkpoint=tmp_path / "models" / "p1-v1"))
+    registry.register(version("outside"))
+    moved = Registry(Store(str(registry.store.url), tmp_path.parent / "elsewhere"))
+    found = moved.get("p1-v1")
+    assert found.checkpoint == tmp_path.parent / "elsewhere" / "models" / "p1-v1"
+    assert found.manifest == tmp_path.parent / "elsewhere" / "snapshots" / "1-9" / "manifest.jsonl"
+    assert moved.get("outside").checkpoint == Path("/models/outside")
+
+
+def test_an_absolute_path_of_an_earlier_release_is_followed_into_a_folder_that_was_moved(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.register(ModelVersion("p1-v1", Path("/srv/captioner/data/models/p1-v1")))
+    assert registry.get("p1-v1").checkpoint == Path("/srv/captioner/data/models/p1-v1")
+    (tmp_path / "models" / "p1-v1").mkdir(parents=True)
+    assert registry.get("p1-v1").checkpoint == tmp_path / "models" / "p1-v1"
