@@ -35,7 +35,10 @@ def versions(context: click.Context, project: int | None, **flags: Any) -> None:
 @json_option
 @click.pass_obj
 def show(before: Flags, version: str, **flags: Any) -> None:
-    """Show where a version comes from: its training captions, its parents, its verdict."""
+    """Show where a version comes from, back to its first ancestor.
+
+    Its training captions, its parents, its verdict.
+    """
     from backend.reports.lineage import lineage, shown
 
     found = lineage(_registry(before, flags), version)
@@ -78,7 +81,10 @@ def release(before: Flags, version: str, **flags: Any) -> None:
 @json_option
 @click.pass_obj
 def drop(before: Flags, version: str, **flags: Any) -> None:
-    """Never learn these corrections; one that is saved again in Label Studio counts as new."""
+    """Never learn these corrections.
+
+    One that is saved again in Label Studio counts as new.
+    """
     _registry(before, flags).decide(version, "dropped")
     answer({"version": version, "state": "dropped"}, f"The corrections of {version} are never learnt.")
 

@@ -144,7 +144,9 @@ class Retraining:
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"
         try:
             name = self._registry.next_name(self._project_id)
-            candidate = Contender(name, self._learned(data, champion, work / "candidate"))
+            board = self._settings.data_dir / "tensorboard" / name
+            shutil.rmtree(board, ignore_errors=True)  # of an attempt that died
+            candidate = Contender(name, self._learned(data, champion, work / "candidate", board))
             verdict = project_gate.verdict(champion, candidate, self._reporting("evaluate"), mismatch)
             examples.make(candidate.captioner, project_gate.held_out, work / "candidate")
             self._heartbeat.report(REGISTER)  # too late to cancel from now on
@@ -152,8 +154,8 @@ class Retraining:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _learned(self, data: RetrainingData, champion: Contender | None, out: Path) -> Captioner:
-        """A captioner that has learned the corrections, saved at `out`."""
+    def _learned(self, data: RetrainingData, champion: Contender | None, out: Path, board: Path) -> Captioner:
+        """A captioner that has learned the corrections, saved at `out`; its curves go to `board`, for TensorBoard."""
 
         def report(progress: Progress) -> None:
             self._images_at_once = progress.images_at_once
@@ -164,6 +166,7 @@ class Retraining:
             "progress": report,
             "device": self._settings.device,
             "beside_others": True,
+            "tensorboard": board,
         }
         if champion is not None:
             return retrain(

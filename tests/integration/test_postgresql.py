@@ -12,6 +12,7 @@ from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import correction, saved
 from tests.unit.backend.store.test_calibrations import *  # noqa: F403
+from tests.unit.backend.store.test_changes import *  # noqa: F403
 from tests.unit.backend.store.test_database import differences
 from tests.unit.backend.store.test_outcomes import *  # noqa: F403
 from tests.unit.backend.store.test_registry import *  # noqa: F403

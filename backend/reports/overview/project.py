@@ -120,11 +120,12 @@ def now(settings: Settings, registry: Registry, jobs: Mapping[str, Any], serving
     versions = registry.versions(project_id, limit=VERSIONS)
     last = next((each for each in versions if each.verdict and each.project_id == project_id), None)
     comparison = compared(store.reconciliation_state(project_id))
-    refused = serving.refused.get(project_id)
+    owner, since = _made_champion(registry, project_id, champion)
+    refused = serving.refused.get(owner)
     return Now(
         id=project_id,
         champion=champion.name if champion else None,
-        since=_since(registry, project_id, champion),
+        since=since,
         serving=serving.of(project_id),
         refused=refused,
         drafts=_drafts(changes, champion),
@@ -178,12 +179,13 @@ def _lines(path: Path) -> int:
         return 0
 
 
-def _since(registry: Registry, project_id: int, champion: ModelVersion | None) -> datetime | None:
+def _made_champion(registry: Registry, project_id: int, champion: ModelVersion | None) -> tuple[int, datetime | None]:
+    """Whose champion it is, the project's own or the default one, and since when."""
     for owner in (project_id, DEFAULT):
         newest = next(iter(registry.moves(owner, limit=1)), None)
         if champion and newest and newest.version == champion.name:
-            return newest.moved_at
-    return None
+            return owner, newest.moved_at
+    return project_id, None
 
 
 def _drafts(changes: Sequence[DraftChanges], champion: ModelVersion | None) -> Drafts | None:

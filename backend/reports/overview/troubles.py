@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from backend.corrections.reconcile import about_unreadable
-from backend.store.retrains import FAILED, Retrain
+from backend.store.database import now
+from backend.store.retrains import DONE, FAILED, Retrain
 from backend.store.store import Store
 from training.runtime.console import counted
 
-RETRAINS, TASKS = 3, 5
-"""Most failed retrains among the last ten, and most tasks without a draft, that are shown."""
+RETRAINS, LATELY = 3, timedelta(days=7)
+"""Most failed retrains that are shown, and for how long where a later one succeeded."""
+TASKS, NAMED = 100, 5
+"""Most tasks without a draft that are counted, and those of one reason that are named."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ def _queue(queue: Mapping[str, Any], wanted: bool) -> Iterator[Trouble]:
 
 
 def _retrains(retrains: Sequence[Retrain]) -> Iterator[Trouble]:
-    for retrain in [each for each in retrains[:10] if each.state == FAILED][:RETRAINS]:
+    newest = next((each.id for each in retrains if each.state == DONE), 0)
+    lately = [each for each in retrains if each.id > newest or (each.ended_at or now()) > now() - LATELY]
+    for retrain in [each for each in lately if each.state == FAILED][:RETRAINS]:
         remedy = (
             "No correction is lost: the next retrain learns from them. Start Training in Label Studio begins it now."
         )
@@ -87,8 +92,5 @@ def _drafts(store: Store, project_id: int) -> Iterator[Trouble]:
         tasks.setdefault(failure.reason, []).append(failure.task_id)
     for reason, ids in tasks.items():
         remedy = "Mend the image or its address, then open the task again: it is drafted anew."
-        yield Trouble(f"{counted(len(ids), 'task')} without a draft ({_listed(ids)})", reason, remedy)
-
-
-def _listed(ids: Iterable[int]) -> str:
-    return ", ".join(map(str, ids))
+        named = ", ".join(map(str, sorted(ids)[:NAMED])) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+        yield Trouble(f"{counted(len(ids), 'task')} without a draft ({named})", reason, remedy)

@@ -43,6 +43,9 @@ def test_the_help_lists_commands_in_groups_with_a_whole_sentence_each() -> None:
         assert sentence[0].isupper(), name
         assert sentence.endswith("."), f"the help of {name} is cut off: {sentence}"
         assert not sentence.endswith("..."), f"the help of {name} is cut off: {sentence}"
+    for group in ("versions", "quarantine"):
+        printed = CliRunner().invoke(main, [group, "--help"], terminal_width=80).output
+        assert "..." not in printed.partition("Commands:")[2], group
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -127,6 +127,7 @@ def test_a_champion_learns_on_from_what_is_new(
     assert data.base
     assert not {row.sha256 for row in data.base} & never
     assert (asked["champion"], asked["replay"]) == (tmp_path / "champion", 2.0)
+    assert asked["tensorboard"] == tmp_path / "data" / "tensorboard" / "p1-v2"
     new = manifest.load(next((tmp_path / "data" / "snapshots").rglob("new.jsonl")))
     assert [row.references for row in new] == [row.references for row in data.new]
 

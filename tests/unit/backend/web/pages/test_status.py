@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
+from backend.domain.corrections import DraftFailure
 from backend.images.thumbnails import here
 from backend.reports.overview.gallery import Piece, differences
 from backend.reports.status import report, text
-from backend.store.registry import DROPPED, NEW, REJECTED, ModelVersion
+from backend.store.registry import DEFAULT, DROPPED, NEW, REJECTED, ModelVersion
 from backend.store.retrains import DONE
 from backend.web.app import create_app
 from backend.web.services import Services
@@ -149,6 +150,19 @@ def test_what_failed_is_told_with_why_and_what_to_do(pages: FlaskClient, lived: 
         assert what in failed
         assert why in failed
     assert failed.count("To do:") == 5
+
+
+def test_many_tasks_without_a_draft_are_counted_and_a_few_named(client: FlaskClient, services: Services) -> None:
+    services.store.save_project(1, "<View/>")
+    services.store.add_failures(1, [DraftFailure(1, id, "The host is away.") for id in range(1, 31)])
+    assert "30 tasks without a draft (1, 2, 3, 4, 5 and 25 more) The host is away." in told(client)
+
+
+def test_a_default_champion_that_cannot_be_loaded_is_told_too(client: FlaskClient, services: Services) -> None:
+    services.store.save_project(1, "<View/>")
+    promoted(services, "starter", DEFAULT)
+    services.champions._refused[DEFAULT] = "The starter is damaged."
+    assert "The champion cannot be loaded The starter is damaged." in told(client)
 
 
 def test_quarantined_corrections_are_counted(client: FlaskClient, services: Services, tmp_path: Path) -> None:
