@@ -32,7 +32,7 @@ def test_the_worked_example_of_the_gate_computes_what_the_page_says() -> None:
     assert output.getvalue() == printed
 
 
-def test_a_backup_of_the_data_folder_holds_what_was_committed_and_can_be_restored(tmp_path: Path) -> None:
+def test_a_backup_holds_what_was_committed_and_is_restored_under_another_path(tmp_path: Path) -> None:
     data = tmp_path / "data"
     store = Store(settings(data).database_url)
     store.migrate()
@@ -51,8 +51,8 @@ def test_a_backup_of_the_data_folder_holds_what_was_committed_and_can_be_restore
     store.close()
 
     data.rename(tmp_path / "lost")
-    (tmp_path / "backup").rename(data)
-    restored = Store(settings(data).database_url)
+    elsewhere = (tmp_path / "backup").rename(tmp_path / "elsewhere")
+    restored = Store(settings(elsewhere).database_url)
     assert [each.texts for each in restored.corrections(1)] == [("a red dot",)]
     champion = Registry(restored).champion(1)
     assert champion
