@@ -1,4 +1,5 @@
-"""The jobs of a worker: retrain a project, compare it with Label Studio, refresh its drafts, calibrate its scores.
+"""The jobs of a worker: retrain a project, compare it with Label Studio, refresh its drafts, calibrate its scores, tell
+MLflow.
 
 Arguments are JSON, settings come from the environment. A job may be killed at any moment and run again: SQL and the
 snapshot show what it has done, and unfinished files are removed.
@@ -135,6 +136,14 @@ def reconcile(project_id: int) -> None:
 def calibrate(project_id: int) -> None:
     """Learn anew how likely the project's drafts are accepted."""
     calibrating.calibrate(_opened()[1], project_id)
+
+
+@_if_database_answers()
+def track(project_id: int) -> None:
+    """Tell MLflow of the project's retrains and champion; what goes wrong is logged and not raised."""
+    from backend.retraining.tracking.server import follow
+
+    follow(*_opened(), project_id)
 
 
 @_if_database_answers()

@@ -29,7 +29,7 @@ from backend.system.processes import end_with_parent, is_alive
 NAME = "captioner"
 # By name: the web process never loads torch.
 RETRAIN, RECONCILE, REFRESH = "backend.jobs.retrain", "backend.jobs.reconcile", "backend.jobs.refresh"
-CALIBRATE = "backend.jobs.calibrate"
+CALIBRATE, TRACK = "backend.jobs.calibrate", "backend.jobs.track"
 
 ENDED = "captioner:ended"
 """Key in Redis: how many jobs have ended, by kind and outcome. An emptied Redis counts from 0 again."""
@@ -144,6 +144,10 @@ class Queue:
         """Queue the calibration of the project's scores; nothing changes where it is queued already. Returns the job's
         id."""
         return self._enqueue(CALIBRATE, project_id, job_id=f"calibrate-{project_id}")
+
+    def enqueue_tracking(self, project_id: int, state: str) -> str:
+        """Queue the job that tells MLflow of the project in this state, once. Returns the job's id."""
+        return self._enqueue(TRACK, project_id, job_id=f"track-{project_id}-{state}")
 
     def work(self, burst: bool = False) -> None:
         """Run queued jobs until told to stop; with `burst`, until nothing is queued."""

@@ -19,6 +19,14 @@ LEFT = {
 }
 """Variables of earlier releases: what became of each."""
 
+MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""Variables of MLflow that are set where the user has not."""
+
 
 def _setting(default: Any, meaning: str, variable: str | None = None, secret: bool = False) -> Any:
     """A field read from `variable` (default: CAPTIONER_ and its name). A secret one is in no message and no log."""
@@ -112,6 +120,10 @@ class Settings(BaseModel):
     features_gb: are.Gigabytes = _setting(20.0, "size limit of the encoder outputs in the data folder, in GB")
     refresh_per_minute: are.Whole = _setting(600, "drafts replaced per minute after a promotion or rollback")
     web_workers: are.Whole = _setting(1, "web processes; each holds its own copy of the champion")
+    mlflow_tracking_uri: str | None = _setting(
+        None, "MLflow's tracking server, where retrains are recorded; empty: none", "MLFLOW_TRACKING_URI", secret=True
+    )
+    mlflow_experiment_name: str = _setting("captioner", "the experiment there", "MLFLOW_EXPERIMENT_NAME")
     log_format: Literal["text", "json"] = _setting(
         "text", "what processes log: `text` for people, or `json`: one object a line"
     )
@@ -196,6 +208,12 @@ class Settings(BaseModel):
 def variable(name: str) -> str:
     """The environment variable of a setting. Raises KeyError when there is no such setting."""
     return str(Settings.model_fields[name].alias)
+
+
+def mlflow_defaults() -> None:
+    """Before MLflow is imported: no retries over minutes, no usage data to its makers. Its own variables override."""
+    for name, value in MLFLOW.items():
+        os.environ.setdefault(name, value)
 
 
 def _unknown(given: Mapping[str, str]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from backend.drafts import calibrating, queueing, waiting
 from backend.drafts.selection.shown import end_where_labelled
 from backend.images import space
 from backend.queue import Queue
+from backend.retraining.tracking.queueing import Tracking
 from backend.serving.champions import Champions
 from backend.serving.reuse import Reuse
 from backend.settings import Settings
@@ -65,6 +66,7 @@ class Watcher:
         ]
         self._failed: dict[tuple[int, str], float] = {}
         self._errors: dict[str, str] = {}
+        self._tracking = Tracking()
         self._counted: dict[int, int] = {}  # the event up to which the corrections of a project are counted
 
     def start(self) -> None:
@@ -142,6 +144,10 @@ class Watcher:
         for project in services.store.projects():
             queueing.queue_refreshes(services.settings, services.store, services.queue, project.id)
 
+    def queue_tracking(self) -> None:
+        """Queue jobs that tell MLflow of retrains that have ended and champions that have changed."""
+        self._tracking.queue_due(self._services.settings, self._services.store, self._services.queue)
+
     def queue_calibrations(self) -> None:
         """Queue the calibration of projects whose corrections have grown enough; they are counted when one has come."""
         for project in self._services.store.projects():
@@ -163,6 +169,7 @@ class Watcher:
             if time.monotonic() - queued >= PENDING_SECONDS:
                 self._try("queue pending retrains", self.queue_retrains)
                 self._try("queue refreshes of drafts", self.queue_refreshes)
+                self._try("tell MLflow", self.queue_tracking)
                 queued = time.monotonic()
             if time.monotonic() - counted >= COUNT_SECONDS:
                 self._try("queue the calibration of scores", self.queue_calibrations)

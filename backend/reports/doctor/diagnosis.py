@@ -96,7 +96,10 @@ def _first(settings: Settings, client: LabelStudio | None, known: list[int]) -> 
     address = "Check LABEL_STUDIO_URL (--label-studio-url), and whether Label Studio is overloaded."
     redis = "Check REDIS_URL (--redis-url), and whether Redis is overloaded."
     disk = "Check the disk of the data folder, and whether a network file system answers."
+    mlflow = "Check MLFLOW_TRACKING_URI, and whether that server is overloaded."
+    told = [Check("mlflow", partial(services.mlflow, settings), mlflow)] if settings.mlflow_tracking_uri else []
     return [
+        *told,
         Check("disk", partial(machine.disk, settings), disk),
         Check("device", partial(machine.computing, settings), "Set CAPTIONER_DEVICE=cpu (--device) until it answers."),
         Check("certificates", machine.certificates, "Check the files that REQUESTS_CA_BUNDLE and SSL_CERT_FILE name."),

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import requests
 
-from backend.domain.errors import LabelStudioError, LabelStudioRefusalError, QueueError
+from backend.domain.errors import CaptionerError, LabelStudioError, LabelStudioRefusalError, QueueError
 from backend.label_studio.client import LabelStudio
 from backend.queue import Queue
 from backend.reports.doctor.checks import Finding, clock, explained
 from backend.reports.serving import serving
+from backend.retraining.tracking import server as tracking
 from backend.settings import Settings
 from backend.store.registry import DEFAULT
 from backend.store.store import Store
@@ -35,6 +36,25 @@ def redis(settings: Settings) -> Iterable[Finding]:
         yield Finding(f"{problem}.", remedy)
         return
     yield from clock("Redis", queue.ahead_seconds())
+
+
+def mlflow(settings: Settings) -> Iterable[Finding]:
+    """Whether retrains can be recorded; asked where MLFLOW_TRACKING_URI is set. Nothing else waits for it."""
+    uri = settings.mlflow_tracking_uri or ""
+    try:
+        tracking.check()
+        if uri.startswith(("http://", "https://")):
+            requests.get(f"{uri.rstrip('/')}/health", timeout=2).raise_for_status()
+    except CaptionerError as error:
+        problem, _, remedy = str(error).partition(": ")
+        yield Finding(f"{problem}.", f"R{remedy[1:]}", True)
+    except requests.RequestException as error:
+        reason = f"status {error.response.status_code}" if error.response is not None else type(error).__name__
+        yield Finding(
+            f"MLflow's server does not answer ({reason}), so retrains are not recorded there.",
+            "Start it, or correct MLFLOW_TRACKING_URI; what is missing is recorded later.",
+            True,
+        )
 
 
 def worker(settings: Settings) -> Iterable[Finding]:

@@ -260,6 +260,22 @@ def test_the_thread_lives_on_whatever_happens(services: WatchedServices, monkeyp
     assert len(services.queue.jobs) == 1
 
 
+def test_mlflow_is_told_where_it_is_set_up(
+    services: WatchedServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.retraining.tracking.queueing.check", lambda: None)
+    services.settings = settings(tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+    services.store.record(saved(correction(1)))
+    told = threading.Event()
+    monkeypatch.setattr(services.queue, "enqueue_tracking", lambda project_id, state: told.set(), raising=False)
+    watcher = Watcher(services)
+    watcher.start()
+    try:
+        assert told.wait(20)
+    finally:
+        watcher.stop()
+
+
 def test_scores_are_calibrated_where_the_corrections_have_grown_by_a_quarter(services: WatchedServices) -> None:
     watcher, store, jobs = Watcher(services), services.store, services.queue.jobs
 

@@ -1,0 +1,165 @@
+"""The tracking server of MLflow: retrains become runs, their versions registered models, the champion an alias."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from backend.domain.errors import CaptionerError
+from backend.retraining.tracking.record import Record, record
+from backend.settings import Settings, mlflow_defaults
+from backend.store.registry import Registry
+from backend.store.store import Store
+from training.captioner import checkpoint
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+log = logging.getLogger(__name__)
+
+ALIAS = "champion"
+RETRAINS = 20
+"""So many of a project's newest retrains are brought to MLflow: all that ended while it was away for a while."""
+MOST_SECONDS = 120.0
+"""A server that is slow keeps a worker from its next job for no longer."""
+CHECKPOINT = (checkpoint.WEIGHTS, checkpoint.CONFIG, checkpoint.VOCABULARY, checkpoint.SUMS)
+"""The checkpoint itself: the examples beside it show what people wrote."""
+AT_ONCE = 100
+"""Parameters and figures that MLflow takes with one request."""
+
+
+def check() -> None:
+    """Raises CaptionerError where MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise CaptionerError(
+            "MLFLOW_TRACKING_URI is set, but MLflow is not installed: run `pip install '.[mlflow]'` in the folder of "
+            "this project, or unset it."
+        )
+
+
+def follow(settings: Settings, store: Store, project_id: int, most_seconds: float = MOST_SECONDS) -> None:
+    """Bring MLflow up to date with the project's retrains and champion. What goes wrong is logged, in one sentence."""
+    problems: list[str] = []
+
+    def work() -> None:
+        try:
+            # Two workers would make a run of the same retrain each.
+            with FileLock(settings.data_dir / "mlflow.lock"):
+                _Tracking(settings, store, project_id).update()
+        except CaptionerError as error:
+            problems.append(str(error))
+        except Exception as error:  # MLflow and its stores raise errors of many libraries
+            reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300].rstrip(".")
+            problems.append(f"MLflow could not be told of project {project_id} ({reason}); it is tried again later.")
+
+    thread = threading.Thread(target=work, name="mlflow", daemon=True)
+    thread.start()
+    thread.join(most_seconds)
+    if thread.is_alive():
+        problems.append(
+            f"MLflow has not taken what is new of project {project_id} within {most_seconds:g} s; it is tried again "
+            "later."
+        )
+    for problem in problems:
+        log.warning("%s", problem)
+
+
+class _Tracking:
+    """A project as MLflow knows it: every call asks the server."""
+
+    def __init__(self, settings: Settings, store: Store, project_id: int) -> None:
+        check()
+        mlflow_defaults()
+        from mlflow import MlflowClient
+
+        self._settings, self._store, self._project_id = settings, store, project_id
+        self._registry = Registry(store)
+        self._client = MlflowClient(settings.mlflow_tracking_uri, settings.mlflow_tracking_uri)
+        self._model = f"captioner-project-{project_id}"
+
+    def update(self) -> None:
+        from mlflow.entities import ViewType
+
+        experiment = self._experiment()
+        ours = f"tags.database = '{self._store.identity}' and tags.project = '{self._project_id}'"
+        # A run that somebody has deleted there is not made again.
+        runs = self._client.search_runs([experiment], ours, ViewType.ALL)
+        known = {run.data.tags.get("retrain"): run for run in runs}
+        problems: list[Exception] = []
+        for retrain in reversed(self._store.retrains(self._project_id, limit=RETRAINS)):
+            run = known.get(str(retrain.id))
+            if not retrain.active and (run is None or run.info.status == "RUNNING"):
+                try:
+                    self._log(experiment, record(self._registry, retrain), run)
+                except Exception as error:  # one that cannot be recorded does not keep the others away
+                    problems.append(error)
+        self._move_alias()
+        if problems:
+            raise problems[0]
+
+    def _experiment(self) -> str:
+        name = self._settings.mlflow_experiment_name
+        found = self._client.get_experiment_by_name(name)
+        return str(found.experiment_id if found else self._client.create_experiment(name))
+
+    def _log(self, experiment: str, made: Record, unfinished: Run | None) -> None:
+        """Make the run, or finish one that was interrupted. It is RUNNING until everything has been sent."""
+        from mlflow.entities import Metric, Param
+
+        client, began, ended = self._client, _milliseconds(made.started_at), _milliseconds(made.ended_at)
+        tags = made.tags | {"database": self._store.identity}
+        run = unfinished or client.create_run(experiment, began, tags, made.name)
+        key = run.info.run_id
+        params = [Param(name, value) for name, value in made.params.items()]
+        metrics = [Metric(name, value, ended, step) for name, value, step in made.figures]
+        for first in range(0, max(len(params), len(metrics)), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            client.log_batch(key, metrics[part], params[part])
+        for name, text in made.files.items():
+            client.log_text(key, text, name)
+        if made.checkpoint:
+            for path in (made.checkpoint / name for name in CHECKPOINT):
+                if path.exists():
+                    client.log_artifact(key, str(path), "checkpoint")
+            self._register(made, run)
+        client.set_terminated(key, made.status, ended)
+
+    def _register(self, made: Record, run: Run) -> None:
+        from mlflow.exceptions import MlflowException
+
+        with suppress(MlflowException):  # it is there already; else the next call says what is wrong
+            self._client.create_registered_model(self._model)
+        if not self._client.search_model_versions(f"run_id = '{run.info.run_id}'"):
+            source = f"{run.info.artifact_uri}/checkpoint"
+            tags = {name: made.tags[name] for name in ("version", "parent", "verdict")}
+            tags |= {"database": self._store.identity}
+            self._client.create_model_version(
+                self._model, source, run.info.run_id, tags, description=made.tags["outcome"], await_creation_for=0
+            )
+
+    def _move_alias(self) -> None:
+        """To the version that serves the project; away where that is none that MLflow knows, such as the starter."""
+        versions = {
+            each.tags.get("version"): str(each.version)
+            for each in self._client.search_model_versions(f"name = '{self._model}'")
+            if each.tags.get("database") == self._store.identity
+        }
+        if not versions:
+            return
+        champion = self._registry.champion(self._project_id)
+        wanted = versions.get(champion.name) if champion else None
+        aliases: Any = self._client.get_registered_model(self._model).aliases
+        if wanted and str(aliases.get(ALIAS)) != wanted:
+            self._client.set_registered_model_alias(self._model, ALIAS, wanted)
+        elif not wanted and ALIAS in aliases:
+            self._client.delete_registered_model_alias(self._model, ALIAS)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
