@@ -51,6 +51,7 @@ corrections = sa.Table(
     *_revision_columns(),
     sa.Index(None, "project_id", "seq"),
     sa.Index(None, "project_id", "task_id"),
+    sa.Index(None, "project_id", "draft_version", "seq"),
 )
 
 # Every revision ever recorded, the newest included: append-only, so that a snapshot can be of any event.

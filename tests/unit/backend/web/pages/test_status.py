@@ -252,11 +252,14 @@ def test_a_page_takes_no_longer_the_more_corrections_there_are(tmp_path: Path) -
     found: dict[str, list[int]] = {}
     for number in (100, 700):
         services = factories.backend(tmp_path / str(number), CAPTIONER_RETRAIN_EVERY="10")
+        promoted(services, "v0")
+        services.store.add_drafts(1, [draft(1000, "v0")])
+        services.store.record(saved(correction(1000)))
         promoted(services, "v1")
         services.store.add_drafts(1, [draft(id) for id in range(number)])
         services.store.record(saved(*(correction(id) for id in range(number))))
         finish(services, begin(services, 1), DONE, "v1 is promoted.")
-        for path in ("/", "/projects/1", "/projects/1/now"):
+        for path in ("/", "/projects/1", "/projects/1/now", "/projects/1/versions/v0"):
             found.setdefault(path, []).append(steps(services, create_app(services).test_client(), path))
     for path, (few, many) in found.items():
         assert many < 1.2 * few + 5, path
