@@ -22,7 +22,12 @@ from tests.lively import finish, lively
 pytestmark = pytest.mark.xdist_group("status page")  # one server and one browser for all
 
 TRAINING = {"phase": "train", "epoch": 3, "epochs": 10, "step": 5, "steps": 10, "loss": 2.3, "phase_seconds": 25.0}
-PATHS = {"overview": "/", "project": "/projects/1", "error": "/projects/9"}
+PATHS = {
+    "overview": "/",
+    "project": "/projects/1",
+    "version": "/projects/1/versions/p1-v5",
+    "error": "/projects/9",
+}
 
 
 @dataclass
