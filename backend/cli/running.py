@@ -39,6 +39,7 @@ def up(
 
     That is Redis, the worker, the ML backend and Label Studio. Ctrl-C stops all of it.
     """
+    from backend.system import in_use
     from backend.up.up import Up
 
     if no_label_studio and images:
@@ -46,20 +47,23 @@ def up(
     if no_starter and not images:
         raise click.UsageError("--no-starter is for photos: give --images, or leave it out.")
     port = None if no_label_studio else label_studio_port
-    sys.exit(Up(Settings.from_env(**flags), images, checkpoint, port, scenes, not no_starter).run())
+    settings = Settings.from_env(**flags)
+    in_use.hold(settings.data_dir)
+    sys.exit(Up(settings, images, checkpoint, port, scenes, not no_starter).run())
 
 
 @click.command(epilog=example("captioner serve --port 9090"))
 @settings_of("serve")
 def serve(**flags: Any) -> None:
     """Run the ML backend alone (gunicorn)."""
-    from backend.system import device, ports
+    from backend.system import device, in_use, ports
     from backend.web.server import serve as run
 
     settings = settings_from(flags)
     settings.check_access()
     ports.check(settings.port, settings.host, "--port", wait_seconds=PORT_SECONDS)
     device.check(settings.device)
+    in_use.hold(settings.data_dir)
     store_of(
         settings, new=True
     ).close()  # the server's processes open it themselves; gunicorn would print their tracebacks
@@ -72,10 +76,11 @@ def serve(**flags: Any) -> None:
 def worker(burst: bool, **flags: Any) -> None:
     """Run the worker alone, which retrains models."""
     from backend.queue import Queue
-    from backend.system import device, logs
+    from backend.system import device, in_use, logs
 
     settings = settings_from(flags)
     device.check(settings.device)
+    in_use.hold(settings.data_dir)
     queue = Queue(settings.redis_url)
     queue.ping()  # fails with one clear line, where RQ would print a traceback
     os.environ.update(settings.to_env())  # the work-horse reads its settings from the environment

@@ -92,12 +92,12 @@ class Database:
         """Of which release the tables are; `unknown`: of a newer one, or one before 0.1.0. Changes nothing."""
         if self._is_sqlite and not Path(self.url.database or "").is_file():
             return "missing"  # connecting would make the file
-        scripts = alembic.script.ScriptDirectory.from_config(_alembic())
+        newest, *older = revisions()
         with self.reading() as connection:
             found = alembic.migration.MigrationContext.configure(connection).get_current_revision()
-        if found is None or found == scripts.get_current_head():
+        if found is None or found == newest:
             return "missing" if found is None else "newest"
-        return "older" if found in {script.revision for script in scripts.walk_revisions()} else "unknown"
+        return "older" if found in older else "unknown"
 
     def close(self) -> None:
         self.engine.dispose()
@@ -105,6 +105,12 @@ class Database:
     def reading(self) -> contextlib.AbstractContextManager[Connection]:
         """A transaction that sees one state of the database throughout."""
         return self._transaction(self.engine)
+
+    def copying(self, writes: bool = False) -> contextlib.AbstractContextManager[Connection]:
+        """A transaction over all projects, for whole copies; one that reads sees one state of the database."""
+        if writes or self._is_sqlite:
+            return self._transaction(self._writing_engine if writes else self.engine)
+        return self._transaction(self.engine.execution_options(isolation_level="REPEATABLE READ"))
 
     @contextlib.contextmanager
     def writing(self, project_id: int, durable: bool = True) -> Iterator[Connection]:
@@ -157,6 +163,12 @@ def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
     """The values in pieces of `size`, by default one that fits an IN list."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def revisions() -> list[str]:
+    """The schemas that this release knows, the newest first."""
+    scripts = alembic.script.ScriptDirectory.from_config(_alembic())
+    return [script.revision for script in scripts.walk_revisions()]
 
 
 def _alembic() -> alembic.config.Config:

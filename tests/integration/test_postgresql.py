@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from backend.cli.main import main
 from backend.store.database import Database
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
@@ -48,3 +50,34 @@ def test_the_figures_of_projects_are_read(store: Store, registry: Registry) -> N
     registry.register(ModelVersion("p1-v2", Path("p1-v2"), project_id=1))
     (found,) = store.totals()
     assert (found.project_id, found.waiting, dict(found.verdicts)) == (1, 2, {"held": 1, "none": 1})
+
+
+def test_a_backup_moves_from_sqlite_to_postgresql_and_back(postgresql_url: str, tmp_path: Path) -> None:
+    def run(*arguments: object) -> None:
+        result = CliRunner().invoke(main, list(map(str, arguments)))
+        assert result.exit_code == 0, result.output
+
+    here = Store(f"sqlite:///{tmp_path}/here/captioner.db")
+    here.migrate()
+    here.record(saved(correction(1, "ein roter Fleck — “rot”"), correction(2, "a blue dot")))
+    Registry(here).register(ModelVersion("p1-v1", tmp_path / "here" / "models" / "p1-v1", 1, verdict={"a": None}))
+    Registry(here).promote(1, "p1-v1", reason="better", by="gate")
+    run("backup", tmp_path / "first", "--data-dir", tmp_path / "here")
+    run("restore", tmp_path / "first", "--data-dir", tmp_path / "there", "--database-url", postgresql_url)
+    there = Store(postgresql_url, tmp_path / "there")
+    assert there.corrections(1) == here.corrections(1)
+    champion = Registry(there).champion(1)
+    assert champion is not None
+    assert champion.checkpoint == tmp_path / "there" / "models" / "p1-v1"
+    assert there.record(saved(correction(3))).seq == 2, "numbers go on after those that were restored"
+    again = CliRunner().invoke(
+        main, ["restore", str(tmp_path / "first"), "--data-dir", str(tmp_path / "x"), "--database-url", postgresql_url]
+    )
+    assert again.exit_code == 1
+    assert "has tables already" in again.output
+    run("backup", tmp_path / "second", "--data-dir", tmp_path / "there", "--database-url", postgresql_url)
+    run("restore", tmp_path / "second", "--data-dir", tmp_path / "back")
+    back = Store(f"sqlite:///{tmp_path}/back/captioner.db")
+    assert back.corrections(1) == there.corrections(1)
+    assert Registry(back).get("p1-v1").verdict == {"a": None}
+    there.close()
