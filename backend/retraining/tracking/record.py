@@ -52,12 +52,11 @@ def record(registry: Registry, retrain: Retrain) -> Record:
     if retrain.version is None:
         return Record(retrain.snapshot, status, started, ended, tags | {"outcome": outcome})
     version = registry.get(retrain.version)
-    tags |= {"version": version.name, "parent": version.parent or "", "verdict": version.state, "outcome": outcome}
-    trained = _trained(version)
-    verdict = _verdict(version)
+    tags |= {"version": version.name, "parent": version.parent or "", "outcome": outcome}
+    trained, verdict = _trained(version), _verdict(version)
     files = {"report.md": _report(version, outcome, verdict)}
     if verdict:
-        tags["verdict"] = verdict.decision
+        tags |= verdict_tags(version)
         files["verdict.json"] = json.dumps(_without_captions(verdict), indent=1) + "\n"
     if version.manifest and (lines := _snapshot(version.manifest)):
         files["snapshot.jsonl"] = lines
@@ -72,6 +71,12 @@ def record(registry: Registry, retrain: Retrain) -> Record:
         files=files,
         checkpoint=version.checkpoint if trained else None,
     )
+
+
+def verdict_tags(version: ModelVersion) -> dict[str, str]:
+    """What changes of a run when its version is judged again."""
+    verdict = _verdict(version)
+    return {"verdict": verdict.decision, "provisional": str(verdict.provisional).lower()} if verdict else {}
 
 
 def _trained(version: ModelVersion) -> dict[str, Any]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import logging
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from backend.domain.errors import CaptionerError
-from backend.retraining.tracking.record import Record, record
+from backend.retraining.tracking.record import Record, record, verdict_tags
 from backend.settings import Settings, mlflow_defaults
 from backend.store.registry import Registry
+from backend.store.retrains import Retrain
 from backend.store.store import Store
 from training.captioner import checkpoint
 
@@ -94,27 +97,32 @@ class _Tracking:
         problems: list[Exception] = []
         for retrain in reversed(self._store.retrains(self._project_id, limit=RETRAINS)):
             run = known.get(str(retrain.id))
-            if not retrain.active and (run is None or run.info.status == "RUNNING"):
-                try:
+            try:
+                if not retrain.active and (run is None or self._is_outdated(run, retrain)):
                     self._log(experiment, record(self._registry, retrain), run)
-                except Exception as error:  # one that cannot be recorded does not keep the others away
-                    problems.append(error)
+            except Exception as error:  # one that cannot be recorded does not keep the others away
+                problems.append(error)
         self._move_alias()
         if problems:
             raise problems[0]
+
+    def _is_outdated(self, run: Run, retrain: Retrain) -> bool:
+        """Whether sending it was interrupted, or the version has been judged again since."""
+        tags = verdict_tags(self._registry.get(retrain.version)) if retrain.version else {}
+        return run.info.status == "RUNNING" or any(run.data.tags.get(name) != value for name, value in tags.items())
 
     def _experiment(self) -> str:
         name = self._settings.mlflow_experiment_name
         found = self._client.get_experiment_by_name(name)
         return str(found.experiment_id if found else self._client.create_experiment(name))
 
-    def _log(self, experiment: str, made: Record, unfinished: Run | None) -> None:
-        """Make the run, or finish one that was interrupted. It is RUNNING until everything has been sent."""
-        from mlflow.entities import Metric, Param
+    def _log(self, experiment: str, made: Record, known: Run | None) -> None:
+        """Make the run, or bring one up to date. It is RUNNING until everything has been sent."""
+        from mlflow.entities import Metric, Param, RunTag
 
         client, began, ended = self._client, _milliseconds(made.started_at), _milliseconds(made.ended_at)
         tags = made.tags | {"database": self._store.identity}
-        run = unfinished or client.create_run(experiment, began, tags, made.name)
+        run = known or client.create_run(experiment, began, tags, made.name)
         key = run.info.run_id
         params = [Param(name, value) for name, value in made.params.items()]
         metrics = [Metric(name, value, ended, step) for name, value, step in made.figures]
@@ -124,24 +132,29 @@ class _Tracking:
         for name, text in made.files.items():
             client.log_text(key, text, name)
         if made.checkpoint:
-            for path in (made.checkpoint / name for name in CHECKPOINT):
-                if path.exists():
-                    client.log_artifact(key, str(path), "checkpoint")
-            self._register(made, run)
+            self._register(made.checkpoint, made.tags, run)
+        client.log_batch(key, tags=[RunTag(name, value) for name, value in tags.items()])
         client.set_terminated(key, made.status, ended)
 
-    def _register(self, made: Record, run: Run) -> None:
+    def _register(self, folder: Path, given: Mapping[str, str], run: Run) -> None:
+        """The version in the registry, with its checkpoint in the run; once. Its verdict may change."""
         from mlflow.exceptions import MlflowException
 
+        client, key = self._client, run.info.run_id
+        versions = client.search_model_versions(f"run_id = '{key}'")
+        tags = {name: given[name] for name in ("version", "parent", "verdict", "provisional") if name in given}
+        for each in versions:
+            for name, value in tags.items():
+                client.set_model_version_tag(self._model, each.version, name, value)
+        if versions:
+            return
+        for path in (folder / name for name in CHECKPOINT):
+            if path.exists():
+                client.log_artifact(key, str(path), "checkpoint")
         with suppress(MlflowException):  # it is there already; else the next call says what is wrong
-            self._client.create_registered_model(self._model)
-        if not self._client.search_model_versions(f"run_id = '{run.info.run_id}'"):
-            source = f"{run.info.artifact_uri}/checkpoint"
-            tags = {name: made.tags[name] for name in ("version", "parent", "verdict")}
-            tags |= {"database": self._store.identity}
-            self._client.create_model_version(
-                self._model, source, run.info.run_id, tags, description=made.tags["outcome"], await_creation_for=0
-            )
+            client.create_registered_model(self._model)
+        source, tags = f"{run.info.artifact_uri}/checkpoint", tags | {"database": self._store.identity}
+        client.create_model_version(self._model, source, key, tags, description=given["outcome"], await_creation_for=0)
 
     def _move_alias(self) -> None:
         """To the version that serves the project; away where that is none that MLflow knows, such as the starter."""

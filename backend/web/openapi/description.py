@@ -22,7 +22,6 @@ from backend.web.routes import WITHOUT_PASSWORD
 API = "captioner."
 """Endpoints of the API begin so; those of pages do not."""
 DEFINITIONS = "#/components/schemas/"
-TEXT = "text/plain"
 
 ERRORS = {
     400: "The request is malformed, or its labelling config is not one for captions.",

@@ -204,6 +204,20 @@ def test_versions_are_registered_and_the_alias_follows_the_champion(
     assert len(runs(mlflow)) == len(mlflow.search_model_versions("name = 'captioner-project-1'")) == 3, "each once"
 
 
+def test_a_version_that_is_judged_again_has_its_new_verdict(
+    mlflow: Any, configured: Settings, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = retrained(store, configured.data_dir)
+    follow(configured, store, caplog)
+    verdict = registry.get("p1-v1").verdict
+    registry.replace_verdict("p1-v1", {**verdict, "decision": "reject", "pairs": 120})
+    assert follow(configured, store, caplog) == []
+    [run] = runs(mlflow)
+    assert (run.data.tags["verdict"], run.data.metrics["gate/pairs"], run.info.status) == ("reject", 120, "FINISHED")
+    [version] = mlflow.search_model_versions("name = 'captioner-project-1'")
+    assert version.tags["verdict"] == "reject"
+
+
 def test_a_retrain_that_failed_is_a_run_that_failed(
     mlflow: Any, configured: Settings, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
