@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.serving import make_server
 
 from backend.store.retrains import DONE, Retrain
 from backend.web.app import create_app
 from backend.web.services import Services
 from tests import factories
-from tests.browser import chromium
+from tests.browser import chromium, serving
 from tests.lively import finish, lively
 
 pytestmark = pytest.mark.xdist_group("status page")  # one server and one browser for all
@@ -48,15 +45,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         services = factories.backend(tmp_path_factory.mktemp("data"))
         retrain = lively(services)
         services.store.save_project(2, "<View/>")
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        server = make_server("127.0.0.1", 0, create_app(services), threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield Site(f"http://127.0.0.1:{server.server_port}", services, retrain, browser)
-        finally:
-            server.shutdown()
-            thread.join()
+        with serving(create_app(services)) as url:
+            yield Site(url, services, retrain, browser)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
