@@ -95,7 +95,7 @@ def test_a_version_is_taken_back_and_promoted_again_with_the_keyboard_alone(site
     page.context.close()
 
 
-def test_a_page_of_another_address_promotes_nothing(site: Site) -> None:
+def test_a_page_of_another_site_promotes_nothing(site: Site) -> None:
     """Its form has all that the real one has, and the browser gives the password for it."""
     page = site.page()
     page.goto(f"{site.url}/projects/1/rollback")
@@ -114,7 +114,7 @@ def test_a_page_of_another_address_promotes_nothing(site: Site) -> None:
         with page.expect_response("**/rollback") as answer:
             page.click("button")
         assert answer.value.status == 403
-        assert "another address" in page.inner_text("main")
+        assert "A page of another site may not send this request." in page.inner_text("main")
     assert site.champion == before
     page.goto(f"{site.url}/projects/1/rollback")
     page.click("button")
