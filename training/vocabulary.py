@@ -13,14 +13,29 @@ from training.errors import DataError
 
 TOKENIZER = "captioner-1"
 """Names the rules of `tokenize` in every score's signature; rename it when the rules change."""
+_CJK = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3040-\u30ff\u3100-\u312f\u31a0-\u31bf"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff\U000e0100-\U000e01ef"
+)
+"""Chinese and Japanese characters."""
+_CLUSTERS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f"
+"""Thai, Lao, Burmese and Khmer."""
+_JOINERS = "\u200c\u200d\u00b7\u05f3\u05f4"
+"""What stands inside words of some scripts: zero-width joiners, the dot of Catalan, geresh and gershayim of Hebrew."""
+_RULES = {"characters": re.compile(f"[{_CJK}{_CLUSTERS}]"), "joiners": re.compile(f"[{_JOINERS}]")}
+"""Rules of `tokenize` that came later, by name, and what they are about."""
 
 PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 
-
-MARKS = ",;:."
+_WIDE = "，、；：。"
+MARKS = f",;:.،؛{_WIDE}"
 """Punctuation that a captioner can generate inside a caption. A vocabulary holds those that its annotators use."""
-_MARK = re.compile(rf"\s*([{MARKS}])(?=\s)")  # not that of 3.5 or 10:30, nor the full stop at the end
+# not that of 3.5 or 10:30, nor the full stop at the end
+_MARK = re.compile(rf"\s*([{MARKS}])(?:(?=\s)|(?<=[{_WIDE}])(?=\S))")
+
+_EDGES = "'-" + _JOINERS
+"""Part of a word inside it, and not at its ends."""
 
 
 class _Separators(dict[int, int]):
@@ -29,7 +44,7 @@ class _Separators(dict[int, int]):
     def __missing__(self, point: int) -> int:
         character = chr(point)
         # Combining marks (category M) are kept because many scripts write vowels with them.
-        inside = character.isalnum() or character in "'-" or unicodedata.category(character).startswith("M")
+        inside = character.isalnum() or character in _EDGES or unicodedata.category(character).startswith("M")
         self[point] = point if inside else ord(" ")
         return self[point]
 
@@ -37,10 +52,32 @@ class _Separators(dict[int, int]):
 _SEPARATORS = _Separators({ord("’"): ord("'"), ord("‐"): ord("-"), ord("‑"): ord("-")})
 
 
+_OF_LETTER = r"[^\w'\u00b7\u05f3\u05f4-]|[\u0e33\u0eb3]|(?<=[\u1039\u17d2])\w"
+"""Part of the character before: a mark above or below it, the vowel am, a consonant that a sign puts below it."""
+_TOKEN = re.compile(rf"[{_CJK}{_CLUSTERS}](?:{_OF_LETTER})*|[^{_CJK}{_CLUSTERS}]+")
+
+
 def tokenize(text: str) -> list[str]:
-    """Lower-case words of any script; apostrophes and hyphens inside a word are kept, other punctuation is dropped."""
+    """Lower-case words of any script; apostrophes and hyphens inside a word are kept, other punctuation is dropped.
+
+    In scripts without blanks between words each character is one, with the marks that belong to it.
+    """
     composed = unicodedata.normalize("NFC", text.lower()).translate(_SEPARATORS).replace("--", " ")
-    return [word for part in composed.split() if (word := part.strip("'-"))]
+    words = [word for part in composed.split() if (word := part.strip(_EDGES))]
+    if composed.isascii() or not has_characters(composed):
+        return words
+    return [token for word in words for part in _TOKEN.findall(word) if (token := part.strip(_EDGES))]
+
+
+def has_characters(text: str) -> bool:
+    """Whether the text has words that are single characters, for their script has no blanks between words."""
+    return _RULES["characters"].search(text) is not None
+
+
+def tokenizer_of(words: Iterable[str]) -> str:
+    """The name of the rules that made these words: TOKENIZER, and those of the later rules that they show."""
+    text = " ".join(words)
+    return "+".join([TOKENIZER, *(name for name, rule in _RULES.items() if rule.search(text))])
 
 
 @dataclass(frozen=True)
@@ -93,13 +130,12 @@ class Vocabulary:
             if number == END:
                 break
             if number >= len(SPECIALS):
-                word = self.words[number]
-                text += word if word in MARKS or not text else f" {word}"
+                text = joined(text, self.words[number])
         return text.rstrip(MARKS)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with the name of the tokenizer and the words."""
-        return {"tokenizer": TOKENIZER, "words": list(self.words)}
+        return {"tokenizer": tokenizer_of(self.words), "words": list(self.words)}
 
     @classmethod
     def from_json(cls, value: Any) -> Vocabulary:
@@ -107,9 +143,22 @@ class Vocabulary:
         words = value.get("words") if isinstance(value, dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError("The vocabulary is not an object with a list of words.")
-        if value.get("tokenizer") != TOKENIZER:
+        name, *rules = str(value.get("tokenizer")).split("+")
+        if name != TOKENIZER or not _RULES.keys() >= set(rules):
             raise DataError(f"The vocabulary was made by tokenizer {value.get('tokenizer')!r}, not {TOKENIZER!r}.")
         return cls(tuple(words))
+
+
+def joined(text: str, word: str) -> str:
+    """The text with a word or a mark behind it, after a blank where their scripts have one."""
+    if not text or word in MARKS:
+        return text + word
+    last, first = text[-1], word[0]
+    return f"{text}{word}" if _TIGHT.match(last + first) else f"{text} {word}"
+
+
+_TIGHT = re.compile(rf"[{_WIDE}]|[{_CJK}][{_CJK}\d]|\d[{_CJK}]|[{_CLUSTERS}][{_CLUSTERS}]")
+"""What stands side by side without a blank: characters, and digits beside Chinese and Japanese ones."""
 
 
 @dataclass(frozen=True)
@@ -142,14 +191,16 @@ class Style:
         if self.capitalise:
             text = _SENTENCE.sub(lambda match: match[0].upper(), text)
         if self.full_stop and text and not text.endswith(_STOPS):
-            text += "."
+            text += next((stop for stop, script in _STOP_OF.items() if 2 * len(script.findall(text)) > len(text)), ".")
         return text
 
 
 USUAL = 0.2
 """Share of the captions that must have a mark for it to be part of the style."""
 _SENTENCE = re.compile(r"^\w|(?<=\. )\w")
-_STOPS = (".", "!", "?", "…", "。", "।")
+_STOPS = tuple(".!?…。।۔؟！？．")
+_STOP_OF = {"。": re.compile(f"[{_CJK}]"), "।": re.compile("[\u0900-\u0a7f]")}
+"""Full stops of scripts that have another one than a dot, for texts that are mostly in them."""
 
 
 def _frequent(captions: Iterable[str], min_count: int) -> tuple[str, ...]:

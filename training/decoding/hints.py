@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from training.vocabulary import MARKS, Style, Vocabulary, tokenize
+from training.vocabulary import MARKS, Style, Vocabulary, joined, tokenize
 
-_DOTS = re.compile(r"\.{2,}|…")
+_DOTS = re.compile(r"\.{2,}|。{2,}|…")
 _SEPARATORS = re.compile(r"[,;\n、，،؛；]")
-_AROUND = " \t.,;:!?\"'“”„"
+_AROUND = " \t.,;:!?\"'“”„。！？؟「」"
 """What is no part of a word that is asked for."""
 
 
@@ -60,10 +60,8 @@ class Hint:
             else:
                 part = vocabulary.words[tokens[place]]
                 place += 1
-            if part not in MARKS:
-                text += f" {part}" if text else part
-            elif not text.endswith(tuple(MARKS)):
-                text += part
+            if part not in MARKS or not text.endswith(tuple(MARKS)):
+                text = joined(text, part)
         text = text.rstrip(MARKS)
         small = text.split(" ", 1)[0].islower()  # not iPhone
         return replace(style, capitalise=style.capitalise and small).apply(text)

@@ -16,6 +16,8 @@ from training.vocabulary import PAD, tokenize
 
 SIDED = set("left right links rechts gauche droite izquierda derecha esquerda direita sinistra destra".split())  # noqa: SIM905
 """Words for left and right in several languages. A caption with one of them is wrong for the mirror image."""
+SIDED_ANYWHERE = ("左", "右", "ซ้าย", "ขวา", "يسار", "يمين", "שמאל", "ימין", "слева", "справа")
+"""The same of languages that write words together, or put others before and behind them."""
 
 
 @dataclass(frozen=True)
@@ -76,5 +78,9 @@ def _some(references: Sequence[str], most: int, chance: np.random.Generator | No
 
 def _key(row: Row, chance: np.random.Generator) -> str:
     """The key of the image or of its mirror image; always of the image if a caption says left or right."""
-    mirrored = chance.random() < 0.5 and not any(SIDED.intersection(tokenize(text)) for text in row.references)
+    mirrored = chance.random() < 0.5 and not any(map(_is_sided, row.references))
     return row.sha256 + MIRRORED if mirrored else row.sha256
+
+
+def _is_sided(text: str) -> bool:
+    return bool(SIDED.intersection(tokenize(text))) or any(word in text for word in SIDED_ANYWHERE)

@@ -16,7 +16,7 @@ import torch
 
 from training.captioner import checkpoint
 from training.captioner.captioner import BATCH, Captioner
-from training.config import TrainingConfig
+from training.config import DecodingConfig, TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
 from training.decoding.retrieval import MAX_IMAGES, RetrievalMemory
@@ -31,12 +31,14 @@ from training.learning.trainer import DivergedError
 from training.networks import encoder, weights
 from training.runtime import out_of_memory
 from training.runtime.device import choose, training_threads
-from training.vocabulary import Style, Vocabulary, tokenize
+from training.vocabulary import Style, Vocabulary, has_characters, tokenize
 
 log = logging.getLogger(__name__)
 
 LARGE_SET, RARE = 10_000, 4
 """From this number of captions on, words that occur fewer than RARE times are left out of the vocabulary."""
+MOST_CHARACTERS = 120
+"""Of a caption in a script without blanks: all of them are searched where a captioner is undecided."""
 
 
 @dataclass(frozen=True)
@@ -159,19 +161,28 @@ def _initial(captions: Sequence[str], config: TrainingConfig, start_from: Captio
         captioner = copy.deepcopy(start_from)
         captioner.extend_vocabulary(captioner.vocabulary.extended(captions, min_count, style.marks))
         captioner.style = style
+        captioner.decoding = _with_room(captioner.decoding, captions, captioner.vocabulary)
         return captioner
     vocabulary = Vocabulary.build(captions, min_count).extended((), marks=style.marks)
     captioner = Captioner(
         config.encoder,
         config.decoder,
         config.transform,
-        config.decoding,
+        _with_room(config.decoding, captions, vocabulary),
         vocabulary,
         style,
     )
     weights.load(captioner.encoder)
     captioner.encoder.from_nothing = config.encoder.weights == "none" and not captioner.encoder.frozen
     return captioner
+
+
+def _with_room(decoding: DecodingConfig, captions: Sequence[str], vocabulary: Vocabulary) -> DecodingConfig:
+    """The decoding with room for nearly all captions of scripts without blanks, which have many characters where
+    others have a few words."""
+    lengths = sorted(len(vocabulary.encode(text)) - 2 for text in captions if has_characters(text))
+    longest = lengths[int(0.99 * (len(lengths) - 1))] if lengths else 0
+    return replace(decoding, max_length=max(decoding.max_length, min(longest, MOST_CHARACTERS)))
 
 
 def _index(

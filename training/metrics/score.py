@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.errors import TrainingError
-from training.vocabulary import TOKENIZER, tokenize
+from training.vocabulary import tokenize, tokenizer_of
 
 
 class MetricUnavailableError(TrainingError):
@@ -58,7 +58,8 @@ def corpus_score(name: str, value: float, signature: str, references: Sequence[S
     """The score of texts that were `split`. Its corpus is references an image and pairs, such as `refs:5|n:1000`."""
     counts = sorted({len(texts) for texts in references})
     each = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
-    return Score(name, value, f"{signature}|tok:{TOKENIZER}", f"refs:{each}|n:{len(references)}")
+    unusual = (word for texts in references for text in texts if not text.isascii() for word in tokenize(text))
+    return Score(name, value, f"{signature}|tok:{tokenizer_of(unusual)}", f"refs:{each}|n:{len(references)}")
 
 
 def _are_texts(texts: Any) -> bool:
