@@ -110,6 +110,8 @@ PURE_LIBRARIES = {"numpy", "scipy", "nltk", "training", "backend"}
 MOST_AT_THE_TOP, MOST_BELOW = 17, 13
 """Entries of a package, and of any folder in it."""
 NOT_COUNTED = {"__init__.py", "__pycache__", "py.typed"}
+GROWING = ROOT / "backend" / "store" / "migrations" / "versions"
+"""Each change of the schema adds a file, and none may leave while a database of its time is about."""
 
 
 @cache
@@ -295,7 +297,7 @@ def test_only_settings_read_the_environment() -> None:
 @pytest.mark.parametrize("package", LAYERS)
 def test_folders_hold_few_things(package: str) -> None:
     folders = [ROOT / package, *(path for path in (ROOT / package).rglob("*") if path.is_dir())]
-    for folder in folders:
+    for folder in set(folders) - {GROWING}:
         entries = [path.name for path in folder.iterdir() if path.name not in NOT_COUNTED]
         assert len(entries) <= (MOST_AT_THE_TOP if folder.parent == ROOT else MOST_BELOW), folder
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from backend.domain.errors import ModelUnavailableError
+from training.captioner.checkpoint import check_digest
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -81,15 +82,17 @@ class Champions:
         self._refused: dict[int, str] = {}
         self._users: Counter[str] = Counter()
 
-    def serve(self, project_id: int, version: str, checkpoint: Path) -> None:
+    def serve(self, project_id: int, version: str, checkpoint: Path, digest: str | None = None) -> None:
         """Load the checkpoint unless it is loaded, then let it serve `project_id` (DEFAULT: all without their own).
+
+        `digest` is that of the checkpoint when it was registered: a folder that has another one now is not loaded.
 
         The old version answers requests meanwhile. Raises ModelUnavailableError when the checkpoint cannot be loaded;
         the old version then stays, and `refused()` gives the reason.
         """
         with self._loading:
             try:
-                model = self._models.get(version) or self._loaded(version, checkpoint)
+                model = self._models.get(version) or self._loaded(version, checkpoint, digest)
             except ModelUnavailableError as error:
                 with self._lock:
                     self._refused[project_id] = str(error)
@@ -170,8 +173,9 @@ class Champions:
             raise ModelUnavailableError(f"The model {version} is not loaded.")
         return model
 
-    def _loaded(self, version: str, checkpoint: Path) -> Model:
+    def _loaded(self, version: str, checkpoint: Path, digest: str | None) -> Model:
         try:
+            check_digest(checkpoint, digest)
             model = self._load(checkpoint, self._device)
         except TrainingError as error:
             raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}") from error

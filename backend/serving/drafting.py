@@ -251,7 +251,7 @@ def drafter(settings: Settings, store: Store, champions: Champions) -> Drafter:
             known: dict[_Key, Drafted] = {(each.task_id, each.image): each for each in made}
             if all(_key(task) in known for task in tasks) and not (reuse and store.revision(project_id)):
                 return [known[_key(task)] for task in tasks]
-            champions.serve(project_id, version.name, version.checkpoint)
+            champions.serve(project_id, version.name, version.checkpoint, version.digest)
         if reuse:
             reuse.update(project_id, version.name)
         return drafting.draft(project_id, tasks, version.name, came=math.inf)  # nobody waits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -17,6 +17,7 @@ from backend.store.database import now
 from backend.store.keeping.paths import FILES, located, named
 from backend.store.store import Store
 from backend.store.tables import alias_moves, model_versions
+from training.captioner.checkpoint import digest
 
 PASSED, HELD, REJECTED = "passed", "held", "rejected"
 """States that follow from the gate's verdict. The corrections first learnt by a rejected version are quarantined."""
@@ -40,9 +41,9 @@ class Whoever(Enum):
 class ModelVersion:
     """A checkpoint under a name.
 
-    `project_id` None: it may serve any project. `parent` is the version it was trained from and compared with,
-    `manifest` the file of its training rows, `snapshot` names the corrections frozen for it, `state` is one of the
-    constants above.
+    `project_id` None: it may serve any project. `parent` is what it was trained from and compared with, `manifest` the
+    file of its training rows, `snapshot` names the corrections frozen for it, `state` is one of the constants above,
+    `digest` its checkpoint's when it was registered (None: by an earlier release).
     """
 
     name: str
@@ -55,6 +56,7 @@ class ModelVersion:
     scores: dict[str, Any] = field(default_factory=dict)
     state: str = REGISTERED
     created_at: datetime = field(default_factory=now)
+    digest: str | None = None
 
     @property
     def new_captions(self) -> Path | None:
@@ -83,7 +85,8 @@ class Registry:
         return self._store
 
     def register(self, version: ModelVersion) -> ModelVersion:
-        """Add a version. Raises RegistryError when the name is taken."""
+        """Add a version with the digest of its checkpoint. Raises RegistryError when the name is taken."""
+        version = replace(version, digest=digest(version.checkpoint))
         files = {each: named(getattr(version, each), self._store.data_dir) for each in FILES}
         with self._store.writing(version.project_id or DEFAULT) as connection:
             if _find(connection, version.name) is not None:
@@ -140,10 +143,8 @@ class Registry:
         with self._store.writing(project_id) as connection:
             promoted = self._get(connection, version)
             if promoted.project_id not in (None, project_id):
-                owner = promoted.project_id
-                raise RegistryError(
-                    f"Version {version!r} was trained for project {owner} and cannot serve {project_id}."
-                )
+                trained_for = f"was trained for project {promoted.project_id} and cannot serve {project_id}"
+                raise RegistryError(f"Version {version!r} {trained_for}.")
             current = _newest_move(connection, project_id)
             if current is not None and current.version == version:
                 return

@@ -86,9 +86,9 @@ class Watcher:
                 continue
             if time.monotonic() - self._failed.get((project_id, version), float("-inf")) < RETRY_LOAD_SECONDS:
                 continue
-            checkpoint = self._services.registry.get(version).checkpoint
+            found = self._services.registry.get(version)
             try:
-                self._services.champions.serve(project_id, version, checkpoint)
+                self._services.champions.serve(project_id, version, found.checkpoint, found.digest)
                 self._failed.pop((project_id, version), None)
             except ModelUnavailableError as error:
                 self._failed[project_id, version] = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ FORMAT = 3
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 SUMS = "SHA256SUMS"
 """In the form of `sha256sum`: where a folder has this file, the files it lists are checked when it is loaded."""
+FILES = WEIGHTS, CONFIG, VOCABULARY
 RETRIEVAL = "retrieval."
 """Prefix of the names of the retrieval memory, which is stored beside the weights."""
 
@@ -52,6 +54,7 @@ def save(folder: Path, captioner: Captioner, extra: dict[str, Any] | None = None
             _write(unfinished / CONFIG, config)
             _write(unfinished / VOCABULARY, captioner.vocabulary.to_json())
             save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
+            (unfinished / SUMS).write_text(_lines({name: _sum(unfinished / name) for name in FILES}), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {folder} cannot be written: {error}.") from error
     return folder
@@ -98,13 +101,15 @@ def load(folder: Path, device: str = "auto") -> Captioner:
     return captioner.to(choose(device)).eval()
 
 
-def check_whole(folder: Path) -> None:
-    """Raises CheckpointError where a file is missing, cut short or another than its checksum says. Loads no torch."""
+def check_whole(folder: Path, known: str | None = None) -> None:
+    """Raises CheckpointError where a file is missing, cut short or another than its checksum says, or where the folder
+    has another `digest` than the known one. Loads no torch."""
     from safetensors import SafetensorError, safe_open
 
     _current(read_info(folder), folder)
     _read(folder / VOCABULARY)
     check_sums(folder)
+    check_digest(folder, known)
     try:
         with safe_open(folder / WEIGHTS, framework="numpy"):  # reads where each tensor lies, and whether all is there
             pass
@@ -153,14 +158,57 @@ def _read(path: Path) -> Any:
 
 def check_sums(folder: Path) -> bool:
     """Whether the folder has checksums. Raises CheckpointError where a file differs from the one that they are of."""
-    if not (folder / SUMS).exists():
-        return False
-    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
+    found = _listed(folder)
+    for name, known in found.items():
         path = folder / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise CheckpointError(f"The checkpoint {folder} is damaged: {SUMS} lists another {name}; install it again.")
-    return True
+        if not path.is_file() or _sum(path) != known:
+            raise CheckpointError(
+                f"The checkpoint {folder} is damaged: {SUMS} lists another {name}; put it back or install it again."
+            )
+    return bool(found)
+
+
+def digest(folder: Path) -> str | None:
+    """One hash that tells this checkpoint from all others; None where a file is missing.
+
+    It is made of the checksums that lie in the folder, where they are of all files: reading those is the matter of
+    `check_sums`.
+    """
+    listed = _listed(folder)
+    try:
+        sums = {name: listed[name] if set(FILES) <= listed.keys() else _sum(folder / name) for name in FILES}
+    except OSError:
+        return None
+    return hashlib.sha256(_lines(sums).encode()).hexdigest()
+
+
+def check_digest(folder: Path, known: str | None) -> None:
+    """Raises CheckpointError where the folder has another digest than the one that was known of it, if any was."""
+    if known is not None and digest(folder) != known:
+        raise CheckpointError(
+            f"The checkpoint {folder} is not the one that was registered: its files have changed since; put it back "
+            f"from a backup."
+        )
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The checksums in the folder by name; empty where it has none."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint {folder} is damaged: {SUMS} cannot be read ({error}).") from error
+    return {name: known for known, _, name in (line.partition("  ") for line in lines)}
+
+
+def _lines(sums: Mapping[str, str]) -> str:
+    return "".join(f"{known}  {name}\n" for name, known in sums.items())
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, value: Any) -> None:

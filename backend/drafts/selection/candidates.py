@@ -37,7 +37,7 @@ def chooser(settings: Settings, store: Store, champions: Champions) -> Choose:
         drafts = list({draft.task_id: draft for draft in store.waiting_drafts(project_id, champion.name)}.values())
         if not drafts:
             return []
-        champions.serve(project_id, champion.name, champion.checkpoint)
+        champions.serve(project_id, champion.name, champion.checkpoint, champion.digest)
         model = champions.model(champion.name)
         space = model.feature_space
         corrected = {each.image_sha256 for each in store.corrections(project_id) if each.image_sha256}

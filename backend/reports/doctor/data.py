@@ -56,7 +56,8 @@ def champions(settings: Settings, registry: Registry) -> Iterable[Finding]:
         versions.setdefault(name, []).append(project_id)
     for name, projects in versions.items():
         try:
-            checkpoint.check_whole(registry.get(name).checkpoint)
+            found = registry.get(name)
+            checkpoint.check_whole(found.checkpoint, found.digest)
         except CheckpointError as error:
             back = typed(settings.data_dir, "rollback", "--project", str(projects[0]))
             yield Finding(

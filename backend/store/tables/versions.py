@@ -44,6 +44,7 @@ model_versions = sa.Table(
     sa.Column("scores", sa.JSON, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("created_at", Time, nullable=False),
+    sa.Column("digest", sa.String(64)),
     sa.Index(None, "project_id"),
 )
 

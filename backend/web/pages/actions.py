@@ -180,7 +180,7 @@ def _serves_now(serving: str | None, project_id: int) -> str:
 def _problem(version: ModelVersion) -> str:
     """Why the version cannot serve, as far as its files show; empty where nothing does."""
     try:
-        checkpoint.check_whole(version.checkpoint)
+        checkpoint.check_whole(version.checkpoint, version.digest)
     except TrainingError as error:
         return f"{version.name} cannot serve: {error}"
     return ""

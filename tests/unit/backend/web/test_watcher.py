@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,8 +21,10 @@ from backend.store.retrains import Retrain
 from backend.store.store import Store
 from backend.web import watcher as module
 from backend.web.watcher import Watcher
+from tests import factories
 from tests.factories import correction, draft, saved, settings
 from tests.fakes import Model
+from training.captioner import checkpoint
 from training.errors import CheckpointError
 
 
@@ -113,6 +116,26 @@ def test_the_old_champion_stays_while_the_new_one_cannot_be_loaded(
     monkeypatch.setattr(module, "RETRY_LOAD_SECONDS", 0)
     watcher.load_champions()
     assert services.champions.serving(1) == "p1-v2"
+
+
+def test_a_champion_that_was_exchanged_with_its_checksums_does_not_serve(
+    services: WatchedServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_LOAD_SECONDS", 0)
+    folder = factories.checkpoint(services.settings.data_dir / "p1-v1")
+    config = (folder / "config.json").read_text()
+    promote(services, "p1-v1", 1)
+    (folder / "config.json").write_text(config.replace("1.0", "6.6"))
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in checkpoint.FILES}
+    (folder / checkpoint.SUMS).write_text("".join(f"{known}  {name}\n" for name, known in sums.items()))
+    watcher = Watcher(services)
+    watcher.load_champions()
+    assert services.champions.serving(1) is None
+    assert "is not the one that was registered: its files have changed since" in services.champions.refused()[1]
+    (folder / "config.json").write_text(config)
+    (folder / checkpoint.SUMS).unlink()
+    watcher.load_champions()
+    assert services.champions.serving(1) == "p1-v1"
 
 
 def test_pending_retrains_are_queued_from_sql(services: WatchedServices) -> None:

@@ -25,7 +25,7 @@ def test_round_trip(tiny: Captioner, picture: Callable[..., Path], tmp_path: Pat
     assert again.decoding == tiny.decoding
     assert checkpoint.read_info(folder)["extra"] == {"images": 7}
     assert checkpoint.encoder_of(folder) == tiny.encoder.config
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "vocabulary.json"]
+    assert {path.name for path in folder.iterdir()} == {*checkpoint.FILES, checkpoint.SUMS}
 
 
 def test_saving_replaces_and_leaves_nothing_beside(tiny: Captioner, tmp_path: Path) -> None:
@@ -72,20 +72,35 @@ def test_in_half_precision_it_takes_half_the_bytes_and_is_float32_again(
     assert all(torch.equal(again[name], value.half().to(value.dtype)) for name, value in before.items())
 
 
-def _summed(folder: Path) -> Path:
-    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
-    (folder / "SHA256SUMS").write_text("".join(lines))
-    return folder
-
-
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocabulary.json"])
 def test_a_file_that_differs_from_its_checksum_is_damaged(tiny: Captioner, tmp_path: Path, name: str) -> None:
-    folder = _summed(checkpoint.save(tmp_path / "saved", tiny))
+    folder = checkpoint.save(tmp_path / "saved", tiny)
     assert checkpoint.load(folder, "cpu").vocabulary == tiny.vocabulary
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if name.endswith("tensors") else content + b" ")
-    with pytest.raises(CheckpointError, match=rf"is damaged: SHA256SUMS lists another {name}; install it again\.$"):
+    with pytest.raises(CheckpointError, match=rf"is damaged: SHA256SUMS lists another {name}; put it back"):
         checkpoint.load(folder, "cpu")
+
+
+def test_another_checkpoint_under_sums_of_its_own_is_not_the_known_one(tiny: Captioner, tmp_path: Path) -> None:
+    folder = checkpoint.save(tmp_path / "saved", tiny)
+    sums = (folder / "SHA256SUMS").read_text()
+    assert sums == "".join(f"{sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in checkpoint.FILES)
+    known = checkpoint.digest(folder)
+    (folder / "SHA256SUMS").unlink()
+    assert checkpoint.digest(folder) == known, "it is the same with or without sums"
+    (folder / "SHA256SUMS").write_text("".join(reversed(sums.splitlines(keepends=True))))
+    checkpoint.check_whole(folder, known)
+    checkpoint.save(folder, tiny, {"another": True})
+    assert checkpoint.load(folder, "cpu").vocabulary == tiny.vocabulary
+    with pytest.raises(CheckpointError, match=r"is not the one that was registered: its files have changed since"):
+        checkpoint.check_whole(folder, known)
+    (folder / "SHA256SUMS").write_text(sums)
+    with pytest.raises(CheckpointError, match=r"is damaged: SHA256SUMS lists another config"):
+        checkpoint.check_whole(folder, known)
+    (folder / "SHA256SUMS").write_text(sums.splitlines()[0])
+    assert checkpoint.digest(folder) != known, "sums of some files say nothing of the others"
+    assert checkpoint.digest(tmp_path / "nowhere") is None
 
 
 def _absent(folder: Path) -> None:
@@ -118,6 +133,7 @@ def _edit(folder: Path, **changes: object) -> None:
 )
 def test_damage_is_named(tiny: Captioner, tmp_path: Path, damage: Callable[[Path], object], says: str) -> None:
     folder = checkpoint.save(tmp_path / "saved", tiny)
+    (folder / checkpoint.SUMS).unlink()
     damage(folder)
     with pytest.raises(CheckpointError, match=says):
         checkpoint.load(folder, "cpu")
