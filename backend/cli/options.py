@@ -90,7 +90,9 @@ def settings_from(flags: dict[str, Any]) -> Settings:
     data_dir = Settings.from_env(**flags).data_dir
     state = running(data_dir)
     base = state["settings"] if state else {"REDIS_URL": redis_server.url(data_dir) or "redis://127.0.0.1:6379/0"}
-    return Settings.from_env({**base, **{name: value for name, value in os.environ.items() if value}}, **flags)
+    given = {name: value for name, value in os.environ.items() if value}
+    known = {name: value for name, value in base.items() if f"{name}_FILE" not in given}
+    return Settings.from_env({**known, **given}, **flags)
 
 
 def label_studio_of(settings: Settings) -> Any:

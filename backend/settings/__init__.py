@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -34,7 +35,8 @@ def _setting(default: Any, meaning: str, variable: str | None = None, secret: bo
 
 
 class Settings(BaseModel):
-    """Checked settings. Build with `from_env`; an empty text is the default, paths are absolute.
+    """Checked settings. Build with `from_env`; an empty text is the default, paths are absolute. A secret may lie in
+    the file that its variable with `_FILE` names.
 
     pydantic-settings is not used: it reads no environment but the process's own, and takes longer to import than all
     else that `captioner --help` imports.
@@ -137,8 +139,8 @@ class Settings(BaseModel):
         given = {name: text.strip() for name, text in (os.environ if environ is None else environ).items()}
         given |= {variable(name): str(value) for name, value in flags.items() if value is not None}
         given = {name: text for name, text in given.items() if text}
-        mistakes = list(_unknown(given))
-        if ("BASIC_AUTH_USER" in given) != ("BASIC_AUTH_PASS" in given):
+        mistakes = [*_unknown(given), *_read_files(given)]
+        if ("BASIC_AUTH_USER" in given) != bool(given.keys() & {"BASIC_AUTH_PASS", "BASIC_AUTH_PASS_FILE"}):
             mistakes.append("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
         try:
             settings = cls.model_validate(given)
@@ -208,6 +210,24 @@ class Settings(BaseModel):
 def variable(name: str) -> str:
     """The environment variable of a setting. Raises KeyError when there is no such setting."""
     return str(Settings.model_fields[name].alias)
+
+
+def _read_files(given: dict[str, str]) -> Iterator[str]:
+    """Fills in secrets whose NAME_FILE is given and NAME is not; a sentence for every file that cannot be read."""
+    for field in Settings.model_fields.values():
+        file = given.get(f"{field.alias}_FILE")
+        if field.repr or not file or field.alias in given:
+            continue
+        try:
+            text = Path(file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            yield f"{field.alias}_FILE={file!r} cannot be read: {reason}"
+            continue
+        if text:
+            given[str(field.alias)] = text
+        else:
+            yield f"{field.alias}_FILE={file!r} is empty"
 
 
 def mlflow_defaults() -> None:
