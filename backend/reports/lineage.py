@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,22 @@ def _frozen(path: Path) -> dict[str, Any] | None:
     """When and from what the snapshot with this manifest was frozen, and under `changed` how it has changed since."""
     try:
         record = record_of(path)
-        return None if record is None else {**asdict(record), "changed": change_of(path)}
+        return None if record is None else {**asdict(record), "changed": _changed(path, record.sha256, _stamp(path))}
     except TrainingError as error:
         return {"error": str(error)}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        return (found := path.stat()).st_mtime_ns, found.st_size
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=1000)
+def _changed(path: Path, sha256: str, stamp: tuple[int, int] | None) -> str | None:
+    """As `change_of`, once for a file of this time and size: a page would hash that of a large project each time."""
+    return change_of(path)
 
 
 def origin(version: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -182,3 +182,16 @@ def test_a_version_whose_files_are_gone_has_a_page(client: FlaskClient, services
     shown = said(page(client, "p1-v3"))
     assert "Trained by unknown, because the checkpoint cannot be read" in shown
     assert "There are no attention maps" in shown
+
+
+def test_the_manifest_of_a_large_project_is_not_read_each_time(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page(client, "p1-v2")
+    monkeypatch.setattr("training.data.manifest.hash_file", lambda path: pytest.fail("It was read again."))
+    monkeypatch.setattr("training.data.manifest.load", lambda path: pytest.fail("It was read."))
+    assert "Unchanged yes, sha256" in said(page(client, "p1-v2"))
+    monkeypatch.undo()
+    path = tmp_path / "snapshots" / "1-7" / "manifest.jsonl"
+    path.write_text(path.read_text() + "\n")
+    assert "Unchanged no: The manifest" in said(page(client, "p1-v2"))
