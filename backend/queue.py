@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -17,22 +15,22 @@ import rq
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
-from rq.job import Job, JobStatus
+from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
 from backend.domain.errors import QueueError
 from backend.store.database import now
 from backend.store.retrains import Retrain
-from backend.system import logs
-from backend.system.processes import end_with_parent, is_alive
+from backend.system import trust
+from backend.system.processes import is_alive
+from backend.system.rq_worker import ENDED, Job, Worker, prepare_children, tls
 
 NAME = "captioner"
 # By name: the web process never loads torch.
 RETRAIN, RECONCILE, REFRESH = "backend.jobs.retrain", "backend.jobs.reconcile", "backend.jobs.refresh"
 CALIBRATE, TRACK = "backend.jobs.calibrate", "backend.jobs.track"
-
-ENDED = "captioner:ended"
-"""Key in Redis: how many jobs have ended, by kind and outcome. An emptied Redis counts from 0 again."""
+JOBS = frozenset({RETRAIN, RECONCILE, REFRESH, CALIBRATE, TRACK})
+"""What a worker runs; each takes numbers only."""
 
 ANSWER_SECONDS = 0.5
 """How long Redis may take: Label Studio waits one second for the webhook that queues."""
@@ -44,9 +42,6 @@ LOST_AFTER_SECONDS = 120.0
 """RQ's workers renew the heartbeat of a running job every 30 s; a job without one for so long is lost."""
 MAINTENANCE_SECONDS = 60
 """A scheduler that died, because Redis was away, is started again within so long."""
-STOP_SECONDS = 5.0
-"""Time for a job to end by itself before it is killed."""
-_NICE = 10
 
 
 class Queue:
@@ -61,11 +56,12 @@ class Queue:
         self._url = redis_url
         self._connection = redis.Redis.from_url(
             redis_url,
+            **tls(redis_url),
             socket_connect_timeout=ANSWER_SECONDS,
             socket_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
-        self._queue = rq.Queue(NAME, connection=self._connection, serializer=JSONSerializer)
+        self._queue = rq.Queue(NAME, connection=self._connection, serializer=JSONSerializer, job_class=Job)
 
     def ping(self) -> None:
         with _reaching():
@@ -151,11 +147,9 @@ class Queue:
 
     def work(self, burst: bool = False) -> None:
         """Run queued jobs until told to stop; with `burst`, until nothing is queued."""
-        connection = redis.Redis.from_url(self._url)  # waits for work as long as it takes
-        worker = _Worker(
-            [NAME], connection=connection, serializer=JSONSerializer, maintenance_interval=MAINTENANCE_SECONDS
-        )
-        _prepare_children()
+        connection = redis.Redis.from_url(self._url, **tls(self._url))  # waits for work as long as it takes
+        worker = Worker([NAME], JOBS, connection=connection, maintenance_interval=MAINTENANCE_SECONDS)
+        prepare_children()
         worker.work(burst=burst, with_scheduler=True)
 
     def _workers(self) -> list[rq.Worker]:
@@ -205,7 +199,8 @@ def _reaching() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        reason = re.sub(r"^Error -?\d+ ", "", str(error)).rstrip(".")  # the number means nothing to people
+        # The number means nothing to people.
+        reason = trust.fault(error) or re.sub(r"^Error -?\d+ ", "", str(error)).rstrip(".")
         raise QueueError(
             f"Redis cannot be reached ({reason}); work stays in the database and is queued again later."
         ) from error
@@ -219,61 +214,3 @@ def _is_here(worker: rq.Worker) -> bool:
 def _job_id(retrain: Retrain) -> str:
     """Of the next attempt at it."""
     return f"retrain-{retrain.snapshot}-{retrain.attempt + 1}"
-
-
-def _prepare_children() -> None:
-    """Have the processes that this one forks, a job's or the scheduler, end with it and yield to drafting."""
-    worker, stop = os.getpid(), {signal.SIGTERM}
-
-    def prepare() -> None:
-        if os.getppid() == worker:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in place of the worker's own handler
-            end_with_parent()
-            os.nice(_NICE)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop)
-
-    # An exception in `prepare` would be ignored, so a SIGTERM that comes meanwhile has to wait.
-    os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, stop),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, stop),
-        after_in_child=prepare,
-    )
-
-
-class _Worker(rq.Worker):
-    """RQ's forking worker, so that torch is loaded in the child process of a job only, and CUDA starts there."""
-
-    def main_work_horse(self, job: Job, queue: rq.Queue) -> None:
-        logs.process_works_on(job=job.id)
-        super().main_work_horse(job, queue)
-
-    def handle_job_success(self, job: Job, *given: Any, **options: Any) -> None:
-        super().handle_job_success(job, *given, **options)
-        self._count(job, "finished")
-
-    def handle_job_failure(self, job: Job, *given: Any, **options: Any) -> None:
-        super().handle_job_failure(job, *given, **options)
-        self._count(job, "failed")
-
-    def _count(self, job: Job, outcome: str) -> None:
-        with suppress(redis.RedisError):
-            self.connection.hincrby(ENDED, f"{job.func_name.rpartition('.')[2]} {outcome}")
-
-    def handle_warm_shutdown_request(self) -> None:
-        """Stop the job as well, at the first signal: a retrain may take an hour, and the next worker runs it again.
-
-        The job gets SIGTERM first, so that it can give its retrain back.
-        """
-        if self.horse_pid:
-            self.kill_horse(signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while not self._horse_ended():
-                if time.monotonic() > deadline:
-                    self.kill_horse(signal.SIGKILL)
-                time.sleep(0.05)
-
-    def _horse_ended(self) -> bool:
-        try:
-            return os.waitid(os.P_PID, self.horse_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True

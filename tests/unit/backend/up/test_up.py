@@ -20,7 +20,7 @@ from backend.store.store import Store
 from backend.system import redis_server
 from backend.system.ports import free_port
 from backend.system.processes import Child
-from backend.up import state
+from backend.up import label_studio_server, state
 from backend.up.label_studio_server import login
 from backend.up.up import Up
 from tests.factories import picture, settings
@@ -50,6 +50,30 @@ def test_redis_starts_over_a_damaged_file_without_it(
     assert "It starts empty, and the queue is rebuilt from the database." in capsys.readouterr().out
     [aside] = (tmp_path / "redis").glob("damaged-*")
     assert aside.read_bytes() == damage
+
+
+def test_no_secret_stands_in_the_list_of_processes(tmp_path: Path) -> None:
+    given = {
+        "BASIC_AUTH_USER": "label",
+        "BASIC_AUTH_PASS": "secret-of-studio",
+        "DATABASE_URL": "postgresql+psycopg://ann:secret-of-database@127.0.0.1:1/captioner",
+        "LABEL_STUDIO_API_KEY": "secret-of-api",
+    }
+    loop = Up(settings(tmp_path, **given), None, None, None)
+    account = login(tmp_path)
+    try:
+        loop._start_redis()  # Redis writes a title of its own
+        shown = Path(f"/proc/{loop._children[0].pid}/cmdline").read_text()
+    finally:
+        loop._stop()
+    children = [loop._command(name, name, "x.log") for name in ("serve", "worker")]
+    children.append(label_studio_server.child(tmp_path, 8080, account))
+    shown += " ".join(part for child in children for part in child._argv)
+    password = str(redis_server.url(tmp_path)).partition("://:")[2].partition("@")[0]
+    assert len(password) > 20
+    assert "redis" in shown
+    for secret in (password, account.password, account.token, "secret-of"):
+        assert secret not in shown
 
 
 def test_setting_aside_nothing_moves_nothing(tmp_path: Path) -> None:

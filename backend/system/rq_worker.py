@@ -1,0 +1,138 @@
+"""RQ's worker, limited to the jobs of this project, and the TLS of its connection.
+
+Whoever may write to Redis could otherwise have a worker run any function: as a job, as what is called when a job has
+ended, or as an address that is then asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import ssl
+import time
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
+from typing import Any
+
+import redis
+import rq
+import rq.job
+from rq.exceptions import DeserializationError
+from rq.serializers import JSONSerializer
+
+from backend.system import logs, trust
+from backend.system.processes import end_with_parent
+
+log = logging.getLogger(__name__)
+
+ENDED = "captioner:ended"
+"""Key in Redis: how many jobs have ended, by kind and outcome. An emptied Redis counts from 0 again."""
+STOP_SECONDS = 5.0
+"""Time for a job to end by itself before it is killed."""
+_NICE = 10
+
+
+def tls(redis_url: str) -> dict[str, Any]:
+    """Options of a connection to this address: a `rediss:` one trusts the authorities of every https connection."""
+    if not redis_url.lower().startswith("rediss:"):
+        return {}
+    trusted = b"".join(trust.context().get_ca_certs(binary_form=True))
+    folder = ssl.get_default_verify_paths().openssl_capath  # its authorities are read when they are needed
+    return {"ssl_ca_data": trusted or None, "ssl_ca_path": folder, "ssl_check_hostname": True}
+
+
+class Job(rq.job.Job):
+    """A job without anything that RQ would call or ask for when it has ended."""
+
+    def restore(self, raw_data: Mapping[bytes, bytes]) -> Any:
+        return super().restore({name: value for name, value in raw_data.items() if name not in _AFTERWARDS})
+
+
+_AFTERWARDS = {b"success_callback_name", b"failure_callback_name", b"stopped_callback_name", b"webhooks"}
+"""What a job in Redis may have that is called or asked for when it has ended."""
+
+
+def prepare_children() -> None:
+    """Have the processes that this one forks, a job's or the scheduler, end with it and yield to drafting."""
+    worker, stop = os.getpid(), {signal.SIGTERM}
+
+    def prepare() -> None:
+        if os.getppid() == worker:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in place of the worker's own handler
+            end_with_parent()
+            os.nice(_NICE)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop)
+
+    # An exception in `prepare` would be ignored, so a SIGTERM that comes meanwhile has to wait.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, stop),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, stop),
+        after_in_child=prepare,
+    )
+
+
+class Worker(rq.Worker):
+    """RQ's forking worker, so that torch is loaded in the child process of a job only, and CUDA starts there.
+
+    It runs these functions only, by their dotted names, and takes what else lies in its queue out of it.
+    """
+
+    def __init__(self, queues: Sequence[str], functions: Set[str], **options: Any) -> None:
+        super().__init__(queues, serializer=JSONSerializer, job_class=Job, **options)
+        self._functions = functions
+
+    def execute_job(self, job: rq.job.Job, queue: rq.Queue) -> None:
+        if problem := self._problem(job):
+            log.error("The job %r is removed and was not run: %s", job.id, problem)
+            job.delete()
+            queue.intermediate_queue.remove(job.id)
+            self._count("unknown", "refused")
+            return
+        super().execute_job(job, queue)
+
+    def _problem(self, job: rq.job.Job) -> str:
+        """Why it is none of ours; empty where it is."""
+        try:
+            name, numbers = job.func_name, job.args
+            plain = job.instance is None and not job.kwargs and all(type(each) is int for each in numbers)
+        except DeserializationError:
+            return "it is not JSON."
+        if name not in self._functions:
+            return f"it names {name!r}, which is no job of the captioner."
+        return "" if plain else f"it gives {name} other arguments than numbers."
+
+    def main_work_horse(self, job: rq.job.Job, queue: rq.Queue) -> None:
+        logs.process_works_on(job=job.id)
+        super().main_work_horse(job, queue)
+
+    def handle_job_success(self, job: rq.job.Job, *given: Any, **options: Any) -> None:
+        super().handle_job_success(job, *given, **options)
+        self._count(job.func_name, "finished")
+
+    def handle_job_failure(self, job: rq.job.Job, *given: Any, **options: Any) -> None:
+        super().handle_job_failure(job, *given, **options)
+        self._count(job.func_name, "failed")
+
+    def _count(self, function: str, outcome: str) -> None:
+        with suppress(redis.RedisError):
+            self.connection.hincrby(ENDED, f"{function.rpartition('.')[2]} {outcome}")
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Stop the job as well, at the first signal: a retrain may take an hour, and the next worker runs it again.
+
+        The job gets SIGTERM first, so that it can give its retrain back.
+        """
+        if self.horse_pid:
+            self.kill_horse(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while not self._horse_ended():
+                if time.monotonic() > deadline:
+                    self.kill_horse(signal.SIGKILL)
+                time.sleep(0.05)
+
+    def _horse_ended(self) -> bool:
+        try:
+            return os.waitid(os.P_PID, self.horse_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
