@@ -56,6 +56,9 @@ _OF_LETTER = r"[^\w'\u00b7\u05f3\u05f4-]|[\u0e33\u0eb3]|(?<=[\u1039\u17d2])\w"
 """Part of the character before: a mark above or below it, the vowel am, a consonant that a sign puts below it."""
 _TOKEN = re.compile(rf"[{_CJK}{_CLUSTERS}](?:{_OF_LETTER})*|[^{_CJK}{_CLUSTERS}]+")
 
+PIECE = re.compile(rf"[{_CJK}{_CLUSTERS}](?:{_OF_LETTER})*|[^\s{_CJK}{_CLUSTERS}]+\s*")
+"""A word of a text as it was typed, with what follows it up to the next one."""
+
 
 def tokenize(text: str) -> list[str]:
     """Lower-case words of any script; apostrophes and hyphens inside a word are kept, other punctuation is dropped.

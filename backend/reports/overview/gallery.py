@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,16 +10,13 @@ from typing import Literal, NamedTuple
 
 from backend.store.drafts.changes import measured
 from backend.store.store import Store, StoredCorrection
+from training.vocabulary import PIECE
 
 SHOWN = 12
 READ = 60
 """Newest corrections that are read to find so many that began as a draft."""
 LONGEST = 200
 """Words of a caption that are compared; what follows is one piece."""
-
-_ALONE = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Letters of scripts that put no blanks between words: each is a piece of its own."""
-_PIECE = re.compile(rf"[{_ALONE}]\s*|[^\s{_ALONE}]+\s*")
 
 
 class Piece(NamedTuple):
@@ -83,5 +79,5 @@ def differences(draft: str, caption: str) -> Iterator[Piece]:
 
 
 def _pieces(text: str) -> Sequence[str]:
-    found = _PIECE.findall(text)
+    found: list[str] = PIECE.findall(text)
     return found if len(found) <= LONGEST else [*found[:LONGEST], "".join(found[LONGEST:])]

@@ -223,6 +223,11 @@ def test_differences_are_whole_texts_again() -> None:
     assert list(differences("same", "same")) == [Piece("same", "same")]
 
 
+def test_differences_keep_marks_with_their_letters() -> None:
+    assert list(differences("กา", "ก่า")) == [Piece("deleted", "ก"), Piece("inserted", "ก่"), Piece("same", "า")]
+    assert "".join(text for kind, text in differences("ผู้ชาย 2 คน", "ผู้หญิง 2 คน") if kind != "deleted") == "ผู้หญิง 2 คน"
+
+
 def test_thumbnails_are_of_cached_images_only(pages: FlaskClient, lived: Services) -> None:
     page = pages.get("/projects/1", headers=BROWSER).get_data(as_text=True)
     pictures = [address for address in parsed(page).addresses if address.startswith("/images/")]
