@@ -122,7 +122,8 @@ def test_photo_and_boxes_are_in_view_together_and_what_is_submitted_comes_back(
     for width, height in WINDOWS:
         page.set_viewport_size({"width": width, "height": height})
         try:
-            await_true(lambda: above_the_buttons(page), 10, f"all to be above the buttons of a window {width} wide")
+            wanted = f"all to be above the buttons of a window {width} wide"
+            await_true(lambda: page.evaluate(ABOVE_THE_BUTTONS), 10, wanted)
         finally:
             page.screenshot(path=str(annotator.folder / f"{name}-{width}.png"))
     texts, *more = STEPS[name](annotator, draft)
@@ -137,12 +138,15 @@ def test_photo_and_boxes_are_in_view_together_and_what_is_submitted_comes_back(
         assert annotator.correction(project, task, revision=2).texts == (texts[0], texts[2])
 
 
-def above_the_buttons(page: Any) -> bool:
-    """Whether the photo and all boxes are, and the last of the choices where there are any."""
-    limit = page.locator("button", has_text="Submit").bounding_box()["y"]
-    shown = [*page.locator("img[alt=image], textarea").all(), *page.get_by_text("wording").all()]
-    places = [box for each in shown if (box := each.bounding_box())]
-    return len(places) > 1 and all(box["y"] > 0 and box["y"] + box["height"] <= limit for box in places)
+ABOVE_THE_BUTTONS = """() => {
+    const all = (tag, start = "") =>
+        [...document.querySelectorAll(tag)].filter(each => each.textContent.startsWith(start));
+    const [submit] = all("button", "Submit"), [photo] = all("img[alt=image]");
+    const shown = [photo, ...all("textarea"), ...all("label", "wording")];
+    const end = each => each.getBoundingClientRect().bottom;
+    return submit && photo && shown.every(each => end(each) <= submit.getBoundingClientRect().top);
+}"""
+"""Whether the photo and all boxes are, and the last of the choices where there are any."""
 
 
 Expected = tuple[tuple[str, ...], ...]
