@@ -77,6 +77,7 @@ pictures: $(READY)  ## pictures in docs/, drawn anew; that of what corrections t
 	@$(BIN)/python docs/making/loop.py
 	@PYTHONPATH=. $(BIN)/python docs/making/attention.py
 	@PYTHONPATH=. $(BIN)/python docs/making/status_page.py
+	@PYTHONPATH=. $(BIN)/python docs/making/configs.py
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
 	@$(UV) pip compile --quiet --universal --generate-hashes $(LOCKED_EXTRAS) --no-header --no-annotate --upgrade \
