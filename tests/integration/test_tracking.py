@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,47 +24,55 @@ from training.config import TrainingConfig
 pytestmark = [pytest.mark.xdist_group("mlflow"), pytest.mark.slow]  # the server takes ten seconds of a core to start
 
 
+@dataclass
+class Server:
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def wait(self) -> None:
+        wait_for(self._is_healthy, "MLflow's server", self.process)
+
+    def _is_healthy(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=60).ok
+        except requests.ConnectionError:
+            return False
+
+
 @pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real server on SQLite."""
-    pytest.importorskip("mlflow")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server on SQLite, which is still starting."""
+    for name in ("mlflow", "flask_cors", "aiohttp"):
+        pytest.importorskip(name, reason=f"MLflow's server needs {name}, of the extra `dev`")
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
     argv = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    without = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             [*map(str, argv), "--workers", "1"],
-            env=os.environ | without,
+            env=environ,
             cwd=folder,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     try:
-        wait_for(lambda: _is_healthy(port), "MLflow's server", server)
-        yield f"http://127.0.0.1:{port}"
+        yield Server(process, f"http://127.0.0.1:{port}")
     finally:
-        os.killpg(server.pid, signal.SIGKILL)  # it starts a process that listens
-        server.wait()
-
-
-def _is_healthy(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/health", timeout=60).ok
-    except requests.ConnectionError:
-        return False
+        os.killpg(process.pid, signal.SIGKILL)  # it starts a process that listens
+        process.wait()
 
 
 def test_mlflow_and_tensorboard_show_the_run_of_a_retrain(
-    make_loop: Callable[..., Loop], mlflow_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_loop: Callable[..., Loop], mlflow_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     usual = TrainingConfig.retraining
     monkeypatch.setattr(TrainingConfig, "retraining", lambda *given, **changes: usual(*given, epochs=1, **changes))
-    loop = make_loop(CAPTIONER_GATE_MARGIN="100", MLFLOW_TRACKING_URI=mlflow_server)
+    loop = make_loop(CAPTIONER_GATE_MARGIN="100", MLFLOW_TRACKING_URI=mlflow_server.url)
     for variable, value in {**loop.settings.to_env(), "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}.items():
         monkeypatch.setenv(variable, value)
     loop.serve_starter()
@@ -75,10 +84,11 @@ def test_mlflow_and_tensorboard_show_the_run_of_a_retrain(
     for _ in range(2):  # two web processes
         Tracking().queue_due(loop.settings, loop.store, loop.queue)
     assert loop.queue.waiting() == waiting + 1
+    mlflow_server.wait()  # it started meanwhile
     jobs.track(1)
 
     history = checkpoint.read_info(loop.registry.get("p1-v1").checkpoint)["extra"]["history"]
-    client = MlflowClient(mlflow_server, mlflow_server)
+    client = MlflowClient(mlflow_server.url, mlflow_server.url)
     experiment = client.get_experiment_by_name("captioner")
     [run] = client.search_runs([experiment.experiment_id])
     assert (run.info.run_name, run.info.status, run.data.tags["parent"]) == ("p1-v1", "FINISHED", "starter")
