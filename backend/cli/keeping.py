@@ -1,15 +1,17 @@
-"""`captioner backup` and `restore`: copies of a data folder."""
+"""`captioner backup`, `restore` and `forget`: copies of a data folder, and what must leave it."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from backend.cli.options import example, setting, settings_from, store_of
-from training.commands.answers import answer, as_json, json_option
+from backend.cli.options import example, project_option, setting, settings_from, store_of
+from backend.domain.errors import CaptionerError
+from training.commands.answers import answer, as_json, json_option, say
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -59,6 +61,55 @@ def restore(folder: Path, yes: bool, **flags: Any) -> None:
     with ProgressBar("Bytes") as bar:
         restored = put(settings, folder, bar.show)
     answer({"restored": str(folder), **asdict(restored)}, lambda: told(restored))
+
+
+@click.command(epilog=example("captioner forget --annotator 7", "captioner forget --image 12 --project 3"))
+@setting("data_dir", "database_url", "images_url")
+@click.option("--annotator", type=int, help="Label Studio's number of the person whose captions go.")
+@click.option("--image", metavar="SHA256|TASK", help="The image that goes, by its content or a task that shows it.")
+@project_option("Only this project; with a TASK the project that it is of.", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def forget(annotator: int | None, image: str | None, project: int | None, yes: bool, **flags: Any) -> None:
+    """Erase one person's captions, or one image, everywhere.
+
+    That is the database, snapshots, caches, examples and indexes of versions. Neither is taken in from Label Studio
+    again. It says first which model versions have learned it; their weights stay as they are.
+    """
+    from backend.retraining.forgetting import Forgetting, about, told
+
+    settings = settings_from(flags)
+    store = store_of(settings)
+    traces = _traces(store, annotator, image, project)
+    forgetting = Forgetting(settings, store, traces)
+    learnt = forgetting.learnt()
+    for each in traces:
+        say(f"Project {each.project_id}: {len(each.annotations)} annotations of {len(each.tasks)} tasks.")
+    for sentence in about(learnt):
+        say(sentence)
+    if not yes:
+        confirm("Erase this? It cannot be undone.")
+    forgotten = forgetting.forget()
+    answer({**asdict(forgotten), **asdict(learnt)}, lambda: told(forgotten))
+
+
+def _traces(store: Any, annotator: int | None, image: str | None, project: int | None) -> list[Any]:
+    """What there is of the person or the image."""
+    from backend.store.keeping import traces as find
+
+    if (annotator is None) == (image is None):
+        raise click.UsageError("Give --annotator or --image.")
+    if annotator is not None:
+        found, what = find.of_annotator(store, annotator, project), f"annotator {annotator}"
+    elif image is not None and re.fullmatch("[0-9a-f]{64}", image):
+        found, what = find.of_image(store, image), f"the image {image}"
+    elif image is not None and image.isdigit() and project is not None:
+        found, what = find.of_task(store, project, int(image)), f"task {image} of project {project}"
+    else:
+        raise click.UsageError("Give --image the SHA-256 of its content, or a task and its --project.")
+    if not any(found):
+        raise CaptionerError(f"Nothing is known of {what}.")
+    return [each for each in found if each]
 
 
 def confirm(question: str) -> None:

@@ -7,7 +7,7 @@ import click
 from backend.cli.completion import completion
 from backend.cli.corrections import export
 from backend.cli.drafts import mode, preannotate, refresh
-from backend.cli.keeping import backup, restore
+from backend.cli.keeping import backup, forget, restore
 from backend.cli.projects import connect, reconcile, status
 from backend.cli.reports import doctor, report
 from backend.cli.retrains import train_cancel, train_status
@@ -26,7 +26,7 @@ SECTIONS: dict[str, list[click.Command]] = {
     "Prepare drafts": [mode, preannotate, refresh, select],
     "Choose what serves": [versions, promote, rollback, quarantine, train_status, train_cancel],
     "Train and measure, without Label Studio": training_commands,
-    "Operate": [serve, worker, reconcile, backup, restore, completion],
+    "Operate": [serve, worker, reconcile, backup, restore, forget, completion],
 }
 
 

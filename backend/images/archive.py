@@ -9,6 +9,7 @@ is gone.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -116,8 +117,29 @@ class ImageStore:
 
     def here(self, sha256: str | None) -> Path | None:
         """The image's file in the data folder, unchecked."""
-        files = (self._here / sha256[:2]).glob(f"{sha256}.*") if _is_hash(sha256) else ()
-        return next((path for path in files if _NAME.fullmatch(path.name)), None)
+        return next(self._files(sha256), None) if _is_hash(sha256) else None
+
+    def _files(self, sha256: str) -> Iterator[Path]:
+        return (path for path in (self._here / sha256[:2]).glob(f"{sha256}.*") if _NAME.fullmatch(path.name))
+
+    def forget(self, sha256: str) -> int:
+        """Delete the image here, in the configured store, and in the index of the cache; how many files that were.
+
+        Raises UnreachableImageError when the configured store cannot be reached; nothing is deleted then.
+        """
+        files = 0
+        if self._url and (name := self._names(sha256).pop(sha256, None)):
+            with self._reaching() as (store, folder), suppress(FileNotFoundError):
+                store.rm_file(f"{folder}/{sha256[:2]}/{name}")
+                files += 1
+        for entry in self._here.glob("index/??/*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                if json.loads(entry.read_bytes())["sha256"] == sha256:
+                    entry.unlink()
+        for path in list(self._files(sha256)):
+            path.unlink(missing_ok=True)
+            files += 1
+        return files
 
     def _kept_here(self, row: Row) -> Row:
         """The row with its image in this data folder, where the manifest was written in another one.

@@ -67,6 +67,19 @@ def reclaim(settings: Settings, store: Store) -> None:
             log.info("%.2f GB of data/%s are dropped, used least recently.", freed / GB, name)
 
 
+def forget_features(settings: Settings, sha256: str) -> int:
+    """Drop the cached features of an image; how many there were."""
+    gone = 0
+    for folder in (settings.data_dir / "features").glob("*"):
+        if (folder / "shape.json").exists():
+            cache = Cache.opened(folder)
+            names = {entry.name for entry in cache.entries() if entry.name.partition("-")[0] == sha256}
+            if names:
+                cache.drop(names)
+            gone += len(names)
+    return gone
+
+
 def _needed(settings: Settings, store: Store) -> Needed:
     registry = Registry(store)
     images, manifests, since = store.corrected_images(), set(), []

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from backend.domain.corrections import Task, normalise
 from backend.domain.errors import CaptionerError, ImageError, UnreachableImageError
@@ -53,6 +53,7 @@ class Record:
 
     `cutoff` is the number of the last event in it, `parent` the champion of that moment, `revision` the git revision
     of the code, where it runs from a repository. `sha256` hashes the manifest file, `content` the training pairs.
+    `forgotten` says what was taken out of it since: when, and how many captions and images.
     """
 
     snapshot: str
@@ -66,6 +67,7 @@ class Record:
     content: str
     images: dict[str, int]
     captions: int
+    forgotten: tuple[dict[str, Any], ...] = ()
 
 
 def take(settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbeat, images: ImageStore) -> Snapshot:
@@ -129,12 +131,36 @@ def _freeze(rows: Sequence[manifest.Row], path: Path, retrain: Retrain, registry
             release=f"label-studio-captioner {version('label-studio-captioner')}",
             revision=_revision(),
             created_at=now().isoformat(timespec="seconds"),
-            sha256=manifest.hash_file(unfinished),
-            content=manifest.content_hash(rows),
-            images=dict(sorted(Counter(row.split for row in rows).items())),
-            captions=sum(len(row.references) for row in rows),
+            **_contents(rows, unfinished),
         )
         write(path.with_name(RECORD), json.dumps(asdict(record), indent=2).encode())
+
+
+def rewrite(path: Path, rows: Sequence[manifest.Row], captions: int, images: int) -> None:
+    """Replace the rows of a frozen manifest by those that are left, and note in its record what was taken out."""
+    record = record_of(path)
+    with atomic_file(path) as unfinished:
+        manifest.save(rows, unfinished)
+        if record:
+            changed = replace(
+                record,
+                **_contents(rows, unfinished),
+                forgotten=(
+                    *record.forgotten,
+                    {"at": now().isoformat(timespec="seconds"), "captions": captions, "images": images},
+                ),
+            )
+            write(path.with_name(RECORD), json.dumps(asdict(changed), indent=2).encode())
+
+
+def _contents(rows: Sequence[manifest.Row], path: Path) -> dict[str, Any]:
+    """What a record says of the manifest at `path`."""
+    return {
+        "sha256": manifest.hash_file(path),
+        "content": manifest.content_hash(rows),
+        "images": dict(sorted(Counter(row.split for row in rows).items())),
+        "captions": sum(len(row.references) for row in rows),
+    }
 
 
 def _revision() -> str | None:

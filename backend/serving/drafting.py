@@ -20,6 +20,7 @@ from backend.serving.room import Room
 from backend.serving.scores import Scores, known_signals
 from backend.settings import Settings
 from backend.store.database import chunks
+from backend.store.keeping.tombstones import forgotten_tasks
 from backend.store.registry import ModelVersion
 from backend.store.store import Store
 from backend.system import metrics
@@ -29,6 +30,7 @@ from training.errors import DataError
 log = logging.getLogger(__name__)
 
 NO_MODEL = "There is no model for this project yet."
+FORGOTTEN = "Its image was forgotten (`captioner forget`)."
 BUDGET_SECONDS = 75.0
 """Label Studio drops a whole batch after 100 s; a request is answered before that with the drafts made by then."""
 
@@ -156,7 +158,12 @@ class Drafting:
         `leave` is told how many no longer wait.
         """
         request = Request(project_id, self._store.get_project(project_id), version, lane)
-        made: dict[_Key, Drafted] = {}
+        gone = forgotten_tasks(self._store, project_id, tasks)
+        made: dict[_Key, Drafted] = {
+            _key(task): DraftFailure(project_id, task.id, FORGOTTEN) for task in tasks if task.id in gone
+        }
+        leave(len(made))
+        tasks = [task for task in tasks if task.id not in gone]
         for answers in self._answers.chunks(request, tasks, goes_on):
             made |= self._store_drafts(project_id, version, answers)
             leave(len(answers))

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from backend.domain.corrections import Correction, Event, Task
 from backend.store.database import chunks, now
 from backend.store.drafts.changes import count_changes
+from backend.store.keeping.tombstones import is_another, without_forgotten
 from backend.store.tables import correction_revisions, corrections, drafts, events, projects, tasks
 
 RECONCILED = "RECONCILED"
@@ -52,6 +53,7 @@ class Receipt:
 
 def record(connection: Connection, event: Event) -> Receipt:
     """Write the event and all its effects in the transaction of `connection`, which locks the project."""
+    event = without_forgotten(connection, event)
     of_tasks = _record_tasks(connection, event)
     revisions, old = _revisions(connection, event)
     deletions = _deletions(connection, event)
@@ -103,7 +105,7 @@ def _record_tasks(connection: Connection, event: Event) -> dict[str, tuple[int, 
     for task_id in sorted(reported.keys() | deleted):
         task = reported.get(task_id) or Task(task_id, event.project_id, None)
         found = known.get(task_id)
-        old = None if found and _is_another(task.created_at, found) else found
+        old = None if found and is_another(task.created_at, found) else found
         seen_alive = event.observed_at is not None and not (found and _newer_than_reading(event, found))
         row = {
             "project_id": event.project_id,
@@ -148,7 +150,7 @@ def _revisions(connection: Connection, event: Event) -> tuple[dict[int, dict[str
     known = {
         id_: row
         for id_, row in _known_corrections(connection, list(reported)).items()
-        if not _is_another(reported[id_].created_at, row)
+        if not is_another(reported[id_].created_at, row)
     }
     reported = {
         id_: correction
@@ -181,6 +183,7 @@ def _revisions(connection: Connection, event: Event) -> tuple[dict[int, dict[str
             "usable": correction.usable and not gone,
             "deleted": gone,
             "deleted_with_task": gone,
+            "forgotten": False,
             "seq": None,
             "recorded_at": now(),
         }
@@ -235,14 +238,6 @@ def _hash_of(image: str | None, drafted: Sequence[Mapping[str, Any]], old: Mappi
     return hashes[-1] if hashes else old["image_sha256"] if old and old["image"] == image else None
 
 
-def _is_another(created_at: datetime | None, known: Mapping[str, Any]) -> bool:
-    """Whether this is another object than the known one with its id: a fresh Label Studio uses ids again.
-
-    Where the creation time of the known one is unknown, it was created before it was recorded.
-    """
-    return created_at is not None and created_at > (known["created_at"] or known["recorded_at"])
-
-
 def _deletions(connection: Connection, event: Event) -> dict[int, dict[str, Any]]:
     """Tombstones of the annotations the event deletes, unknown ones too, by annotation id."""
     of_project = corrections.c.project_id == event.project_id
@@ -256,7 +251,7 @@ def _deletions(connection: Connection, event: Event) -> dict[int, dict[str, Any]
     known = _known_corrections(connection, sorted(gone | with_tasks))
     rows = {}
     for id_ in sorted(gone | with_tasks):
-        old: Mapping[str, Any] = known.get(id_) or {"annotation_id": id_, **_NOTHING, "project_id": event.project_id}
+        old: Mapping[str, Any] = known.get(id_) or {"annotation_id": id_, **NOTHING, "project_id": event.project_id}
         if id_ in known and (old["deleted"] or _newer_than_reading(event, old)):
             continue
         tombstone = {"usable": False, "deleted": True, "deleted_with_task": id_ not in gone}
@@ -264,10 +259,9 @@ def _deletions(connection: Connection, event: Event) -> dict[int, dict[str, Any]
     return rows
 
 
-_NOTHING: dict[str, Any] = {column.name: None for column in corrections.c if column.nullable} | {
+NOTHING: dict[str, Any] = {column.name: None for column in corrections.c if column.nullable} | {
     **{name: [] for name in ("texts", "typed", "reasons", "hints")},
-    "was_cancelled": False,
-    "ground_truth": False,
+    **dict.fromkeys(("was_cancelled", "ground_truth", "forgotten"), False),
 }
 
 

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from backend.cli.main import main
 from backend.store.database import Database
+from backend.store.keeping.forgetting import compact, erase
+from backend.store.keeping.traces import of_annotator
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from tests.factories import correction, saved
@@ -50,6 +52,15 @@ def test_the_figures_of_projects_are_read(store: Store, registry: Registry) -> N
     registry.register(ModelVersion("p1-v2", Path("p1-v2"), project_id=1))
     (found,) = store.totals()
     assert (found.project_id, found.waiting, dict(found.verdicts)) == (1, 2, {"held": 1, "none": 1})
+
+
+def test_a_persons_captions_are_forgotten(store: Store) -> None:
+    store.record(saved(correction(1, annotator=7), correction(2, annotator=8), body={"completed_by": 7}))
+    [found] = of_annotator(store, 7)
+    assert erase(store, found).webhooks == 1
+    compact(store)
+    store.record(saved(correction(1, "again", second=1, annotator=7)))
+    assert [each.annotation_id for each in store.corrections(1)] == [2]
 
 
 def test_a_backup_moves_from_sqlite_to_postgresql_and_back(postgresql_url: str, tmp_path: Path) -> None:

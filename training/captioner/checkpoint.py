@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,58 @@ def check_whole(folder: Path, known: str | None = None) -> None:
             pass
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"The weights {folder / WEIGHTS} cannot be loaded: {error}.") from error
+
+
+def has_indexed(folder: Path, hashes: Collection[str]) -> bool:
+    """Whether one of these images, by the hashes of their contents, is in the index for retrieval. Loads no torch."""
+    from safetensors import SafetensorError
+
+    try:
+        return not all(_kept(folder, hashes))
+    except (OSError, SafetensorError):
+        return False
+
+
+def forget_images(folder: Path, hashes: Collection[str]) -> bool:
+    """Take these images out of the index for retrieval; whether one was in it. Loads no torch.
+
+    The weights stay as they are; the folder gets another `digest`. Raises CheckpointError, also where it is damaged.
+    """
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file, save_file
+
+    try:
+        kept = np.array(_kept(folder, hashes), dtype=bool)
+        if kept.all():
+            return False
+        check_sums(folder)
+        tensors = load_file(folder / WEIGHTS)
+        for name in [each for each in tensors if each.startswith(RETRIEVAL)]:
+            if kept.any():
+                tensors[name] = np.ascontiguousarray(tensors[name][kept])
+            else:  # an empty index is none
+                del tensors[name]
+        sums = _listed(folder)
+        with atomic_folder(folder) as unfinished:
+            shutil.copytree(folder, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns(WEIGHTS))
+            save_file(tensors, unfinished / WEIGHTS, metadata={"format": "pt"})
+            if sums:
+                lines = _lines(sums | {WEIGHTS: _sum(unfinished / WEIGHTS)})
+                (unfinished / SUMS).write_text(lines, encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"The index of the checkpoint {folder} cannot be changed: {error}.") from error
+    return True
+
+
+def _kept(folder: Path, hashes: Collection[str]) -> list[bool]:
+    """Of each image in the index for retrieval, whether it is none of these."""
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS, framework="numpy") as weights:
+        if f"{RETRIEVAL}hashes" not in weights.keys():  # noqa: SIM118 - it is no dict
+            return []
+        return [bytes(each).hex() not in hashes for each in weights.get_tensor(f"{RETRIEVAL}hashes")]
 
 
 def read_info(folder: Path) -> dict[str, Any]:

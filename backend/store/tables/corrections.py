@@ -12,7 +12,8 @@ def _revision_columns() -> list[sa.Column]:
 
     `image_sha256` hashes the image's bytes, once fetched. `deleted_with_task`: it was deleted because its task was.
     `reasons`: why that draft was wrong, as the annotator chose. `hints`: what they typed to have it completed.
-    `word_edits` of the caption's `words` were changed; None where it began as no draft.
+    `word_edits` of the caption's `words` were changed; None where it began as no draft. `forgotten`: see
+    backend/store/keeping.
     """
     return [
         sa.Column("project_id", sa.BigInteger, nullable=False),
@@ -39,6 +40,7 @@ def _revision_columns() -> list[sa.Column]:
         sa.Column("hints", sa.JSON, nullable=False, server_default="[]"),
         sa.Column("word_edits", sa.Integer),
         sa.Column("words", sa.Integer),
+        sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false()),
     ]
 
 

@@ -36,7 +36,7 @@ events = sa.Table(
 
 # `deleted` rows are tombstones; they stay so that a late event does not bring the task back. `created_at` tells a task
 # from another that a Label Studio begun anew has given the same id. `seen` is a fingerprint of the task as it was last
-# read in full from Label Studio; none where an event about it has come since.
+# read in full from Label Studio; none where an event about it has come since. `forgotten`: see backend/store/keeping.
 tasks = sa.Table(
     "tasks",
     metadata,
@@ -47,6 +47,7 @@ tasks = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False),
     sa.Column("recorded_at", Time, nullable=False),
     sa.Column("seen", sa.String(64)),
+    sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # The last comparisons of a project with Label Studio and their repairs. A complete one compares every task.
