@@ -65,7 +65,8 @@ class History:
         """The snapshot's rows with a caption that the champion has not learned yet, the others, and the base to replay.
 
         Left out are images that were held out for any version of the lineage, and this project's quarantined captions;
-        the captioner must also forget those it has indexed for retrieval. Raises TrainingError when nothing is left.
+        the captioner must also forget those it has indexed for retrieval, and images of which a caption is there no
+        more. Raises TrainingError when nothing is left.
         """
         evaluating = {row.sha256 for row in self._own if row.split in JUDGING}
         rows = [row for row in self.trusted(corrected) if row.sha256 not in evaluating]
@@ -96,7 +97,8 @@ class History:
             new, known = train, []
         taught = {row.sha256 for row in train} | set(base)
         forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
-        forgotten |= {sha256 for sha256, _ in self._learnt & self._quarantined()}
+        gone = (self._learnt - _pairs(train)) | (self._learnt & self._quarantined())
+        forgotten |= {sha256 for sha256, _ in gone}
         base_choosing = [row for row in self._base_dev() if _chooses(row)]
         return RetrainingData(new, known, list(base.values()), choosing, base_choosing, forgotten)
 

@@ -157,6 +157,15 @@ def test_what_was_quarantined_in_a_snapshot_is_not_learnt_by_its_version(
     assert (numbers(data.new), numbers(data.known)) == ({6}, {1, 7})
 
 
+def test_an_image_whose_deleted_caption_was_learnt_is_to_be_forgotten(registry: Registry, tmp_path: Path) -> None:
+    """It is indexed again when it is replayed, with the captions that are left."""
+    first = [row(1, more=("one of two",)), row(2, more=("another",))]
+    champion = version(registry, tmp_path, "p1-v1", first, project_id=1)
+    data = History(registry, 1, champion, 0.0).retraining_data([row(1), *first[1:], row(3)])
+    assert (numbers(data.new), numbers(data.known)) == ({3}, {1, 2})
+    assert {int(each, 16) for each in data.forgotten} == {1}
+
+
 def test_what_a_champion_learnt_before_it_was_quarantined_is_to_be_forgotten(
     registry: Registry, champion: ModelVersion, tmp_path: Path
 ) -> None:
