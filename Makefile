@@ -20,7 +20,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 # of pyproject.toml; without `plots`, which nobody needs who uses the project
 LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql docs dev)
 
-.PHONY: help setup up demo check test bench-smoke docs pictures lock clean
+.PHONY: help setup up demo check test audit bench-smoke docs pictures lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -66,6 +66,9 @@ check: $(READY)  ## linters, types and the unit tests but the slow ones, in two 
 test: $(READY)  ## linters, types and every test; ARGS=
 	@$(LINT)
 	@$(PYTEST) $(ARGS)
+
+audit: $(READY)  ## known vulnerabilities of what requirements.lock pins, where their list can be had
+	@$(BIN)/python .ci/audit.py
 
 bench-smoke: $(READY)  ## every benchmark once in small, without figures to quote; ARGS=
 	@$(PYTEST) -m smoke tests/smoke $(ARGS)

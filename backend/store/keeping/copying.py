@@ -89,7 +89,7 @@ def _go_on_counting(connection: Connection) -> None:
 
 def _name_files(connection: sqlite3.Connection, data_dir: Path | None) -> None:
     columns = ", ".join(FILES)
-    for name, *files in connection.execute(f"SELECT name, {columns} FROM model_versions").fetchall():
+    for name, *files in connection.execute(f"SELECT name, {columns} FROM model_versions").fetchall():  # noqa: S608 - our names
         known = [named(located(file, data_dir), data_dir) for file in files]
         values = ", ".join(f"{each} = ?" for each in FILES)
-        connection.execute(f"UPDATE model_versions SET {values} WHERE name = ?", [*known, name])
+        connection.execute(f"UPDATE model_versions SET {values} WHERE name = ?", [*known, name])  # noqa: S608

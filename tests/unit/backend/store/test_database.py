@@ -3,10 +3,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import alembic.command
 import alembic.config
+import alembic.script
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -84,6 +86,38 @@ def test_a_database_of_an_earlier_release_keeps_its_rows_under_the_new_names(tmp
     assert kept[0] == (5, "a dot", None)
     shown = {image * 64: split_of(image * 64, 0.0) for image in "acd"}
     assert placed == {**shown, "b" * 64: BLIND, "e" * 64: BLIND}, "an image that has shown a draft is not blind"
+
+
+REVISIONS = [
+    script.revision
+    for script in alembic.script.ScriptDirectory(str(Path(module.__file__).parent / "migrations")).walk_revisions()
+]
+VALUES = {int: 1, str: "7", bool: False, float: 0.5, bytes: b"7", datetime: datetime(2026, 1, 1, tzinfo=UTC)}
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_database_of_every_earlier_schema_migrates_with_its_rows(tmp_path: Path, revision: str) -> None:
+    database = Database(f"sqlite:///{tmp_path}/captioner.db")
+    database.migrate()
+    with database._transaction(database._writing_engine) as connection:
+        config = module._alembic()
+        config.attributes["connection"] = connection
+        alembic.command.downgrade(config, revision)  # migrations begin at the schema of 0.1.0, which none makes
+        held = sa.MetaData()
+        held.reflect(connection)
+        of_then = [table for table in held.sorted_tables if table.name != "alembic_version"]
+        for table in of_then:
+            row = {
+                column.name: VALUES.get(column.type.python_type, {}) for column in table.columns if not column.nullable
+            }
+            connection.execute(table.insert().values(row))
+    assert database.schema() == ("newest" if revision == REVISIONS[0] else "older")
+    database.migrate()
+    assert database.schema() == "newest"
+    assert differences(database) == []
+    with database.reading() as connection:
+        kept = {table.name: connection.scalar(sa.text(f"SELECT count(*) FROM {table.name}")) for table in of_then}
+    assert set(kept.values()) == {1}, kept
 
 
 def test_a_difference_of_schema_and_code_would_be_seen(tmp_path: Path) -> None:
