@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,19 +11,18 @@ from flask.testing import FlaskClient
 
 from backend.domain.errors import ModelUnavailableError
 from backend.reports import lineage
-from backend.retraining.examples import FOLDER, LIST, Example, Examples
+from backend.retraining.examples import FOLDER, LIST, Examples
+from backend.retraining.examples import Example as Drafted
 from backend.retraining.snapshot import RECORD, Record
 from backend.store.registry import NEW, ModelVersion
 from backend.web.app import create_app
 from backend.web.services import Services
-from tests import factories
+from tests import factories, lively
 from tests.factories import checkpoint, correction, draft, picture, saved, served
 from tests.pages import parsed, texts_of
 from training.data import manifest
 from training.data.manifest import HELD_OUT, TRAIN, Row
-from training.gate import gate
-from training.gate.gate import Evaluation, EvaluationSet
-from training.gate.verdict import Verdict
+from training.gate.verdict import Example, Verdict
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
@@ -44,11 +43,10 @@ def services(tmp_path: Path) -> Services:
     held = {HELD_OUT: 2, TRAIN: 5}
     record = Record("1-7", 1, 7, "p1-v1", "captioner 1.0", None, at, of_file, "c" * 64, held, 12)
     path.with_name(RECORD).write_text(json.dumps(asdict(record)))
-    ours, theirs = (
-        Evaluation(name, "held-out corrections", "hash", "beam:3", (said,) * 120, (("a dog runs on grass",),) * 120)
-        for name, said in (("p1-v2", "a cat sleeps on <b>a sofa</b>"), ("p1-v1", "a dog runs on grass"))
-    )
-    verdict = gate.judge([EvaluationSet(gate.CORRECTIONS, ours, theirs)]).to_json()
+    worst = Example("9.jpg", ("a dog runs on grass",), "a dog runs", "a cat sleeps on <b>a sofa</b>", -60.0)
+    judged = lively.verdict("reject", 17.0, 21.9)
+    judged = replace(judged, sets=(replace(judged.sets[0], worst=(worst,)),))
+    verdict = judged.to_json()
     registry.register(
         ModelVersion(
             *("p1-v2", checkpoint(tmp_path / "models" / "p1-v2"), 1, "p1-v1", path, "1-7", verdict),
@@ -100,9 +98,8 @@ def test_the_verdict_stands_in_words_with_its_figures(client: FlaskClient, servi
     verdict = Verdict.from_json(services.registry.get("p1-v2").verdict or {})
     assert "p1-v2 was rejected: it is worse than p1-v1. What it was the first to learn is quarantined." in shown
     assert verdict.reason in shown
-    [each] = verdict.sets
-    assert each.difference
-    assert f"held-out corrections 120 100.0 {each.candidate.bleu_4.value:.1f} {each.difference.value:+.1f}" in shown
+    assert "corrections 120 21.9 17.0 -4.9 (-6.7 to -3.1) 17.0 17.0" in shown
+    assert "-60 BLEU-4 on 9.jpg of corrections" in shown
     assert "a cat sleeps on <b>a sofa</b>" in shown, "where it lost most, with nothing taken for HTML"
     assert "p1-v1 was not judged by the gate." in said(page(client, "p1-v1"))
 
@@ -148,7 +145,7 @@ def test_attention_maps_are_shown_and_where_there_are_none_the_reason(client: Fl
     )
     folder = services.registry.get("p1-v2").checkpoint / FOLDER
     folder.mkdir()
-    examples = (Example("a.jpg", "a red dot", ("a dot", "one dot"), "1.jpg"), Example("b.jpg", "", ("a line",)))
+    examples = (Drafted("a.jpg", "a red dot", ("a dot", "one dot"), "1.jpg"), Drafted("b.jpg", "", ("a line",)))
     (folder / LIST).write_text(json.dumps(asdict(Examples(examples))))
     (folder / "1.jpg").write_bytes(picture(kind="JPEG"))
     html = page(client, "p1-v2")
