@@ -60,15 +60,21 @@ def add(blueprint: Blueprint, services: Services) -> None:
 
     @blueprint.app_template_global("actions")
     def offered(project_id: int, version: str | None = None) -> list[Action]:
-        """What can be done about the project, or, where one is named, about a version of it."""
+        """What can be done about the project, or, where one is named, about a version of it.
+
+        Of the project, a version that passed the gate and waits for a person may be promoted.
+        """
         champion = registry.champion(project_id)
         if version is not None and (champion is None or champion.name != version):
             return [promotion(version, project_id)]
+        newest = registry.versions(project_id, limit=1) if version is None else []
+        waiting = [each.name for each in newest if verdict(registry, each).outcome == "passed"]
+        promotions = [promotion(each, project_id) for each in waiting]
         try:
             _, before = registry.before(project_id)
         except RegistryError:  # no champion of its own
-            return []
-        return [rollback_of(project_id, before)]
+            return promotions
+        return [*promotions, rollback_of(project_id, before)]
 
     @blueprint.app_template_global("asks_for_password")
     def asks_for_password() -> bool:

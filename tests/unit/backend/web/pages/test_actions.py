@@ -145,6 +145,17 @@ def test_the_project_page_says_what_came_of_it_only_after_an_action_of_its_own(
     assert "is now the champion" not in said(get(client, "/projects/1?moved=<script>"))
 
 
+def test_a_version_that_waits_for_a_person_can_be_promoted_from_the_page_of_the_project(
+    client: FlaskClient, services: Services
+) -> None:
+    assert "Promote" not in said(get(client, "/projects/1")), "p1-v3 is held"
+    passed = Verdict("promote", False, "better", 120, None, None, 1.0).to_json()
+    register(services, "p1-v4", 1, parent="p1-v2", verdict=passed, state="passed")
+    assert "Promote p1-v4… Roll back to p1-v1…" in said(get(client, "/projects/1"))
+    confirmed(client, "/projects/1/promote/p1-v4")
+    assert "Promote" not in said(get(client, "/projects/1"))
+
+
 @pytest.mark.parametrize("path", ["/projects/1/promote/p1-v3", "/projects/1/rollback"])
 def test_what_is_not_sent_by_its_page_changes_nothing(client: FlaskClient, services: Services, path: str) -> None:
     form = form_of(get(client, path))
