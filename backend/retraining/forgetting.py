@@ -29,13 +29,15 @@ from training.runtime.files import atomic_file
 
 @dataclass(frozen=True)
 class Learnt:
-    """Versions by what they have of it: those that were trained on it, those trained from them, and those whose index
-    for retrieval has an image of it."""
+    """Versions by what they have of it: those that were trained on it, those trained from them, those whose index for
+    retrieval has an image of it. Of these some are `serving`; `free` are those that may serve and have learned nothing.
+    """
 
     trained: list[str]
     descended: list[str]
     indexed: list[str]
     serving: list[str]
+    free: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ class Forgetting:
             if each.name not in trained and {one.name for one in self._registry.lineage(each)} & trained
         }
         indexed = {each.name for each in versions if checkpoint.has_indexed(each.checkpoint, self._hashes)}
-        concerned = trained | descended | indexed
-        serving = concerned & set(self._registry.champions().values())
-        return Learnt(*(sorted(some) for some in (trained, descended, indexed, serving)))
+        learnt = trained | descended
+        serving = learnt & set(self._registry.champions().values())
+        projects = {None, *(each.project_id for each in self._traces)}
+        free = {each.name for each in versions if each.project_id in projects and each.name not in learnt}
+        return Learnt(*(sorted(some) for some in (trained, descended, indexed, serving, free)))
 
     def forget(self) -> Forgotten:
         """Forget it everywhere. Raises CaptionerError or TrainingError; a repeated run goes on."""
@@ -188,8 +192,12 @@ def about(learnt: Learnt) -> list[str]:
         lines.append(f"It is taken out of the index for retrieval of {', '.join(learnt.indexed)}.")
     if learnt.serving:
         lines.append(
-            f"{', '.join(learnt.serving)} serves: start its processes again, and retrain without it (Start Training in "
-            "Label Studio), or go back to an earlier version (`captioner rollback`)."
+            f"{', '.join(learnt.serving)} serves, and a retrain goes on from its weights. To be rid of what they know, "
+            + (
+                f"promote a version that has not learned it ({', '.join(learnt.free)}): the next retrain begins there."
+                if learnt.free
+                else "begin with a new data folder: no other version is without it."
+            )
         )
     return lines
 

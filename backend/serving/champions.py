@@ -78,6 +78,7 @@ class Champions:
         self._loading = threading.Lock()
         self._lock = threading.Lock()  # guards everything below
         self._models: dict[str, Model] = {}
+        self._digests: dict[str, str] = {}
         self._serving: dict[int, str] = {}
         self._refused: dict[int, str] = {}
         self._users: Counter[str] = Counter()
@@ -85,20 +86,24 @@ class Champions:
     def serve(self, project_id: int, version: str, checkpoint: Path, digest: str | None = None) -> None:
         """Load the checkpoint unless it is loaded, then let it serve `project_id` (DEFAULT: all without their own).
 
-        `digest` is that of the checkpoint when it was registered: a folder that has another one now is not loaded.
+        `digest` is that of the checkpoint as it is known: a folder that has another one now is not loaded, and one that
+        was loaded with another one is loaded again.
 
         The old version answers requests meanwhile. Raises ModelUnavailableError when the checkpoint cannot be loaded;
         the old version then stays, and `refused()` gives the reason.
         """
         with self._loading:
             try:
-                model = self._models.get(version) or self._loaded(version, checkpoint, digest)
+                known = None if self.has_changed(version, digest) else self._models.get(version)
+                model = known or self._loaded(version, checkpoint, digest)
             except ModelUnavailableError as error:
                 with self._lock:
                     self._refused[project_id] = str(error)
                 raise
             with self._lock:
                 self._models[version] = model
+                if digest is not None:
+                    self._digests[version] = digest
                 self._serving[project_id] = version
                 self._refused.pop(project_id, None)
                 self._release()
@@ -108,6 +113,11 @@ class Champions:
         """Import what loading needs, where nothing is loaded yet: torch takes seconds."""
         if self._load is _load and not self._models:
             import training.captioner.captioner  # noqa: F401
+
+    def has_changed(self, version: str, digest: str | None) -> bool:
+        """Whether the version was loaded from a checkpoint with another digest; None is none yet, or again."""
+        with self._lock:
+            return digest is not None and self._digests.get(version, digest) != digest
 
     def withdraw(self, project_id: int) -> None:
         """Let the default champion serve `project_id` from now on."""
@@ -192,6 +202,7 @@ class Champions:
         self._users = +self._users  # without those at zero
         for version in set(self._models) - {*self._serving.values(), *self._users}:
             del self._models[version]
+            self._digests.pop(version, None)
             log.info("%s is unloaded.", version)
 
 

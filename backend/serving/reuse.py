@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from backend.domain.corrections import Draft, normalise
-from backend.serving.champions import Champions
+from backend.serving.champions import Champions, Model
 from backend.store.store import Store
 from training.data.manifest import BLIND
 from training.decoding.reuse import Correction, CorrectionMemory, SeenImages
@@ -47,6 +47,7 @@ class _Kept:
     newest: int = 0
     retrieval: Reranking | None = None
     retrieval_seq: int = 0
+    model: Model | None = None  # that it was made of: a version is loaded again where its checkpoint has changed
     retrieval_due: float = 0.0
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -98,13 +99,15 @@ class Reuse:
         """Follow the project's corrections, and make what reranks its beam anew where they have changed."""
         kept = self._following(project_id, version)
         began = time.monotonic()
-        if kept.memory.space is None or kept.retrieval_seq == kept.seq or began < kept.retrieval_due:
+        model = self._champions.model(version)
+        is_made = kept.retrieval_seq == kept.seq and kept.model in (None, model)
+        if kept.memory.space is None or is_made or began < kept.retrieval_due:
             return
         with kept.lock:
             seq, (corrections, features) = kept.seq, kept.memory.written()
-        memory = self._champions.model(version).retrieval_with(corrections, features)
+        memory = model.retrieval_with(corrections, features)
         kept.retrieval = None if memory is None else Reranking(next(_STATES), memory)
-        kept.retrieval_seq = seq
+        kept.retrieval_seq, kept.model = seq, model
         kept.retrieval_due = time.monotonic() + (time.monotonic() - began) / REBUILT_SHARE
 
     def alike(self, project_id: int, version: str, hashes: Sequence[str]) -> set[str]:

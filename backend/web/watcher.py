@@ -22,6 +22,7 @@ from backend.serving.champions import Champions
 from backend.serving.reuse import Reuse
 from backend.settings import Settings
 from backend.store.database import now
+from backend.store.keeping.forgetting import digests
 from backend.store.lease import LEASE_SECONDS
 from backend.store.registry import Registry
 from backend.store.store import Store
@@ -81,8 +82,10 @@ class Watcher:
     def load_champions(self) -> None:
         """Load the champion of each project and let it serve. Requests are answered by the old one meanwhile."""
         wanted, assigned = self._services.registry.champions(), self._services.champions.assigned()
+        known = digests(self._services.store, set(wanted.values()))
         for project_id, version in wanted.items():
-            if assigned.get(project_id) == version:
+            changed = self._services.champions.has_changed(version, known.get(version))
+            if assigned.get(project_id) == version and not changed:
                 continue
             if time.monotonic() - self._failed.get((project_id, version), float("-inf")) < RETRY_LOAD_SECONDS:
                 continue

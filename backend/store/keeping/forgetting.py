@@ -85,6 +85,16 @@ def set_digest(database: Database, version: str, digest: str | None) -> None:
         connection.execute(update.values(digest=digest))
 
 
+def digests(database: Database, versions: Collection[str]) -> dict[str, str]:
+    """Of these versions the digests of their checkpoints, where they are known."""
+    found: dict[str, str] = {}
+    with database.reading() as connection:
+        for some in chunks(sorted(versions)):
+            query = sa.select(model_versions.c.name, model_versions.c.digest).where(model_versions.c.name.in_(some))
+            found |= {row.name: row.digest for row in connection.execute(query) if row.digest}
+    return found
+
+
 def compact(database: Database) -> None:
     """Leave nothing of deleted rows in the files of the database, while others use it."""
     connection = database.engine.raw_connection()

@@ -23,6 +23,7 @@ from backend.store.database import now
 from backend.store.recording import RECONCILED
 from backend.store.registry import NEW, ModelVersion
 from backend.web.services import Services
+from backend.web.watcher import Watcher
 from tests import factories
 from tests.factories import correction, draft, picture, saved, served, task
 from training.captioner import checkpoint
@@ -122,6 +123,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
             (folder / checkpoint.SUMS).write_text("".join(sums))
         made = ModelVersion(name, folder, 1, parent=parent, manifest=snapshot if parent is None else None)
         services.registry.register(replace(made, verdict=verdict))
+    services.registry.register(ModelVersion("starter", data / "models" / "starter"))
     services.registry.promote(1, "p1-v2", reason="better", by="gate")
     yield Folder(services, sha256)
     services.store.close()
@@ -145,6 +147,7 @@ def test_nothing_of_a_persons_captions_stays(folder: Folder) -> None:
     assert folder.holds(PERSON) == []
     assert (told["annotations"], told["revisions"], told["manifests"]) == (1, 2, 2)
     assert (told["trained"], told["descended"], told["serving"]) == (["p1-v1"], ["p1-v2"], ["p1-v2"])
+    assert (told["indexed"], told["free"]) == (["p1-v1", "p1-v2"], ["starter"])
     store = folder.services.store
     assert [each.texts for each in store.corrections(1)] == [("a dot of Bob's",), ("a dot, changed",)]
     assert store.annotators(1) == [BOB]
@@ -162,7 +165,7 @@ def test_nothing_of_a_persons_captions_stays(folder: Folder) -> None:
     tensors = load_file(folder.path / "models" / "p1-v2" / "model.safetensors")
     assert tensors["retrieval.captions"].tolist() == [[[2]]]
     assert tensors["weight"].tolist() == [1, 1]
-    for version in folder.services.registry.versions():
+    for version in map(folder.services.registry.get, ("p1-v1", "p1-v2")):
         assert version.digest is not None
         checkpoint.check_digest(version.checkpoint, version.digest)
         checkpoint.check_sums(version.checkpoint)
@@ -193,6 +196,20 @@ def test_processes_that_serve_forget_it_with_their_next_draft(folder: Folder) ->
     assert reuse.shown(1, "p1-v2", own)[1].text == "a Zanzibar dot"
     run("--annotator", ANN, "--yes", "--data-dir", folder.path)
     assert reuse.shown(1, "p1-v2", own)[1].text == "a dot"
+
+
+def test_processes_that_serve_load_a_version_again_without_the_images(folder: Folder) -> None:
+    watcher, champions = Watcher(folder.services), folder.services.champions
+    watcher.load_champions()
+    before = champions.model("p1-v2")
+    watcher.load_champions()
+    assert champions.model("p1-v2") is before
+    run("--annotator", ANN, "--yes", "--data-dir", folder.path)
+    watcher.load_champions()
+    after = champions.model("p1-v2")
+    assert after is not before
+    watcher.load_champions()
+    assert champions.model("p1-v2") is after
 
 
 @pytest.mark.parametrize("by", ["content", "task"])
@@ -228,6 +245,7 @@ def test_it_asks_first_and_names_what_learned_it(folder: Folder) -> None:
     asked = CliRunner().invoke(main, ["forget", "--annotator", "7", "--data-dir", str(folder.path)], input="n\n")
     assert asked.exit_code == 1
     assert "Versions have learned it: p1-v1 and, from them, p1-v2." in asked.output
+    assert "promote a version that has not learned it (starter)" in asked.output
     assert folder.holds(WORDS)
     assert "Give --yes" in run("--annotator", ANN, "--data-dir", folder.path, code=2)["error"]
 

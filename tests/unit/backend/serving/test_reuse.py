@@ -181,3 +181,7 @@ def test_what_reranks_the_beam_is_made_anew_when_corrections_change(services: Se
         reuse.update(1, "v1")
     assert model.asked == [["a red dot"]], "and no draft that was accepted"
     assert reuse.retrieval(1, "v1") is None
+    services.champions._models["v1"] = again = Seeing("v1")  # loaded again, because its checkpoint has changed
+    while not again.asked:
+        reuse.update(1, "v1")
+    assert again.asked == [["a red dot"]]
