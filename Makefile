@@ -10,6 +10,7 @@ IMAGES ?=
 NO_STARTER ?=
 CHECKPOINT ?=
 SEED ?= 1
+SECRETS ?= ./secrets
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 # of pyproject.toml; without `plots`, which nobody needs who uses the project
 LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql docs dev)
 
-.PHONY: help setup up demo check test audit bench-smoke docs pictures lock clean
+.PHONY: help setup up demo check test audit bench-smoke image-steps docs pictures secrets lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -73,6 +74,9 @@ audit: $(READY)  ## known vulnerabilities of what requirements.lock pins, where 
 bench-smoke: $(READY)  ## every benchmark once in small, without figures to quote; ARGS=
 	@$(PYTEST) -m smoke tests/smoke $(ARGS)
 
+image-steps: $(READY)  ## the Dockerfile's install steps in a clean folder, and a caption by what they installed (6 GB)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m tests.dockerfile "$$folder"
+
 docs: $(READY)  ## the site of docs/, into build/site; a dead link or anchor fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -81,6 +85,15 @@ pictures: $(READY)  ## pictures in docs/, drawn anew; that of what corrections t
 	@PYTHONPATH=. $(BIN)/python docs/making/attention.py
 	@PYTHONPATH=. $(BIN)/python docs/making/status_page.py
 	@PYTHONPATH=. $(BIN)/python docs/making/configs.py
+
+# Containers run as users of their own, so each may read the files; nobody else gets into the folder.
+secrets:  ## passwords for docker-compose.yml, into secrets/; one that is there stays; SECRETS=
+	@mkdir -p "$(SECRETS)" && chmod 700 "$(SECRETS)" && cd "$(SECRETS)" && \
+	for name in label_studio_password label_studio_token postgres_password redis_password basic_auth_pass; do \
+		test -s $$name || od -An -v -tx1 -N20 /dev/urandom | tr -d ' \n' > $$name || exit 1; \
+	done && \
+	printf 'postgresql+psycopg://captioner:%s@postgres:5432/captioner' "$$(cat postgres_password)" > database_url && \
+	printf 'redis://:%s@redis:6379/0' "$$(cat redis_password)" > redis_url && chmod 644 -- *_*
 
 lock: | $(UV)  ## renew requirements.lock and Label Studio's own pins
 	@$(UV) pip compile --quiet --universal --generate-hashes $(LOCKED_EXTRAS) --no-header --no-annotate --upgrade \

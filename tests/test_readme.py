@@ -22,7 +22,8 @@ HELPS = "\n".join(re.sub(r"^\s+", "", command.epilog or "", flags=re.M) for comm
 COMMANDS = sorted(
     {line.strip() for line in re.findall(r"^(?:CAPTIONER_\S+ )?(captioner [^\n#`>]+)", EXAMPLES + "\n" + HELPS, re.M)}
 )
-TARGETS = {"setup", "up", "demo", "check", "test", "audit", "bench-smoke", "docs", "pictures", "lock", "clean"}
+TARGETS = {"setup", "up", "demo", "check", "test", "audit", "bench-smoke", "image-steps", "docs", "pictures"}
+TARGETS |= {"secrets", "lock", "clean"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
