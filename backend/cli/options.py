@@ -32,7 +32,7 @@ def settings_of(command: str) -> Any:
 
 _UNUSED = {
     "serve": {"promotion", "gate_margin", "gate_floor", "protect_base", "encoder", "encoder_weights", "accepted_weight"}
-    | {"deleted_tasks", "sweep_seconds", "images_url", "refresh_per_minute", "mlflow_experiment_name"},
+    | {"deleted_tasks", "sweep_seconds", "refresh_per_minute", "mlflow_experiment_name"},
     "worker": {"host", "port", "basic_auth_user", "basic_auth_pass", "web_workers", "reconcile_seconds"}
     | {"tokens_file", "without_password"},
 }

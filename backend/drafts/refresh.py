@@ -28,6 +28,7 @@ from backend.drafts.selection.candidates import chooser
 from backend.drafts.selection.making import Choose, delete_ended, make, renew
 from backend.drafts.selection.shown import end_where_another_is_shown, stays, switch
 from backend.drafts.tidy import delete_old
+from backend.images.sharing import Sharing
 from backend.label_studio.client import LabelStudio
 from backend.serving.champions import Champions
 from backend.serving.drafting import Drafter, drafter
@@ -64,7 +65,8 @@ def refresh_if_possible(settings: Settings, store: Store, project_id: int) -> No
         log.info("Project %d: there is no model.", project_id)
         return
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-    champions = Champions(settings.device, compiled=settings.data_dir / "compiled")  # loaded once, where it is needed
+    compiled, fetch = settings.data_dir / "compiled", Sharing(settings, store).fetch
+    champions = Champions(settings.device, compiled=compiled, fetch=fetch)  # loaded once, where it is needed
     draft, choose = drafter(settings, store, champions), chooser(settings, store, champions)
     Run(client, store, registry, draft, champion, settings.refresh_per_minute, project_id, choose=choose).work()
 

@@ -1,4 +1,4 @@
-"""The image store: images of training snapshots by content, in a folder behind any fsspec URL.
+"""The image store: images of training snapshots by content, in the store that machines share.
 
 The data folder's `images/` keeps every image of a snapshot by content, so by default it is the store. Another store
 (CAPTIONER_IMAGES_URL: a folder, s3://, gs://, …) gets every image of a snapshot before the snapshot is frozen, and
@@ -14,19 +14,14 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
-from uuid import uuid4
+from typing import TypeGuard
 
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
-
-from backend.domain.errors import ImageError, UnreachableImageError
+from backend.domain.errors import ImageError
 from backend.images.cache import is_whole, not_stored, write
-from backend.images.download import shown
+from backend.images.remote import Remote
 from backend.settings import Settings
 from training.data.manifest import Row
 
@@ -47,18 +42,23 @@ class ImageStore:
 
     def __init__(self, settings: Settings) -> None:
         self._here = settings.data_dir / "images"
-        self._url = settings.images_url
+        self._remote = Remote(settings.images_url) if settings.images_url else None
         self._listed: dict[str, dict[str, str]] = {}  # by two digits: SHA-256 -> name
 
     def __str__(self) -> str:
-        return shown(self._url) if self._url else str(self._here)
+        return str(self._remote or self._here)
+
+    @property
+    def _reached(self) -> Remote:
+        assert self._remote is not None
+        return self._remote
 
     def keep(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> None:
         """Upload every image of the rows that the store lacks; `progress` is called with images so far and all.
 
         Raises ImageError for an image that is damaged or missing here.
         """
-        if self._url is None:
+        if self._remote is None:
             return
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self._names, {row.sha256[:2] for row in rows}))  # each listing is a request
@@ -97,14 +97,12 @@ class ImageStore:
         path = self.here(sha256)
         if not _is_hash(sha256) or (path and is_whole(path, sha256)):
             return path
-        name = self._names(sha256).get(sha256) if self._url else None
+        name = self._names(sha256).get(sha256) if self._remote else None
         if name is None:
             return None
-        with self._reaching() as (files, folder):
-            try:
-                content = files.cat_file(f"{folder}/{sha256[:2]}/{name}")
-            except FileNotFoundError:
-                return None
+        content = self._reached.read(f"{sha256[:2]}/{name}")
+        if content is None:
+            return None
         if hashlib.sha256(content).hexdigest() != sha256:
             log.warning("The image %s/%s in %s is damaged and not used.", sha256[:2], name, self)
             return None
@@ -128,10 +126,8 @@ class ImageStore:
         Raises UnreachableImageError when the configured store cannot be reached; nothing is deleted then.
         """
         files = 0
-        if self._url and (name := self._names(sha256).pop(sha256, None)):
-            with self._reaching() as (store, folder), suppress(FileNotFoundError):
-                store.rm_file(f"{folder}/{sha256[:2]}/{name}")
-                files += 1
+        if self._remote and (name := self._names(sha256).pop(sha256, None)):
+            files += self._remote.remove(f"{sha256[:2]}/{name}")
         for entry in self._here.glob("index/??/*.json"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 if json.loads(entry.read_bytes())["sha256"] == sha256:
@@ -160,56 +156,16 @@ class ImageStore:
         if hashlib.sha256(content).hexdigest() != row.sha256:
             raise ImageError(f"The image {row.image} has changed while it was being uploaded.")
         name = row.sha256 + row.image.suffix.lower()
-        with self._reaching() as (files, folder):
-            parent = f"{folder}/{row.sha256[:2]}"
-            if type(files).mv is not AbstractFileSystem.mv:  # it renames, instead of copying and deleting
-                files.makedirs(parent, exist_ok=True)
-                unfinished = f"{parent}/.{uuid4().hex}"
-                try:
-                    files.pipe_file(unfinished, content)
-                    files.mv(unfinished, f"{parent}/{name}")
-                except BaseException:
-                    with suppress(Exception):
-                        files.rm_file(unfinished)
-                    raise
-            else:  # an object store has no folders, and writes objects atomically
-                files.pipe_file(f"{parent}/{name}", content)
+        self._reached.put(f"{row.sha256[:2]}/{name}", content)
         self._names(row.sha256)[row.sha256] = name
 
     def _names(self, sha256: str) -> dict[str, str]:
         """Names of the store's images with the same two first digits, by SHA-256."""
         first = sha256[:2]
         if first not in self._listed:
-            names: list[str] = []
-            # FileNotFoundError: nothing was uploaded to that folder yet
-            with self._reaching() as (files, folder), suppress(FileNotFoundError):
-                names = [str(path).rpartition("/")[2] for path in files.ls(f"{folder}/{first}", detail=False)]
-            found = (_NAME.fullmatch(name) for name in names)
+            found = (_NAME.fullmatch(name) for name in self._reached.names(first))
             self._listed[first] = {match[1]: match[0] for match in found if match}
         return self._listed[first]
-
-    @contextmanager
-    def _reaching(self) -> Iterator[tuple[Any, str]]:
-        """The store's filesystem and folder; errors in the `with` block become an UnreachableImageError."""
-        try:
-            yield self._filesystem
-        except ImportError as error:
-            missing = str(error).rstrip(".")
-            raise UnreachableImageError(
-                f"The image store {self} (CAPTIONER_IMAGES_URL) needs a package beside this one: {missing}."
-            ) from error
-        except Exception as error:  # each filesystem raises errors of its own libraries
-            reason = (str(error) or type(error).__name__).strip().split("\n")[0].rstrip(".")
-            hint = "; set them where the worker runs" if "credential" in reason.lower() else ""
-            raise UnreachableImageError(
-                f"The image store {self} (CAPTIONER_IMAGES_URL) cannot be reached: {reason}{hint}."
-            ) from error
-
-    @cached_property
-    def _filesystem(self) -> tuple[Any, str]:
-        files, folder = url_to_fs(self._url)
-        files.invalidate_cache()  # another process may have uploaded images since
-        return files, folder.rstrip("/")
 
 
 def _is_hash(sha256: str | None) -> TypeGuard[str]:

@@ -24,6 +24,7 @@ PHASES = {
     "index": "indexing images and captions for retrieval",
     "interpolate": "interpolating with the champion's weights",
     "evaluate": "evaluating champion and candidate",
+    "upload": "waiting for the store that versions are uploaded to",
     "register": "registering the version",
 }
 """Phases of a retrain in order, and how they are shown; most retrains skip some."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from backend.corrections.reconcile import reconcile_if_possible
 from backend.domain.errors import RegistryError, UnreachableImageError
 from backend.images.archive import ImageStore
+from backend.images.sharing import SNAPSHOT, Sharing
 from backend.retraining import examples, snapshot
 from backend.retraining.gate import ROLES, Contender, ProjectGate
 from backend.retraining.heartbeat import Heartbeat, SupersededError
@@ -34,6 +36,9 @@ from training.learning.train import Progress, train
 
 log = logging.getLogger(__name__)
 
+UPLOADING_SECONDS, RETRY_UPLOAD_SECONDS = 3600.0, 15.0
+"""How long a trained version waits for a store that cannot be reached, and how often that is tried again."""
+
 STATES = {gate.PROMOTE: PASSED, gate.REJECT: REJECTED, gate.HOLD: HELD}
 
 
@@ -45,6 +50,7 @@ class Retraining:
         self._retrain, self._project_id = retrain, retrain.project_id
         self._registry = Registry(store)
         self._images = ImageStore(settings)
+        self._sharing = Sharing(settings, store)
         self._models = settings.data_dir / "models"
         self._loaded: dict[str, Captioner] = {}
         self._images_at_once: int | None = None  # where device memory did not suffice for whole batches
@@ -81,6 +87,7 @@ class Retraining:
     def _contender(self, version: ModelVersion) -> Contender:
         """The version with its captioner, which is loaded once for the whole retrain."""
         if version.name not in self._loaded:
+            self._sharing.fetch(version.checkpoint)
             checkpoint.check_digest(version.checkpoint, version.digest)
             self._loaded[version.name] = checkpoint.load(version.checkpoint, self._settings.device)
         return Contender(version.name, self._loaded[version.name])
@@ -115,6 +122,9 @@ class Retraining:
                 log.warning("%s", error)
 
     def _history(self, champion: ModelVersion | None) -> History:
+        for version in (*self._registry.lineage(champion), *self._registry.versions(self._project_id)):
+            if version.manifest:  # trained on another machine, perhaps
+                self._sharing.fetch(version.manifest.parent, by_content=False)
         return History(self._registry, self._project_id, champion, self._settings.blind_share, self._images)
 
     def _gate(self, rows: Sequence[Row], history: History) -> ProjectGate:
@@ -150,8 +160,12 @@ class Retraining:
             candidate = Contender(name, self._learned(data, champion, work / "candidate", board))
             verdict = project_gate.verdict(champion, candidate, self._reporting("evaluate"), mismatch)
             examples.make(candidate.captioner, project_gate.held_out, work / "candidate")
+            folder = self._models / name
+            shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
+            (work / "candidate").replace(folder)
+            self._share(folder, pairs.manifest.parent)
             self._heartbeat.report(REGISTER)  # too late to cancel from now on
-            return self._registered(name, champion, verdict, pairs.manifest, work / "candidate")
+            return self._registered(name, champion, verdict, pairs.manifest, folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -188,13 +202,28 @@ class Retraining:
             train(corrected, out, _first_model("small_cnn", "none", len(corrected)), **common)
         return checkpoint.load(out, self._settings.device)
 
+    def _share(self, checkpoint: Path, taken: Path) -> None:
+        """Upload the version before it is registered, so that every machine that sees it can fetch it.
+
+        Hours of training must not be lost because the store is down for a moment.
+        """
+        end = time.monotonic() + UPLOADING_SECONDS
+        while True:
+            try:
+                self._sharing.share(checkpoint)
+                self._sharing.share(taken, SNAPSHOT)
+                return
+            except UnreachableImageError as error:
+                if time.monotonic() > end:
+                    raise
+                log.warning("%s is trained and not uploaded yet; it is tried again: %s", checkpoint.name, error)
+                self._heartbeat.report("upload")
+                time.sleep(RETRY_UPLOAD_SECONDS)
+
     def _registered(
-        self, name: str, champion: Contender | None, verdict: gate.Verdict, rows: Path, trained: Path
+        self, name: str, champion: Contender | None, verdict: gate.Verdict, rows: Path, folder: Path
     ) -> ModelVersion:
-        """The version `name`: the checkpoint at `trained`, moved to its place, with its verdict."""
-        folder = self._models / name
-        shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
-        trained.replace(folder)
+        """The version `name` with the checkpoint in `folder`, and its verdict."""
         scores: dict[str, float] = {"pairs": verdict.pairs}
         if verdict.candidate_score is not None:
             scores[verdict.candidate_score.name] = verdict.candidate_score.value

@@ -13,6 +13,7 @@ from pathlib import Path
 from backend.domain.splits import JUDGING
 from backend.images import space
 from backend.images.archive import ImageStore
+from backend.images.sharing import Sharing
 from backend.retraining import examples, snapshot
 from backend.settings import Settings
 from backend.store.keeping.forgetting import check_no_retrain, check_space, compact, erase, set_digest
@@ -60,12 +61,14 @@ class Forgetting:
     def __init__(self, settings: Settings, store: Store, traces: Sequence[Traces]) -> None:
         self._settings, self._store, self._traces = settings, store, traces
         self._registry = Registry(store)
+        self._sharing = Sharing(settings, store)
         check_space(store)
         for each in traces:
             check_no_retrain(store, each.project_id)
 
     def learnt(self) -> Learnt:
         """The versions that have learned it."""
+        self._sharing.fetch_all()  # what other machines have made is searched here
         versions = self._registry.versions()
         trained = {each.name for each in versions if self._has_learnt(each)}
         descended = {
@@ -91,6 +94,7 @@ class Forgetting:
             for path in sorted((self._settings.data_dir / "snapshots").glob(f"{each.project_id}-*/*.jsonl"))
         )
         erased = [erase(self._store, each) for each in self._traces]
+        self._sharing.share_again()
         images += self._delete_images()  # what was fetched again before the database knew
         features = sum(space.forget_features(self._settings, each) for each in self._whole_images)
         compact(self._store)

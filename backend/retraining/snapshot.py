@@ -18,6 +18,7 @@ from backend.domain.errors import CaptionerError, ImageError, UnreachableImageEr
 from backend.domain.splits import split_in
 from backend.images.archive import ImageStore
 from backend.images.cache import Images, LocalImage, write
+from backend.images.sharing import MANIFEST, RECORD, SNAPSHOT, Sharing
 from backend.retraining.heartbeat import Heartbeat
 from backend.settings import Settings
 from backend.store.database import now
@@ -32,8 +33,6 @@ from training.vocabulary import tokenize
 log = logging.getLogger(__name__)
 
 FETCHING = 8  # images at once
-RECORD = "snapshot.json"
-"""The file beside a snapshot's manifest that says what it was frozen from."""
 
 
 class PostponedError(CaptionerError):
@@ -76,12 +75,16 @@ def take(settings: Settings, store: Store, retrain: Retrain, heartbeat: Heartbea
     Raises PostponedError or UnreachableImageError when its images cannot be fetched now, else TrainingError when no
     correction can be used, or the manifest or an image has changed since.
     """
-    path = settings.data_dir / "snapshots" / retrain.snapshot / "manifest.jsonl"
+    sharing = Sharing(settings, store)
+    path = settings.data_dir / "snapshots" / retrain.snapshot / MANIFEST
+    if not path.exists():  # an attempt on another machine may have frozen it
+        sharing.fetch(path.parent)
     if not path.exists():
         found = _rows(settings, store, retrain, heartbeat, images)
         images.keep(found, lambda done, total: heartbeat.report("collect", step=done, steps=total))
         heartbeat.renew()
         _freeze(found, path, retrain, Registry(store))
+    sharing.share(path.parent, SNAPSHOT)
     if changed := change_of(path):
         raise DataError(changed)
     rows, lost = images.restored(manifest.load(path))

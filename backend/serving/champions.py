@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from backend.domain.errors import ModelUnavailableError
+from backend.domain.errors import CaptionerError, ModelUnavailableError
 from training.captioner.checkpoint import check_digest
 from training.errors import TrainingError
 
@@ -69,10 +69,18 @@ class Champions:
     """Loaded checkpoints by version, and which of them serves which project. Threads may share it.
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `compiled` is the folder for what makes captioners faster, if any.
+    `fetch` is called with a checkpoint's folder before it is loaded, and fetches what this machine lacks of it.
     """
 
-    def __init__(self, device: str = "auto", load: Loader | None = None, compiled: Path | None = None) -> None:
+    def __init__(
+        self,
+        device: str = "auto",
+        load: Loader | None = None,
+        compiled: Path | None = None,
+        fetch: Callable[[Path], None] | None = None,
+    ) -> None:
         self._device = device
+        self._fetch = fetch
         self._compiled = compiled
         self._load = load or _load
         self._loading = threading.Lock()
@@ -185,9 +193,11 @@ class Champions:
 
     def _loaded(self, version: str, checkpoint: Path, digest: str | None) -> Model:
         try:
+            if self._fetch:
+                self._fetch(checkpoint)
             check_digest(checkpoint, digest)
             model = self._load(checkpoint, self._device)
-        except TrainingError as error:
+        except (CaptionerError, TrainingError) as error:
             raise ModelUnavailableError(f"The model {version} cannot be loaded: {error}") from error
         except Exception as error:  # damaged weights, out of memory: in any case the old version must go on
             log.exception("Loading %s from %s failed.", version, checkpoint)

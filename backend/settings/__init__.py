@@ -117,7 +117,7 @@ class Settings(BaseModel):
         "imagenet", "`imagenet` (installed for the default encoder, else downloaded), a file, or `none`"
     )
     images_url: are.ImagesUrl | None = _setting(
-        None, "where images that were trained on are kept: any fsspec URL; empty: the data folder"
+        None, "where machines share images, checkpoints and snapshots: any fsspec URL; empty: the data folder"
     )
     images_gb: are.Gigabytes = _setting(20.0, "size limit of the images in the data folder, in GB")
     features_gb: are.Gigabytes = _setting(20.0, "size limit of the encoder outputs in the data folder, in GB")

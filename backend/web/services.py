@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from backend.corrections.inbox import Inbox
 from backend.images.cache import Images
+from backend.images.sharing import Sharing
 from backend.queue import Queue
 from backend.serving.champions import Champions, Loader
 from backend.serving.drafting import Drafting
@@ -28,6 +29,7 @@ class Services:
     queue: Queue
     inbox: Inbox
     images: Images
+    sharing: Sharing
     champions: Champions
     reuse: Reuse | None
     drafting: Drafting
@@ -86,7 +88,8 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
     redis_url = settings.redis_url or redis_server.url(settings.data_dir) or "redis://127.0.0.1:6379/0"
     queue = Queue(redis_url)
     images = Images(settings)
-    champions = Champions(settings.device, load, settings.data_dir / "compiled")
+    sharing = Sharing(settings, store)
+    champions = Champions(settings.device, load, settings.data_dir / "compiled", sharing.fetch)
     reuse = Reuse(store, champions) if settings.reuse == "on" else None
     return Services(
         settings=settings,
@@ -95,6 +98,7 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
         queue=queue,
         inbox=Inbox(store, queue, settings),
         images=images,
+        sharing=sharing,
         champions=champions,
         reuse=reuse,
         drafting=Drafting(store, images, champions, settings.blind_share, reuse, settings.withhold_below),

@@ -1,5 +1,5 @@
-"""Two threads of each web process: one loads promoted champions, and queues in Redis what SQL says is pending; one
-follows the corrections."""
+"""Threads of each web process: one loads promoted champions, and queues in Redis what SQL says is pending; one follows
+the corrections; one keeps caches small; one uploads versions that the store lacks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from backend.domain.errors import CaptionerError, ModelUnavailableError, QueueEr
 from backend.drafts import calibrating, queueing, waiting
 from backend.drafts.selection.shown import end_where_labelled
 from backend.images import space
+from backend.images.sharing import Sharing
 from backend.queue import Queue
 from backend.retraining.tracking.queueing import Tracking
 from backend.serving.champions import Champions
@@ -37,6 +38,8 @@ SCHEDULE_SECONDS = 15.0
 COUNT_SECONDS = 60.0
 """Between two counts of all corrections, which take longer the more there are."""
 SPACE_SECONDS = 600.0
+SHARE_SECONDS = 15.0
+"""Between two searches for versions that the store lacks; one query where none is new."""
 RETRY_LOAD_SECONDS = 30.0
 
 
@@ -48,6 +51,7 @@ class WatchedServices(Protocol):
     registry: Registry
     queue: Queue
     inbox: Inbox
+    sharing: Sharing
     champions: Champions
     reuse: Reuse | None
 
@@ -64,6 +68,7 @@ class Watcher:
             threading.Thread(target=self._run, name="watcher", daemon=True),
             threading.Thread(target=self._follow, name="corrections", daemon=True),
             threading.Thread(target=self._reclaim, name="space", daemon=True),
+            threading.Thread(target=self._share, name="sharing", daemon=True),
         ]
         self._failed: dict[tuple[int, str], float] = {}
         self._errors: dict[str, str] = {}
@@ -192,6 +197,13 @@ class Watcher:
         while not self._stopping.wait(SPACE_SECONDS):
             step = partial(space.reclaim, self._services.settings, self._services.store)
             self._try("keep images and features below their limits", step)
+
+    def _share(self) -> None:
+        """A thread of its own, for an upload takes as long as it takes."""
+        while self._services.sharing.is_on and not self._stopping.wait(SHARE_SECONDS):
+            step = partial(self._services.sharing.share_versions, self._services.registry)
+            self._try("upload model versions", step)
+            self._try("follow what other machines change", self._services.sharing.follow)
 
     def _try(self, what: str, step: Callable[[], None]) -> None:
         """Run one step. The thread survives any error; the same error is logged once until it is over."""

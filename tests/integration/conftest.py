@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from backend.corrections.inbox import Inbox
 from backend.domain.corrections import Correction, Event
+from backend.images.sharing import Sharing
 from backend.queue import Queue
 from backend.serving.champions import Champions
 from backend.settings import Settings
@@ -137,7 +138,8 @@ class Loop:
         self.registry = Registry(self.store)
         self.queue = Queue(self.settings.redis_url)
         self.inbox = Inbox(self.store, self.queue, self.settings)
-        self.champions = Champions(self.settings.device)
+        self.sharing = Sharing(self.settings, self.store)
+        self.champions = Champions(self.settings.device, fetch=self.sharing.fetch)
         self.reuse = None
         self.watcher = Watcher(self)
 

@@ -14,13 +14,16 @@ import redis
 
 from backend import jobs
 from backend.domain.corrections import Event
+from backend.images.sharing import Sharing
 from backend.retraining import examples
 from backend.retraining.cancel import cancel
 from backend.store.database import now
-from backend.store.registry import DEFAULT
+from backend.store.keeping.shared import SharedFiles
+from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import CANCELLED, DONE, FAILED, MAX_POSTPONED, POSTPONED_SECONDS, QUEUED, RUNNING
+from backend.store.store import Store
 from backend.up import first_model
-from tests.factories import correction, saved
+from tests.factories import correction, saved, settings
 from tests.fakes import Answer, scarce
 from tests.integration.conftest import Loop, wait_for
 from training.captioner import bundled, checkpoint
@@ -57,9 +60,19 @@ def models(loop: Loop) -> list[str]:
     return sorted(path.name for path in (loop.settings.data_dir / "models").iterdir())
 
 
-def test_from_corrections_to_a_served_champion(make_loop: MakeLoop, here: Callable[[Loop], None]) -> None:
-    loop = make_loop(CAPTIONER_RETRAIN_EVERY="24", CAPTIONER_GATE_MARGIN="100", CAPTIONER_REPLAY="1")
+def test_from_corrections_to_a_served_champion(
+    make_loop: MakeLoop, here: Callable[[Loop], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"CAPTIONER_IMAGES_URL": str(tmp_path / "kept")}
+    loop = make_loop(CAPTIONER_RETRAIN_EVERY="24", CAPTIONER_GATE_MARGIN="100", CAPTIONER_REPLAY="1", **kept)
     loop.serve_starter()
+    register = Registry.register
+
+    def registered(self: Registry, version: ModelVersion) -> ModelVersion:
+        assert checkpoint.WEIGHTS in SharedFiles(loop.store).of(version.checkpoint), "uploaded before anybody sees it"
+        return register(self, version)
+
+    monkeypatch.setattr(Registry, "register", registered)
     held_out, trained = loop.pictures.new(held_out=True)[:4], loop.pictures.new(held_out=False)[:20]
     loop.correct([*held_out, *trained])
     here(loop)
@@ -73,6 +86,13 @@ def test_from_corrections_to_a_served_champion(make_loop: MakeLoop, here: Callab
     assert {splits.pop(row.sha256) for row in held_out} == {"held_out"}
     assert splits.keys() == {row.sha256 for row in trained}
     assert set(splits.values()) <= {"train", "dev"}
+
+    elsewhere = settings(tmp_path / "other", DATABASE_URL=loop.settings.database_url, **kept)
+    store = Store(elsewhere.database_url, elsewhere.data_dir)
+    version = Registry(store).get("p1-v1")
+    Sharing(elsewhere, store).fetch(version.checkpoint)
+    assert checkpoint.digest(version.checkpoint) == version.digest
+    assert examples.load(version.checkpoint) == examples.load(loop.registry.get("p1-v1").checkpoint)
     version = loop.registry.get("p1-v1")
     assert (version.parent, version.project_id, version.state) == ("starter", 1, "passed")
     assert version.verdict is not None

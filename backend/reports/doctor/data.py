@@ -9,6 +9,7 @@ from pathlib import Path
 from backend.domain.errors import SettingsError
 from backend.reports.doctor.checks import Finding
 from backend.settings import Settings
+from backend.store.keeping.shared import SharedFiles
 from backend.store.registry import DEFAULT, Registry
 from backend.store.store import Store
 from backend.system.typed import typed
@@ -54,7 +55,10 @@ def champions(settings: Settings, registry: Registry) -> Iterable[Finding]:
     versions: dict[str, list[int]] = {}
     for project_id, name in registry.champions().items():
         versions.setdefault(name, []).append(project_id)
+    shared = SharedFiles(registry.store).folders() if settings.images_url else set()
     for name, projects in versions.items():
+        if (folder := registry.get(name).checkpoint) in shared and not folder.exists():
+            continue  # fetched when it is loaded
         try:
             found = registry.get(name)
             checkpoint.check_whole(found.checkpoint, found.digest)

@@ -14,7 +14,7 @@ from backend.store.tables.drafts import (
 )
 from backend.store.tables.projects import events, places, projects, reconciliations, tasks
 from backend.store.tables.schema import Time, metadata
-from backend.store.tables.versions import alias_moves, model_versions, retrains
+from backend.store.tables.versions import alias_moves, model_versions, retrains, shared_files
 
 __all__ = [
     "Time",
@@ -37,5 +37,6 @@ __all__ = [
     "retrains",
     "selected_tasks",
     "selections",
+    "shared_files",
     "tasks",
 ]

@@ -63,3 +63,12 @@ alias_moves = sa.Table(
     sa.Index(None, "project_id", "id"),
     sqlite_autoincrement=True,
 )
+
+# Files of checkpoints and snapshots that the object store has. `folder` is relative to the data folder, `name` to it.
+shared_files = sa.Table(
+    "shared_files",
+    metadata,
+    sa.Column("folder", sa.String(255), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("sha256", sa.String(64), nullable=False),
+)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from backend.domain.errors import ForbiddenError, OvertakenError, RegistryError
+from backend.domain.errors import CaptionerError, ForbiddenError, OvertakenError, RegistryError
 from backend.reports.overview import moves
 from backend.reports.overview.verdicts import verdict
 from backend.store.registry import ModelVersion
@@ -107,7 +107,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
             then=f"{name} will serve it, for every draft from then on.",
             judged=verdict(registry, version),
             note=MEANWHILE.format(serving) if serving else "",
-            problem=_problem(version),
+            problem=_problem(services, version),
             action=promotion(name, project_id),
             button=f"Promote {name}",
             fields=_fields("promote", project_id, serving, name),
@@ -117,7 +117,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
     def promoted(project_id: int, name: str) -> ResponseReturnValue:
         form = _checked("promote", project_id, after=name)
         version = version_of(services, project_id, name)
-        _refuse(_problem(version))
+        _refuse(_problem(services, version))
         try:
             registry.promote(project_id, name, reason=_reason(form), by=BY, instead_of=form["before"] or None)
         except RegistryError as error:
@@ -137,7 +137,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
             then=then,
             judged=None,
             note="" if before else moves.nothing_before(champion, project_id),
-            problem=_problem(registry.get(before)) if before else "",
+            problem=_problem(services, registry.get(before)) if before else "",
             action=rollback_of(project_id, before),
             button=f"Roll back to {before}" if before else "Roll back to nothing",
             fields=_fields("rollback", project_id, champion, before or NOBODY),
@@ -149,7 +149,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
         champion, before = _undoable(project_id)
         if (champion, before or NOBODY) != (form["before"], form["after"]):
             raise OvertakenError(_overtaken(champion, project_id))
-        _refuse(_problem(registry.get(before)) if before else "")
+        _refuse(_problem(services, registry.get(before)) if before else "")
         try:
             registry.rollback(project_id, reason=_reason(form, "rolled back"), by=BY, of=champion)
         except RegistryError as error:
@@ -185,11 +185,12 @@ def _serves_now(serving: str | None, project_id: int) -> str:
     return f"{serving or 'Nothing'} serves project {project_id} now."
 
 
-def _problem(version: ModelVersion) -> str:
+def _problem(services: Services, version: ModelVersion) -> str:
     """Why the version cannot serve, as far as its files show; empty where nothing does."""
     try:
+        services.sharing.fetch(version.checkpoint)
         checkpoint.check_whole(version.checkpoint, version.digest)
-    except TrainingError as error:
+    except (CaptionerError, TrainingError) as error:
         return f"{version.name} cannot serve: {error}"
     return ""
 

@@ -156,7 +156,7 @@ def test_a_store_that_cannot_be_used_is_one_sentence(
     with pytest.raises(UnreachableImageError) as caught:
         store(tmp_path, address).keep([row(tmp_path, 1)])
     sentence = str(caught.value)
-    assert sentence.startswith(f"The image store {address} (CAPTIONER_IMAGES_URL) {reason}")
+    assert sentence.startswith(f"The store {address} (CAPTIONER_IMAGES_URL) {reason}")
     assert sentence.endswith(".")
     assert "\n" not in sentence
 
@@ -169,8 +169,8 @@ def test_credentials_are_not_shown_and_missing_ones_are_named(tmp_path: Path, mo
     with pytest.raises(UnreachableImageError) as caught:
         store(tmp_path, "memory://ann:secret@bucket").find("0" * 64)
     assert str(caught.value) == (
-        "The image store memory://bucket (CAPTIONER_IMAGES_URL) cannot be reached: Unable to locate credentials; "
-        "set them where the worker runs."
+        "The store memory://bucket (CAPTIONER_IMAGES_URL) cannot be reached: Unable to locate credentials; "
+        "set them where this process runs."
     )
 
 

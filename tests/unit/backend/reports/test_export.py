@@ -251,7 +251,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, store: Store) -> None:
         (["--project", 1, "--out", "x.jsonl", "--images", "/proc/x"], "cannot be copied to /proc/x: "),
         (
             ["--project", 1, "--out", "x.jsonl", "--images", "images", "--images-url", "nowhere://x"],
-            "The image store nowhere://x (CAPTIONER_IMAGES_URL) cannot be reached: Protocol not known: nowhere.",
+            "The store nowhere://x (CAPTIONER_IMAGES_URL) cannot be reached: Protocol not known: nowhere.",
         ),
     ],
 )

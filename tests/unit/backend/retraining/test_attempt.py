@@ -10,14 +10,17 @@ import pytest
 
 from backend.domain.errors import CaptionerError, UnreachableImageError
 from backend.domain.splits import JUDGING, split_of
+from backend.images.remote import Remote
 from backend.retraining.attempt import Retraining
 from backend.retraining.heartbeat import Heartbeat
 from backend.retraining.history import quarantined_rows
 from backend.retraining.snapshot import PostponedError
 from backend.settings import Settings
+from backend.store.keeping.shared import SharedFiles
 from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.retrains import MAX_POSTPONED
 from backend.store.store import Store
+from tests import factories
 from tests.factories import correction, picture, saved, settings
 from tests.fakes import Answer, Host, host
 from training.config import DecodingConfig, EncoderConfig, TrainingConfig
@@ -339,10 +342,40 @@ def test_a_retrain_waits_for_a_store_that_cannot_be_reached_and_says_so_in_the_e
     with host() as studio:
         configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL="nowhere://bucket")
         retraining = _retrain(configured, {1: (contents[-1], "a picture")}, studio)
-        with pytest.raises(PostponedError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
+        with pytest.raises(PostponedError, match=r"^The store nowhere://bucket .* cannot be reached: "):
             retraining.run()
         retraining._retrain = replace(retraining._retrain, postponed=MAX_POSTPONED)
         retraining._store.freeze_retrain = lambda claimed: claimed  # type: ignore[method-assign]
-        with pytest.raises(UnreachableImageError, match=r"^The image store nowhere://bucket .* cannot be reached: "):
+        with pytest.raises(UnreachableImageError, match=r"^The store nowhere://bucket .* cannot be reached: "):
             retraining.run()
     assert not trainings.rows
+
+
+def test_a_trained_version_waits_for_the_store(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("backend.retraining.attempt.RETRY_UPLOAD_SECONDS", 0)
+    with host() as studio:
+        configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL=str(tmp_path / "kept"))
+        retraining = _retrain(configured, {1: (contents[-1], "a picture")}, studio)
+    checkpoint = factories.checkpoint(tmp_path / "models" / "p1-v1")
+    taken = manifest.save([_row(contents[0])], tmp_path / "snapshots" / "1-1" / "manifest.jsonl").parent
+    refused = iter(range(2))
+    usual = Remote.put
+
+    def put(self: Remote, *given: Any) -> None:
+        if next(refused, None) is not None:
+            raise UnreachableImageError("The store is down.")
+        usual(self, *given)
+
+    monkeypatch.setattr(Remote, "put", put)
+    retraining._share(checkpoint, taken)
+    assert caplog.text.count("p1-v1 is trained and not uploaded yet; it is tried again: The store is down.") == 2
+    assert retraining._store.retrains(1)[0].progress["phase"] == "upload"
+    known = SharedFiles(retraining._store)
+    assert (len(known.of(checkpoint)), list(known.of(taken))) == (3, ["manifest.jsonl"])
+    monkeypatch.setattr("backend.retraining.attempt.UPLOADING_SECONDS", 0)
+    shutil.rmtree(tmp_path / "kept")
+    refused = iter(range(9))
+    with pytest.raises(UnreachableImageError, match="is down"):
+        retraining._share(checkpoint, taken)

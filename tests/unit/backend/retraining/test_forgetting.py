@@ -50,8 +50,12 @@ class Folder:
 
     def holds(self, word: bytes) -> list[str]:
         """The files with the word, whatever its case."""
-        files = (path for path in self.path.rglob("*") if path.is_file())
-        return [path.relative_to(self.path).as_posix() for path in files if word.lower() in path.read_bytes().lower()]
+        return holding(self.path, word)
+
+
+def holding(folder: Path, word: bytes) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in files if word.lower() in path.read_bytes().lower()]
 
 
 def body(each: Any) -> dict[str, Any]:
@@ -170,6 +174,24 @@ def test_nothing_of_a_persons_captions_stays(folder: Folder) -> None:
         checkpoint.check_digest(version.checkpoint, version.digest)
         checkpoint.check_sums(version.checkpoint)
     assert list((folder.path / "images").rglob("*.png")), "the image is nobody's caption"
+
+
+def test_machines_that_share_a_store_forget_alike(folder: Folder, tmp_path: Path) -> None:
+    database = f"sqlite:///{folder.path}/captioner.db"
+    here = folder.services
+    here.sharing.share_versions(here.registry)
+    assert holding(tmp_path / "kept", WORDS)
+    options = ["--database-url", database, "--images-url", tmp_path / "kept"]
+    told = run("--annotator", ANN, "--yes", "--data-dir", tmp_path / "other", *options)
+    assert (told["manifests"], told["trained"]) == (2, ["p1-v1"])
+    assert not holding(tmp_path / "other", WORDS)
+    assert not holding(tmp_path / "kept", WORDS)
+    assert folder.holds(WORDS)
+    here.sharing.follow()
+    assert not folder.holds(WORDS)
+    serving = here.registry.get("p1-v2")
+    here.sharing.fetch(serving.checkpoint)
+    checkpoint.check_digest(serving.checkpoint, serving.digest)
 
 
 def test_a_forgotten_caption_does_not_come_in_again(folder: Folder) -> None:

@@ -208,7 +208,7 @@ def test_a_store_that_cannot_be_reached_freezes_nothing(tmp_path: Path) -> None:
         _serve(studio, 1)
         configured = settings(tmp_path, LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL="nowhere://bucket")
         of = _frozen(configured, ["one"])
-        with pytest.raises(UnreachableImageError, match=r"^The image store nowhere://bucket \(CAPTIONER_IMAGES_URL\)"):
+        with pytest.raises(UnreachableImageError, match=r"^The store nowhere://bucket \(CAPTIONER_IMAGES_URL\)"):
             _attempt(configured, of)
     assert not (tmp_path / "snapshots").exists()
 

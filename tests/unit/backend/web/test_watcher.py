@@ -11,6 +11,7 @@ import pytest
 
 from backend.corrections.inbox import Inbox
 from backend.domain.errors import QueueError
+from backend.images.sharing import Sharing
 from backend.serving.champions import Champions
 from backend.settings import Settings
 from backend.store.database import now
@@ -62,6 +63,7 @@ class WatchedServices:
     registry: Registry
     queue: Any
     inbox: Inbox
+    sharing: Sharing
     champions: Champions
     reuse: Any = None
 
@@ -77,7 +79,9 @@ def services(tmp_path: Path) -> WatchedServices:
     store, queue = Store(configured.database_url), Queue()
     store.migrate()
     inbox = Inbox(store, queue, configured)  # type: ignore[arg-type]
-    return WatchedServices(configured, store, Registry(store), queue, inbox, Champions(load=load))
+    return WatchedServices(
+        configured, store, Registry(store), queue, inbox, Sharing(configured, store), Champions(load=load)
+    )
 
 
 def promote(services: WatchedServices, name: str, project_id: int) -> Path:
