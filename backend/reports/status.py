@@ -70,19 +70,20 @@ def versions_text(versions: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _project(settings: Settings, store: Store, loaded: Mapping[str, Any] | None, project_id: int) -> dict[str, Any]:
-    counts = store.counts(project_id)
-    champion = Registry(store).champion(project_id)
+    counts, registry = store.counts(project_id), Registry(store)
+    champion = registry.champion(project_id)
     retrains = store.retrains(project_id, limit=50)
     every = settings.retrain_every or None
     versions = by_version(store.draft_changes(project_id))
     made_by = next((retrain for retrain in retrains if champion and retrain.version == champion.name), None)
     own, default = str(project_id), str(DEFAULT)
     served = loaded and (loaded["serving"].get(own) or loaded["serving"].get(default))
+    owner = own if project_id in registry.champions() else default
     return {
         "id": project_id,
         "champion": champion.name if champion else None,
         "serving": served,
-        "refused": loaded and loaded["refused"].get(own),
+        "refused": loaded and loaded["refused"].get(owner),
         **asdict(counts),
         "kept": sum(version["kept"] for version in versions),
         "drafts_by_version": versions,

@@ -120,7 +120,7 @@ def now(settings: Settings, registry: Registry, jobs: Mapping[str, Any], serving
     versions = registry.versions(project_id, limit=VERSIONS)
     last = next((each for each in versions if each.verdict and each.project_id == project_id), None)
     comparison = compared(store.reconciliation_state(project_id))
-    owner, since = _made_champion(registry, project_id, champion)
+    owner, since = made_champion(registry, project_id, champion)
     refused = serving.refused.get(owner)
     return Now(
         id=project_id,
@@ -179,12 +179,13 @@ def _lines(path: Path) -> int:
         return 0
 
 
-def _made_champion(registry: Registry, project_id: int, champion: ModelVersion | None) -> tuple[int, datetime | None]:
-    """Whose champion it is, the project's own or the default one, and since when."""
-    for owner in (project_id, DEFAULT):
-        newest = next(iter(registry.moves(owner, limit=1)), None)
-        if champion and newest and newest.version == champion.name:
-            return owner, newest.moved_at
+def made_champion(registry: Registry, project_id: int, champion: ModelVersion | None) -> tuple[int, datetime | None]:
+    """Whose champion it is, the project's own or the default one, and since when it serves the project."""
+    own, default = (next(iter(registry.moves(owner, limit=1)), None) for owner in (project_id, DEFAULT))
+    if champion and own and own.version == champion.name:
+        return project_id, own.moved_at
+    if champion and default and default.version == champion.name:
+        return DEFAULT, max(default.moved_at, own.moved_at) if own else default.moved_at
     return project_id, None
 
 

@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from backend.domain.errors import RegistryError
 from backend.reports import lineage
 from backend.reports.overview.gallery import examples as corrected
+from backend.reports.overview.project import made_champion
 from backend.reports.overview.verdicts import verdict as in_words
 from backend.retraining import examples
 from backend.store.registry import ModelVersion
@@ -82,8 +83,8 @@ def _standing(services: Services, project_id: int, name: str) -> str:
         return f"It does not serve project {project_id}; {champion.name if champion else 'nothing'} does."
     if loaded == name:
         return f"It serves project {project_id}."
-    refused = services.champions.refused()
+    owner, _ = made_champion(services.registry, project_id, champion)
     still = f"; {loaded} still serves" if loaded else ""
-    if problem := refused.get(project_id):
+    if problem := services.champions.refused().get(owner):
         return f"It is the champion of project {project_id} and not served: {problem.rstrip('.')}{still}."
     return f"It is the champion of project {project_id} and loading{still}."

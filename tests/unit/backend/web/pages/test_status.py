@@ -15,6 +15,7 @@ from backend.reports.overview.gallery import Piece, differences
 from backend.reports.status import report, text
 from backend.store.registry import DEFAULT, DROPPED, NEW, REJECTED, ModelVersion
 from backend.store.retrains import DONE
+from backend.store.tables import alias_moves
 from backend.web.app import create_app
 from backend.web.services import Services
 from tests import factories
@@ -158,11 +159,33 @@ def test_many_tasks_without_a_draft_are_counted_and_a_few_named(client: FlaskCli
     assert "30 tasks without a draft (1, 2, 3, 4, 5 and 25 more) The host is away." in told(client)
 
 
-def test_a_default_champion_that_cannot_be_loaded_is_told_too(client: FlaskClient, services: Services) -> None:
+def test_a_default_champion_that_cannot_be_loaded_is_told_too(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services.store.save_project(1, "<View/>")
     promoted(services, "starter", DEFAULT)
     services.champions._refused[DEFAULT] = "The starter is damaged."
     assert "The champion cannot be loaded The starter is damaged." in told(client)
+    shown = told(client, "/projects/1/versions/starter")
+    assert "It is the champion of project 1 and not served: The starter is damaged." in shown
+    loaded = {"serving": {}, "refused": {"0": "The starter is damaged."}, "database": services.store.identity}
+    monkeypatch.setattr("backend.reports.status.serving", lambda _: loaded)
+    assert "not served   The starter is damaged." in text(report(services.settings))
+
+
+def test_the_default_champion_serves_a_project_again_since_its_own_was_taken_back(
+    client: FlaskClient, services: Services
+) -> None:
+    services.store.save_project(1, "<View/>")
+    promoted(services, "starter", DEFAULT)
+    promoted(services, "v1")
+    services.registry.rollback(1)
+    with services.store.writing(DEFAULT) as connection:
+        of_default = sa.update(alias_moves).where(alias_moves.c.project_id == DEFAULT)
+        connection.execute(of_default.values(moved_at=factories.LONG_AGO))
+    page = told(client)
+    assert "Serves starter since" in page
+    assert f"since {factories.LONG_AGO:%Y-%m-%d}" not in page
 
 
 def test_quarantined_corrections_are_counted(client: FlaskClient, services: Services, tmp_path: Path) -> None:
