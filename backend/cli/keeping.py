@@ -77,6 +77,7 @@ def forget(annotator: int | None, image: str | None, project: int | None, yes: b
     again. It says first which model versions have learned it; their weights stay as they are.
     """
     from backend.retraining.forgetting import Forgetting, about, told
+    from training.runtime.console import counted
 
     settings = settings_from(flags)
     store = store_of(settings)
@@ -84,7 +85,8 @@ def forget(annotator: int | None, image: str | None, project: int | None, yes: b
     forgetting = Forgetting(settings, store, traces)
     learnt = forgetting.learnt()
     for each in traces:
-        say(f"Project {each.project_id}: {len(each.annotations)} annotations of {len(each.tasks)} tasks.")
+        made, of = counted(len(each.annotations), "annotation"), counted(len(each.tasks), "task")
+        say(f"Project {each.project_id}: {made} of {of}.")
     for sentence in about(learnt):
         say(sentence)
     if not yes:

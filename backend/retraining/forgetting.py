@@ -208,10 +208,15 @@ def about(learnt: Learnt) -> list[str]:
 
 def told(forgotten: Forgotten) -> str:
     """What was forgotten, in sentences."""
+    parts = (
+        f"{counted(forgotten.annotations, 'annotation')} ({counted(forgotten.revisions, 'revision')})",
+        counted(forgotten.drafts, "draft"),
+        f"the text of {counted(forgotten.webhooks, 'webhook')}",
+        counted(forgotten.images, "image file"),
+        counted(forgotten.features, "cached feature"),
+        f"{counted(forgotten.examples, 'example')} of versions",
+    )
     return (
-        f"{counted(forgotten.annotations, 'annotation')} with {counted(forgotten.revisions, 'revision')} are erased, "
-        f"{counted(forgotten.drafts, 'draft')}, the text of {counted(forgotten.webhooks, 'webhook')}, "
-        f"{counted(forgotten.images, 'image file')}, {counted(forgotten.features, 'cached feature')} and "
-        f"{counted(forgotten.examples, 'example')} of versions; {counted(forgotten.manifests, 'manifest')} changed.\n"
+        f"Erased: {', '.join(parts)}. {counted(forgotten.manifests, 'manifest')} changed.\n"
         "Label Studio, logs, exports, MLflow and backups are left to you: make a new backup into the same folder."
     )

@@ -143,7 +143,7 @@ def forget_images(folder: Path, hashes: Collection[str]) -> bool:
             return False
         check_sums(folder)
         tensors = load_file(folder / WEIGHTS)
-        for name in [each for each in tensors if each.startswith(RETRIEVAL)]:
+        for name in [each for each in tensors if each.startswith((RETRIEVAL, legacy.RETRIEVAL))]:
             if kept.any():
                 tensors[name] = np.ascontiguousarray(tensors[name][kept])
             else:  # an empty index is none
@@ -165,9 +165,8 @@ def _kept(folder: Path, hashes: Collection[str]) -> list[bool]:
     from safetensors import safe_open
 
     with safe_open(folder / WEIGHTS, framework="numpy") as weights:
-        if f"{RETRIEVAL}hashes" not in weights.keys():  # noqa: SIM118 - it is no dict
-            return []
-        return [bytes(each).hex() not in hashes for each in weights.get_tensor(f"{RETRIEVAL}hashes")]
+        names = {f"{RETRIEVAL}hashes", f"{legacy.RETRIEVAL}hashes"} & set(weights.keys())
+        return [bytes(each).hex() not in hashes for name in names for each in weights.get_tensor(name)]
 
 
 def read_info(folder: Path) -> dict[str, Any]:

@@ -38,6 +38,9 @@ WEIGHTS = {
 }
 """Beginnings, parts and ends of tensors' names that are different today."""
 
+RETRIEVAL = "neighbours."
+"""How the names of the retrieval memory began."""
+
 PIXELS = {"small_cnn": ([0.5] * 3, [0.25] * 3)}
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 """Mean and standard deviation by which colours were normalised, of one encoder and of the others."""

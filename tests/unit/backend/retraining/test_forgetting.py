@@ -113,12 +113,9 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
         listed = {"examples": [vars(each) for each in found.examples], "without": ""}
         (folder / examples.FOLDER / examples.LIST).write_text(json.dumps(listed))
         index = np.array([list(bytes.fromhex(sha256)), [0] * 32], np.uint8)
-        said = np.array([[[1]], [[2]]], np.int32)
-        tensors: dict[str, Any] = {
-            "weight": np.ones(2, np.float32),
-            "retrieval.hashes": index,
-            "retrieval.captions": said,
-        }
+        of = "retrieval" if parent else "neighbours"  # as an earlier release called it
+        tensors: dict[str, Any] = {"weight": np.ones(2, np.float32), f"{of}.hashes": index}
+        tensors[f"{of}.captions"] = np.array([[[1]], [[2]]], np.int32)
         save_file(tensors, folder / "model.safetensors")
         for file in ("config.json", "vocabulary.json"):
             (folder / file).write_text("{}")
@@ -166,9 +163,10 @@ def test_nothing_of_a_persons_captions_stays(folder: Folder) -> None:
     assert record.forgotten[0]["captions"] == 1
     [example] = examples.load(folder.path / "models" / "p1-v1").examples
     assert example.captions == ("a dot of Bob's",)
-    tensors = load_file(folder.path / "models" / "p1-v2" / "model.safetensors")
-    assert tensors["retrieval.captions"].tolist() == [[[2]]]
-    assert tensors["weight"].tolist() == [1, 1]
+    for name, index in (("p1-v1", "neighbours"), ("p1-v2", "retrieval")):
+        tensors = load_file(folder.path / "models" / name / "model.safetensors")
+        assert tensors[f"{index}.captions"].tolist() == [[[2]]]
+        assert tensors["weight"].tolist() == [1, 1]
     for version in map(folder.services.registry.get, ("p1-v1", "p1-v2")):
         assert version.digest is not None
         checkpoint.check_digest(version.checkpoint, version.digest)
