@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 FILES = ("checkpoint", "manifest")
@@ -28,7 +29,7 @@ def located(name: str | None, data_dir: Path | None) -> Path | None:
         return path
     if not path.is_absolute():
         return data_dir / path
-    if not path.exists():
+    if not os.path.exists(path):  # Path's own raises where a folder above may not be entered
         for first in range(1, len(path.parts) - 1):
             moved = data_dir.joinpath(*path.parts[first:])
             if moved.exists():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,5 +192,22 @@ def test_an_absolute_path_of_an_earlier_release_is_followed_into_a_folder_that_w
 ) -> None:
     registry.register(ModelVersion("p1-v1", Path("/srv/captioner/data/models/p1-v1")))
     assert registry.get("p1-v1").checkpoint == Path("/srv/captioner/data/models/p1-v1")
+    (tmp_path / "models" / "p1-v1").mkdir(parents=True)
+    assert registry.get("p1-v1").checkpoint == tmp_path / "models" / "p1-v1"
+
+
+def test_a_folder_that_was_moved_from_where_its_present_user_may_not_go_is_followed(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = os.stat
+
+    def guarded(path: object, *given: object, **options: object) -> object:
+        if str(path).startswith("/root/data/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path, *given, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "stat", guarded)
+    registry.register(ModelVersion("p1-v1", Path("/root/data/models/p1-v1")))
+    assert registry.get("p1-v1").checkpoint == Path("/root/data/models/p1-v1")
     (tmp_path / "models" / "p1-v1").mkdir(parents=True)
     assert registry.get("p1-v1").checkpoint == tmp_path / "models" / "p1-v1"
