@@ -83,4 +83,5 @@ def _key(row: Row, chance: np.random.Generator) -> str:
 
 
 def _is_sided(text: str) -> bool:
-    return bool(SIDED.intersection(tokenize(text))) or any(word in text for word in SIDED_ANYWHERE)
+    small = text.lower()
+    return bool(SIDED.intersection(tokenize(text))) or any(word in small for word in SIDED_ANYWHERE)

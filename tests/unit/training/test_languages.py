@@ -140,7 +140,8 @@ def test_the_words_of_the_starter_are_what_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["一只狗在左边", "ทางซ้ายของรูป", "كلب على يسار الصورة", "משמאל לעץ", "a dog on the left"]
+    "text",
+    ["一只狗在左边", "ทางซ้ายของรูป", "كلب على يسار الصورة", "משמאל לעץ", "Слева стоит собака", "a dog on the left"],
 )
 def test_a_caption_that_says_left_or_right_is_wrong_for_the_mirror_image(text: str) -> None:
     row = Row(Path(), "0" * 64, ("A dog.", text))
