@@ -49,6 +49,8 @@ def record(registry: Registry, retrain: Retrain) -> Record:
     tags = {"project": str(retrain.project_id), "retrain": str(retrain.id), "snapshot": retrain.snapshot}
     status, started = STATUS.get(retrain.state, "FINISHED"), retrain.started_at or ended
     outcome = (retrain.outcome or "")[:LONGEST]
+    if retrain.state == FAILED:  # the reason may name the address of an image, or a file
+        outcome = f"It failed; `captioner train-status --project {retrain.project_id}` says why."
     if retrain.version is None:
         return Record(retrain.snapshot, status, started, ended, tags | {"outcome": outcome})
     version = registry.get(retrain.version)

@@ -218,13 +218,15 @@ def test_a_version_that_is_judged_again_has_its_new_verdict(
     assert version.tags["verdict"] == "reject"
 
 
-def test_a_retrain_that_failed_is_a_run_that_failed(
+def test_a_retrain_that_failed_is_a_run_that_failed_and_names_no_address(
     mlflow: Any, configured: Settings, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.finish_retrain(_claimed(store), state=FAILED, outcome="Too few corrections.", version=None)
+    away = "None of the 3 corrections can be used; the first: https://photos.example/ann.jpg cannot be fetched."
+    store.finish_retrain(_claimed(store), state=FAILED, outcome=away, version=None)
     assert follow(configured, store, caplog) == []
     [run] = runs(mlflow)
-    assert (run.info.status, run.data.tags["outcome"]) == ("FAILED", "Too few corrections.")
+    said = "It failed; `captioner train-status --project 1` says why."
+    assert (run.info.status, run.data.tags["outcome"]) == ("FAILED", said)
 
 
 def test_what_was_interrupted_is_finished_and_one_bad_run_keeps_no_other_away(
