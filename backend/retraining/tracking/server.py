@@ -107,7 +107,10 @@ class _Tracking:
             raise problems[0]
 
     def _is_outdated(self, run: Run, retrain: Retrain) -> bool:
-        """Whether sending it was interrupted, or the version has been judged again since."""
+        """Whether sending it was interrupted, or the version has been judged again since; nothing that somebody has
+        deleted there is."""
+        if run.info.lifecycle_stage != "active":
+            return False
         tags = verdict_tags(self._registry.get(retrain.version)) if retrain.version else {}
         return run.info.status == "RUNNING" or any(run.data.tags.get(name) != value for name, value in tags.items())
 
@@ -170,7 +173,7 @@ class _Tracking:
         aliases: Any = self._client.get_registered_model(self._model).aliases
         if wanted and str(aliases.get(ALIAS)) != wanted:
             self._client.set_registered_model_alias(self._model, ALIAS, wanted)
-        elif not wanted and ALIAS in aliases:
+        elif not wanted and str(aliases.get(ALIAS)) in versions.values():  # not that of another database
             self._client.delete_registered_model_alias(self._model, ALIAS)
 
 

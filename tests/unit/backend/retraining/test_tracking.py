@@ -204,6 +204,31 @@ def test_versions_are_registered_and_the_alias_follows_the_champion(
     assert len(runs(mlflow)) == len(mlflow.search_model_versions("name = 'captioner-project-1'")) == 3, "each once"
 
 
+def test_the_alias_of_another_database_stays(
+    mlflow: Any, configured: Settings, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = retrained(store, configured.data_dir)
+    follow(configured, store, caplog)
+    name = "captioner-project-1"
+    theirs = mlflow.create_model_version(name, "file:///elsewhere", tags={"database": "another", "version": "p1-v1"})
+    mlflow.set_registered_model_alias(name, "champion", theirs.version)
+    registry.rollback(1)  # to the starter
+    assert follow(configured, store, caplog) == []
+    assert str(mlflow.get_registered_model(name).aliases["champion"]) == str(theirs.version)
+
+
+def test_a_run_that_somebody_has_deleted_is_left_alone(
+    mlflow: Any, configured: Settings, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = retrained(store, configured.data_dir)
+    follow(configured, store, caplog)
+    [run] = runs(mlflow)
+    mlflow.delete_run(run.info.run_id)
+    registry.replace_verdict("p1-v1", {**registry.get("p1-v1").verdict, "decision": "reject"})
+    assert follow(configured, store, caplog) == []
+    assert runs(mlflow) == []
+
+
 def test_a_version_that_is_judged_again_has_its_new_verdict(
     mlflow: Any, configured: Settings, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
