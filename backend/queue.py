@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -25,7 +26,10 @@ from backend.system import trust
 from backend.system.processes import is_alive
 from backend.system.rq_worker import ENDED, Job, Worker, prepare_children, tls
 
-NAME = "captioner"
+DRAFTS, RETRAINS = "captioner-draft", "captioner-retrain"
+OLD = "captioner"
+"""The one queue of earlier releases: what waits in it after an upgrade is still done."""
+QUEUES = (DRAFTS, RETRAINS, OLD)
 # By name: the web process never loads torch.
 RETRAIN, RECONCILE, REFRESH = "backend.jobs.retrain", "backend.jobs.reconcile", "backend.jobs.refresh"
 CALIBRATE, TRACK = "backend.jobs.calibrate", "backend.jobs.track"
@@ -61,7 +65,7 @@ class Queue:
             socket_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
-        self._queue = rq.Queue(NAME, connection=self._connection, serializer=JSONSerializer, job_class=Job)
+        self._queues = {name: self._named(name) for name in QUEUES}
 
     def ping(self) -> None:
         with _reaching():
@@ -70,18 +74,19 @@ class Queue:
     def waiting(self) -> int:
         """Jobs that no worker has begun."""
         with _reaching():
-            return len(self._queue)
+            return sum(map(len, self._queues.values()))
 
-    def depths(self) -> dict[str, int]:
-        """Jobs by where they are: waiting, scheduled for later, running, failed within the last day."""
+    def depths(self, *names: str) -> dict[str, int]:
+        """Jobs of these queues, or of all, by where they are: waiting, scheduled for later, running, failed within the
+        last day."""
+        counts = Counter(waiting=0, scheduled=0, running=0, failed=0)
         with _reaching():
-            registries = {
-                "scheduled": self._queue.scheduled_job_registry,
-                "running": self._queue.started_job_registry,
-                "failed": self._queue.failed_job_registry,
-            }
-            counts = {state: int(each.get_job_count(cleanup=False)) for state, each in registries.items()}
-            return {"waiting": len(self._queue), **counts}
+            for queue in (self._queues[name] for name in names or QUEUES):
+                counts["waiting"] += len(queue)
+                counts["scheduled"] += int(queue.scheduled_job_registry.get_job_count(cleanup=False))
+                counts["running"] += int(queue.started_job_registry.get_job_count(cleanup=False))
+                counts["failed"] += int(queue.failed_job_registry.get_job_count(cleanup=False))
+        return dict(counts)
 
     def ended(self) -> dict[tuple[str, str], int]:
         """How many jobs have ended, by kind and outcome: `finished` or `failed`."""
@@ -100,7 +105,7 @@ class Queue:
     def drop_retrain(self, retrain: Retrain) -> bool:
         """Take the next attempt at it out of the queue; False where none waits there."""
         with _reaching():
-            waited = bool(self._queue.remove(_job_id(retrain)))
+            waited = sum(int(queue.remove(_job_id(retrain)) or 0) for queue in self._queues.values()) > 0
             if waited:  # else a worker may have it
                 Job(_job_id(retrain), connection=self._connection, serializer=JSONSerializer).delete()
         return waited
@@ -112,17 +117,17 @@ class Queue:
         """
         return self._enqueue(RECONCILE, project_id, job_id=f"reconcile-{project_id}", at=at)
 
-    def workers(self, here: bool = False) -> int:
-        """Workers that run, on any machine or only on this one; one that was killed is counted for some minutes."""
+    def workers(self, here: bool = False, name: str | None = None) -> int:
+        """Workers that run, on any machine or only on this one, all or those that take jobs of a queue; one that was
+        killed is counted for some minutes."""
         with _reaching():
-            if not here:
-                return rq.Worker.count(queue=self._queue)
-            return sum(map(_is_here, self._workers()))
+            return sum(_is_here(each) or not here for each in self._workers(name))
 
-    def alive(self) -> int:
-        """Workers that run, on any machine; one that was killed on another is counted for some minutes."""
+    def alive(self, name: str | None = None) -> int:
+        """Workers that run, on any machine, all or those that take jobs of a queue; one that was killed on another is
+        counted for some minutes."""
         with _reaching():
-            known, host = self._workers(), socket.gethostname()
+            known, host = self._workers(name), socket.gethostname()
             return sum(each.hostname != host or _is_here(each) for each in known)
 
     def ahead_seconds(self) -> float:
@@ -145,22 +150,39 @@ class Queue:
         """Queue the job that tells MLflow of the project in this state, once. Returns the job's id."""
         return self._enqueue(TRACK, project_id, job_id=f"track-{project_id}-{state}")
 
-    def work(self, burst: bool = False) -> None:
-        """Run queued jobs until told to stop; with `burst`, until nothing is queued."""
-        connection = redis.Redis.from_url(self._url, **tls(self._url))  # waits for work as long as it takes
-        worker = Worker([NAME], JOBS, connection=connection, maintenance_interval=MAINTENANCE_SECONDS)
+    def work(self, burst: bool = False, gpu: bool = False, only: str | None = None) -> None:
+        """Run queued jobs until told to stop; with `burst`, until nothing is queued. See `worker`."""
+        worker = self.worker(gpu, only)
         prepare_children()
         worker.work(burst=burst, with_scheduler=True)
 
-    def _workers(self) -> list[rq.Worker]:
-        return rq.Worker.all(queue=self._queue, serializer=JSONSerializer)
+    def worker(self, gpu: bool = False, only: str | None = None) -> Worker:
+        """A worker with a `gpu` takes retrains first, one without takes drafts first, and retrains only while no worker
+        with a GPU runs. `only` names the one queue that is taken from, whatever the device."""
+        connection = redis.Redis.from_url(self._url, **tls(self._url))  # waits for work as long as it takes
+        names = [only] if only else [RETRAINS, DRAFTS] if gpu else [DRAFTS, RETRAINS]
+        worker = Worker([*names, OLD], JOBS, connection=connection, maintenance_interval=MAINTENANCE_SECONDS)
+        worker.trains = gpu and only != DRAFTS
+        worker.left_to_gpus = set() if gpu or only else {RETRAINS}
+        return worker
+
+    def _named(self, name: str) -> rq.Queue:
+        return rq.Queue(name, connection=self._connection, serializer=JSONSerializer, job_class=Job)
+
+    def _workers(self, name: str | None) -> list[rq.Worker]:
+        """Those that take jobs of the queue, or of any."""
+        names = (name,) if name else QUEUES
+        found = [rq.Worker.all(queue=self._queues[each], serializer=JSONSerializer) for each in names]
+        return list({worker.name: worker for workers in found for worker in workers}.values())
 
     def _enqueue(self, function: str, *arguments: Any, job_id: str, at: datetime | None = None) -> str:
         with _reaching(), suppress(DuplicateJobError):  # it is queued already
             if self._is_over(job_id):
                 Job(job_id, connection=self._connection, serializer=JSONSerializer).delete()
-                self._queue.intermediate_queue.remove(job_id)  # or RQ would take the new one for the lost one
-            job = self._queue.create_job(
+                for each in self._queues.values():
+                    each.intermediate_queue.remove(job_id)  # or RQ would take the new one for the lost one
+            queue = self._queues[RETRAINS if function == RETRAIN else DRAFTS]
+            job = queue.create_job(
                 function,
                 args=arguments,
                 job_id=job_id,
@@ -169,9 +191,9 @@ class Queue:
                 failure_ttl=24 * 3600,
             )
             if at is None or at <= now():
-                self._queue.enqueue_job(job, unique=True)
+                queue.enqueue_job(job, unique=True)
             else:
-                self._queue.schedule_job(job, at, unique=True)
+                queue.schedule_job(job, at, unique=True)
         return job_id
 
     def _is_over(self, job_id: str) -> bool:
@@ -184,7 +206,7 @@ class Queue:
         after_seconds = RETRY_AFTER_SECONDS
         if status == JobStatus.STARTED:
             ended, after_seconds = job.last_heartbeat, LOST_AFTER_SECONDS
-        elif status == JobStatus.QUEUED and self._queue.get_job_position(job_id) is None:
+        elif status == JobStatus.QUEUED and self._named(job.origin).get_job_position(job_id) is None:
             # A worker took it and died before it began; RQ itself finds those only minutes later.
             ended = job.enqueued_at
         elif status in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}:

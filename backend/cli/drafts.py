@@ -120,12 +120,12 @@ def check_connected(store: Any, project: int) -> None:
 def queue(settings: Settings, store: Any, project: int) -> None:
     """Let the workers begin at once, and say so where none can."""
     from backend.drafts.queueing import queue_refreshes
-    from backend.queue import Queue
+    from backend.queue import DRAFTS, Queue
 
     try:
         waiting = Queue(settings.redis_url)
         queue_refreshes(settings, store, waiting, project)
-        if not waiting.workers():
+        if not waiting.workers(name=DRAFTS):
             click.echo("No worker runs: begin with `captioner up` or `captioner worker`.", err=True)
     except QueueError as error:
         click.echo(str(error), err=True)

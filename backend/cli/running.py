@@ -73,9 +73,14 @@ def serve(**flags: Any) -> None:
 @click.command(epilog=example("captioner worker", "captioner worker --burst"))
 @settings_of("worker")
 @click.option("--burst", is_flag=True, help="Stop when the queue is empty.")
-def worker(burst: bool, **flags: Any) -> None:
+@click.option(
+    "--only",
+    type=click.Choice(["retrain", "draft"]),
+    help="Take jobs of this kind only [default: by the device: retrains are left to workers with a GPU].",
+)
+def worker(burst: bool, only: str | None, **flags: Any) -> None:
     """Run the worker alone, which retrains models."""
-    from backend.queue import Queue
+    from backend.queue import DRAFTS, RETRAINS, Queue
     from backend.system import device, in_use, logs
 
     settings = settings_from(flags)
@@ -85,4 +90,4 @@ def worker(burst: bool, **flags: Any) -> None:
     queue.ping()  # fails with one clear line, where RQ would print a traceback
     os.environ.update(settings.to_env())  # the work-horse reads its settings from the environment
     logs.configure(settings.log_format, settings.secrets)
-    queue.work(burst=burst)
+    queue.work(burst, device.is_gpu(settings.device), {"retrain": RETRAINS, "draft": DRAFTS}.get(only or ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 
 from backend.drafts.chunks import left_of, size_of
-from backend.queue import Queue
+from backend.queue import DRAFTS, Queue
 from backend.settings import Settings
 from backend.store.drafts.refreshes import DRAFTING
 from backend.store.registry import Registry
@@ -32,6 +32,6 @@ def queue_refreshes(settings: Settings, store: Store, queue: Queue, project_id: 
             free += max(1, ceil(left / size_of(per_minute, left)))
         elif not chunks:
             free = 1  # to do what follows
-        wanted = min(free, max(queue.workers(), 1) - busy)
+        wanted = min(free, max(queue.workers(name=DRAFTS), 1) - busy)
     for number in range(wanted):
         queue.enqueue_refresh(project_id, state.jobs + 1 + number)

@@ -34,6 +34,15 @@ def has_gpu(pci: Path = _PCI) -> bool:
     return False
 
 
+def is_gpu(device: str) -> bool:
+    """Whether what settings name is a GPU that can be used here."""
+    if device == "auto" and has_gpu():
+        with suppress(SettingsError):
+            check("cuda")
+            return True
+    return device.startswith("cuda")
+
+
 def check(device: str, timeout_seconds: float | None = None) -> None:
     """Raises SettingsError where this machine lacks it, and TimeoutError where that is not known in time.
 

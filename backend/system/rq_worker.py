@@ -26,6 +26,12 @@ from backend.system.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 
+GPU = "captioner:gpu"
+"""Key in Redis that exists while a worker with a GPU takes retrains."""
+GPU_SECONDS = 120
+"""The key ends so long after the last such worker's heartbeat, which comes every 30 s."""
+WAIT_SECONDS = 30
+"""How long a worker waits for a job before it asks again whether such a worker runs."""
 ENDED = "captioner:ended"
 """Key in Redis: how many jobs have ended, by kind and outcome. An emptied Redis counts from 0 again."""
 STOP_SECONDS = 5.0
@@ -81,6 +87,32 @@ class Worker(rq.Worker):
     def __init__(self, queues: Sequence[str], functions: Set[str], **options: Any) -> None:
         super().__init__(queues, serializer=JSONSerializer, job_class=Job, **options)
         self._functions = functions
+        self.trains = False  # whether it has a GPU and takes retrains
+        self.left_to_gpus: Set[str] = set()  # queues that it takes from only while no such worker runs
+
+    @property
+    def _ordered_queues(self) -> list[rq.Queue]:
+        """The queues to take the next job from, in this order."""
+        left = self.left_to_gpus if self.left_to_gpus and self.connection.exists(GPU) else ()
+        return [queue for queue in self.queues if queue.name not in left]
+
+    @_ordered_queues.setter
+    def _ordered_queues(self, queues: list[rq.Queue]) -> None:
+        """RQ sets it to all queues."""
+
+    @property
+    def dequeue_timeout(self) -> int:
+        return int(min(super().dequeue_timeout, WAIT_SECONDS))
+
+    def heartbeat(self, *given: Any, **options: Any) -> None:
+        super().heartbeat(*given, **options)
+        if self.trains:
+            self.connection.set(GPU, self.name, ex=GPU_SECONDS)
+
+    def register_death(self) -> None:
+        if self.trains:
+            self.connection.delete(GPU)  # another such worker's next heartbeat sets it again
+        super().register_death()
 
     def execute_job(self, job: rq.job.Job, queue: rq.Queue) -> None:
         if problem := self._problem(job):

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from backend.domain.errors import CaptionerError
-from backend.queue import NAME
+from backend.queue import QUEUES
 from backend.store.database import now
 from backend.store.registry import DEFAULT
 from backend.store.totals import Totals
@@ -93,9 +93,10 @@ def _sql(services: Services) -> list[Metric]:
 
 
 def _queue(services: Services) -> list[Metric]:
-    depth = GaugeMetricFamily("captioner_jobs", "Jobs in the queue of the workers.", labels=["queue", "state"])
-    for state, number in services.queue.depths().items():
-        depth.add_metric([NAME, state], number)
+    depth = GaugeMetricFamily("captioner_jobs", "Jobs in the queues of the workers.", labels=["queue", "state"])
+    for name in QUEUES:
+        for state, number in services.queue.depths(name).items():
+            depth.add_metric([name, state], number)
     workers = GaugeMetricFamily("captioner_workers", "Workers that run.", value=services.queue.workers())
     ended = CounterMetricFamily("captioner_jobs_ended", "Jobs that ended.", labels=["job", "outcome"])
     for (job, outcome), number in services.queue.ended().items():

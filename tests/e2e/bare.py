@@ -20,7 +20,7 @@ from rq.serializers import JSONSerializer
 
 import labeling_config
 from backend.cli.main import main
-from backend.queue import NAME
+from backend.queue import DRAFTS
 from backend.reports.serving import serving
 from backend.settings import Settings
 from backend.store.registry import Registry
@@ -110,7 +110,7 @@ class Bare:
     def jobs(self, project: int) -> list[str]:
         """Jobs that draft the project, queued or running."""
         connection = redis.Redis.from_url(str(self.settings.redis_url))
-        queue = rq.Queue(NAME, connection=connection, serializer=JSONSerializer)
+        queue = rq.Queue(DRAFTS, connection=connection, serializer=JSONSerializer)
         found = [*queue.job_ids, *StartedJobRegistry(queue=queue).get_job_ids()]
         return [job for job in found if job.startswith(f"refresh-{project}-")]
 

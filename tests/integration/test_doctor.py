@@ -29,7 +29,7 @@ from backend.cli.main import main
 from backend.domain.errors import SettingsError
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.connect import connect
-from backend.queue import NAME
+from backend.queue import QUEUES
 from backend.reports.doctor import checks
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
@@ -85,7 +85,7 @@ class Installation:
         """The only worker that Redis knows has this number."""
         connection = redis.Redis.from_url(self.redis_url)
         connection.flushall()
-        worker = Worker([NAME], connection=connection, serializer=JSONSerializer)
+        worker = Worker([*QUEUES], connection=connection, serializer=JSONSerializer)
         worker.pid = pid
         worker.register_birth()
 

@@ -18,15 +18,15 @@ from pathlib import Path
 
 import pytest
 import redis
-from rq import Worker
+import rq
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from backend.domain.errors import QueueError
-from backend.queue import Queue
+from backend.queue import DRAFTS, OLD, RETRAINS, Queue
 from backend.store.database import now
 from backend.store.retrains import QUEUED, Retrain
-from backend.system import trust
+from backend.system import rq_worker, trust
 from tests.factories import settings
 from tests.fakes import host
 from tests.integration.conftest import ROOT, start_worker, wait_for
@@ -63,7 +63,7 @@ def test_a_queued_retrain_is_taken_out_but_not_one_that_a_worker_has(queue: Queu
     assert not redis.Redis.from_url(redis_url).exists("rq:job:retrain-1-12-1")
     queue.enqueue_retrain(RETRAIN)
     assert queue.waiting() == 1, "it may be asked for again at once"
-    redis.Redis.from_url(redis_url).lpop("rq:queue:captioner")
+    redis.Redis.from_url(redis_url).lpop("rq:queue:captioner-retrain")
     assert not queue.drop_retrain(RETRAIN)
     assert job(redis_url, "retrain-1-12-1").func_name == "backend.jobs.retrain"
 
@@ -80,7 +80,7 @@ def test_what_is_in_redis_is_json(queue: Queue, redis_url: str) -> None:
 def test_a_job_that_ended_without_its_retrain_is_queued_again(queue: Queue, redis_url: str, status: str) -> None:
     queue.enqueue_retrain(RETRAIN)
     connection = redis.Redis.from_url(redis_url)
-    connection.delete("rq:queue:captioner")
+    connection.delete("rq:queue:captioner-retrain")
     connection.hset("rq:job:retrain-1-12-1", mapping={"status": status, "ended_at": _stamp(time.time() - 5)})
     queue.enqueue_retrain(RETRAIN)
     assert queue.waiting() == 0, "a worker that cannot begin it is not asked again every second"
@@ -92,7 +92,7 @@ def test_a_job_that_ended_without_its_retrain_is_queued_again(queue: Queue, redi
 def test_a_job_whose_worker_vanished_is_queued_again(queue: Queue, redis_url: str) -> None:
     queue.enqueue_retrain(RETRAIN)
     connection = redis.Redis.from_url(redis_url)
-    connection.delete("rq:queue:captioner")
+    connection.delete("rq:queue:captioner-retrain")
     begun = {"status": "started", "started_at": _stamp(time.time() - 500)}
     connection.hset("rq:job:retrain-1-12-1", mapping={**begun, "last_heartbeat": _stamp(time.time() - 20)})
     queue.enqueue_retrain(RETRAIN)
@@ -112,14 +112,15 @@ def test_a_job_lost_between_the_queue_and_its_worker_is_queued_again(queue: Queu
     connection.hset(f"rq:job:{job_id}", "enqueued_at", _stamp(time.time() - 60))
     enqueue()
     assert queue.waiting() == 1, "it only waits for its turn"
-    connection.lmove("rq:queue:captioner", "rq:queue:captioner:intermediate")
+    key = f"rq:queue:captioner-{'retrain' if kind == 'retrain' else 'draft'}"
+    connection.lmove(key, f"{key}:intermediate")
     connection.hset(f"rq:job:{job_id}", "enqueued_at", _stamp(time.time() - 5))
     enqueue()
     assert queue.waiting() == 0, "its worker may be about to begin"
     connection.hset(f"rq:job:{job_id}", "enqueued_at", _stamp(time.time() - 60))
     enqueue()
     assert queue.waiting() == 1
-    assert connection.llen("rq:queue:captioner:intermediate") == 0
+    assert connection.llen(f"{key}:intermediate") == 0
 
 
 def test_redis_being_away_is_known_at_once(tmp_path: Path) -> None:
@@ -196,7 +197,52 @@ def test_a_job_that_is_none_of_ours_is_removed_and_not_run(queue: Queue, redis_u
         assert not connection.exists(f"rq:job:reconcile-{number}")
     assert job(redis_url, "reconcile-6").get_status() == "finished"
     assert queue.ended() == {("unknown", "refused"): 5, ("reconcile", "finished"): 1}
-    assert connection.llen("rq:queue:captioner:intermediate") == 0
+    assert connection.llen("rq:queue:captioner-draft:intermediate") == 0
+
+
+def test_a_worker_takes_what_its_device_suits(queue: Queue) -> None:
+    def takes(worker: rq_worker.Worker) -> list[str]:
+        return [each.name for each in worker._ordered_queues]
+
+    plain, gpu = queue.worker(), queue.worker(gpu=True)
+    assert takes(plain) == [DRAFTS, RETRAINS, OLD], "alone it does everything"
+    gpu.heartbeat()
+    assert takes(gpu) == [RETRAINS, DRAFTS, OLD]
+    assert takes(plain) == [DRAFTS, OLD]
+    assert takes(queue.worker(only=RETRAINS)) == [RETRAINS, OLD], "whatever the device"
+    drafts = queue.worker(gpu=True, only=DRAFTS)
+    assert takes(drafts) == [DRAFTS, OLD]
+    gpu.register_death()
+    drafts.heartbeat()
+    assert takes(plain) == [DRAFTS, RETRAINS, OLD], "one that only drafts trains nothing"
+
+
+def test_workers_are_counted_by_what_they_take(queue: Queue) -> None:
+    for worker in (queue.worker(), queue.worker(only=DRAFTS)):
+        worker.register_birth()
+    assert (queue.workers(), queue.workers(name=DRAFTS), queue.workers(name=RETRAINS)) == (2, 2, 1)
+    assert (queue.alive(), queue.alive(RETRAINS)) == (2, 1)
+
+
+def test_what_waits_in_the_queue_of_an_earlier_release_is_done(queue: Queue, redis_url: str, tmp_path: Path) -> None:
+    connection = redis.Redis.from_url(redis_url)
+    old = rq.Queue(OLD, connection=connection, serializer=JSONSerializer)
+    old.enqueue_job(old.create_job("backend.jobs.reconcile", args=(1,), job_id="reconcile-1"))
+    scheduled = old.create_job("backend.jobs.reconcile", args=(2,), job_id="reconcile-2")
+    old.schedule_job(scheduled, now() + timedelta(seconds=1))
+    connection.hset("rq:job:reconcile-1", "enqueued_at", _stamp(time.time() - 60))
+    for number in (1, 2):
+        queue.schedule_reconcile(number, now())
+    assert queue.depths() == {"waiting": 1, "scheduled": 1, "running": 0, "failed": 0}, "they are known"
+    assert queue.depths(DRAFTS)["waiting"] == 0
+    worker = start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=False)
+    try:
+        for name in ("reconcile-1", "reconcile-2"):
+            wait_for(lambda name=name: job(redis_url, name).get_status() == "finished", name, worker)  # type: ignore[misc]
+    finally:
+        worker.kill()
+        worker.wait()
+    assert queue.waiting() == 0
 
 
 def test_redis_is_reached_over_tls_that_is_checked(
@@ -279,12 +325,12 @@ def test_a_comparison_is_begun_when_its_time_comes(queue: Queue, redis_url: str,
 def test_a_worker_stops_at_the_first_signal(queue: Queue, redis_url: str, tmp_path: Path) -> None:
     worker = start_worker(settings(tmp_path, REDIS_URL=redis_url), burst=False)
     try:
-        wait_for(lambda: Worker.count(queue=queue._queue) == 1, "a worker", worker)
+        wait_for(lambda: queue.workers() == 1, "a worker", worker)
         # RQ makes itself known before it minds signals
         wait_for(lambda: _minds(worker.pid, signal.SIGTERM), "the worker to mind the signal", worker)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
-        assert Worker.count(queue=queue._queue) == 0
+        assert queue.workers() == 0
     finally:
         worker.kill()
         worker.wait()

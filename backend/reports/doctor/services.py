@@ -8,7 +8,7 @@ import requests
 
 from backend.domain.errors import CaptionerError, LabelStudioError, LabelStudioRefusalError, QueueError
 from backend.label_studio.client import LabelStudio
-from backend.queue import Queue
+from backend.queue import DRAFTS, RETRAINS, Queue
 from backend.reports.doctor.checks import Finding, clock, explained
 from backend.reports.serving import serving
 from backend.retraining.tracking import server as tracking
@@ -59,11 +59,19 @@ def mlflow(settings: Settings) -> Iterable[Finding]:
 
 def worker(settings: Settings) -> Iterable[Finding]:
     """Asked where Redis answers."""
-    if not Queue(settings.redis_url).alive():
+    queue = Queue(settings.redis_url)
+    if not queue.alive():
         yield Finding(
             "No worker runs, so nothing retrains, and nothing is compared with Label Studio.",
             f"Start `{typed(settings.data_dir, 'worker')}`; `captioner up` starts one too.",
         )
+        return
+    for name, missing in ((RETRAINS, "retrains"), (DRAFTS, "drafts or is compared with Label Studio")):
+        if not queue.alive(name):
+            yield Finding(
+                f"Every worker runs with --only, and none of them takes what {missing}.",
+                f"Start `{typed(settings.data_dir, 'worker')}` without --only.",
+            )
 
 
 def backend(settings: Settings, store: Store | None) -> Iterable[Finding]:

@@ -208,7 +208,7 @@ class Queue:
     def __init__(self, workers: int) -> None:
         self._workers, self.jobs = workers, list[int]()
 
-    def workers(self) -> int:
+    def workers(self, name: str) -> int:
         return self._workers
 
     def enqueue_refresh(self, project_id: int, number: int) -> str:

@@ -48,7 +48,7 @@ class Queue:
         self.jobs[f"reconcile-{project_id}"] = at
         return "job"
 
-    def workers(self) -> int:
+    def workers(self, name: str) -> int:
         return 2
 
     def enqueue_refresh(self, project_id: int, number: int) -> str:
