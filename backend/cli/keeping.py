@@ -18,7 +18,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @click.command(epilog=example("captioner backup /mnt/backup", "captioner backup /mnt/backup --without-images"))
 @click.argument("folder", type=FOLDER)
-@setting("data_dir", "database_url")
+@setting("data_dir", "database_url", "images_url")
 @click.option("--without-images", is_flag=True, help="Only list the images.")
 @json_option
 def backup(folder: Path, without_images: bool, **flags: Any) -> None:

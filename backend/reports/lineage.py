@@ -179,6 +179,8 @@ def _frozen_text(frozen: Mapping[str, Any] | None) -> Iterable[tuple[str, str]]:
     code = frozen["release"] + (f" ({frozen['revision']})" if frozen["revision"] else "")
     at = frozen["created_at"][:16].replace("T", " ")
     yield "frozen", f"{at} UTC up to event {frozen['cutoff']}, under {frozen['parent'] or 'no champion'}, by {code}"
+    for each in frozen["forgotten"]:
+        yield "forgotten", f"{each['at'][:16].replace('T', ' ')} UTC: {counted(each['captions'], 'caption')} taken out"
     yield "unchanged", f"no: {frozen['changed']}" if frozen["changed"] else f"yes, sha256 {frozen['sha256'][:16]}"
 
 

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from backend.images.sharing import Sharing
 from backend.settings import Settings
 from backend.store.database import now
 from backend.store.keeping.copying import copy_out, copy_sqlite
@@ -78,12 +79,13 @@ def backup(
     """
     check_place(settings, folder)
     with exclusive(folder):
-        return _Backup(settings.data_dir, store, folder, with_images, report or (lambda done, total: None)).make()
+        return _Backup(settings, store, folder, with_images, report or (lambda done, total: None)).make()
 
 
 class _Backup:
-    def __init__(self, data_dir: Path, store: Store, folder: Path, with_images: bool, report: Report) -> None:
-        self._data_dir, self._store, self._folder = data_dir, store, folder
+    def __init__(self, settings: Settings, store: Store, folder: Path, with_images: bool, report: Report) -> None:
+        self._data_dir, self._store, self._folder = settings.data_dir, store, folder
+        self._sharing = Sharing(settings, store)
         self._with_images, self._report = with_images, report
         self._old = read(folder).files if (folder / LIST).exists() else {}
 
@@ -91,6 +93,7 @@ class _Backup:
         made_at = now().isoformat(timespec="seconds")
         self._check_space()
         databases, schema = self._databases()
+        self._sharing.fetch_all()  # what other machines have made
         listed = dict(self._listed())
         left_out = {} if self._with_images else {path: each for path, each in listed.items() if _IMAGE.fullmatch(path)}
         wanted = {path: about for path, about in listed.items() if path not in left_out}

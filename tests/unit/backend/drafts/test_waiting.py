@@ -12,6 +12,8 @@ from backend.domain.corrections import Draft, Event
 from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 from backend.drafts import waiting
 from backend.label_studio import wire
+from backend.store.keeping.forgetting import erase
+from backend.store.keeping.traces import of_annotator
 from backend.web.services import Services
 from backend.web.watcher import Watcher
 from tests.factories import correction, promoted, saved, task
@@ -99,6 +101,16 @@ def test_predictions_of_waiting_tasks_follow_the_corrections(services: Services,
     # what the annotator saw is known
     services.inbox.receive(saved(correction(2, "v1 spoke")))
     assert services.store.corrections(1)[0].draft_text == OWN
+
+
+def test_predictions_copied_from_a_forgotten_caption_change(services: Services, label_studio: LabelStudio) -> None:
+    services.inbox.receive(saved(correction(1, COPY, annotator=7)))
+    follow(services)
+    assert label_studio.texts()[2] == COPY
+    [found] = of_annotator(services.store, 7)
+    erase(services.store, found)
+    follow(services)
+    assert label_studio.texts() == {1: OWN, 2: OWN, 3: OWN, 4: OWN}
 
 
 def test_the_prediction_of_a_selected_task_follows_and_keeps_its_place(

@@ -16,9 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from backend.cli.main import main
 from backend.domain.corrections import Event
+from backend.images.sharing import RECORD
 from backend.retraining import examples
 from backend.retraining.examples import Example, Examples
-from backend.retraining.snapshot import RECORD, Record, change_of, record_of
+from backend.retraining.snapshot import Record, change_of, record_of
 from backend.store.database import now
 from backend.store.recording import RECONCILED
 from backend.store.registry import NEW, ModelVersion
@@ -30,6 +31,8 @@ from training.captioner import checkpoint
 from training.data import manifest
 from training.data.manifest import Row
 from training.features.cache import Cache
+from training.gate import verdict as gate
+from training.metrics import Score
 
 WORDS, PERSON, REFERENCE = b"zanzibar", b"ann@example.com", b"/data/upload/1/1.jpg"
 ANN, BOB = 7, 8
@@ -102,8 +105,11 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     hashes = manifest.hash_file(snapshot), manifest.content_hash([row, other])
     record = Record("1-2", 1, 2, None, "now", None, "2026-01-01", *hashes, images={"train": 2}, captions=3)
     snapshot.with_name(RECORD).write_text(json.dumps(vars(record)))
-    quoted = {"image": f"{sha256}.png", "references": ["a Zanzibar dot"], "champion": "", "candidate": "", "change": -1}
-    verdict = {"decision": "promote", "sets": [{"role": "blind", "worst": [quoted]}]}
+    score = Score("BLEU-4", 1.0, "", "")
+    quoted = gate.Example(f"{sha256}.png", ("a Zanzibar dot",), "", "", -1.0)
+    scores = gate.Scores(score, score, score)
+    of_set = gate.SetVerdict("blind", "blind", 1, "h", 0, 0.05, None, scores, None, (quoted,))
+    verdict = gate.Verdict("promote", True, "better", 1, None, None, 1.0, sets=(of_set,)).to_json()
     for name, parent in (("p1-v1", None), ("p1-v2", "p1-v1")):
         folder = data / "models" / name
         (folder / examples.FOLDER).mkdir(parents=True)
@@ -161,6 +167,8 @@ def test_nothing_of_a_persons_captions_stays(folder: Folder) -> None:
     assert record is not None
     assert record.captions == 2
     assert record.forgotten[0]["captions"] == 1
+    shown = CliRunner().invoke(main, ["versions", "show", "p1-v1", "--data-dir", str(folder.path)])
+    assert "UTC: 1 caption taken out" in shown.output
     [example] = examples.load(folder.path / "models" / "p1-v1").examples
     assert example.captions == ("a dot of Bob's",)
     for name, index in (("p1-v1", "neighbours"), ("p1-v2", "retrieval")):

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli.main import main
+from backend.images.sharing import Sharing
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from backend.system import in_use
@@ -122,6 +123,15 @@ def test_a_second_backup_copies_what_is_new_and_drops_what_is_gone(store: Store,
     assert (kept / "models" / "p1-v1" / NAME).stat().st_ino == checkpoint.st_ino
     assert len(list(kept.glob("captioner-*.db"))) == 1
     assert not any("logs" in each or "snapshots" in each for each in files(kept))
+
+
+def test_what_other_machines_have_made_is_part_of_it(store: Store, data: Path, tmp_path: Path) -> None:
+    given = factories.settings(data, CAPTIONER_IMAGES_URL=str(tmp_path / "shared"))
+    Sharing(given, store).share(data / "models" / "p1-v1")
+    shutil.rmtree(data / "models")
+    made = run("backup", tmp_path / "kept", "--data-dir", data, "--images-url", tmp_path / "shared")
+    assert made["without_checkpoint"] == []
+    assert (tmp_path / "kept" / "models" / "p1-v1" / NAME).read_bytes() == b"weights"
 
 
 def test_images_may_be_listed_only(store: Store, data: Path, tmp_path: Path) -> None:
