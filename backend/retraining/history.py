@@ -42,6 +42,7 @@ class History:
         self._own: list[Row] = []  # of this project
         self._base: list[Row] = []  # of its ancestors from before this project
         self._learnt: set[_Pair] = set()  # of this project
+        self._latest: set[_Pair] = set()  # of each image as the last version had it that learned a caption of it
         for ancestor in registry.lineage(champion):
             rows = _rows_of(ancestor)
             if ancestor.project_id == project_id:
@@ -50,6 +51,8 @@ class History:
                 learnt = (
                     quarantined_rows(ancestor) if _new_of(ancestor) else [r for r in rows if r.split not in JUDGING]
                 )
+                last = {row.sha256 for row in learnt} - {sha256 for sha256, _ in self._learnt}
+                self._latest |= _pairs(row for row in rows if row.sha256 in last)
                 self._learnt |= _pairs(learnt)
             else:
                 self._base += rows
@@ -97,7 +100,8 @@ class History:
             new, known = train, []
         taught = {row.sha256 for row in train} | set(base)
         forgotten = {row.sha256 for row in (*self._own, *self._base) if row.sha256 not in taught}
-        gone = (self._learnt - _pairs(train)) | (self._learnt & self._quarantined())
+        # An image whose caption was exchanged has been indexed anew since, when that was learned.
+        gone = self._learnt & ((self._latest - _pairs(train)) | self._quarantined())
         forgotten |= {sha256 for sha256, _ in gone}
         base_choosing = [row for row in self._base_dev() if _chooses(row)]
         return RetrainingData(new, known, list(base.values()), choosing, base_choosing, forgotten)

@@ -166,6 +166,15 @@ def test_an_image_whose_deleted_caption_was_learnt_is_to_be_forgotten(registry: 
     assert {int(each, 16) for each in data.forgotten} == {1}
 
 
+def test_an_image_whose_new_caption_has_been_learnt_stays_indexed(registry: Registry, tmp_path: Path) -> None:
+    first = version(registry, tmp_path, "p1-v1", [row(1), row(2)], project_id=1)
+    reworded = [row(1, caption="reworded"), row(2)]
+    assert {int(each, 16) for each in History(registry, 1, first, 0.0).retraining_data(reworded).forgotten} == {1}
+    champion = version(registry, tmp_path, "p1-v2", reworded, project_id=1, parent="p1-v1")
+    manifest.save(reworded[:1], tmp_path / "p1-v2" / NEW)
+    assert not History(registry, 1, champion, 0.0).retraining_data([*reworded, row(3)]).forgotten
+
+
 def test_what_a_champion_learnt_before_it_was_quarantined_is_to_be_forgotten(
     registry: Registry, champion: ModelVersion, tmp_path: Path
 ) -> None:
