@@ -18,8 +18,8 @@ from training.commands.answers import answer, json_option
 def train_status(project: int | None, **flags: Any) -> None:
     """Show the progress of retrains, and how the last one ended.
 
-    Its phase, epoch, step, loss and time. The time left is an estimate for the current phase only, from its steps so
-    far.
+    Its phase, epoch, step, loss and time. The time left is an estimate: of the current phase by its steps so far, of
+    the whole retrain by how long the last ones took.
     """
     from backend.reports.progress import report, text
 
