@@ -23,7 +23,8 @@ RUN uv pip install --no-deps --no-verify-hashes --torch-backend=cpu -c requireme
 FROM installer AS packages-gpu
 
 FROM packages-${DEVICE} AS packages
-RUN uv pip install -c requirements.lock -r pyproject.toml --extra encoders --extra mlflow --extra onnx --extra postgresql
+RUN uv pip install -c requirements.lock -r pyproject.toml \
+    --extra encoders --extra mlflow --extra onnx --extra postgresql --extra s3
 COPY backend backend
 COPY training training
 COPY labeling_config labeling_config
@@ -31,16 +32,18 @@ COPY benchmarks benchmarks
 COPY demo demo
 RUN uv pip install --no-deps --no-build-isolation .
 
+# Together a whole server; the package mlflow holds back what the lock has.
 FROM installer AS packages-mlflow
-RUN uv pip install -c requirements.lock mlflow
+RUN uv pip install -c requirements.lock mlflow-skinny aiohttp alembic flask flask-cors graphene pandas sqlalchemy
 
 FROM python AS mlflow
 COPY --from=packages-mlflow /opt/captioner /opt/captioner
-ENV PATH=/opt/captioner/bin:$PATH MLFLOW_DISABLE_TELEMETRY=true PYTHONUNBUFFERED=1
+ENV PATH=/opt/captioner/bin:$PATH MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONUNBUFFERED=1
 USER captioner
 EXPOSE 5000
 # Its clients name it as the host `mlflow`; it refuses other hosts, which web pages could misuse.
-CMD ["mlflow", "server", "--host", "0.0.0.0", "--allowed-hosts", "mlflow:5000,localhost:5000,127.0.0.1:5000", \
+CMD ["mlflow", "server", "--workers", "1", "--host", "0.0.0.0", \
+     "--allowed-hosts", "mlflow:5000,localhost:5000,127.0.0.1:5000", \
      "--backend-store-uri", "sqlite:////data/mlflow.db", "--artifacts-destination", "/data/artifacts"]
 
 FROM python
