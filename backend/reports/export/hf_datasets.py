@@ -39,8 +39,11 @@ class Written:
 
 
 def check(folder: Path) -> None:
-    """Raises CaptionerError where something is in the folder: nothing of it would be kept."""
+    """Raises CaptionerError where something is in the folder, of which nothing would be kept, and for the current one,
+    which would be replaced under whoever works in it."""
     try:
+        if folder.exists() and folder.samefile("."):
+            raise CaptionerError(f"{folder.absolute()} is the current folder: name a new one, such as captions.")
         if folder.exists() and any(folder.iterdir()):
             raise CaptionerError(f"The folder {folder} is not empty: name another, or empty it.")
     except OSError as error:

@@ -146,6 +146,18 @@ def test_a_folder_that_holds_something_is_refused_and_an_empty_one_is_filled(tmp
     assert len(rows(folder)) == PICTURES
 
 
+def test_the_current_folder_is_refused_because_it_would_be_replaced(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (".", tmp_path / "here"):
+        result = run(tmp_path, "--to", "hf-datasets", folder)
+        assert result.exit_code == 1
+        assert result.output.strip().endswith("is the current folder: name a new one, such as captions.")
+    assert not list((tmp_path / "here").iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
