@@ -69,7 +69,17 @@ def text_at(body: Mapping[str, Any], key: str, owner: str) -> str:
 
 def optional_text_at(body: Mapping[str, Any], key: str) -> str | None:
     value = body.get(key)
-    return value.strip() or None if isinstance(value, str) else None
+    if not isinstance(value, str | None):
+        raise RequestError(f'The "{key}" of the request is no text.')
+    return value.strip() or None if value else None
+
+
+def flag_at(entry: Mapping[str, Any], key: str, owner: str) -> bool:
+    """A missing one is false. A text such as "false" would pass for true."""
+    value = entry.get(key)
+    if not isinstance(value, bool | None):
+        raise RequestError(f'The "{key}" of {owner} is neither true nor false.')
+    return bool(value)
 
 
 def clean(value: Any, without: Set[str] = frozenset(), depth: int = 0) -> Any:

@@ -18,6 +18,7 @@ from backend.label_studio.payload import (
     SECRETS,
     both,
     clean,
+    flag_at,
     id_of,
     object_of,
     optional_text_at,
@@ -201,7 +202,9 @@ def result(tags: Tags, *texts: str, origin: str | None = None) -> dict[str, Any]
 def _hint(params: Any, tags: Tags) -> str:
     """What stands in the box for hints, in the context that the editor sends in interactive mode. Raises RequestError
     when it is too long."""
-    context = params.get("context") if isinstance(params, dict) else None
+    if not isinstance(params, dict | None):
+        raise RequestError('The "params" of the request are not a JSON object.')
+    context = params.get("context") if params else None
     found = hints(context.get("result"), tags) if isinstance(context, dict) else ()
     if found and len(found[-1]) > LONGEST_HINT:
         raise RequestError(
@@ -238,8 +241,8 @@ def _correction(annotation: Mapping[str, Any], project_id: int, tags: Tags) -> C
         task_id=task_id,
         texts=tuple(map(normalise, typed)),
         updated_at=updated_at,
-        was_cancelled=bool(annotation.get("was_cancelled")),
-        ground_truth=bool(annotation.get("ground_truth")),
+        was_cancelled=flag_at(annotation, "was_cancelled", f"annotation {annotation_id}"),
+        ground_truth=flag_at(annotation, "ground_truth", f"annotation {annotation_id}"),
         origin=origin,
         annotator=reference(annotation.get("completed_by")),
         lead_time_seconds=seconds(annotation.get("lead_time")),

@@ -47,7 +47,7 @@ class PredictRequest(Request):
     project: Project
     label_config: str = Field(description="the project's labelling config, as XML")
     tasks: list[Task]
-    params: Any = Field(
+    params: dict[str, Any] | None = Field(
         None,
         description="in interactive mode `context.result` is what stands in the editor: a hint of at most "
         f"{LONGEST_HINT} characters in the box for hints has the caption completed",
@@ -91,8 +91,8 @@ class SetupRequest(Request):
 
     project: Project
     schema_: str = Field(alias="schema", description="the labelling config, as XML")
-    hostname: Any = Field(None, description="Label Studio's address")
-    access_token: Any = Field(None, description="a legacy token, by which images are fetched")
+    hostname: str | None = Field(None, description="Label Studio's address")
+    access_token: str | None = Field(None, description="a legacy token, by which images are fetched")
 
 
 class SetupAnswer(Answer):
