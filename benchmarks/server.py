@@ -69,9 +69,9 @@ def task(number: int, image: str) -> dict[str, Any]:
     return {"id": number, "project": PROJECT, "data": {"image": image}}
 
 
-def served_version(url: str) -> str:
+def served_version(url: str, auth: tuple[str, str] | None = None) -> str:
     """What /setup names."""
-    answer = requests.post(f"{url}/setup", json=setup_request(), timeout=30)
+    answer = requests.post(f"{url}/setup", json=setup_request(), timeout=30, auth=auth)
     answer.raise_for_status()
     return str(answer.json()["model_version"])
 
@@ -85,7 +85,9 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str, pause_s
 
 
 @contextmanager
-def serving(checkpoint: Path, data_dir: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+def serving(
+    checkpoint: Path, data_dir: Path, environ: Mapping[str, str], auth: tuple[str, str] | None = None
+) -> Iterator[tuple[str, int]]:
     """Address and process id of `captioner serve` over a new data folder, with the checkpoint as its champion, once
     that is loaded. Raises ProcessError with the end of its log where it does not start."""
     port, version = free_port(), checkpoint.name
@@ -102,7 +104,7 @@ def serving(checkpoint: Path, data_dir: Path, environ: Mapping[str, str]) -> Ite
     child.start()
     try:
         child.await_ready(lambda: _answers(url), LOAD_SECONDS)
-        child.await_ready(lambda: served_version(url) == version, LOAD_SECONDS)
+        child.await_ready(lambda: served_version(url, auth) == version, LOAD_SECONDS)
         yield url, child.pid
     finally:
         child.stop()
