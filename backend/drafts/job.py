@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.label_studio.client import LabelStudio
-from backend.store.database import now
 from backend.store.drafts.chunks import Chunk
 from backend.store.drafts.refreshes import RefreshState
 from backend.store.registry import ModelVersion, Registry
@@ -45,7 +44,7 @@ class Job:
     def save(self, **changes: Any) -> RefreshState:
         """Store the progress of the whole refresh. Raises EndedError where this job must end."""
         lease = self.state.lease if self.state else -1
-        self.state = self.store.save_refresh(self.project_id, lease, self._spent(), heartbeat_at=now(), **changes)
+        self.state = self.store.save_refresh(self.project_id, lease, self._spent(), renew=True, **changes)
         if self.state is None:
             raise EndedError
         self._check_champion()

@@ -51,7 +51,7 @@ from labeling_config import LabelingConfigError
 
 log = logging.getLogger(__name__)
 
-_KEPT = {"project_id", "wanted", "per_minute", "stopped", "lease", "heartbeat_at", "jobs"}
+_KEPT = {"project_id", "wanted", "per_minute", "stopped", "lease", "heartbeat_at", "jobs", "read_at"}
 """What stays of a refresh when another version begins."""
 
 

@@ -23,6 +23,9 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from backend.domain.errors import DatabaseError
 from backend.store.tables import metadata, projects
 
+KEPT, MOST = 5, 20
+"""Connections to PostgreSQL that a process keeps, and has at most. A thread waits for one up to 30 s, and holds it for
+milliseconds."""
 _BUSY_SECONDS = 30
 _MIGRATING = 5_870_293_114  # PostgreSQL's advisory lock of a migration: an arbitrary number, the same in all processes
 _CHUNK = 500  # values in one IN list; SQLite's oldest limit is 999
@@ -56,7 +59,12 @@ class Database:
                 sa.event.listen(self.engine, "begin", _begin_sqlite)
             else:
                 self.engine = sa.create_engine(
-                    self.url, pool_pre_ping=True, json_serializer=_serialise, hide_parameters=True
+                    self.url,
+                    pool_pre_ping=True,
+                    pool_size=KEPT,
+                    max_overflow=MOST - KEPT,
+                    json_serializer=_serialise,
+                    hide_parameters=True,
                 )
         except (sa.exc.ArgumentError, ImportError, OSError) as error:  # no address, no driver, no folder
             address = self.url.render_as_string() if hasattr(self, "url") else "named by DATABASE_URL"
@@ -132,6 +140,13 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def claiming(self) -> Iterator[Connection]:
+        """A transaction in which work is claimed, without a lock of a project: the row of the work is selected with
+        `FOR UPDATE SKIP LOCKED`, so that nobody waits for another who claims. On SQLite it locks the whole database."""
+        with self._turn, self._transaction(self._writing_engine) as connection:
+            yield connection
+
+    @contextlib.contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         try:
             with engine.begin() as connection:
@@ -157,6 +172,17 @@ class Database:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def clock(connection: Connection) -> datetime:
+    """The time by the database's clock: what several machines decide by, whatever their own clocks say.
+
+    SQLite runs in this process, so its clock is this machine's.
+    """
+    if connection.dialect.name == "sqlite":
+        return now()
+    at: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return at.astimezone(UTC)
 
 
 def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Self
 
-from backend.store.database import now
-
 log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 5.0
@@ -17,9 +15,9 @@ LEASE_SECONDS = 30.0
 """Work whose lease was not renewed for so long has lost its process, and another may claim it."""
 
 
-def has_expired(heartbeat_at: datetime, after_seconds: float = LEASE_SECONDS) -> bool:
-    """Whether a lease that was last renewed then has ended."""
-    return heartbeat_at <= now() - timedelta(seconds=after_seconds)
+def has_expired(heartbeat_at: datetime, at: datetime, after_seconds: float = LEASE_SECONDS) -> bool:
+    """Whether a lease that was last renewed then has ended `at` a time, which is by the same clock: the database's."""
+    return heartbeat_at <= at - timedelta(seconds=after_seconds)
 
 
 class Lease:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from backend.domain.corrections import corrections_until_retrain
-from backend.store.database import Database, now
+from backend.store.database import Database, clock, now
 from backend.store.lease import LEASE_SECONDS, has_expired
 from backend.store.tables import corrections, events, projects, retrains
 
@@ -32,7 +33,8 @@ class Retrain:
 
     `outcome` is one sentence once it has ended or been postponed, `version` the candidate it made, `progress` its last
     report. `attempt` counts the processes that began it, `deaths` those that ended without recording an outcome. A
-    `postponed` one waits until `due_at`. Time between two attempts moves `started_at` on.
+    `postponed` one waits until `due_at`. Time between two attempts moves `started_at` on. `read_at` is when this was
+    read; all times are by the database's clock.
     """
 
     id: int
@@ -52,6 +54,7 @@ class Retrain:
     deaths: int = 0
     postponed: int = 0
     due_at: datetime | None = None
+    read_at: datetime = field(default_factory=now, compare=False)
 
     @property
     def active(self) -> bool:
@@ -60,7 +63,7 @@ class Retrain:
     @property
     def due(self) -> bool:
         """Whether a worker may begin it now."""
-        return self.state == QUEUED and (self.due_at is None or self.due_at <= now())
+        return self.state == QUEUED and (self.due_at is None or self.due_at <= self.read_at)
 
     @property
     def seconds(self) -> float | None:
@@ -74,7 +77,9 @@ class Retrain:
 
     def stale(self, after_seconds: float = LEASE_SECONDS) -> bool:
         """Whether its process is taken to have died: no heartbeat for `after_seconds`."""
-        return self.state == RUNNING and has_expired(self.heartbeat_at or self.requested_at, after_seconds)
+        return self.state == RUNNING and has_expired(
+            self.heartbeat_at or self.requested_at, self.read_at, after_seconds
+        )
 
 
 class Retrains(Database):
@@ -120,7 +125,7 @@ class Retrains(Database):
             if active is None or active.registers:
                 return None
             _set_asked(connection, project_id, False)
-            ended = {"state": CANCELLED, "outcome": "It was cancelled.", "ended_at": now()}
+            ended = {"state": CANCELLED, "outcome": "It was cancelled.", "ended_at": clock(connection)}
             return _change(connection, active.id, **ended, cutoff_seq=_newest_seq(connection, project_id))
 
     def get_retrain(self, retrain_id: int) -> Retrain | None:
@@ -145,17 +150,15 @@ class Retrains(Database):
 
         A process without a heartbeat for `stale_after_seconds` is taken to have died.
         """
-        known = self.get_retrain(retrain_id)
-        if known is None:
-            return None
-        with self.writing(known.project_id) as connection:
-            [retrain] = _select(connection, retrains.c.id == retrain_id)
-            if not retrain.due and not retrain.stale(stale_after_seconds):
+        with self.claiming() as connection:
+            retrain = next(iter(_select(connection, retrains.c.id == retrain_id, to_claim=True)), None)
+            if retrain is None or (not retrain.due and not retrain.stale(stale_after_seconds)):
                 return None
+            at = retrain.read_at
             deaths = retrain.deaths + (retrain.state == RUNNING)
             if deaths >= MAX_DEATHS:
                 outcome = f"Its process died {deaths} times; the machine may be short of memory."
-                _change(connection, retrain_id, state=FAILED, deaths=deaths, outcome=outcome, ended_at=now())
+                _change(connection, retrain_id, state=FAILED, deaths=deaths, outcome=outcome, ended_at=at)
                 return None
             begun, heard = retrain.started_at, retrain.heartbeat_at
             return _change(
@@ -166,8 +169,8 @@ class Retrains(Database):
                 deaths=deaths,
                 outcome=None,
                 due_at=None,
-                started_at=now() - (heard - begun if heard and begun else timedelta()),
-                heartbeat_at=now(),
+                started_at=at - (heard - begun if heard and begun else timedelta()),
+                heartbeat_at=at,
                 progress={},
             )
 
@@ -186,34 +189,29 @@ class Retrains(Database):
 
     def renew_retrain(self, retrain: Retrain, progress: dict[str, Any]) -> bool:
         """Renew the attempt's lease and store its progress. False: it was superseded or cancelled, and must stop."""
-        return self._write_attempt(retrain, durable=False, heartbeat_at=now(), progress=progress)
+        return self._write_attempt(retrain, lambda at: {"heartbeat_at": at, "progress": progress}, durable=False)
 
     def release_retrain(self, retrain: Retrain) -> bool:
         """Queue it again: its process was told to stop. False when the attempt was superseded."""
-        return self._write_attempt(retrain, state=QUEUED)
+        return self._write_attempt(retrain, lambda at: {"state": QUEUED})
 
     def postpone_retrain(self, retrain: Retrain, reason: str) -> bool:
         """Queue it again for later, with the corrections recorded by then. False when it was superseded."""
         delay = timedelta(seconds=POSTPONED_SECONDS * 2 ** min(retrain.postponed, MAX_POSTPONED))
-        return self._write_attempt(
-            retrain,
-            state=QUEUED,
-            frozen=False,
-            postponed=retrain.postponed + 1,
-            due_at=now() + delay,
-            outcome=reason,
-        )
+        values = {"state": QUEUED, "frozen": False, "postponed": retrain.postponed + 1, "outcome": reason}
+        return self._write_attempt(retrain, lambda at: {**values, "due_at": at + delay})
 
     def finish_retrain(self, retrain: Retrain, *, state: str, outcome: str, version: str | None = None) -> bool:
         """End it as DONE or FAILED with one sentence. False, and nothing changes, when the attempt was superseded."""
-        return self._write_attempt(
-            retrain, state=state, outcome=outcome, version=version, ended_at=now(), heartbeat_at=now()
-        )
+        values = {"state": state, "outcome": outcome, "version": version}
+        return self._write_attempt(retrain, lambda at: {**values, "ended_at": at, "heartbeat_at": at})
 
-    def _write_attempt(self, retrain: Retrain, durable: bool = True, **values: Any) -> bool:
+    def _write_attempt(
+        self, retrain: Retrain, values: Callable[[datetime], dict[str, Any]], durable: bool = True
+    ) -> bool:
         mine = retrains.c.id == retrain.id, retrains.c.attempt == retrain.attempt, retrains.c.state == RUNNING
         with self.writing(retrain.project_id, durable) as connection:
-            return connection.execute(retrains.update().where(*mine).values(**values)).rowcount == 1
+            return connection.execute(retrains.update().where(*mine).values(values(clock(connection)))).rowcount == 1
 
     def _in_state(self, state: str) -> list[Retrain]:
         """Oldest first."""
@@ -260,7 +258,7 @@ def _usable(connection: Connection, project_id: int, when: sa.ColumnElement[bool
 def _create(connection: Connection, project_id: int) -> Retrain:
     cutoff = _newest_seq(connection, project_id)
     values = {"project_id": project_id, "snapshot": _snapshot(project_id, cutoff), "cutoff_seq": cutoff}
-    result = connection.execute(retrains.insert().values(**values, state=QUEUED, requested_at=now()))
+    result = connection.execute(retrains.insert().values(**values, state=QUEUED, requested_at=clock(connection)))
     assert result.inserted_primary_key is not None
     [created] = _select(connection, retrains.c.id == result.inserted_primary_key[0])
     return created
@@ -279,10 +277,13 @@ def _active(connection: Connection, project_id: int) -> Retrain | None:
     return next(iter(_select(connection, *mine, limit=1)), None)
 
 
-def _select(connection: Connection, *where: sa.ColumnElement[bool], limit: int | None = None) -> list[Retrain]:
-    """Newest first."""
+def _select(
+    connection: Connection, *where: sa.ColumnElement[bool], limit: int | None = None, to_claim: bool = False
+) -> list[Retrain]:
+    """Newest first; `to_claim`: locked, without those that another process is claiming."""
     query = sa.select(retrains).where(*where).order_by(retrains.c.id.desc()).limit(limit)
-    return [Retrain(**row._mapping) for row in connection.execute(query)]
+    rows = connection.execute(query.with_for_update(skip_locked=True) if to_claim else query).all()
+    return [Retrain(**row._mapping, read_at=at) for row in rows for at in [clock(connection)]]
 
 
 def _change(connection: Connection, retrain_id: int, **values: Any) -> Retrain:

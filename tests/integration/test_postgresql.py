@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from backend.cli.main import main
-from backend.store.database import Database
+from backend.store.database import MOST, Database, now
 from backend.store.keeping.forgetting import compact, erase
 from backend.store.keeping.traces import of_annotator
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
+from backend.store.tables import draft_chunks, retrains
 from tests.factories import correction, saved
 from tests.unit.backend.store.test_calibrations import *  # noqa: F403
 from tests.unit.backend.store.test_changes import *  # noqa: F403
@@ -92,3 +96,70 @@ def test_a_backup_moves_from_sqlite_to_postgresql_and_back(postgresql_url: str, 
     assert back.corrections(1) == there.corrections(1)
     assert Registry(back).get("p1-v1").verdict == {"a": None}
     there.close()
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_the_clock_of_a_machine_decides_nothing(store: Store, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """Two machines share the database; the clock of the second is wrong."""
+    store.record(saved(*(correction(number) for number in range(1, 4))))
+
+    def shifted(machine: int) -> None:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("backend.") and getattr(module, "now", None) in clocks:
+                monkeypatch.setattr(module, "now", clocks[machine])
+
+    clocks = (now, lambda: now() + timedelta(hours=hours))
+    for owner, other in ((0, 1), (1, 0)):
+        shifted(owner)
+        retrain = store.request_retrain(1, asked=True, every=100)
+        assert retrain is not None
+        claimed = store.claim_retrain(retrain.id)
+        assert claimed is not None
+        refresh = store.claim_refresh(1)
+        assert refresh is not None
+        chunk = store.add_chunk(refresh, None, 10 * (owner + 1), 10, 10)
+        assert chunk is not None
+        shifted(other)
+        assert store.stale_retrains() == []
+        assert store.claim_retrain(retrain.id) is None
+        assert store.claim_refresh(1) is None
+        assert store.claim_chunk(1) is None
+        assert store.renew_retrain(claimed, {}), "it is its owner's still"
+        assert store.postpone_retrain(claimed, "the image host is away")
+        assert store.queued_retrains() == [], "it is not due yet"
+        assert store.cancel_retrain(1) is not None
+        store.save_refresh(1, refresh.lease, heartbeat_at=None)
+        assert store.leave_chunk(chunk, {}, done=True)
+        store.record(saved(correction(10 + owner)))
+
+
+def test_who_claims_waits_for_nobody_who_claims(store: Store) -> None:
+    for number in range(1, 5):
+        assert store.add_chunk(store.refresh_state(1), None, 10 * number, 10, 10) is not None
+    store.order_refresh(1)  # frees them
+    store.record(saved(correction(1)))
+    retrain = store.request_retrain(1, asked=True, every=1)
+    assert retrain is not None
+    ids = [each.id for each in store.chunks(1)]
+    with store.claiming() as connection:
+        for table, row in ((draft_chunks, ids[0]), (retrains, retrain.id)):
+            connection.execute(sa.select(table).where(table.c.id == row).with_for_update())
+        first = store.claim_chunk(1)
+        assert first is not None
+        assert first.id == ids[1]
+        assert store.claim_retrain(retrain.id) is None
+    with ThreadPoolExecutor(4) as pool:
+        found = [chunk.id for chunk in pool.map(lambda _: store.claim_chunk(1), range(4)) if chunk]
+        attempts = [each for each in pool.map(lambda _: store.claim_retrain(retrain.id), range(4)) if each]
+    assert sorted(found) == [ids[0], *ids[2:]]
+    assert len(attempts) == 1
+    store.stop_refresh(1)
+    assert store.claim_chunk(1) is None
+
+
+def test_more_threads_than_connections_take_turns(store: Store) -> None:
+    with ThreadPoolExecutor(2 * MOST) as pool:
+        assert list(pool.map(lambda _: store.refresh_state(1).project_id, range(4 * MOST))) == [1] * 4 * MOST
+    with store.reading() as connection:
+        count = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        assert connection.scalar(count) <= MOST

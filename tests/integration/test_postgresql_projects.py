@@ -6,6 +6,7 @@ import pytest
 
 from backend.store.store import Store
 from tests.unit.backend.corrections.test_reconcile import *  # noqa: F403
+from tests.unit.backend.drafts.test_chunks import *  # noqa: F403
 from tests.unit.backend.drafts.test_refresh import *  # noqa: F403
 
 

@@ -282,7 +282,7 @@ def test_images_that_cannot_be_had_now_are_waited_for(
     assert loop.store.retrains(1)[0].attempt == 1, "its time has not come"
 
     loop.studio.answers["/data/upload/1/3.jpg"] = there
-    monkeypatch.setattr("backend.store.retrains.now", lambda: now() + timedelta(seconds=POSTPONED_SECONDS))
+    monkeypatch.setattr("backend.store.retrains.clock", lambda _: now() + timedelta(seconds=POSTPONED_SECONDS))
     here(loop)
     [retrain] = loop.store.retrains(1)
     assert (retrain.state, retrain.attempt) == (DONE, 2)

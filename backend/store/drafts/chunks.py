@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from backend.store.database import now
-from backend.store.drafts.refreshes import Refreshes, RefreshState, sums
-from backend.store.lease import has_expired
+from backend.store.database import clock, now
+from backend.store.drafts.refreshes import Refreshes, RefreshState, stored, sums
+from backend.store.lease import LEASE_SECONDS, has_expired
 from backend.store.tables import draft_chunks
 
 
@@ -21,7 +21,7 @@ class Chunk:
     listed; with `of_version` only those with a draft by it.
 
     `claim` counts the jobs that had it, and only the newest may write; `heartbeat_at` is when the job renewed its
-    lease, None where a job has left it.
+    lease, None where a job has left it, and `read_at` when this was read, both by the database's clock.
     """
 
     id: int
@@ -32,11 +32,12 @@ class Chunk:
     tasks: int
     claim: int
     heartbeat_at: datetime | None
+    read_at: datetime = field(default_factory=now, compare=False)
 
     @property
     def is_claimed(self) -> bool:
         """Whether a job has a lease on it that has not expired."""
-        return self.heartbeat_at is not None and not has_expired(self.heartbeat_at)
+        return self.heartbeat_at is not None and not has_expired(self.heartbeat_at, self.read_at)
 
 
 class Chunks(Refreshes):
@@ -51,13 +52,16 @@ class Chunks(Refreshes):
         """Give this job the first chunk that no other has; None where there is none, or a person has said stop."""
         if all(chunk.is_claimed for chunk in self.chunks(project_id)):
             return None  # without a lock
-        with self.writing(project_id, durable=False) as connection:
-            if self._state(connection, project_id).stopped:
+        with self.claiming() as connection:
+            at = clock(connection)
+            expired = draft_chunks.c.heartbeat_at <= at - timedelta(seconds=LEASE_SECONDS)
+            free = draft_chunks.c.project_id == project_id, draft_chunks.c.heartbeat_at.is_(None) | expired
+            query = sa.select(draft_chunks).where(*free).order_by(draft_chunks.c.id).limit(1)
+            row = connection.execute(query.with_for_update(skip_locked=True)).first()
+            if row is None or self._state(connection, project_id).stopped:  # asked once the row is locked
                 return None
-            for chunk in self._chunks(connection, project_id):
-                if not chunk.is_claimed:
-                    return self._write(connection, replace(chunk, claim=chunk.claim + 1, heartbeat_at=now()))
-            return None
+            chunk = Chunk(**row._mapping, read_at=at)
+            return self._write(connection, replace(chunk, claim=chunk.claim + 1, heartbeat_at=at))
 
     def add_chunk(
         self, seen: RefreshState, of_version: str | None, last_task: int, tasks: int, left: int
@@ -78,7 +82,7 @@ class Chunks(Refreshes):
                 "after_task": after,
                 "tasks": tasks,
             }
-            values |= {"last_task": last_task, "claim": 1, "heartbeat_at": now()}
+            values |= {"last_task": last_task, "claim": 1, "heartbeat_at": clock(connection)}
             made = connection.execute(draft_chunks.insert().values(**values)).inserted_primary_key
             assert made
             return Chunk(made[0], **values)
@@ -99,7 +103,9 @@ class Chunks(Refreshes):
             state = self._state(connection, chunk.project_id)
             self._put(connection, state, {**sums(state, counts), "failure": None})
             left = max(0, chunk.tasks - int(counts.get("checked", 0)))
-            return self._write(connection, replace(chunk, after_task=after_task, tasks=left, heartbeat_at=now()))
+            return self._write(
+                connection, replace(chunk, after_task=after_task, tasks=left, heartbeat_at=clock(connection))
+            )
 
     def leave_chunk(self, chunk: Chunk, spent: Mapping[str, float], done: bool) -> bool:
         """Give the chunk back, which is no more where it is done; False where it is this job's no more."""
@@ -120,21 +126,21 @@ class Chunks(Refreshes):
         with self.writing(chunk.project_id, durable=False) as connection:
             mine = self._is_mine(connection, chunk)
             if mine:
-                connection.execute(
-                    draft_chunks.update().where(draft_chunks.c.id == chunk.id).values(heartbeat_at=now())
-                )
+                renewed = {"heartbeat_at": clock(connection)}
+                connection.execute(draft_chunks.update().where(draft_chunks.c.id == chunk.id).values(renewed))
             return mine
 
     def _chunks(self, connection: sa.Connection, project_id: int) -> list[Chunk]:
         query = sa.select(draft_chunks).where(draft_chunks.c.project_id == project_id).order_by(draft_chunks.c.id)
-        return [Chunk(**row._mapping) for row in connection.execute(query)]
+        at = clock(connection)
+        return [Chunk(**row._mapping, read_at=at) for row in connection.execute(query)]
 
     def _is_mine(self, connection: sa.Connection, chunk: Chunk) -> bool:
         mine = draft_chunks.c.id == chunk.id, draft_chunks.c.claim == chunk.claim
         return connection.execute(sa.select(draft_chunks.c.id).where(*mine)).first() is not None
 
     def _write(self, connection: sa.Connection, chunk: Chunk) -> Chunk:
-        connection.execute(draft_chunks.update().where(draft_chunks.c.id == chunk.id).values(**vars(chunk)))
+        connection.execute(draft_chunks.update().where(draft_chunks.c.id == chunk.id).values(stored(chunk)))
         return chunk
 
 

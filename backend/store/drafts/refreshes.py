@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from backend.store.database import Database, now
+from backend.store.database import Database, clock, now
 from backend.store.lease import has_expired
 from backend.store.tables import draft_chunks, drafts, refreshes, tasks
 
@@ -47,6 +47,7 @@ class RefreshState:
     where all is done, it is when drafts were last tidied.
     What one job alone may do it does with the lease: `lease` counts claims and commands, and only the newest may write;
     `heartbeat_at` is when the job renewed it, None while no job has it. `jobs` counts the jobs that have begun.
+    `read_at` is when this was read; all times are by the database's clock.
     """
 
     project_id: int
@@ -74,23 +75,24 @@ class RefreshState:
     per_minute: int | None = None
     listed: bool = False
     jobs: int = 0
+    read_at: datetime = field(default_factory=now, compare=False)
 
     def is_due(self, champion: str | None, newest_task: int) -> bool:
         """Whether there is something to do, it is time, and no job has the lease."""
         if champion is None or self.stopped or self.is_claimed:
             return False
-        if self.failure and self.due_at and now() < self.due_at:
+        if self.failure and self.due_at and self.read_at < self.due_at:
             return False
         if self.version != champion or self.state in {DRAFTING, TIDYING}:
             return True
         if self.mode == STORED and newest_task > self.checked_to:
             return True
-        return self.state == WAITING and (self.due_at is None or now() >= self.due_at)
+        return self.state == WAITING and (self.due_at is None or self.read_at >= self.due_at)
 
     @property
     def is_claimed(self) -> bool:
         """Whether a job has a lease on it that has not expired."""
-        return self.heartbeat_at is not None and not has_expired(self.heartbeat_at)
+        return self.heartbeat_at is not None and not has_expired(self.heartbeat_at, self.read_at)
 
 
 class Refreshes(Database):
@@ -113,7 +115,7 @@ class Refreshes(Database):
         tidied = state.due_at
         if state.state != DONE or state.mode != LIVE or state.stopped or tidied is None:
             return False
-        if now() < tidied + timedelta(seconds=OPEN_SECONDS):
+        if state.read_at < tidied + timedelta(seconds=OPEN_SECONDS):
             return False
         newest = sa.select(drafts.c.served_at).where(drafts.c.project_id == state.project_id)
         with self.reading() as connection:
@@ -132,24 +134,28 @@ class Refreshes(Database):
             state = self._state(connection, project_id)
             if state.stopped or state.is_claimed:
                 return None
-            return self._put(connection, state, {"lease": state.lease + 1, "heartbeat_at": now()})
+            return self._put(connection, state, {"lease": state.lease + 1, "heartbeat_at": state.read_at})
 
     def save_refresh(
-        self, project_id: int, lease: int, spent: Mapping[str, float] | None = None, **changes: Any
+        self, project_id: int, lease: int, spent: Mapping[str, float] | None = None, renew: bool = False, **changes: Any
     ) -> RefreshState | None:
-        """Change the state and add what was `spent` to its counts; None, and nothing is written, where the lease is
-        this job's no more."""
+        """Change the state, add what was `spent` to its counts, and perhaps renew the lease; None, and nothing is
+        written, where the lease is this job's no more."""
         with self.writing(project_id, durable=False) as connection:
             state = self._state(connection, project_id)
             if state.lease != lease:
                 return None
+            if renew:
+                changes["heartbeat_at"] = state.read_at
             return self._put(connection, state, {**changes, **sums(replace(state, **changes), spent or {})})
 
     def renew_refresh(self, project_id: int, lease: int) -> bool:
         """Renew the job's lease; False, and nothing is written, where it was stopped or begun anew meanwhile."""
         mine = refreshes.c.project_id == project_id, refreshes.c.lease == lease, refreshes.c.heartbeat_at.is_not(None)
         with self.writing(project_id, durable=False) as connection:
-            return connection.execute(refreshes.update().where(*mine).values(heartbeat_at=now())).rowcount == 1
+            return (
+                connection.execute(refreshes.update().where(*mine).values(heartbeat_at=clock(connection))).rowcount == 1
+            )
 
     def fail_refresh(self, project_id: int, lease: int | None, version: str, failure: str) -> None:
         """Store why a job has failed, and let none begin for RETRY_SECONDS; nothing where it was stopped or begun anew
@@ -158,7 +164,7 @@ class Refreshes(Database):
             state = self._state(connection, project_id)
             if state.lease != lease and (state.version != version or state.stopped):
                 return
-            due_at = now() + timedelta(seconds=RETRY_SECONDS)
+            due_at = state.read_at + timedelta(seconds=RETRY_SECONDS)
             kept = state.due_at if state.state == WAITING and state.due_at else due_at
             self._put(connection, state, {"failure": failure, "due_at": max(kept, due_at)})
 
@@ -187,16 +193,22 @@ class Refreshes(Database):
 
     def _state(self, connection: sa.Connection, project_id: int) -> RefreshState:
         row = connection.execute(sa.select(refreshes).where(refreshes.c.project_id == project_id)).first()
-        return RefreshState(**row._mapping) if row else RefreshState(project_id)
+        at = clock(connection)
+        return RefreshState(**row._mapping, read_at=at) if row else RefreshState(project_id, read_at=at)
 
     def _put(self, connection: sa.Connection, state: RefreshState, changes: Mapping[str, Any]) -> RefreshState:
         """The state with the changes, stored; chunks of another version's list are of no use any more."""
         mine, changed = refreshes.c.project_id == state.project_id, replace(state, **changes)
         if changed.version != state.version:
             connection.execute(draft_chunks.delete().where(draft_chunks.c.project_id == state.project_id))
-        if connection.execute(refreshes.update().where(mine).values(**vars(changed))).rowcount == 0:
-            connection.execute(refreshes.insert().values(**vars(changed)))
+        if connection.execute(refreshes.update().where(mine).values(stored(changed))).rowcount == 0:
+            connection.execute(refreshes.insert().values(stored(changed)))
         return changed
+
+
+def stored(row: Any) -> dict[str, Any]:
+    """The columns of a state or a chunk."""
+    return {name: value for name, value in vars(row).items() if name != "read_at"}
 
 
 def sums(state: RefreshState, counts: Mapping[str, float]) -> dict[str, float]:

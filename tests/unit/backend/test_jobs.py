@@ -70,7 +70,7 @@ def test_it_waits_as_long_as_the_disk_is_full(store: Store, tmp_path: Path, monk
         assert retrain.due_at is not None
         assert 10 < (retrain.due_at - clock).total_seconds() < 1000
         clock = retrain.due_at
-        monkeypatch.setattr("backend.store.retrains.now", lambda at=clock: at)
+        monkeypatch.setattr("backend.store.retrains.clock", lambda connection, at=clock: at)
 
 
 def test_another_error_ends_it(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,7 +324,7 @@ def test_a_postponed_retrain_waits_longer_each_time_and_takes_in_what_came(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [now()]
-    monkeypatch.setattr("backend.store.retrains.now", lambda: clock[0])
+    monkeypatch.setattr("backend.store.retrains.clock", lambda connection: clock[0])
     correct(store, 1, 2, 3)
     retrain = requested(store)
     for number in range(MAX_POSTPONED):
