@@ -15,8 +15,8 @@ from training.runtime.console import counted
 
 RETRAINS, LATELY = 3, timedelta(days=7)
 """Most failed retrains that are shown, and for how long where a later one succeeded."""
-TASKS, NAMED = 100, 5
-"""Most tasks without a draft that are counted, and those of one reason that are named."""
+TASKS, REASONS, NAMED = 100, 5, 5
+"""Most tasks without a draft that are counted, reasons that are told, and tasks of one reason that are named."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,17 @@ def _comparison(store: Store, project_id: int, compared: Mapping[str, Any]) -> I
 
 
 def _drafts(store: Store, project_id: int) -> Iterator[Trouble]:
+    failures = store.failures(project_id, limit=TASKS + 1)
     tasks: dict[str, list[int]] = {}
-    for failure in store.failures(project_id, limit=TASKS):
+    for failure in failures[:TASKS]:
         tasks.setdefault(failure.reason, []).append(failure.task_id)
-    for reason, ids in tasks.items():
-        remedy = "Mend the image or its address, then open the task again: it is drafted anew."
-        named = ", ".join(map(str, sorted(ids)[:NAMED])) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
-        yield Trouble(f"{counted(len(ids), 'task')} without a draft ({named})", reason, remedy)
+    groups = [(reason, sorted(ids)) for reason, ids in tasks.items()]
+    if len(groups) > REASONS:  # an image each, mostly
+        further = groups[REASONS - 1 :]
+        ids = sorted(id for _, some in further for id in some)
+        groups = [*groups[: REASONS - 1], (f"Of {len(further)} further reasons this is one: {further[0][0]}", ids)]
+    for reason, ids in groups:
+        left = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        number = counted(len(ids), "task") + (" or more" if len(failures) > TASKS else "")
+        remedy = "Mend the image or its address where that is why; then open the task again: it is drafted anew."
+        yield Trouble(f"{number} without a draft ({', '.join(map(str, ids[:NAMED]))}{left})", reason, remedy)

@@ -159,6 +159,21 @@ def test_many_tasks_without_a_draft_are_counted_and_a_few_named(client: FlaskCli
     assert "30 tasks without a draft (1, 2, 3, 4, 5 and 25 more) The host is away." in told(client)
 
 
+def test_a_few_reasons_stand_for_all_and_a_count_that_ends_early_says_so(
+    client: FlaskClient, services: Services
+) -> None:
+    services.store.save_project(1, "<View/>")
+    gone = [DraftFailure(1, id, f"The image {id}.jpg is not there (404).") for id in range(1, 101)]
+    services.store.add_failures(1, gone)
+    page = told(client, "/projects/1/now")
+    assert page.count("without a draft") == 5
+    assert (
+        "96 tasks without a draft (1, 2, 3, 4, 5 and 91 more) Of 96 further reasons this is one: The image 96." in page
+    )
+    services.store.add_failures(1, [DraftFailure(1, id, "The host is away.") for id in range(1, 102)])
+    assert "100 tasks or more without a draft (2, 3, 4, 5, 6 and 95 more) The host is away." in told(client)
+
+
 def test_a_default_champion_that_cannot_be_loaded_is_told_too(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
