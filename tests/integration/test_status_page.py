@@ -91,6 +91,24 @@ def test_without_a_script_it_is_whole_and_loads_again_by_itself_while_a_retrain_
     context.close()
 
 
+def test_it_asks_no_more_often_the_more_often_it_is_shown_again(site: Site) -> None:
+    site.renew()
+    page = site.browser.new_page()
+    page.clock.install()
+    page.goto(f"{site.url}/projects/1")
+    asked: list[str] = []
+    answered: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("requestfinished", lambda request: answered.append(request.url))
+    page.evaluate("[1, 2, 3].forEach(() => document.dispatchEvent(new Event('visibilitychange')))")
+    for _ in range(4):
+        while len(answered) < len(asked):
+            page.wait_for_event("requestfinished")
+        page.clock.run_for(2000)
+    assert 3 <= sum(each.endswith("/now") for each in asked) <= 3 + 4
+    page.close()
+
+
 def test_it_follows_a_retrain_and_shows_the_rest_anew_when_that_ends(site: Site) -> None:
     site.renew()
     page = site.browser.new_page()

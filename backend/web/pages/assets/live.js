@@ -18,6 +18,7 @@
         stale.hidden = false;
       }
     }
+    clearTimeout(timer); // that of another answer: a page that is shown again asks at once, whoever asks already
     timer = setTimeout(poll, now.dataset.active === "yes" ? 2000 : 10000);
   };
 
