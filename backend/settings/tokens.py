@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 Scope = Literal["read", "write"]
 """What a token may do: `read` what GET answers, or `write`, which is everything."""
 
+EMPTY = hashlib.sha256(b"").hexdigest()
+"""What `printf %s "$TOKEN" | sha256sum` prints where TOKEN is not set."""
+
 _LINE = re.compile(r"(?P<name>\S+)\s+(?P<scope>read|write)\s+(?P<digest>[0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
 
@@ -30,7 +33,7 @@ class Tokens:
         """Raises SettingsError when the file cannot be read or a line is none of `NAME read|write SHA256`."""
         self._file = file
         self._lock = threading.Lock()
-        self._state = self._stat()
+        self._state: tuple[int, ...] | None = self._stat()
         self._scopes = self._read()
 
     def scope(self, token: str) -> Scope | None:
@@ -38,12 +41,12 @@ class Tokens:
         with self._lock:
             state = self._stat()
             if state != self._state:
-                self._state = state
                 try:
-                    self._scopes = self._read()
+                    self._scopes, self._state = self._read(), state
                 except SettingsError as error:
-                    log.error("No token is taken until this is mended: %s", error)
-                    self._scopes = {}
+                    if self._state is not None:
+                        log.error("No token is taken until this is mended: %s", error)
+                    self._scopes, self._state = {}, None  # who mends it may leave its time and size as they are
             # By its hash: how long finding it takes says nothing about the token.
             return self._scopes.get(hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest())
 
@@ -69,6 +72,11 @@ class Tokens:
                 raise SettingsError(
                     f"Line {number} of {self._file} (CAPTIONER_TOKENS_FILE) is not `NAME read|write SHA256`: put the "
                     f"token's SHA-256 there, 64 hexadecimal digits, and not the token."
+                )
+            if parts["digest"].lower() == EMPTY:
+                raise SettingsError(
+                    f"Line {number} of {self._file} (CAPTIONER_TOKENS_FILE) has the SHA-256 of nothing, which lets "
+                    f"everybody in: put that of the token there."
                 )
             found[parts["digest"].lower()] = cast(Scope, parts["scope"].lower())
         return found

@@ -107,7 +107,25 @@ def test_a_token_comes_and_goes_with_its_line(client: FlaskClient, tmp_path: Pat
     assert client.get("/versions", auth=RIGHT).status_code == 200
 
 
-@pytest.mark.parametrize("text", ["prometheus read secret-token\n", "prometheus admin " + "0" * 64, "a" * 64, b"\xff"])
+def test_tokens_count_again_once_their_file_can_be_read_again(
+    client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another mode or owner changes neither its time nor its size."""
+
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "tokens").write_text(line("other", "read", "o" * 40))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refused)
+        assert client.get("/versions", headers=bearer("o" * 40)).status_code == 401
+    assert client.get("/versions", headers=bearer("o" * 40)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [line("unset", "write", ""), "prometheus read secret-token\n", "prometheus admin " + "0" * 64, "a" * 64, b"\xff"],
+)
 def test_a_file_of_tokens_that_is_none_is_told_at_the_start(tmp_path: Path, text: str | bytes) -> None:
     file = tmp_path / "tokens"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
