@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.reports.overview.moves import Term, terms, whom
-from backend.reports.overview.project import quarantined
+from backend.reports.overview.project import quarantined, stamp
 from backend.retraining.snapshot import change_of, record_of
 from backend.store.registry import DROPPED, REJECTED, RELEASED, ModelVersion, Registry
 from training.captioner import checkpoint
@@ -115,16 +115,9 @@ def _frozen(path: Path) -> dict[str, Any] | None:
     """When and from what the snapshot with this manifest was frozen, and under `changed` how it has changed since."""
     try:
         record = record_of(path)
-        return None if record is None else {**asdict(record), "changed": _changed(path, record.sha256, _stamp(path))}
+        return None if record is None else {**asdict(record), "changed": _changed(path, record.sha256, stamp(path))}
     except TrainingError as error:
         return {"error": str(error)}
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        return (found := path.stat()).st_mtime_ns, found.st_size
-    except OSError:
-        return None
 
 
 @lru_cache(maxsize=1000)

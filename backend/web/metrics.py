@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from backend.domain.errors import CaptionerError
 from backend.queue import QUEUES
+from backend.reports.overview.project import follows
 from backend.store.database import now
 from backend.store.registry import DEFAULT
 from backend.store.totals import Totals
@@ -53,7 +54,6 @@ class _Read(Collector):
 def _sql(services: Services) -> list[Metric]:
     totals, champions = services.store.totals(), services.registry.champions()
     of_project = partial(_each, totals)
-    follows = services.reuse and services.settings.label_studio_url and services.settings.label_studio_api_key
     lag = of_project(
         GaugeMetricFamily,
         "captioner_inbox_lag_seconds",
@@ -67,7 +67,7 @@ def _sql(services: Services) -> list[Metric]:
             "Usable corrections since the last retrain that succeeded, counted up to 10,000.",
             lambda each: each.waiting,
         ),
-        *([lag] if follows else []),
+        *([lag] if follows(services.settings) else []),
         of_project(
             CounterMetricFamily,
             "captioner_repairs",

@@ -56,7 +56,7 @@ class Now:
 
     `since` is when the champion began to serve; `serving` is what this process has loaded, which lags behind for the
     seconds that loading takes. `waiting` corrections are not learned yet, counted up to 10,000. `until_retrain` is None
-    where retrains begin only when a person asks.
+    where retrains begin only when a person asks, `behind_seconds` where stored drafts do not follow corrections.
     """
 
     id: int
@@ -68,7 +68,7 @@ class Now:
     corrections: int
     skipped: int
     waiting: int
-    behind_seconds: float
+    behind_seconds: float | None
     held_out: int | None
     quarantined: int
     until_retrain: int | None
@@ -132,7 +132,7 @@ def now(settings: Settings, registry: Registry, jobs: Mapping[str, Any], serving
         corrections=sum(each.corrections for each in changes),
         skipped=sum(each.skipped for each in changes),
         waiting=totals.waiting,
-        behind_seconds=(progress.seconds_since(totals.behind_since) or 0.0) if champion else 0.0,
+        behind_seconds=_behind_seconds(totals, champion) if follows(settings) else None,
         held_out=last.verdict["pairs"] if last and last.verdict else None,
         quarantined=sum(quarantined(each) for each in registry.versions(project_id, None, REJECTED, DROPPED)),
         until_retrain=store.corrections_until_retrain(project_id, settings.retrain_every)
@@ -167,16 +167,33 @@ def queued(queue: Queue) -> dict[str, Any]:
 
 def quarantined(version: ModelVersion) -> int:
     """How many corrected images a rejected version was the first to learn, so that later retrains leave them out."""
-    return _lines(version.new_captions) if version.new_captions else 0
+    return _lines(version.new_captions, stamp(version.new_captions)) if version.new_captions else 0
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Time and size of the file, None where there is none: while they are the same, so is what it holds."""
+    try:
+        return (found := path.stat()).st_mtime_ns, found.st_size
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=1000)
-def _lines(path: Path) -> int:
-    """Lines of a file that is written once."""
+def _lines(path: Path, stamp: tuple[int, int] | None) -> int:
+    """Lines of a file, counted once for each time and size: `captioner forget` writes it anew."""
     try:
         return path.read_bytes().count(b"\n")
     except OSError:
         return 0
+
+
+def follows(settings: Settings) -> bool:
+    """Whether drafts that lie in Label Studio follow the corrections that come after them."""
+    return bool(settings.reuse == "on" and settings.label_studio_url and settings.label_studio_api_key)
+
+
+def _behind_seconds(totals: Totals, champion: ModelVersion | None) -> float:
+    return (progress.seconds_since(totals.behind_since) or 0.0) if champion else 0.0
 
 
 def made_champion(registry: Registry, project_id: int, champion: ModelVersion | None) -> tuple[int, datetime | None]:

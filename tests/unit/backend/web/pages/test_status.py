@@ -159,6 +159,16 @@ def test_many_tasks_without_a_draft_are_counted_and_a_few_named(client: FlaskCli
     assert "30 tasks without a draft (1, 2, 3, 4, 5 and 25 more) The host is away." in told(client)
 
 
+def test_how_far_drafts_lag_is_told_where_they_follow_corrections(tmp_path: Path) -> None:
+    """Elsewhere it would only grow."""
+    key = {"LABEL_STUDIO_URL": "http://127.0.0.1:9", "LABEL_STUDIO_API_KEY": "key"}
+    for given, words in ((key, "by "), ({}, "they follow no correction: that takes LABEL_STUDIO_URL ,")):
+        services = factories.backend(tmp_path / str(len(given)), **given)
+        promoted(services, "v1")
+        services.store.record(saved(correction(1)))
+        assert f"Drafts lag behind {words}" in told(create_app(services).test_client(), "/projects/1/now")
+
+
 def test_a_few_reasons_stand_for_all_and_a_count_that_ends_early_says_so(
     client: FlaskClient, services: Services
 ) -> None:
@@ -212,6 +222,8 @@ def test_quarantined_corrections_are_counted(client: FlaskClient, services: Serv
         version = ModelVersion(f"v{number}", folder, 1, manifest=folder / "manifest.jsonl", state=state)
         services.registry.register(version)
     assert "Quarantined 5 images" in told(client)
+    (tmp_path / "0" / NEW).write_text("{}\n")
+    assert "Quarantined 4 images" in told(client), "one was forgotten meanwhile"
 
 
 def test_the_chart_marks_verdicts_and_versions_link_to_their_pages(pages: FlaskClient) -> None:
