@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -12,6 +13,8 @@ from backend.images.cache import FORMATS
 
 SIDES = (480, 360)
 """Most pixels across and down: enough for a screen with two to a point."""
+_ALONE = threading.Lock()
+"""A page asks for a dozen at once, and an image of 50 million pixels takes 200 MB to decode, a JPEG up to 800 MB."""
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -24,9 +27,9 @@ def here(data_dir: Path, sha256: str | None) -> Path | None:
 
 
 def thumbnail(path: Path) -> bytes | None:
-    """The image as a small JPEG; None where it cannot be read."""
+    """The image as a small JPEG; None where it cannot be read. Threads wait for one another."""
     try:
-        with Image.open(path, formats=tuple(FORMATS)) as image:
+        with _ALONE, Image.open(path, formats=tuple(FORMATS)) as image:
             image.draft("RGB", SIDES)
             image.thumbnail(SIDES)
             upright = ImageOps.exif_transpose(image).convert("RGB")

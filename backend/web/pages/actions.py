@@ -19,7 +19,7 @@ from backend.store.registry import ModelVersion
 from backend.system.typed import typed
 from backend.web import body
 from backend.web.pages import forms
-from backend.web.pages.answers import NAME
+from backend.web.pages.answers import NAME, PROJECT
 from backend.web.pages.versions import check_project, version_of
 from backend.web.services import Services
 from training.captioner import checkpoint
@@ -93,7 +93,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
         sentence = moves.rolled_back(serving.name if serving else None, project_id)
         return sentence, promotion(undone.version, project_id) if undone and undone.version else None
 
-    @blueprint.get("/projects/<int:project_id>/promote/<path:name>")
+    @blueprint.get(f"{PROJECT}/promote/<path:name>")
     def promote(project_id: int, name: str) -> ResponseReturnValue:
         version, champion = version_of(services, project_id, name), registry.champion(project_id)
         serving = champion.name if champion else NOBODY
@@ -113,7 +113,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
             fields=_fields("promote", project_id, serving, name),
         )
 
-    @blueprint.post("/projects/<int:project_id>/promote/<path:name>")
+    @blueprint.post(f"{PROJECT}/promote/<path:name>")
     def promoted(project_id: int, name: str) -> ResponseReturnValue:
         form = _checked("promote", project_id, after=name)
         version = version_of(services, project_id, name)
@@ -125,7 +125,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
             raise OvertakenError(_overtaken(champion.name if champion else None, project_id)) from error
         return _done(project_id, "promoted")
 
-    @blueprint.get("/projects/<int:project_id>/rollback")
+    @blueprint.get(f"{PROJECT}/rollback")
     def rollback(project_id: int) -> ResponseReturnValue:
         champion, before = _undoable(project_id)
         then = f"{before} will serve it again, for every draft from then on." if before else "Nothing will serve it."
@@ -143,7 +143,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
             fields=_fields("rollback", project_id, champion, before or NOBODY),
         )
 
-    @blueprint.post("/projects/<int:project_id>/rollback")
+    @blueprint.post(f"{PROJECT}/rollback")
     def rolled_back(project_id: int) -> ResponseReturnValue:
         form = _checked("rollback", project_id)
         champion, before = _undoable(project_id)

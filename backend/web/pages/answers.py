@@ -10,11 +10,14 @@ from flask.typing import ResponseReturnValue
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 
+from backend.label_studio.payload import GREATEST_ID
 from backend.reports.progress import PHASES, duration, phase_text, seconds_since
 from training.runtime.console import counted
 
 NAME = "pages"
 """Of the blueprint."""
+PROJECT = f"/projects/<int(max={GREATEST_ID}):project_id>"
+"""Where the pages of a project begin; databases know no greater number."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "

@@ -12,7 +12,7 @@ from backend.reports.overview.project import made_champion
 from backend.reports.overview.verdicts import verdict as in_words
 from backend.retraining import examples
 from backend.store.registry import ModelVersion
-from backend.web.pages.answers import NAME
+from backend.web.pages.answers import NAME, PROJECT
 from backend.web.services import Services
 from training.errors import TrainingError
 from training.gate.verdict import Verdict
@@ -38,7 +38,7 @@ def check_project(services: Services, project_id: int) -> None:
 def add(blueprint: Blueprint, services: Services) -> None:
     registry = services.registry
 
-    @blueprint.get("/projects/<int:project_id>/versions/<path:name>")
+    @blueprint.get(f"{PROJECT}/versions/<path:name>")
     def version(project_id: int, name: str) -> str:
         found = version_of(services, project_id, name)
         facts = lineage.facts(registry, found)
@@ -64,7 +64,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
             found=examples.load(found.checkpoint),
         )
 
-    @blueprint.get("/projects/<int:project_id>/attention/<int:number>/<path:name>")
+    @blueprint.get(f"{PROJECT}/attention/<int:number>/<path:name>")
     def attention(project_id: int, number: int, name: str) -> ResponseReturnValue:
         file = examples.picture(version_of(services, project_id, name).checkpoint, number)
         if file is None:

@@ -9,7 +9,7 @@ from backend.images import thumbnails
 from backend.reports.overview import project as reports
 from backend.reports.overview.project import Now, Serving
 from backend.store.totals import MOST_WAITING, Totals
-from backend.web.pages.answers import NAME, wants_page
+from backend.web.pages.answers import NAME, PROJECT, wants_page
 from backend.web.pages.assets import KEPT
 from backend.web.services import Services
 
@@ -25,14 +25,14 @@ def add(blueprint: Blueprint, services: Services) -> None:
             return {"status": "UP", "model_class": "CaptionerModel"}, varies
         return render_template("overview.html", projects=_now(store.totals())), varies
 
-    @blueprint.get("/projects/<int:project_id>")
+    @blueprint.get(PROJECT)
     def project(project_id: int) -> str:
         found = of(project_id)
         whole = reports.whole(services.registry, project_id)
         parts = {"whole": whole, "charts": whole.charts(project_id)}
         return render_template("project.html", project=found, most_waiting=MOST_WAITING, **parts)
 
-    @blueprint.get("/projects/<int:project_id>/now")
+    @blueprint.get(f"{PROJECT}/now")
     def now(project_id: int) -> str:
         """The parts of the page that change, for the script that shows them."""
         return render_template("now.html", project=of(project_id), most_waiting=MOST_WAITING)

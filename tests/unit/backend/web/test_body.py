@@ -16,10 +16,11 @@ from gunicorn.http.parser import RequestParser
 from backend.store.database import _serialise
 from backend.web.app import create_app
 from backend.web.body import QUICK_BYTES, _Yielding
+from backend.web.pages.answers import PROJECT
 from tests import factories
 
 READ_A_BODY = ["/setup", "/predict", "/webhook", "/versions", "/cancel-training"]
-READ_A_FORM = ["/projects/<int:project_id>/promote/<path:name>", "/projects/<int:project_id>/rollback"]
+READ_A_FORM = [f"{PROJECT}/promote/<path:name>", f"{PROJECT}/rollback"]
 
 MALFORMED = {
     "no number": b"ZZ\r\n{}\r\n0\r\n\r\n",

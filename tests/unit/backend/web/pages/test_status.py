@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
+from PIL import Image, ImageOps
 
 from backend.domain.corrections import DraftFailure
-from backend.images.thumbnails import here
+from backend.images.thumbnails import here, thumbnail
 from backend.reports.overview.gallery import Piece, differences
 from backend.reports.status import report, text
 from backend.store.registry import DEFAULT, DROPPED, NEW, REJECTED, ModelVersion
@@ -291,6 +295,27 @@ def test_thumbnails_are_of_cached_images_only(pages: FlaskClient, lived: Service
     assert damaged is not None
     damaged.write_bytes(b"no image")
     assert pages.get(pictures[0]).status_code == 404
+
+
+def test_one_thumbnail_is_made_at_a_time(lived: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page asks for a dozen at once, and each may take hundreds of megabytes."""
+    path = next((lived.settings.data_dir / "images").glob("*/*.jpg"))
+    upright, both = ImageOps.exif_transpose, threading.Barrier(2)
+
+    def meeting(image: Image.Image) -> Image.Image:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return upright(image)
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", meeting)
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(thumbnail, [path, path]))
+    assert both.broken, "two were in memory together"
+
+
+def test_a_number_that_no_project_can_have_is_no_project(pages: FlaskClient) -> None:
+    for path in ("", "/now", "/versions/v1", "/attention/0/v1", "/promote/v1", "/rollback"):
+        assert pages.get(f"/projects/{2**63}{path}", headers=BROWSER).status_code == 404
 
 
 def steps(services: Services, client: FlaskClient, path: str) -> int:
