@@ -30,8 +30,8 @@ from tests.unit.backend.store.test_store import *  # noqa: F403
 
 
 @pytest.fixture
-def store(postgresql_url: str) -> Store:
-    store = Store(postgresql_url)
+def store(postgresql_url: str, tmp_path: Path) -> Store:
+    store = Store(postgresql_url, tmp_path)
     store.migrate()
     return store
 
