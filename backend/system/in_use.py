@@ -47,7 +47,9 @@ def _locked(folder: Path, kind: int, otherwise: str) -> int:
         raise InUseError(f"The data folder {folder} cannot be used: {error.strerror}.") from error
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(descriptor)
         raise InUseError(otherwise) from error
+    except OSError:  # a network file system may have no locks on folders, and must serve all the same
+        pass
     return descriptor

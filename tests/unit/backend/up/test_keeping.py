@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import shutil
@@ -223,6 +225,14 @@ def test_nothing_is_restored_into_a_folder_that_is_in_use(store: Store, data: Pa
     in_use.release(held)
     with in_use.alone(data), pytest.raises(in_use.InUseError, match="is being restored"):
         in_use.hold(data)
+
+
+def test_a_file_system_without_locks_serves_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    in_use.release(in_use.hold(tmp_path))
 
 
 def test_the_label_studio_of_up_is_part_of_it(store: Store, data: Path, tmp_path: Path) -> None:
