@@ -31,11 +31,12 @@ def report(project: int, out: Path | None, names: bool, **flags: Any) -> None:
     from backend.reports.economics.text import text
 
     found = gather(store_of(settings_from(flags)), project, names)
-    answer(found.to_json(), partial(text, found))
     if out is not None:
         from backend.reports.economics.page import save
 
         save(found, out)
+    answer(found.to_json(), partial(text, found))
+    if out is not None:
         click.echo(f"The page is {out}.", err=True)
 
 

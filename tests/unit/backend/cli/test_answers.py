@@ -124,6 +124,7 @@ def test_doctor_answers_with_its_findings(run: Callable[..., Result]) -> None:
         ("train-status --json --project one", 2),
         ("mode --project 7 --json", 1),
         ("export --project 1 --out - --json", 2),
+        ("report --project 1 --out captioner.db/page.html --json", 1),
         ("no-such-command --json", 2),
     ],
 )
