@@ -18,9 +18,9 @@ _ASKED, _ANSWERED = "captioner.json", "captioner.answered"
 
 
 def json_option(command: Any) -> Any:
-    """The flag --json, for a command that ends with `answer`."""
+    """The flag --json, for a command that ends with `answer`. It is read first, for mistakes in other arguments."""
     return click.option(
-        "--json", is_flag=True, expose_value=False, callback=_note, help="Answer as JSON, for programs."
+        "--json", is_flag=True, is_eager=True, expose_value=False, callback=_note, help="Answer as JSON, for programs."
     )(command)
 
 
@@ -32,6 +32,7 @@ def json_file_option(command: Any) -> Any:
         type=_JsonFile(),
         is_flag=False,
         flag_value=str(STDOUT),
+        is_eager=True,
         callback=_note,
         metavar="[FILE]",
         help="Write the answer as JSON here; without FILE, or with -, on standard output in place of the text.",

@@ -15,7 +15,7 @@ AGAIN_SECONDS = 600.0
 
 
 class Tracking:
-    """What this process has had MLflow told of, by project."""
+    """The state of each project that this process has last queued a job for, and when."""
 
     def __init__(self) -> None:
         self._told: dict[int, tuple[str, float]] = {}

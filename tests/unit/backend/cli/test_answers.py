@@ -122,6 +122,7 @@ def test_doctor_answers_with_its_findings(run: Callable[..., Result]) -> None:
         ("versions show p1-v9 --json", 1),
         ("versions --json show p1-v9", 1),
         ("train-status --json --project one", 2),
+        ("promote --project one --json p1-v1", 2),
         ("mode --project 7 --json", 1),
         ("export --project 1 --out - --json", 2),
         ("report --project 1 --out captioner.db/page.html --json", 1),
