@@ -252,6 +252,7 @@ def test_a_verdict_that_no_release_can_read_is_told(client: FlaskClient, service
         ("reject", "rejected", "was rejected: it is worse than p1-v0. What it was the first to learn is quarantined."),
         ("reject", "released", "has been released and may be learned again."),
         ("promote", "passed", "passed, and waits for a person to promote it."),
+        ("reject", "passed", "was promoted; judged again on more captions, it is worse than p1-v0. On 120 held-out"),
     ],
 )
 def test_verdicts_are_told_in_plain_words(client: FlaskClient, services: Services, decision, state, words) -> None:
