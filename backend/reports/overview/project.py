@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.domain.errors import QueueError
-from backend.queue import Queue
+from backend.queue import DRAFTS, RETRAINS, Queue
 from backend.reports import progress
 from backend.reports.edits import by_version
 from backend.reports.overview import trend
@@ -158,9 +158,11 @@ def whole(registry: Registry, project_id: int) -> Whole:
 
 
 def queued(queue: Queue) -> dict[str, Any]:
-    """Jobs by where they are, and how many workers run; `failure` says why where Redis does not answer."""
+    """Jobs by where they are, how many workers run, and how many of them take retrains and drafts; `failure` says why
+    where Redis does not answer."""
     try:
-        return {**queue.depths(), "workers": queue.workers(), "failure": None}
+        workers = {"workers": queue.alive(), "retrain": queue.alive(RETRAINS), "draft": queue.alive(DRAFTS)}
+        return {**queue.depths(), **workers, "failure": None}
     except QueueError as error:
         return {"failure": str(error)}
 

@@ -62,6 +62,10 @@ def _queue(queue: Mapping[str, Any], wanted: bool) -> Iterator[Trouble]:
     elif queue["workers"] == 0 and (wanted or queue["waiting"]):
         why = "A retrain or another job waits, and nobody is there to do it."
         yield Trouble("No worker runs", why, "Start one with `captioner worker`, or start `captioner up` again.")
+    elif (wanted and queue["retrain"] == 0) or (queue["waiting"] and queue["draft"] == 0):
+        missing = "retrains" if queue["retrain"] == 0 else "drafts or is compared with Label Studio"
+        why = f"Every worker runs with --only, and none of them takes what {missing}."
+        yield Trouble("Some jobs have no worker", why, "Start one with `captioner worker`, without --only.")
 
 
 def _retrains(retrains: Sequence[Retrain]) -> Iterator[Trouble]:

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from backend.domain.corrections import DraftFailure
 from backend.images.thumbnails import here, thumbnail
+from backend.queue import DRAFTS, RETRAINS
 from backend.reports.overview.gallery import Piece, differences
 from backend.reports.status import report, text
 from backend.store.registry import DEFAULT, DROPPED, NEW, REJECTED, ModelVersion
@@ -155,6 +156,27 @@ def test_what_failed_is_told_with_why_and_what_to_do(pages: FlaskClient, lived: 
         assert what in failed
         assert why in failed
     assert failed.count("To do:") == 5
+
+
+@pytest.mark.parametrize(
+    ("takes", "sentence"),
+    [
+        ((), "No worker runs A retrain or another job waits, and nobody is there to do it."),
+        ((DRAFTS,), "Some jobs have no worker Every worker runs with --only, and none of them takes what retrains."),
+        ((RETRAINS,), "none of them takes what drafts or is compared with Label Studio."),
+        ((DRAFTS, RETRAINS), "What failed lately Nothing."),
+    ],
+)
+def test_jobs_that_no_worker_takes_are_told(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch, takes: tuple[str, ...], sentence: str
+) -> None:
+    services.store.record(saved(correction(1)))
+    services.store.request_retrain(1, asked=True, every=0)
+    waiting = {"waiting": 2, "scheduled": 0, "running": 0, "failed": 0}
+    monkeypatch.setattr(services.queue, "depths", lambda: waiting)
+    monkeypatch.setattr(services.queue, "workers", lambda: len(takes))
+    monkeypatch.setattr(services.queue, "alive", lambda name=None: len(takes) if name is None else name in takes)
+    assert sentence in told(client, "/projects/1/now")
 
 
 def test_many_tasks_without_a_draft_are_counted_and_a_few_named(client: FlaskClient, services: Services) -> None:
