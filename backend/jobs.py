@@ -19,6 +19,7 @@ from backend.domain.errors import CaptionerError, DatabaseError, QueueError
 from backend.drafts import calibrating
 from backend.drafts.queueing import queue_refreshes
 from backend.drafts.refresh import refresh_if_possible
+from backend.images.sharing import Sharing
 from backend.queue import Queue
 from backend.retraining.heartbeat import Heartbeat, SupersededError
 from backend.retraining.snapshot import PostponedError
@@ -50,6 +51,7 @@ def _if_database_answers() -> Iterator[None]:
 def retrain(retrain_id: int) -> None:
     """Train, judge and perhaps promote a candidate; errors are recorded as the outcome and not raised."""
     settings, store = _opened()
+    _follow(settings, store)
     claimed = store.claim_retrain(retrain_id)
     if claimed is None:
         log.info("Retrain %d has ended, waits or runs in another process.", retrain_id)
@@ -70,6 +72,14 @@ def _opened() -> tuple[Settings, Store]:
     store = Store(settings.database_url, settings.data_dir)
     store.migrate()
     return settings, store
+
+
+def _follow(settings: Settings, store: Store) -> None:
+    """Fetch what other machines have changed, for this one may have no web process that does."""
+    try:
+        Sharing(settings, store).follow()
+    except CaptionerError as error:
+        log.warning("What other machines have changed is not fetched: %s", error)
 
 
 def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
@@ -150,6 +160,7 @@ def track(project_id: int) -> None:
 def refresh(project_id: int) -> None:
     """Refresh the project's drafts for about a minute; errors are recorded and not raised."""
     settings, store = _opened()
+    _follow(settings, store)
     queue = Queue(settings.redis_url)
     with suppress(QueueError):
         share_cores(queue.workers(here=True))

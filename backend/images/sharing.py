@@ -100,6 +100,11 @@ class Sharing:
             if version.manifest and version.manifest.parent not in shared and version.manifest.is_file():
                 self._share_snapshot(version.manifest)
 
+    def withdraw(self, folder: Path) -> None:
+        """Before a folder is made anew: let nobody fetch what an attempt that died has uploaded under its name."""
+        if self._remote is not None and folder.is_relative_to(self._settings.data_dir):
+            self._known.put(folder, {})
+
     def follow(self) -> None:
         """Fetch what another machine has changed of folders that are here, such as manifests from which something was
         forgotten. Weights are compared when they are loaded."""

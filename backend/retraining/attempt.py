@@ -150,6 +150,7 @@ class Retraining:
         mismatch = project_gate.mismatch(champion, untried, self._reporting("mismatch")) if champion else None
         # corrections of a held candidate passed this check before, so they are not quarantined
         manifest.save(untried if mismatch else first_learnt, pairs.manifest.with_name(NEW))
+        self._sharing.share(pairs.manifest.parent, SNAPSHOT)
         for leftover in self._models.glob(f".{self._project_id}-*"):  # of an attempt that died: only one is active
             shutil.rmtree(leftover, ignore_errors=True)
         work = self._models / f".{self._retrain.snapshot}.{self._retrain.id}.{self._retrain.attempt}"
@@ -161,6 +162,7 @@ class Retraining:
             verdict = project_gate.verdict(champion, candidate, self._reporting("evaluate"), mismatch)
             examples.make(candidate.captioner, project_gate.held_out, work / "candidate")
             folder = self._models / name
+            self._sharing.withdraw(folder)
             shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
             (work / "candidate").replace(folder)
             self._share(folder, pairs.manifest.parent)

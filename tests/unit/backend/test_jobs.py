@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backend import jobs
-from backend.domain.errors import DatabaseError
+from backend.domain.errors import DatabaseError, UnreachableImageError
 from backend.retraining.attempt import Retraining
 from backend.store.database import now
 from backend.store.retrains import FAILED, MAX_POSTPONED, QUEUED, Retrain
@@ -107,3 +107,17 @@ def test_a_database_that_cannot_be_written_ends_a_job_with_one_sentence(
     with caplog.at_level(logging.INFO):
         job(1)  # type: ignore[operator]
     assert caplog.messages == ["The job is postponed: The database x cannot be used: database or disk is full."]
+
+
+def test_a_job_follows_what_other_machines_have_changed_and_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def follow(self: object) -> None:
+        raise UnreachableImageError("The store is down.")
+
+    monkeypatch.setattr("backend.images.sharing.Sharing.follow", follow)
+    for name, value in settings(tmp_path, REDIS_URL="redis://127.0.0.1:1/0").to_env().items():
+        monkeypatch.setenv(name, value)
+    jobs.retrain(99)
+    jobs.refresh(1)
+    assert caplog.text.count("What other machines have changed is not fetched: The store is down.") == 2

@@ -184,3 +184,20 @@ def test_what_one_machine_takes_out_is_taken_out_of_all(tmp_path: Path, trainer:
         for _ in range(2):
             other.sharing.follow()
         assert files(other.data) == files(trainer.data) | {"shared.lock": b""}
+
+
+def test_what_a_dead_attempt_has_uploaded_does_not_replace_what_the_next_one_makes(
+    tmp_path: Path, trainer: Machine
+) -> None:
+    folder = trainer.data / "models" / "p1-v1"
+    other = machine(tmp_path, "other")
+    trainer.sharing.withdraw(folder)
+    (folder / "config.json").write_text("{}")
+    trainer.sharing.follow()
+    trainer.sharing.fetch(folder)
+    assert (folder / "config.json").read_text() == "{}"
+    other.sharing.fetch(other.data / "models" / "p1-v1")
+    assert not (other.data / "models").exists()
+    trainer.sharing.share(folder)
+    other.sharing.fetch(other.data / "models" / "p1-v1")
+    assert files(other.data / "models") == files(trainer.data / "models")
