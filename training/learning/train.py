@@ -178,11 +178,17 @@ def _initial(captions: Sequence[str], config: TrainingConfig, start_from: Captio
 
 
 def _with_room(decoding: DecodingConfig, captions: Sequence[str], vocabulary: Vocabulary) -> DecodingConfig:
-    """The decoding with room for nearly all captions of scripts without blanks, which have many characters where
-    others have a few words."""
-    lengths = sorted(len(vocabulary.encode(text)) - 2 for text in captions if has_characters(text))
+    """The decoding with room for nearly all captions that are mostly in scripts without blanks, which have many
+    characters where others have a few words."""
+    lengths = sorted(len(vocabulary.encode(text)) - 2 for text in captions if _is_in_characters(text))
     longest = lengths[int(0.99 * (len(lengths) - 1))] if lengths else 0
     return replace(decoding, max_length=max(decoding.max_length, min(longest, MOST_CHARACTERS)))
+
+
+def _is_in_characters(text: str) -> bool:
+    """Whether most of its words are single characters, and not only those of a sign that it quotes."""
+    words = tokenize(text) if has_characters(text) else []
+    return 2 * sum(map(has_characters, words)) > len(words)
 
 
 def _index(

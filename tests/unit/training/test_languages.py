@@ -176,3 +176,5 @@ def test_captions_in_characters_have_room_and_others_have_what_was_configured(ti
     assert _initial([long] * 3, config, tiny).decoding.max_length == len(long)
     assert _initial(["a dog runs over the grass and barks"], config, tiny).decoding == tiny.decoding
     assert tiny.decoding.max_length < len(long)
+    quoting = f"a sign on the wall says 出口 in {'very ' * tiny.decoding.max_length}large letters"
+    assert _initial([quoting], config, tiny).decoding == tiny.decoding
