@@ -145,7 +145,8 @@ def _webhook(client: LabelStudio, project_id: int, url: str, old_url: str | None
 def _prelabel(client: LabelStudio, project: Mapping[str, Any], known: bool) -> str:
     """Show drafts in the project; one connected before that shows stored drafts keeps showing them."""
     shown, project_id = project.get("model_version"), int(project["id"])
-    stored = known and shown in client.model_versions(project_id)
+    # Label Studio lists what is shown among the versions, with no predictions where it is a backend.
+    stored = known and shown != TITLE and shown in client.model_versions(project_id)
     wanted = {"show_collab_predictions": True, "model_version": shown if stored else TITLE}
     present = client.project(project_id)  # read again, because the steps before may have changed it
     changed = {key: value for key, value in wanted.items() if present.get(key) != value}

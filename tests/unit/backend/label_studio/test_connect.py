@@ -111,6 +111,12 @@ def test_stored_drafts_go_on_being_shown_where_the_backend_was_known(label_studi
     assert "stored drafts of p3-v2" in found.report[-1]
 
 
+def test_connecting_again_says_that_drafts_are_live(label_studio: Any, client: LabelStudio) -> None:
+    connect(client, 3, URL)
+    label_studio.stored = {"p3-v2": 40, "captioner": 0}  # Label Studio counts for what is shown, too
+    assert connect(client, 3, URL).report[-1].startswith("Tasks open with a draft of this backend")
+
+
 def test_a_disabled_webhook_is_switched_on(label_studio: Any, client: LabelStudio) -> None:
     connect(client, 3, URL)
     label_studio.hooks[0] |= {"is_active": False, "send_payload": False}
