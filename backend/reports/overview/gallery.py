@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ READ = 60
 """Newest corrections that are read to find so many that began as a draft."""
 LONGEST = 200
 """Words of a caption that are compared; what follows is one piece."""
+_ENDS = re.compile(r"(?<=[^.,;:!?…])(?=[.,;:!?…]+\s*$)")
 
 
 class Piece(NamedTuple):
@@ -79,5 +81,6 @@ def differences(draft: str, caption: str) -> Iterator[Piece]:
 
 
 def _pieces(text: str) -> Sequence[str]:
-    found: list[str] = PIECE.findall(text)
+    """Words, and the signs that end them, which else would make another word of the last one."""
+    found: list[str] = [part for piece in PIECE.findall(text) for part in _ENDS.split(piece, maxsplit=1) if part]
     return found if len(found) <= LONGEST else [*found[:LONGEST], "".join(found[LONGEST:])]

@@ -300,6 +300,13 @@ def test_differences_are_whole_texts_again() -> None:
     assert list(differences("same", "same")) == [Piece("same", "same")]
 
 
+def test_a_full_stop_that_moves_changes_no_word() -> None:
+    longer = differences("A dog on a beach.", "A dog on a beach in the sun.")
+    assert list(longer) == [Piece("same", "A dog on a beach "), Piece("inserted", "in the sun"), Piece("same", ".")]
+    shorter = differences("A dog on a beach in the sun.", "A dog on a beach.")
+    assert list(shorter) == [Piece("same", "A dog on a beach"), Piece("deleted", "in the sun"), Piece("same", ".")]
+
+
 def test_differences_keep_marks_with_their_letters() -> None:
     assert list(differences("กา", "ก่า")) == [Piece("deleted", "ก"), Piece("inserted", "ก่"), Piece("same", "า")]
     assert "".join(text for kind, text in differences("ผู้ชาย 2 คน", "ผู้หญิง 2 คน") if kind != "deleted") == "ผู้หญิง 2 คน"
