@@ -46,7 +46,7 @@ class Action:
 
 def add(blueprint: Blueprint, services: Services) -> None:
     registry, data_dir = services.registry, services.settings.data_dir
-    asks = services.settings.basic_auth is not None
+    basic = services.settings.basic_auth
 
     def promotion(version: str, project_id: int) -> Action:
         command = typed(data_dir, "promote", version, "--project", str(project_id))
@@ -78,7 +78,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
 
     @blueprint.app_template_global("asks_for_password")
     def asks_for_password() -> bool:
-        return asks
+        return basic is not None
 
     @blueprint.app_template_global("moved")
     def moved(project_id: int) -> tuple[str, Action | None] | None:
@@ -157,17 +157,19 @@ def add(blueprint: Blueprint, services: Services) -> None:
         return _done(project_id, "rolled-back")
 
     def _fields(what: str, project_id: int, before: str, after: str) -> dict[str, str]:
-        """What the form of a page holds: which version served when it asked, and which will."""
-        token = forms.token(data_dir, what, str(project_id), before, after)
+        """What the form of a page holds, where there is one: which version served when it asked, and which will."""
+        if basic is None:
+            return {}
+        token = forms.token(forms.key(*basic), what, str(project_id), before, after)
         return {"before": before, "after": after, "token": token}
 
     def _checked(what: str, project_id: int, **known: str) -> dict[str, str]:
         """The form that was sent, with what is known from its address. Raises ForbiddenError unless a page of ours
         asked exactly this."""
-        if not asks:
+        if basic is None:
             raise ForbiddenError(NO_PASSWORD)
         form = {"before": NOBODY, "after": NOBODY, "token": "", **body.form(), **known}
-        forms.check(data_dir, form["token"], what, str(project_id), form["before"], form["after"])
+        forms.check(forms.key(*basic), form["token"], what, str(project_id), form["before"], form["after"])
         return form
 
     def _undoable(project_id: int) -> tuple[str, str | None]:

@@ -159,7 +159,6 @@ def test_a_version_that_waits_for_a_person_can_be_promoted_from_the_page_of_the_
 @pytest.mark.parametrize("path", ["/projects/1/promote/p1-v3", "/projects/1/rollback"])
 def test_what_is_not_sent_by_its_page_changes_nothing(client: FlaskClient, services: Services, path: str) -> None:
     form = form_of(get(client, path))
-    data_dir = services.settings.data_dir
     other = form_of(get(client, "/projects/1/promote/p1-v1"))["token"]
     wrong = [form | {"token": token} for token in ("", "x", "9999999999.x", f"{form['token']}0", other)]
     wrong += [{}, {name: value for name, value in form.items() if name != "token"}]
@@ -174,7 +173,7 @@ def test_what_is_not_sent_by_its_page_changes_nothing(client: FlaskClient, servi
     without = client.post(path, data=form, headers={**BROWSER, "Sec-Fetch-Site": "same-origin"})
     assert without.status_code == 401
     what = ["promote", "1", "p1-v2", "p1-v3"] if "promote" in path else ["rollback", "1", "p1-v2", "p1-v1"]
-    late = post(client, path, form | {"token": forms.token(data_dir, *what, now=0)})
+    late = post(client, path, form | {"token": forms.token(forms.key(*AUTH), *what, now=0)})
     assert (late.status_code, "more than an hour ago" in said(late)) == (403, True)
     assert services.registry.champions() == {1: "p1-v2"}
     assert len(services.registry.moves(1)) == 2
@@ -228,9 +227,20 @@ def test_versions_of_other_projects_and_unknown_ones_are_not_promoted(client: Fl
         asked = get(client, path)
         assert (asked.status_code, sentence in said(asked)) == (404, True), path
         project, name = path.split("/")[2], path.split("/")[-1]
-        token = forms.token(services.settings.data_dir, "promote", project, "p1-v2", name)
+        token = forms.token(forms.key(*AUTH), "promote", project, "p1-v2", name)
         assert post(client, path, {"token": token, "before": "p1-v2"}).status_code in {403, 404}
     assert services.registry.champions() == {1: "p1-v2"}
+
+
+def test_another_machine_may_answer_the_form(client: FlaskClient, services: Services, tmp_path: Path) -> None:
+    """Web processes share the database and the password, and no disk."""
+    page = form_of(get(client, "/projects/1/promote/p1-v3"))
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "models").symlink_to(services.settings.data_dir / "models")  # fetched from the store
+    other = factories.backend(there, **PASSWORD, DATABASE_URL=services.settings.database_url)
+    answer = post(create_app(other).test_client(), "/projects/1/promote/p1-v3", page)
+    assert (answer.status_code, services.registry.champions()) == (303, {1: "p1-v3"})
 
 
 @pytest.mark.parametrize("name", ["a/b", "a//b", "a b?c=d#e", "<i>'\"&amp;</i>", "Ünïcode-版本", "a%2Fb", "promote/x"])
@@ -268,7 +278,7 @@ def test_without_a_password_pages_name_the_commands_and_nothing_can_be_sent(tmp_
         assert (answer.status_code, command in said(answer)) == (200, True), path
         assert "<button" not in answer.get_data(as_text=True)
     for path in ("promote/p1-v1", "rollback"):
-        token = forms.token(tmp_path, path.partition("/")[0], "1", "p1-v2", "p1-v1")
+        token = forms.token(forms.key(*AUTH), path.partition("/")[0], "1", "p1-v2", "p1-v1")
         form = {"before": "p1-v2", "after": "p1-v1", "token": token}
         answer = client.post(f"/projects/1/{path}", data=form, headers={**BROWSER, "Sec-Fetch-Site": "same-origin"})
         assert answer.status_code == 403
