@@ -94,10 +94,14 @@ class Sharing:
         if self._remote is None:
             return
         shared = self._known.folders()
+
+        def is_new(folder: Path) -> bool:
+            return folder not in shared and folder.is_relative_to(self._settings.data_dir)
+
         for version in registry.versions():
-            if version.checkpoint not in shared and version.checkpoint.is_dir():
+            if is_new(version.checkpoint) and version.checkpoint.is_dir():
                 self.share(version.checkpoint)
-            if version.manifest and version.manifest.parent not in shared and version.manifest.is_file():
+            if version.manifest and is_new(version.manifest.parent) and version.manifest.is_file():
                 self._share_snapshot(version.manifest)
 
     def withdraw(self, folder: Path) -> None:

@@ -107,7 +107,9 @@ def test_without_a_store_nothing_is_shared(tmp_path: Path) -> None:
     assert sorted(files(folder)) == ["model.safetensors", "vocabulary.json"]
 
 
-def test_versions_from_before_there_was_a_store_are_uploaded_with_their_snapshots(tmp_path: Path) -> None:
+def test_versions_from_before_there_was_a_store_are_uploaded_with_their_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = machine(tmp_path, "trainer", url=None)
     content = picture()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -120,11 +122,17 @@ def test_versions_from_before_there_was_a_store_are_uploaded_with_their_snapshot
     taken.with_name("other.txt").write_text("not ours")
     folder = factories.checkpoint(before.data / "models" / "p1-v1")
     before.registry.register(ModelVersion("p1-v1", folder, project_id=1, manifest=taken))
-    before.registry.register(ModelVersion("elsewhere", tmp_path / "elsewhere"))
+    elsewhere = factories.checkpoint(tmp_path / "elsewhere")
+    manifest.save(rows, elsewhere / "manifest.jsonl")
+    before.registry.register(ModelVersion("elsewhere", elsewhere, manifest=elsewhere / "manifest.jsonl"))
 
     now = machine(tmp_path, "trainer")
+    read: list[Path] = []
+    usual = manifest.load
+    monkeypatch.setattr(manifest, "load", lambda path: read.append(path) or usual(path))
     for _ in range(2):
         now.sharing.share_versions(now.registry)
+    assert read == [taken], "once, and what lies outside the data folder never"
     other = machine(tmp_path, "other")
     version = other.registry.get("p1-v1")
     assert version.manifest
