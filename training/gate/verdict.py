@@ -7,7 +7,7 @@ from typing import Any
 
 from training.errors import TrainingError
 from training.gate.bootstrap import Difference
-from training.gate.rule import MARGIN, PROMOTE, Outcome, Policy
+from training.gate.rule import MARGIN, PROMOTE, REJECT, Outcome, Policy
 from training.metrics import Score
 
 
@@ -91,6 +91,10 @@ class Verdict:
     @property
     def promotes(self) -> bool:
         return self.decision == PROMOTE
+
+    @property
+    def rejects(self) -> bool:
+        return self.decision == REJECT
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,6 @@ from typing import Literal
 
 from backend.store.registry import DEFAULT, DROPPED, HELD, PASSED, REJECTED, RELEASED, ModelVersion, Registry
 from training.errors import TrainingError
-from training.gate.rule import REJECT
 from training.gate.verdict import Verdict
 from training.runtime.console import counted
 
@@ -75,7 +74,7 @@ def _became(version: ModelVersion, found: Verdict, served: bool) -> tuple[Outcom
             undecided = "it is too weak to serve as a first model"
         more = f" About {counted(found.more_pairs, 'more held-out caption')} would decide." if found.more_pairs else ""
         return "held", f"{name} was held: {undecided}.{more}"
-    if found.decision == REJECT:  # while it served; its state stays
+    if found.rejects:  # while it served; its state stays
         return "rejected", f"{name} was promoted; judged again on more captions, it is worse than {champion}."
     if version.state == PASSED and version.project_id is not None and not served:
         return "passed", f"{name} passed, and waits for a person to promote it."
