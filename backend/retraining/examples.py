@@ -55,6 +55,8 @@ def load(checkpoint: Path) -> Examples:
         listed = [Example(**{**each, "captions": tuple(each["captions"])}) for each in found["examples"]]
         return Examples(tuple(listed), str(found["without"]))
     except FileNotFoundError:
+        if not checkpoint.is_dir():
+            return Examples(without="There are no attention maps here: the checkpoint is not on this machine.")
         return Examples(without="There are no attention maps: they are drawn when a retrain ends, and none was then.")
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("The examples of %s cannot be read: %s", checkpoint, error)

@@ -178,7 +178,7 @@ def test_a_version_whose_files_are_gone_has_a_page(client: FlaskClient, services
     )
     shown = said(page(client, "p1-v3"))
     assert "Trained by unknown, because the checkpoint cannot be read" in shown
-    assert "There are no attention maps" in shown
+    assert "There are no attention maps here: the checkpoint is not on this machine." in shown
 
 
 def test_the_manifest_of_a_large_project_is_not_read_each_time(
