@@ -59,6 +59,9 @@ def quarantine_text(versions: Sequence[Mapping[str, Any]]) -> str:
         word = {REJECTED: "waits for a decision"}.get(version["state"], version["state"])
         lines.append(f"{version['name']}: {counted(version['images'], 'corrected image')}, {word}")
         lines += _worst(version["verdict"])
+        if version["state"] == REJECTED:
+            release, drop = (f"`captioner quarantine {word} {version['name']}`" for word in ("release", "drop"))
+            lines.append(f"  {release} lets the next retrain learn them, {drop} leaves them out for good")
     return "\n".join(lines) or "Nothing is quarantined."
 
 

@@ -119,10 +119,14 @@ def test_an_unknown_version_is_one_sentence(registry: Registry, tmp_path: Path) 
 
 
 def test_an_operator_decides_on_what_is_quarantined(registry: Registry, tmp_path: Path) -> None:
-    assert "p1-v1: 2 corrected images, waits for a decision" in run(tmp_path, "quarantine")
+    waiting = run(tmp_path, "quarantine")
+    assert "p1-v1: 2 corrected images, waits for a decision" in waiting
+    assert "`captioner quarantine release p1-v1` lets the next retrain learn them" in waiting
     assert "next retrain" in run(tmp_path, "quarantine", "release", "p1-v1")
     assert registry.get("p1-v1").state == "released"
-    assert "2 corrected images, released" in run(tmp_path, "quarantine", "--project", "1")
+    released = run(tmp_path, "quarantine", "--project", "1")
+    assert "2 corrected images, released" in released
+    assert "quarantine release" not in released
     assert "never" in run(tmp_path, "quarantine", "drop", "p1-v1")
     assert registry.get("p1-v1").state == "dropped"
     result = CliRunner().invoke(main, ["quarantine", "--data-dir", str(tmp_path), "drop", "starter"])

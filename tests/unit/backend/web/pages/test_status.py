@@ -86,7 +86,7 @@ def test_a_lead_finds_what_serves_what_is_kept_and_when_the_next_model_comes(
 def test_its_figures_are_those_of_captioner_status(pages: FlaskClient, lived: Services) -> None:
     [project] = report(lived.settings)["projects"]
     page = told(pages)
-    assert f"In {project['corrections']} to learn from" in page
+    assert f"In {project['corrections']} usable" in page
     assert f"Waiting {project['new']} for the next retrain" in page
     assert f"{project['retrain_in']} captions" in page
     for each in project["drafts_by_version"]:
