@@ -44,7 +44,7 @@ def banner(state: dict[str, Any], data_dir: Path) -> str:
             f"  password      {state['password']}",
         ]
     lines += [
-        f"  ML backend    {state['backend_url']}",
+        f"  ML backend    {state['backend_url']} (its status page, in a browser)",
         f"  status        {typed(data_dir, 'status')}",
         "  stop          Ctrl-C",
     ]

@@ -199,6 +199,12 @@ def test_the_token_is_the_one_label_studio_has(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "label-studio" / "login.json").read_text())["token"] == made.token
 
 
+def test_the_banner_says_where_the_status_page_is(tmp_path: Path) -> None:
+    assert "http://127.0.0.1:9 (its status page, in a browser)" in state.banner(
+        {"backend_url": "http://127.0.0.1:9"}, tmp_path
+    )
+
+
 def test_the_command_for_status_is_the_one_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "bin" / "captioner"
     program.parent.mkdir()
