@@ -74,7 +74,7 @@ def reconcile(project: int | None, **flags: Any) -> None:
 @setting("data_dir", "database_url", "redis_url")
 @json_option
 def status(**flags: Any) -> None:
-    """Show what serves, what was learnt, what runs and what failed."""
+    """Show what serves, what was learned, what runs and what failed."""
     from backend.reports.status import report, text
 
     settings = settings_from(flags)

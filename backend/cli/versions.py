@@ -53,7 +53,7 @@ def show(before: Flags, version: str, **flags: Any) -> None:
 def quarantine(context: click.Context, project: int | None, **flags: Any) -> None:
     """List corrections that made a candidate worse.
 
-    Rejected versions had learnt them. Retrains leave them out until they are released.
+    Rejected versions had learned them. Retrains leave them out until they are released.
     """
     from backend.reports.lineage import quarantine as listed
     from backend.reports.lineage import quarantine_text
@@ -86,7 +86,7 @@ def drop(before: Flags, version: str, **flags: Any) -> None:
     One that is saved again in Label Studio counts as new.
     """
     _registry(before, flags).decide(version, "dropped")
-    answer({"version": version, "state": "dropped"}, f"The corrections of {version} are never learnt.")
+    answer({"version": version, "state": "dropped"}, f"The corrections of {version} are never learned.")
 
 
 @click.command(

@@ -32,8 +32,9 @@ def lines(score: Mapping[str, Any]) -> Iterable[str]:
         if score["accepted"] is not None:
             so_far += f", {score['accepted']} of them accepted"
         yield (
-            f"  score        how likely the model finds its words; the chance that a draft is accepted after {LEAST} "
-            f"corrections, {LEAST_OF_A_KIND} of either kind ({so_far})"
+            f"  score        how likely the model finds its words; from {LEAST} corrections on, "
+            f"of which {LEAST_OF_A_KIND} accept their draft "
+            f"and {LEAST_OF_A_KIND} do not, the chance that a draft is accepted ({so_far})"
         )
     if measured:
         yield (

@@ -181,8 +181,8 @@ def test_it_tells_what_the_score_means_and_how_far_it_can_be_trusted(here: Setti
     first = report(here)
     assert first["projects"][0]["score"]["calibrated"] is False
     assert (
-        "  score        how likely the model finds its words; the chance that a draft is accepted "
-        "after 50 corrections, 5 of either kind (0 so far)\n"
+        "  score        how likely the model finds its words; from 50 corrections on, of which 5 accept their draft "
+        "and 5 do not, the chance that a draft is accepted (0 so far)\n"
     ) in text(first)
     store.add_calibration(1, 1, corrections=60, accepted=3, calibration=None, reliability=None)
     assert "(0 so far, 3 of them accepted)" in text(report(here))
