@@ -28,8 +28,8 @@ VARIABLES |= {f"{field.alias}_FILE" for field in Settings.model_fields.values() 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu", "*"])
 def test_docker_compose_takes_the_file(profile: str) -> None:
-    if not shutil.which("docker"):
-        pytest.skip("Docker is not installed")
+    if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        pytest.skip("Docker Compose is not installed")
     argv = ["docker", "compose", "--file", ROOT / "docker-compose.yml", "--profile", profile, "config", "--quiet"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
