@@ -284,6 +284,16 @@ def test_verdicts_are_told_in_plain_words(client: FlaskClient, services: Service
     assert words in told(client)
 
 
+@pytest.mark.parametrize(("decision", "state"), [("hold", "held"), ("reject", "rejected")])
+def test_few_captions_are_not_said_to_say_little_where_they_reject(
+    client: FlaskClient, services: Services, decision, state
+) -> None:
+    services.store.save_project(1, "<View/>")
+    found = verdict(decision, 20.0, 21.0, pairs=6).to_json()
+    services.registry.register(ModelVersion("p1-v1", Path("x"), 1, "p1-v0", verdict=found, state=state))
+    assert ("So few say little yet." in told(client)) == (state == "held")
+
+
 def test_examples_show_words_that_were_added_and_taken_away(pages: FlaskClient) -> None:
     page = pages.get("/projects/1", headers=BROWSER).get_data(as_text=True)
     assert "A <del>man</del> <ins>woman</ins> in a red shirt." in page
