@@ -88,7 +88,6 @@ def _figures(version: ModelVersion, found: Verdict) -> str:
     on = f"On {counted(found.pairs, 'held-out caption')} its BLEU-4 is {found.candidate_score.value:.1f}"
     if found.champion_score is not None:
         on += f", that of {version.parent or 'the champion'} {found.champion_score.value:.1f}"
-    few = (
-        found.provisional and version.state not in _QUARANTINED
-    )  # a few reject only what all of their bounds call worse
+    # A few captions reject only what is worse by an upper bound of its difference, too.
+    few = found.provisional and version.state not in _QUARANTINED
     return f"{on}.{' So few say little yet.' if few else ''}"
