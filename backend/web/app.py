@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, request
@@ -32,6 +33,9 @@ from backend.web.services import Services
 from labeling_config import LabelingConfigError
 
 log = logging.getLogger(__name__)
+
+MOST_UNWANTED_BYTES = 2**20
+"""Of the body of a request that is not let in, so much is read and thrown away."""
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (RequestError, 400),
@@ -71,6 +75,8 @@ def create_app(services: Services) -> Flask:
     def authenticate() -> ResponseReturnValue | None:
         if request.endpoint in WITHOUT_PASSWORD or not (refusal := guard.refusal(request)):
             return None
+        with suppress(Exception):  # a connection that is closed over an unread body loses the answer on its way
+            request.stream.read(MOST_UNWANTED_BYTES)
         return answers.error(refusal.sentence, refusal.status, refusal.headers)
 
     @app.errorhandler(Exception)

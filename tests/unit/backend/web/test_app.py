@@ -63,6 +63,14 @@ def test_unknown_paths_and_methods_are_json_too(services: Services) -> None:
         assert answer.get_json()["error"]
 
 
+@pytest.mark.parametrize("number", [2**63, 10**22, 10**4200])
+def test_a_project_that_no_database_can_hold_is_not_there(services: Services, number: int) -> None:
+    client = create_app(services).test_client()
+    for path in (f"/projects/{number}", f"/projects/{number}/now"):
+        assert client.get(path, headers={"Accept": "text/html"}).status_code == 404
+    assert client.get(f"/projects/{2**63 - 1}").status_code == 404
+
+
 def test_each_error_has_its_status_and_the_rest_no_details(services: Services) -> None:
     app = create_app(services)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -167,3 +168,11 @@ def test_every_answer_says_that_its_type_is_not_to_be_guessed(client: FlaskClien
     for path in ("/health", "/versions", "/metrics", "/nowhere", "/", "/openapi.json"):
         for given in (RIGHT, None):
             assert client.get(path, auth=given).headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_refused_request_is_read_so_that_its_answer_arrives(client: FlaskClient) -> None:
+    for size, read in ((200_000, 200_000), (5_000_000, 2**20)):
+        body = io.BytesIO(b"x" * size)
+        given = {"wsgi.input": body, "CONTENT_LENGTH": str(size)}
+        assert client.post("/webhook", environ_overrides=given).status_code == 401
+        assert read <= body.tell() <= read + 2**20
