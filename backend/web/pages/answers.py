@@ -9,7 +9,6 @@ from flask import Flask, Response, render_template, request
 from flask.typing import ResponseReturnValue
 from jinja2 import StrictUndefined
 from markupsafe import Markup
-from werkzeug.routing import IntegerConverter, Map
 
 from backend.label_studio.payload import GREATEST_ID
 from backend.reports.progress import PHASES, duration, phase_text, seconds_since
@@ -29,18 +28,8 @@ HEADERS = {
 """Of every page: nothing comes from elsewhere, and no script or style stands in the page itself."""
 
 
-class _Number(IntegerConverter):
-    """A number in a path that a database can hold; there is nothing at any other."""
-
-    regex = r"\d{1,19}"
-
-    def __init__(self, map: Map) -> None:
-        super().__init__(map, max=GREATEST_ID)
-
-
 def prepare(app: Flask) -> None:
     """What all templates share, the headers of pages, and the one of every answer."""
-    app.url_map.converters = {**app.url_map.converters, "int": _Number}
     app.jinja_options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     app.jinja_env.filters.update(
         duration=duration,
