@@ -55,7 +55,8 @@ def add(blueprint: Blueprint, services: Services) -> None:
 
     def rollback_of(project_id: int, before: str | None) -> Action:
         command = typed(data_dir, "rollback", "--project", str(project_id))
-        return Action(f"Roll back to {before or 'nothing'}", url_for(f"{NAME}.rollback", project_id=project_id), command)
+        address = url_for(f"{NAME}.rollback", project_id=project_id)
+        return Action(f"Roll back to {before or 'nothing'}", address, command)
 
     @blueprint.app_template_global("actions")
     def offered(project_id: int, version: str | None = None) -> list[Action]:
