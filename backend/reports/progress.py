@@ -67,7 +67,7 @@ def _active(retrain: Retrain, usual_seconds: float | None) -> dict[str, Any]:
     """`heard_seconds_ago` is the age of the last heartbeat; a retrain is `lost` when its process seems to have died.
 
     `phase_left_seconds` and `phase_ends_at` are estimates for the current phase from its steps so far, None before its
-    first step. `then` are the phases that follow; how long they take is unknown before they start. `left_seconds` and
+    first step and where it takes longer. `then` are the phases that follow; how long they take is unknown before they start. `left_seconds` and
     `ends_at` are estimates for the whole, by how long the last retrains took; None where it takes longer than those.
     """
     runs = retrain.state == RUNNING
@@ -75,8 +75,9 @@ def _active(retrain: Retrain, usual_seconds: float | None) -> dict[str, Any]:
     phase = progress.get("phase")
     heard = seconds_since(retrain.heartbeat_at) if runs else None
     left = _left_seconds(progress)
-    if left is not None and heard is not None:
-        left = max(0.0, left - heard)
+    if left is not None:
+        left -= heard or 0.0
+        left = left if left > 0 else None  # it takes longer, or does what no step counts
     elapsed = seconds_since(retrain.started_at)
     whole = None if usual_seconds is None or elapsed is None else usual_seconds - elapsed
     if whole is not None and left is not None:
@@ -157,7 +158,7 @@ def retrain_lines(project: Mapping[str, Any]) -> Iterable[str]:
         yield f"  retrain      {active['retrain']} runs: no heartbeat for {heard}; the next worker starts it again"
     else:
         yield f"  retrain      {active['retrain']} runs: {phase_text(active)}"
-        left = "the end of this phase cannot be estimated yet"
+        left = "the end of this phase cannot be estimated"
         if active["phase_left_seconds"] is not None:
             left = f"this phase ends in about {duration(active['phase_left_seconds'])} ({active['phase_ends_at']})"
         yield f"  time         started {duration(active['elapsed_seconds'])} ago; {left}"
