@@ -67,8 +67,9 @@ def _active(retrain: Retrain, usual_seconds: float | None) -> dict[str, Any]:
     """`heard_seconds_ago` is the age of the last heartbeat; a retrain is `lost` when its process seems to have died.
 
     `phase_left_seconds` and `phase_ends_at` are estimates for the current phase from its steps so far, None before its
-    first step and where it takes longer. `then` are the phases that follow; how long they take is unknown before they start. `left_seconds` and
-    `ends_at` are estimates for the whole, by how long the last retrains took; None where it takes longer than those.
+    first step and where it takes longer. `then` are the phases that follow; how long they take is unknown before they
+    start. `left_seconds` and `ends_at` are estimates for the whole, by how long the last retrains took; None where it
+    takes longer than those.
     """
     runs = retrain.state == RUNNING
     progress = retrain.progress if runs else {}

@@ -86,7 +86,7 @@ def test_a_training_is_reckoned_by_the_steps_of_all_its_epochs(store: Store, clo
         ({"phase": "collect", "step": 2, "steps": 8}, None, "train"),  # of a worker of before
         ({**TRAINING, "phase": "prepare", "epoch": 0, "loss": None, "step": 5}, 25.0, "train"),
         ({**TRAINING, "phase": "frozen"}, 75.0, "interpolate"),
-        ({"phase": "evaluate", "step": 8, "steps": 8, "phase_seconds": 9.0}, None, "register"),  # it is not over in "0 s"
+        ({"phase": "evaluate", "step": 8, "steps": 8, "phase_seconds": 9.0}, None, "register"),  # not "0 s"
         ({"phase": "register", "phase_seconds": 0.0}, None, None),
         ({"phase": "of tomorrow", "phase_seconds": 0.0}, None, "collect"),
     ],
