@@ -1,4 +1,4 @@
-"""What MLflow is told of a retrain, read from what the retrain left behind: no caption of anybody, and no image."""
+"""What MLflow records of a retrain, read from what the retrain left behind: no caption of anybody, and no image."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def follow(settings: Settings, store: Store, project_id: int, most_seconds: floa
             problems.append(str(error))
         except Exception as error:  # MLflow and its stores raise errors of many libraries
             reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300].rstrip(".")
-            problems.append(f"MLflow could not be told of project {project_id} ({reason}); it is tried again later.")
+            problems.append(f"MLflow could not record project {project_id} ({reason}); it is tried again later.")
 
     thread = threading.Thread(target=work, name="mlflow", daemon=True)
     thread.start()

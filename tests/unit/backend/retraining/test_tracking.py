@@ -1,4 +1,4 @@
-"""What MLflow is told of retrains and champions: in its own SQLite store, which a server would use too."""
+"""What MLflow records of retrains and champions: in its own SQLite store, which a server would use too."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_what_was_interrupted_is_finished_and_one_bad_run_keeps_no_other_away(
 
     monkeypatch.setattr(server, "record", no_weights)
     [said] = follow(configured, store, caplog)
-    assert said == "MLflow could not be told of project 1 (The disk is away); it is tried again later."
+    assert said == "MLflow could not record project 1 (The disk is away); it is tried again later."
     assert [run.info.run_name for run in runs(mlflow)] == ["p1-v2"]
     monkeypatch.setattr(server, "record", usual)
     with monkeypatch.context() as patched:
@@ -286,7 +286,7 @@ def test_a_server_that_is_down_or_slow_costs_one_sentence_and_little_time(
 ) -> None:
     away = settings(tmp_path / "data", MLFLOW_TRACKING_URI="http://someone:secret@127.0.0.1:1")
     [said] = follow(away, store, caplog)
-    assert said.startswith("MLflow could not be told of project 1 (API request to")
+    assert said.startswith("MLflow could not record project 1 (API request to")
     assert said.endswith("it is tried again later.")
     answered = threading.Event()
 
