@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import time
@@ -24,7 +25,9 @@ from backend.store.database import now
 from backend.store.retrains import Retrain
 from backend.system import trust
 from backend.system.processes import is_alive
-from backend.system.rq_worker import ENDED, Job, Worker, prepare_children, tls
+from backend.system.rq_worker import ENDED, RETRY_SECONDS, Job, Worker, prepare_children, tls
+
+log = logging.getLogger(__name__)
 
 DRAFTS, RETRAINS = "captioner-draft", "captioner-retrain"
 OLD = "captioner"
@@ -151,10 +154,17 @@ class Queue:
         return self._enqueue(TRACK, project_id, job_id=f"track-{project_id}-{state}")
 
     def work(self, burst: bool = False, gpu: bool = False, only: str | None = None) -> None:
-        """Run queued jobs until told to stop; with `burst`, until nothing is queued. See `worker`."""
-        worker = self.worker(gpu, only)
+        """Run queued jobs until told to stop; with `burst`, until nothing is queued. See `worker`.
+
+        A Redis that goes away, or cannot be written, is waited for; with `burst` it is a QueueError.
+        """
         prepare_children()
-        worker.work(burst=burst, with_scheduler=True)
+        while lost := self.worker(gpu, only).work_or_lose(burst=burst, with_scheduler=True):
+            if burst:
+                with _reaching():
+                    raise lost
+            log.warning("The worker waits for Redis: %s", _reason(lost))
+            time.sleep(RETRY_SECONDS)
 
     def worker(self, gpu: bool = False, only: str | None = None) -> Worker:
         """A worker with a `gpu` takes retrains first, one without takes drafts first, and retrains only while no worker
@@ -221,11 +231,14 @@ def _reaching() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        # The number means nothing to people.
-        reason = trust.fault(error) or re.sub(r"^Error -?\d+ ", "", str(error)).rstrip(".")
         raise QueueError(
-            f"Redis cannot be reached ({reason}); work stays in the database and is queued again later."
+            f"Redis cannot be reached ({_reason(error)}); work stays in the database and is queued again later."
         ) from error
+
+
+def _reason(error: redis.RedisError) -> str:
+    """What Redis or its client says, without the number, which means nothing to people."""
+    return trust.fault(error) or re.sub(r"^Error -?\d+ ", "", str(error)).rstrip(".")
 
 
 def _is_here(worker: rq.Worker) -> bool:

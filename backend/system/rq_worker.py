@@ -11,14 +11,14 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
 import rq
 import rq.job
-from rq.exceptions import DeserializationError
+from rq.exceptions import DeserializationError, StopRequested
 from rq.serializers import JSONSerializer
 
 from backend.system import logs, trust
@@ -34,6 +34,8 @@ WAIT_SECONDS = 30
 """How long a worker waits for a job before it asks again whether such a worker runs."""
 ENDED = "captioner:ended"
 """Key in Redis: how many jobs have ended, by kind and outcome. An emptied Redis counts from 0 again."""
+RETRY_SECONDS = 2.0
+"""A worker that Redis does not answer, or does not let write, tries again after so long."""
 STOP_SECONDS = 5.0
 """Time for a job to end by itself before it is killed."""
 _NICE = 10
@@ -78,6 +80,13 @@ def prepare_children() -> None:
     )
 
 
+class LostError(StopRequested):
+    """Redis does not answer, or does not let write: RQ's loop ends as when it is told to, and another worker begins.
+
+    RQ itself waits for a Redis that is away only while it has no job.
+    """
+
+
 class Worker(rq.Worker):
     """RQ's forking worker, so that torch is loaded in the child process of a job only, and CUDA starts there.
 
@@ -89,6 +98,22 @@ class Worker(rq.Worker):
         self._functions = functions
         self.trains = False  # whether it has a GPU and takes retrains
         self.left_to_gpus: Set[str] = set()  # queues that it takes from only while no such worker runs
+        self.lost: redis.RedisError | None = None  # why Redis could not be used
+
+    def work_or_lose(self, **options: Any) -> redis.RedisError | None:
+        """Work until told to stop; returns why Redis cannot be used where that ended the work."""
+        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self.work(**options)
+        except redis.RedisError as error:  # at the beginning or at the end
+            self.lost = self.lost or error
+        if self.lost is None or self._stop_requested:
+            return None
+        for number, handler in usual.items():  # nothing is there that would have to be stopped with care
+            signal.signal(number, handler)
+        if self.pubsub_thread:
+            self.pubsub_thread.stop()
+        return self.lost
 
     @property
     def _ordered_queues(self) -> list[rq.Queue]:
@@ -105,9 +130,37 @@ class Worker(rq.Worker):
         return int(min(super().dequeue_timeout, WAIT_SECONDS))
 
     def heartbeat(self, *given: Any, **options: Any) -> None:
-        super().heartbeat(*given, **options)
-        if self.trains:
-            self.connection.set(GPU, self.name, ex=GPU_SECONDS)
+        with self._losing():
+            super().heartbeat(*given, **options)
+            if self.trains:
+                self.connection.set(GPU, self.name, ex=GPU_SECONDS)
+
+    def maintain_heartbeats(self, *given: Any, **options: Any) -> None:
+        """While a job runs. It goes on without Redis, for its outcome goes to SQL; hours of training are worth that."""
+        try:
+            super().maintain_heartbeats(*given, **options)
+        except (redis.RedisError, LostError):
+            log.warning("Redis does not answer; the job goes on.")
+
+    def check_for_suspension(self, burst: bool) -> None:
+        with self._losing():
+            super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        with self._losing():
+            super().run_maintenance_tasks()
+
+    def dequeue_job_and_maintain_ttl(self, *given: Any, **options: Any) -> Any:
+        with self._losing():
+            return super().dequeue_job_and_maintain_ttl(*given, **options)
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            self.lost = error
+            raise LostError from error
 
     def register_death(self) -> None:
         if self.trains:
@@ -115,13 +168,14 @@ class Worker(rq.Worker):
         super().register_death()
 
     def execute_job(self, job: rq.job.Job, queue: rq.Queue) -> None:
-        if problem := self._problem(job):
-            log.error("The job %r is removed and was not run: %s", job.id, problem)
-            job.delete()
-            queue.intermediate_queue.remove(job.id)
-            self._count("unknown", "refused")
-            return
-        super().execute_job(job, queue)
+        with self._losing():
+            if problem := self._problem(job):
+                log.error("The job %r is removed and was not run: %s", job.id, problem)
+                job.delete()
+                queue.intermediate_queue.remove(job.id)
+                self._count("unknown", "refused")
+            else:
+                super().execute_job(job, queue)
 
     def _problem(self, job: rq.job.Job) -> str:
         """Why it is none of ours; empty where it is."""

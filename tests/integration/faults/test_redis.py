@@ -1,0 +1,94 @@
+"""Redis dies, comes back empty, and refuses to be written: a worker goes on by itself, with the job that it has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from backend.domain.errors import QueueError
+from backend.queue import Queue
+from backend.store.database import now
+from benchmarks.services import Redis
+from tests.factories import settings
+from tests.integration.conftest import ROOT, wait_for
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from backend import jobs, queue
+from backend.system import logs, rq_worker
+
+folder = Path(sys.argv[2])
+
+def until_told(number):
+    (folder / f"begun-{number}").touch()
+    while not (folder / f"end-{number}").exists():
+        time.sleep(0.02)
+    (folder / f"done-{number}").touch()
+
+class Worker(rq_worker.Worker):
+    def __init__(self, *given, **options):
+        super().__init__(*given, job_monitoring_interval=1, **options)
+
+queue.Worker = Worker
+jobs.reconcile = until_told
+logs.configure("text")
+queue.Queue(sys.argv[1]).work()
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+def test_a_worker_outlives_a_redis_that_dies_and_one_that_is_read_only(server: Redis, tmp_path: Path) -> None:
+    log, queue = tmp_path / "log", Queue(server.url)
+    environ = {**os.environ, **settings(tmp_path, REDIS_URL=server.url).to_env()}
+    with log.open("wb") as lines:
+        argv = [sys.executable, "-c", PROGRAM, server.url, str(tmp_path)]
+        worker = subprocess.Popen(argv, cwd=ROOT, env=environ, stdout=lines, stderr=lines)
+
+    def told(words: str, times: int = 1) -> None:
+        wait_for(lambda: log.read_text().count(words) >= times, words, worker)
+
+    def there(name: str) -> None:
+        wait_for((tmp_path / name).exists, f"{name}:\n{log.read_text()}", worker)
+
+    def works(number: int) -> None:
+        (tmp_path / f"end-{number}").touch()
+        queue.schedule_reconcile(number, now())
+        there(f"done-{number}")
+
+    try:
+        queue.schedule_reconcile(1, now())
+        there("begun-1")
+        server.stop(signal.SIGKILL)
+        with pytest.raises(QueueError, match=r"^Redis cannot be reached \(.*\); work stays in the database"):
+            queue.schedule_reconcile(2, now())
+        told("Redis does not answer; the job goes on")
+        (tmp_path / "end-1").touch()
+        there("done-1")
+        told("The worker waits for Redis")
+        server.start()
+        works(2)
+
+        connection = redis.Redis.from_url(server.url)
+        connection.replicaof("127.0.0.1", "1")
+        with pytest.raises(QueueError, match=r"^Redis cannot be reached \(.*read only.*\); work stays"):
+            queue.schedule_reconcile(3, now())
+        told("The worker waits for Redis", times=2)
+        connection.replicaof("NO", "ONE")
+        works(3)
+        assert "unhandled exception" not in log.read_text()
+    finally:
+        worker.kill()
+        worker.wait()
