@@ -33,6 +33,10 @@ from training.runtime.files import is_full
 log = logging.getLogger(__name__)
 
 
+MOST_ATTEMPTS = 10
+"""A retrain that the database has interrupted so often fails, or it would be trained for ever."""
+
+
 class StoppedError(BaseException):
     """The worker was told to stop. No `except Exception` catches it."""
 
@@ -103,6 +107,10 @@ def _attempt(settings: Settings, store: Store, claimed: Retrain) -> None:
         except Exception as error:
             if is_full(error):
                 _postpone(store, claimed, f"The disk with {settings.data_dir} is full: free some space.")
+                return
+            if isinstance(error, DatabaseError) and claimed.attempt < MOST_ATTEMPTS:
+                log.warning("Retrain %s is given back, and begun again: %s", claimed.snapshot, error)
+                store.release_retrain(claimed)  # where that cannot be written either, its lease ends
                 return
             if isinstance(error, CaptionerError | TrainingError):
                 state, outcome = FAILED, str(error)

@@ -166,7 +166,8 @@ class Retraining:
             shutil.rmtree(folder, ignore_errors=True)  # left by a process that died before it could register it
             (work / "candidate").replace(folder)
             self._share(folder, pairs.manifest.parent)
-            self._heartbeat.report(REGISTER)  # too late to cancel from now on
+            self._heartbeat.report(REGISTER)
+            self._heartbeat.renew()  # it is known: too late to cancel from now on
             return self._registered(name, champion, verdict, pairs.manifest, folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
 
+from backend.domain.errors import DatabaseError
 from backend.store.lease import Lease
 from backend.store.retrains import Retrain
 from backend.store.store import Store
+
+log = logging.getLogger(__name__)
 
 
 class SupersededError(Exception):
@@ -28,7 +32,8 @@ class Heartbeat(Lease):
     def report(self, phase: str, **numbers: Any) -> None:
         """Record the progress and the time spent in this phase: with the next renewal, a new phase at once.
 
-        Every phase must call this every few seconds. Raises SupersededError once the lease is lost.
+        Every phase must call this every few seconds. A database that is away does not end it. Raises SupersededError
+        once the lease is lost.
         """
         is_new = phase != self._progress.get("phase")
         if is_new:
@@ -36,12 +41,15 @@ class Heartbeat(Lease):
         seconds = round(time.monotonic() - self._phase_began, 1)
         self._progress = {"phase": phase, **numbers, "phase_seconds": seconds}
         if is_new:
-            self.renew()
+            try:
+                self.renew()
+            except DatabaseError as error:
+                log.warning("Retrain %s goes on without a word of it: %s", self._retrain.snapshot, error)
         if self.lost:
             raise SupersededError
 
     def renew(self) -> None:
-        """Write the progress now. Raises SupersededError when the lease is lost."""
+        """Write the progress now. Raises SupersededError when the lease is lost, DatabaseError when nobody knows."""
         if not self._write():
             raise SupersededError
 

@@ -27,6 +27,9 @@ KEPT, MOST = 5, 20
 """Connections to PostgreSQL that a process keeps, and has at most. A thread waits for one up to 30 s, and holds it for
 milliseconds."""
 _BUSY_SECONDS = 30
+_CONNECT_SECONDS = 10
+_SILENT = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+"""Options of libpq: within a minute a connection is given up whose server has vanished without a word."""
 _MIGRATING = 5_870_293_114  # PostgreSQL's advisory lock of a migration: an arbitrary number, the same in all processes
 _CHUNK = 500  # values in one IN list; SQLite's oldest limit is 999
 
@@ -58,8 +61,10 @@ class Database:
                 sa.event.listen(self.engine, "connect", _configure_sqlite)
                 sa.event.listen(self.engine, "begin", _begin_sqlite)
             else:
+                limits = {"connect_timeout": _CONNECT_SECONDS, **_SILENT} if self._is_postgresql else {}
                 self.engine = sa.create_engine(
                     self.url,
+                    connect_args={name: value for name, value in limits.items() if name not in self.url.query},
                     pool_pre_ping=True,
                     pool_size=KEPT,
                     max_overflow=MOST - KEPT,
@@ -73,7 +78,7 @@ class Database:
         self.data_dir = data_dir or (Path(file).absolute().parent if file else None)
         self._writing_engine: Engine = self.engine.execution_options(writes=True)
         # SQLite waits for another writer in naps of up to 100 ms; a lock wakes the next thread at once.
-        self._turn = threading.RLock() if self._is_sqlite else contextlib.nullcontext()
+        self._turn = threading.RLock() if self._is_sqlite else None
 
     def migrate(self) -> None:
         """Make the tables of a new database, or migrate those there are, in one transaction.
@@ -82,7 +87,7 @@ class Database:
         """
         config = _alembic()
         with self._transaction(self._writing_engine) as connection:
-            if self.url.get_backend_name() == "postgresql":
+            if self._is_postgresql:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
             config.attributes["connection"] = connection
             try:
@@ -92,9 +97,7 @@ class Database:
                     metadata.create_all(connection)
                     alembic.command.stamp(config, "head")
             except alembic.util.CommandError as error:  # made by a newer version of this program, or one before 0.1.0
-                raise DatabaseError(
-                    f"The database {self.url.render_as_string()} has another schema: {error}."
-                ) from error
+                raise DatabaseError(f"The database {self._shown} has another schema: {error}.") from error
 
     def schema(self) -> Literal["newest", "older", "unknown", "missing"]:
         """Of which release the tables are; `unknown`: of a newer one, or one before 0.1.0. Changes nothing."""
@@ -128,7 +131,7 @@ class Database:
         `durable` does not wait for the disk; a power cut may lose it, unless a durable one has followed.
         """
         engine = self._writing_engine.execution_options(durable=durable)
-        with self._turn, self._transaction(engine) as connection:
+        with self._in_turn(), self._transaction(engine) as connection:
             lock = sa.select(projects.c.id).where(projects.c.id == project_id).with_for_update()
             if connection.execute(lock).first() is None:
                 new = projects.insert().values(id=project_id, training_asked=False, updated_at=now())
@@ -143,19 +146,38 @@ class Database:
     def claiming(self) -> Iterator[Connection]:
         """A transaction in which work is claimed, without a lock of a project: the row of the work is selected with
         `FOR UPDATE SKIP LOCKED`, so that nobody waits for another who claims. On SQLite it locks the whole database."""
-        with self._turn, self._transaction(self._writing_engine) as connection:
+        with self._in_turn(), self._transaction(self._writing_engine) as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """On SQLite one thread of this process writes at a time. None waits for the waiting of all before it."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=_BUSY_SECONDS):
+            raise DatabaseError(f"The database {self._shown} cannot be used: others write to it for too long.")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         try:
             with engine.begin() as connection:
                 yield connection
-        except sa.exc.DatabaseError as error:
+        except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
             if isinstance(error, _OURS):
                 raise
             reason = str(error.orig).strip().splitlines()[0]
-            raise DatabaseError(f"The database {self.url.render_as_string()} cannot be used: {reason}.") from error
+            raise DatabaseError(f"The database {self._shown} cannot be used: {reason}.") from error
+        except sa.exc.TimeoutError as error:
+            raise DatabaseError(f"The database {self._shown} cannot be used: no connection became free.") from error
+
+    @property
+    def _shown(self) -> str:
+        return self.url.render_as_string()
 
     @property
     def identity(self) -> str:
@@ -168,6 +190,10 @@ class Database:
     @property
     def _is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def _is_postgresql(self) -> bool:
+        return self.url.get_backend_name() == "postgresql"
 
 
 def now() -> datetime:

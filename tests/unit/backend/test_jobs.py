@@ -121,3 +121,15 @@ def test_a_job_follows_what_other_machines_have_changed_and_goes_on_without(
     jobs.retrain(99)
     jobs.refresh(1)
     assert caplog.text.count("What other machines have changed is not fetched: The store is down.") == 2
+
+
+def test_a_database_that_is_away_gives_a_retrain_back_to_the_next_attempt(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, DatabaseError("The database x cannot be used: the connection is closed."))
+    retrain = attempted(store, tmp_path)
+    assert (retrain.state, retrain.attempt, retrain.deaths, retrain.due) == (QUEUED, 1, 0, True)
+    monkeypatch.setattr(jobs, "MOST_ATTEMPTS", 2)
+    retrain = attempted(store, tmp_path)
+    assert (retrain.state, retrain.attempt) == (FAILED, 2)
+    assert retrain.outcome == "The database x cannot be used: the connection is closed."
