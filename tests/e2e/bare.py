@@ -37,7 +37,8 @@ SECONDS = 240.0  # patience where others use the machine too
 class Bare:
     """Whatever dies is started again, at once: no captioner has to be loaded unless the test registers one.
 
-    With `path` Python finds the modules of that folder first. Workers are called worker, worker-2, ...
+    With `path` Python finds the modules of that folder first. Workers are called worker, worker-2, ... With a REDIS_URL
+    all that they and the web process share is what the environment names: each worker has a data folder of its own.
     """
 
     def __init__(
@@ -46,23 +47,25 @@ class Bare:
         self._path = path
         self._ended = threading.Event()
         self.data_dir, self.studio = data_dir, studio
-        server = redis_server.child(data_dir)
+        self._apart = "REDIS_URL" in environ
+        self._children = {} if self._apart else {"redis": redis_server.child(data_dir)}
         self.settings = Settings.from_env(
             {
                 "CAPTIONER_DATA_DIR": str(data_dir),
                 "CAPTIONER_PORT": str(free_port()),
                 "LABEL_STUDIO_URL": studio.url,
                 "LABEL_STUDIO_API_KEY": studio.token,
-                "REDIS_URL": str(redis_server.url(data_dir)),
+                **({} if self._apart else {"REDIS_URL": str(redis_server.url(data_dir))}),
                 **environ,
             }
         )
         self.client = studio.client
-        self.store = Store(self.settings.database_url)
+        self.store = Store(self.settings.database_url, data_dir)
         self.store.migrate()
-        self._children = {"redis": server, "backend": self._command("serve")}
+        self._children["backend"] = self._command("serve", "backend", data_dir)
         for name in ("worker", *(f"worker-{number}" for number in range(2, workers + 1))):
-            self._children[name] = self._command("worker", name)
+            own = data_dir.with_name(f"{data_dir.name}-{name}") if self._apart else data_dir
+            self._children[name] = self._command("worker", name, own)
 
     def start(self) -> None:
         for child in self._children.values():
@@ -144,9 +147,9 @@ class Bare:
         path = os.pathsep.join(map(str, filter(None, [self._path, os.environ.get("PYTHONPATH")])))
         return {**os.environ, **self.settings.to_env(), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
-    def _command(self, command: str, name: str = "") -> Child:
-        argv = [sys.executable, "-P", "-m", "backend.cli", command]
-        return Child(command, argv, self.data_dir / "logs" / f"{name or command}.log", self._environ())
+    def _command(self, command: str, name: str, data_dir: Path) -> Child:
+        argv = [sys.executable, "-P", "-m", "backend.cli", command, "--data-dir", str(data_dir)]
+        return Child(command, argv, self.data_dir / "logs" / f"{name}.log", self._environ())
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """A `captioner` command in a process of its own, whose output can be read."""

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.services import S3, PostgreSQL, Redis
 from tests.browser import chromium
 from tests.e2e import studio
-from tests.e2e.stack import Stack
+from tests.e2e.hosts import Hosts
+from tests.e2e.stack import Captioning, Stack
 from tests.e2e.studio import Studio
+from tests.system import need
 
 RETRAIN_EVERY = 8
 
@@ -24,6 +27,28 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(params=["SQLite and the embedded Redis", "PostgreSQL, Redis and S3"])
+def captioning(
+    request: pytest.FixtureRequest, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Captioning]:
+    """The project of `up`; and one of the same images in its Label Studio, on services that several machines share."""
+    if request.param.startswith("SQLite"):
+        yield stack
+        return
+    need("postgresql")
+    with Redis() as redis, PostgreSQL() as postgresql, S3() as s3:
+        for name, value in s3.environ.items():
+            monkeypatch.setenv(name, value)
+        shared = {
+            "REDIS_URL": redis.url,
+            "DATABASE_URL": postgresql.url(postgresql.create("e2e")),
+            "CAPTIONER_IMAGES_URL": s3.url,
+        }
+        given = {"CAPTIONER_RETRAIN_EVERY": str(RETRAIN_EVERY), "CAPTIONER_DEVICE": "cpu"}
+        with Hosts(tmp_path / "host", stack, **shared, **given) as hosts:
+            yield hosts
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,15 @@ def await_true(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     return value
 
 
-class Stack(Launch):
-    """An `up` whose commands a test runs and whose processes it kills."""
+class Captioning:
+    """A project that a running captioner drafts, as its users see it.
 
-    def __init__(self, data_dir: Path, *flags: str) -> None:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        self.log = data_dir / "up.log"
-        ports = ["--port", str(free_port()), "--label-studio-port", str(free_port())]
-        path = os.pathsep.join([str(FEW_EPOCHS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        super().__init__(data_dir, *flags, *ports, environ={"PYTHONPATH": path}, output=self.log.open("ab"))
+    `state` is as `up` saves it in its data folder; `environ` is what the commands of others have to be given.
+    """
+
+    data_dir: Path
+    state: dict[str, Any]
+    environ: Mapping[str, str] = {}
 
     @property
     def project(self) -> int:
@@ -47,17 +47,29 @@ class Stack(Launch):
     def client(self) -> Browser:
         return Browser(self.state["label_studio_url"], self.state["token"])
 
-    def captioner(self, *arguments: str) -> str:
-        """Output of a `captioner` command over the same data folder."""
-        argv = [sys.executable, "-P", "-m", "backend.cli", *arguments, "--data-dir", str(self.data_dir)]
-        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
-
     def status(self) -> dict[str, Any]:
         """What `captioner status --json` says, without the second that a new process takes."""
         return report(Settings.from_env(self.state["settings"]))
 
     def project_status(self) -> dict[str, Any]:
         return next(each for each in self.status()["projects"] if each["id"] == self.project)
+
+    def captioner(self, *arguments: str) -> str:
+        """Output of a `captioner` command over the same data."""
+        argv = [sys.executable, "-P", "-m", "backend.cli", *arguments, "--data-dir", str(self.data_dir)]
+        environ = {**os.environ, **self.environ}
+        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60, env=environ).stdout
+
+
+class Stack(Launch, Captioning):
+    """An `up` whose commands a test runs and whose processes it kills."""
+
+    def __init__(self, data_dir: Path, *flags: str) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self.log = data_dir / "up.log"
+        ports = ["--port", str(free_port()), "--label-studio-port", str(free_port())]
+        path = os.pathsep.join([str(FEW_EPOCHS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        super().__init__(data_dir, *flags, *ports, environ={"PYTHONPATH": path}, output=self.log.open("ab"))
 
     def children(self, word: str) -> list[int]:
         """Process ids below `up` whose command line holds the word, parents first."""

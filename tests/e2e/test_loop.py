@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import RETRAIN_EVERY
-from tests.e2e.stack import Stack, await_true
+from tests.e2e.stack import Captioning, Stack, await_true
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("loop")]
 
 BLIND = 4  # of the scenes, by the hash of its image, at the default CAPTIONER_BLIND_SHARE
 
 
-def submit(stack: Stack, task_id: int, text: str, **fields: Any) -> dict[str, Any]:
+def submit(captioning: Captioning, task_id: int, text: str, **fields: Any) -> dict[str, Any]:
     """Submit a caption as the editor does; `origin` says how it came about."""
     result = {
         "id": f"e2e{task_id:07d}",
@@ -29,7 +29,7 @@ def submit(stack: Stack, task_id: int, text: str, **fields: Any) -> dict[str, An
         "value": {"text": [text]},
         "origin": fields.pop("origin", "manual"),
     }
-    return stack.client.create_annotation(task_id, stack.project, [result], **fields)
+    return captioning.client.create_annotation(task_id, captioning.project, [result], **fields)
 
 
 def submit_by_keyboard(page: Any) -> None:
@@ -38,14 +38,19 @@ def submit_by_keyboard(page: Any) -> None:
     page.keyboard.press("Control+Enter")
 
 
-def task_ids(stack: Stack) -> list[int]:
-    return sorted(task["id"] for task in stack.client.tasks(stack.project))
+def task_ids(captioning: Captioning) -> list[int]:
+    return sorted(task["id"] for task in captioning.client.tasks(captioning.project))
 
 
-def corrections(stack: Stack) -> list[Any]:
+def versions_of(captioning: Captioning, task_id: int) -> set[str]:
+    """Which have a draft of the task in Label Studio."""
+    return {each["model_version"] for each in captioning.client.predictions(task_id=task_id)}
+
+
+def corrections(captioning: Captioning) -> list[Any]:
     from backend.store.store import Store
 
-    return Store(stack.state["settings"]["DATABASE_URL"]).corrections(stack.project)
+    return Store(captioning.state["settings"]["DATABASE_URL"]).corrections(captioning.project)
 
 
 def test_the_draft_stands_in_an_editable_box_and_its_correction_comes_back(
@@ -113,24 +118,32 @@ def test_every_kind_of_event_reaches_the_store(stack: Stack) -> None:
     assert gone["id"] not in by_id
 
 
-def test_after_n_corrections_a_new_version_is_trained_judged_and_served(stack: Stack) -> None:
-    version = stack.project_status()["serving"]
-    for task_id in task_ids(stack)[4 : 4 + RETRAIN_EVERY]:
-        submit(stack, task_id, "A small red circle sits above a large blue square.")
-    ended = await_true(lambda: ended_retrains(stack), 240, "the retrain")
+def test_after_n_corrections_a_new_version_is_trained_judged_and_served(captioning: Captioning) -> None:
+    client, project, tasks = captioning.client, captioning.project, task_ids(captioning)
+    version = captioning.project_status()["serving"]
+    first, waiting, unseen = tasks[5], tasks[12], tasks[-1]
+    client.retrieve_predictions(project, [first, waiting])
+    [draft] = client.predictions(task_id=first)
+    text = draft["result"][0]["value"]["text"][0]
+    submit(captioning, first, f"{text} Corrected.", origin="prediction-changed", parent_prediction=draft["id"])
+    row = await_true(lambda: {r.task_id: r for r in corrections(captioning)}.get(first), 30, "the correction")
+    assert (row.draft_text, row.draft_version) == (text, version)
+    for task_id in {*tasks[4 : 4 + RETRAIN_EVERY]} - {first}:
+        submit(captioning, task_id, "A small red circle sits above a large blue square.")
+    ended = await_true(lambda: ended_retrains(captioning), 240, "the retrain")
     assert ended[0]["state"] == "done", ended[0]["outcome"]
-    found = {each["name"]: each for each in stack.status()["versions"]}[f"p{stack.project}-v1"]
+    found = {each["name"]: each for each in captioning.status()["versions"]}[f"p{project}-v1"]
     assert found["parent"] == version
     assert found["verdict"]["decision"] in {"promote", "hold", "reject"}
     if found["verdict"]["decision"] != "promote":
-        stack.captioner("promote", found["name"])
-    await_true(lambda: stack.project_status()["serving"] == found["name"], 30, "the new version")
-    log = (stack.data_dir / "logs" / "backend.log").read_text()
-    assert f"{found['name']} serves project {stack.project}." in log, "the web process tells what it does"
-    unseen = task_ids(stack)[-1]
-    stack.client.retrieve_predictions(stack.project, [unseen])
-    assert found["name"] in {each["model_version"] for each in stack.client.predictions(task_id=unseen)}
-    assert found["name"] in stack.captioner("status")
+        captioning.captioner("promote", found["name"])
+    await_true(lambda: captioning.project_status()["serving"] == found["name"], 120, "the new version")
+    log = (captioning.data_dir / "logs" / "backend.log").read_text()
+    assert f"{found['name']} serves project {project}." in log, "the web process tells what it does"
+    client.retrieve_predictions(project, [unseen])
+    assert found["name"] in versions_of(captioning, unseen)
+    await_true(lambda: found["name"] in versions_of(captioning, waiting), 240, "the draft of a task that waits")
+    assert found["name"] in captioning.captioner("status")
 
 
 def test_start_training_in_label_studio_starts_a_retrain(stack: Stack) -> None:
@@ -208,8 +221,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def ended_retrains(stack: Stack) -> list[dict[str, Any]]:
-    return [each for each in stack.project_status()["retrains"] if each["state"] in {"done", "failed"}]
+def ended_retrains(captioning: Captioning) -> list[dict[str, Any]]:
+    return [each for each in captioning.project_status()["retrains"] if each["state"] in {"done", "failed"}]
 
 
 def active(stack: Stack) -> dict[str, Any]:
