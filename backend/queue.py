@@ -187,7 +187,7 @@ class Queue:
 
     def _enqueue(self, function: str, *arguments: Any, job_id: str, at: datetime | None = None) -> str:
         with _reaching(), suppress(DuplicateJobError):  # it is queued already
-            if self._is_over(job_id):
+            if self._is_over(job_id, at or now()):
                 Job(job_id, connection=self._connection, serializer=JSONSerializer).delete()
                 for each in self._queues.values():
                     each.intermediate_queue.remove(job_id)  # or RQ would take the new one for the lost one
@@ -206,8 +206,9 @@ class Queue:
                 queue.schedule_job(job, at, unique=True)
         return job_id
 
-    def _is_over(self, job_id: str) -> bool:
-        """Whether there is such a job and no worker will run it any more."""
+    def _is_over(self, job_id: str, at: datetime) -> bool:
+        """Whether there is such a job and no worker will run it any more, or only long after that time: a clock that has
+        been set back since has scheduled it."""
         try:
             job = Job.fetch(job_id, connection=self._connection, serializer=JSONSerializer)
             status = job.get_status()
@@ -219,11 +220,14 @@ class Queue:
         elif status == JobStatus.QUEUED and self._named(job.origin).get_job_position(job_id) is None:
             # A worker took it and died before it began; RQ itself finds those only minutes later.
             ended = job.enqueued_at
+        elif status == JobStatus.SCHEDULED:
+            planned = self._named(job.origin).scheduled_job_registry.get_scheduled_time(job)
+            return planned - at >= timedelta(seconds=LOST_AFTER_SECONDS)
         elif status in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED}:
             ended = job.ended_at
         else:
             return False
-        return ended is None or now() - ended >= timedelta(seconds=after_seconds)
+        return ended is None or abs(now() - ended) >= timedelta(seconds=after_seconds)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from backend.label_studio import wire
 from backend.label_studio.client import FULL_TASKS, LabelStudio
 from backend.settings import Settings
 from backend.store.database import chunks, now
+from backend.store.lease import has_come
 from backend.store.recording import RECONCILED, Receipt
 from backend.store.store import Store
 from labeling_config import LabelingConfigError, Tags
@@ -192,7 +193,9 @@ def reconcile(project_id: int, client: LabelStudio, store: Store, complete: bool
     when Label Studio cannot be reached or the project's labelling config has no caption box.
     """
     compared_at = store.reconciliation_state(project_id).compared_at
-    since = compared_at - timedelta(seconds=OVERLAP_SECONDS) if compared_at and not complete else None
+    since = None
+    if compared_at and not complete and compared_at <= now():  # a later time is by a clock that has been set back
+        since = compared_at - timedelta(seconds=OVERLAP_SECONDS)
     found = Reconciliation(project_id, client, store, first=compared_at is None)
     found.run(since)
     return found
@@ -222,7 +225,9 @@ def about_unreadable(task_ids: Collection[int]) -> str:
 def is_complete_due(settings: Settings, store: Store, project_id: int) -> bool:
     """Whether the scheduled comparison must be a complete one."""
     completed_at = store.reconciliation_state(project_id).completed_at
-    return completed_at is None or now() - completed_at >= timedelta(seconds=settings.sweep_seconds)
+    return completed_at is None or has_come(
+        completed_at + timedelta(seconds=settings.sweep_seconds), now(), settings.sweep_seconds
+    )
 
 
 def _tags(client: LabelStudio, project_id: int) -> Tags:

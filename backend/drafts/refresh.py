@@ -44,7 +44,7 @@ from backend.store.drafts.refreshes import (
     RefreshState,
     drafts_every,
 )
-from backend.store.lease import Lease
+from backend.store.lease import Lease, has_come
 from backend.store.registry import ModelVersion, Registry
 from backend.store.store import Store
 from labeling_config import LabelingConfigError
@@ -171,7 +171,7 @@ class Run:
         if stored:
             make(job, self._choose)
         delete_ended(job, self._per_minute)
-        if state.state == WAITING and state.due_at and state.due_at <= now():
+        if state.state == WAITING and state.due_at and has_come(state.due_at, now(), OPEN_SECONDS):
             state = job.save(state=TIDYING)
         if state.state == TIDYING:
             before, begun_at = state.stored, now()

@@ -1,4 +1,8 @@
-"""Leases: work that one process at a time may do is claimed in SQL, and the claim renewed every few seconds."""
+"""Leases: work that one process at a time may do is claimed in SQL, and the claim renewed every few seconds.
+
+A clock may be set back. A time that lies farther ahead than it can have been set is one from before that, and ends no
+later for it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,12 @@ LEASE_SECONDS = 30.0
 
 def has_expired(heartbeat_at: datetime, at: datetime, after_seconds: float = LEASE_SECONDS) -> bool:
     """Whether a lease that was last renewed then has ended `at` a time, which is by the same clock: the database's."""
-    return heartbeat_at <= at - timedelta(seconds=after_seconds)
+    return abs(at - heartbeat_at) >= timedelta(seconds=after_seconds)
+
+
+def has_come(due_at: datetime, at: datetime, longest_seconds: float) -> bool:
+    """Whether a time has come that was at most so many seconds ahead when it was set."""
+    return not at < due_at <= at + timedelta(seconds=longest_seconds)
 
 
 class Lease:

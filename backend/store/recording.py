@@ -208,8 +208,9 @@ def _is_news(event: Event, correction: Correction, known: Mapping[str, Any]) -> 
 
 
 def _newer_than_reading(event: Event, known: Mapping[str, Any]) -> bool:
-    """Whether the row was written after the reading began from which the event was made."""
-    return event.observed_at is not None and known["recorded_at"] >= event.observed_at
+    """Whether the row was written after the reading began from which the event was made. One that was written in the
+    future was written before the clock was set back."""
+    return event.observed_at is not None and event.observed_at <= known["recorded_at"] <= now()
 
 
 def _content(correction: Correction) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from backend.domain.corrections import corrections_until_retrain
 from backend.store.database import Database, clock, now
-from backend.store.lease import LEASE_SECONDS, has_expired
+from backend.store.lease import LEASE_SECONDS, has_come, has_expired
 from backend.store.tables import corrections, events, projects, retrains
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -23,6 +23,7 @@ MAX_DEATHS = 5
 MAX_POSTPONED = 6
 POSTPONED_SECONDS = 15.0
 """The first delay of a retrain whose images cannot be fetched now; each further one is twice as long."""
+LONGEST_SECONDS = POSTPONED_SECONDS * 2**MAX_POSTPONED
 
 _ACTIVE = (QUEUED, RUNNING)
 
@@ -63,7 +64,7 @@ class Retrain:
     @property
     def due(self) -> bool:
         """Whether a worker may begin it now."""
-        return self.state == QUEUED and (self.due_at is None or self.due_at <= self.read_at)
+        return self.state == QUEUED and (not self.due_at or has_come(self.due_at, self.read_at, LONGEST_SECONDS))
 
     @property
     def seconds(self) -> float | None:

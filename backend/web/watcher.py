@@ -143,7 +143,8 @@ class Watcher:
         for project in store.projects():
             state = store.reconciliation_state(project.id)
             tried = max((at for at in (state.compared_at, state.failed_at) if at), default=None)
-            due = tried + timedelta(seconds=settings.reconcile_seconds) if tried else now()
+            at = now()
+            due = tried + timedelta(seconds=settings.reconcile_seconds) if tried and tried <= at else at
             self._services.queue.schedule_reconcile(project.id, due)
 
     def queue_refreshes(self) -> None:

@@ -18,7 +18,7 @@ from backend.drafts.selection.shown import UNCERTAINTY, leave
 from backend.drafts.tidy import delete
 from backend.label_studio.client import FULL_TASKS
 from backend.label_studio.predictions import Predictions
-from backend.store.database import chunks, now
+from backend.store.database import chunks
 from backend.store.drafts.selections import CHOSEN, ENDED, OPEN, WANTED, Chosen, Ranked, Selection
 from backend.store.store import Store
 
@@ -116,7 +116,7 @@ def delete_ended(job: Job, per_minute: int) -> None:
     """Delete the predictions of selections that ended so long ago that nobody has them open, but on tasks that somebody
     is editing: those are left for the next time. Raises EndedError where the time is over."""
     for selection in job.store.selections(job.project_id, ENDED):
-        if selection.due_at <= now():
+        if selection.is_due:
             _delete(job, selection, per_minute)
 
 

@@ -54,8 +54,9 @@ class Chunks(Refreshes):
             return None  # without a lock
         with self.claiming() as connection:
             at = clock(connection)
-            expired = draft_chunks.c.heartbeat_at <= at - timedelta(seconds=LEASE_SECONDS)
-            free = draft_chunks.c.project_id == project_id, draft_chunks.c.heartbeat_at.is_(None) | expired
+            lease, beat = timedelta(seconds=LEASE_SECONDS), draft_chunks.c.heartbeat_at
+            expired = (beat <= at - lease) | (beat >= at + lease)
+            free = draft_chunks.c.project_id == project_id, beat.is_(None) | expired
             query = sa.select(draft_chunks).where(*free).order_by(draft_chunks.c.id).limit(1)
             row = connection.execute(query.with_for_update(skip_locked=True)).first()
             if row is None or self._state(connection, project_id).stopped:  # asked once the row is locked

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.store.database import Database, clock, now
-from backend.store.lease import has_expired
+from backend.store.lease import has_come, has_expired
 from backend.store.tables import draft_chunks, drafts, refreshes, tasks
 
 LIVE = "live"
@@ -81,13 +81,14 @@ class RefreshState:
         """Whether there is something to do, it is time, and no job has the lease."""
         if champion is None or self.stopped or self.is_claimed:
             return False
-        if self.failure and self.due_at and self.read_at < self.due_at:
+        in_time = self.due_at is None or has_come(self.due_at, self.read_at, OPEN_SECONDS)
+        if self.failure and not in_time:
             return False
         if self.version != champion or self.state in {DRAFTING, TIDYING}:
             return True
         if self.mode == STORED and newest_task > self.checked_to:
             return True
-        return self.state == WAITING and (self.due_at is None or self.read_at >= self.due_at)
+        return self.state == WAITING and in_time
 
     @property
     def is_claimed(self) -> bool:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from backend.domain.selections import name_of, number_of
 from backend.store.database import Database, chunks, now
 from backend.store.drafts.refreshes import OPEN_SECONDS, RETRY_SECONDS
+from backend.store.lease import has_come
 from backend.store.tables import corrections, selected_tasks, selections, tasks
 
 WANTED, CHOSEN, SHOWN, ENDED, GONE = "wanted", "chosen", "shown", "ended", "gone"
@@ -58,6 +59,11 @@ class Selection:
     def name(self) -> str:
         """What its predictions are stored under."""
         return name_of(self.version or "", self.number)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something may be done."""
+        return has_come(self.due_at, now(), OPEN_SECONDS)
 
 
 class Chosen(NamedTuple):
@@ -120,15 +126,15 @@ class Selections(Database):
     def selection_is_due(self, project_id: int) -> bool:
         """Whether there is something for a job to do: a selection to make, or the predictions of an ended one to
         delete."""
-        return any(each.due_at <= now() for each in self.selections(project_id, *OPEN, ENDED))
+        return any(each.is_due for each in self.selections(project_id, *OPEN, ENDED))
 
     def postpone_selection(self, project_id: int) -> None:
         """Let nothing be done for RETRY_SECONDS for those that are due."""
-        due = selections.c.state.in_((*OPEN, ENDED)) & (selections.c.due_at <= now())
-        mine = (selections.c.project_id == project_id) & due
         due_at = now() + timedelta(seconds=RETRY_SECONDS)
         with self.writing(project_id, durable=False) as connection:
-            connection.execute(selections.update().where(mine).values(due_at=due_at))
+            mine = (selections.c.project_id == project_id) & selections.c.state.in_((*OPEN, ENDED))
+            due = [each.id for each in _found(connection, mine) if each.is_due]
+            connection.execute(selections.update().where(selections.c.id.in_(due)).values(due_at=due_at))
 
     def save_choice(
         self, selection: Selection, version: str, sampling_before: str | None, chosen: Sequence[Chosen]
