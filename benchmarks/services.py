@@ -6,6 +6,7 @@ started them.
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import secrets
@@ -173,6 +174,7 @@ class S3:
     def start(self) -> None:
         from moto.server import ThreadedMotoServer  # takes a second
 
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would say each request on stderr
         self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
         self._server.start()
         self._port = self._server.get_host_and_port()[1]
