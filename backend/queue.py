@@ -159,12 +159,18 @@ class Queue:
         A Redis that goes away, or cannot be written, is waited for; with `burst` it is a QueueError.
         """
         prepare_children()
-        while lost := self.worker(gpu, only).work_or_lose(burst=burst, with_scheduler=True):
+        while lost := self._work_or_lose(burst, gpu, only):
             if burst:
                 with _reaching():
                     raise lost
             log.warning("The worker waits for Redis: %s", _reason(lost))
             time.sleep(RETRY_SECONDS)
+
+    def _work_or_lose(self, burst: bool, gpu: bool, only: str | None) -> redis.RedisError | None:
+        try:
+            return self.worker(gpu, only).work_or_lose(burst=burst, with_scheduler=True)
+        except redis.RedisError as error:  # a new worker says its name to Redis
+            return error
 
     def worker(self, gpu: bool = False, only: str | None = None) -> Worker:
         """A worker with a `gpu` takes retrains first, one without takes drafts first, and retrains only while no worker
@@ -207,8 +213,8 @@ class Queue:
         return job_id
 
     def _is_over(self, job_id: str, at: datetime) -> bool:
-        """Whether there is such a job and no worker will run it any more, or only long after that time: a clock that has
-        been set back since has scheduled it."""
+        """Whether there is such a job and no worker will run it any more, or only long after that time: a clock that
+        has been set back since has scheduled it."""
         try:
             job = Job.fetch(job_id, connection=self._connection, serializer=JSONSerializer)
             status = job.get_status()

@@ -19,6 +19,7 @@ import redis
 import rq
 import rq.job
 from rq.exceptions import DeserializationError, StopRequested
+from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 
 from backend.system import logs, trust
@@ -80,6 +81,17 @@ def prepare_children() -> None:
     )
 
 
+class Scheduler(RQScheduler):
+    """RQ's process that queues jobs when their time has come. It ends with a sentence where Redis cannot be used; the
+    worker's maintenance starts another."""
+
+    def work(self) -> None:
+        try:
+            super().work()
+        except redis.RedisError:
+            log.warning("Redis does not answer; jobs that are scheduled wait for it.")
+
+
 class LostError(StopRequested):
     """Redis does not answer, or does not let write: RQ's loop ends as when it is told to, and another worker begins.
 
@@ -114,6 +126,13 @@ class Worker(rq.Worker):
         if self.pubsub_thread:
             self.pubsub_thread.stop()
         return self.lost
+
+    def _start_scheduler(self, burst: bool = False, *given: Any) -> None:
+        if burst:
+            super()._start_scheduler(burst, *given)
+        else:
+            self.scheduler = Scheduler(self.queues, connection=self.connection, serializer=self.serializer)
+            self.scheduler.acquire_locks(auto_start=True)
 
     @property
     def _ordered_queues(self) -> list[rq.Queue]:
