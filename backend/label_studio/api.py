@@ -59,7 +59,7 @@ class Api:
             return None
         try:
             content = answer.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise LabelStudioError(
                 f"{self.url}{path} answered something that is not JSON; check that {self.url} is the address of a "
                 f"Label Studio alone, such as http://localhost:8080."
@@ -93,6 +93,10 @@ class Api:
         except requests.RequestException as error:
             reason = trust.fault(error) or "check the address and that it is running"
             raise LabelStudioError(f"Label Studio at {self.url} cannot be reached; {reason}.") from error
+        except ValueError as error:  # a Location that is no address
+            raise LabelStudioError(
+                f"{self.url}{path} answered something that cannot be read ({error}); check that it is a Label Studio."
+            ) from error
         if date := answer.headers.get("Date"):
             with suppress(ValueError):
                 self.ahead_seconds = parsedate_to_datetime(date).timestamp() - (asked + time.time()) / 2
@@ -129,7 +133,7 @@ def _detail(answer: requests.Response) -> str:
     """Label Studio's message: its validation errors, else its `detail`, else the HTTP reason."""
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return answer.reason  # an HTML page
     if isinstance(body, dict):
         body = body.get("validation_errors") or body.get("detail") or body

@@ -31,7 +31,8 @@ class LabelStudio(Api):
 
     def project(self, project_id: int) -> dict[str, Any]:
         try:
-            return self._object(self.get(f"/api/projects/{project_id}"), "project")
+            found = self._object(self.get(f"/api/projects/{project_id}"), "project")
+            return found if isinstance(found.get("label_config") or "", str) else self._unexpected("project")
         except LabelStudioRefusalError as error:
             if error.status != 404:
                 raise
@@ -65,7 +66,7 @@ class LabelStudio(Api):
                 answer = self._call(
                     "POST", f"/api/projects/{project_id}/import", files=files, params={"return_task_ids": "true"}
                 )
-            task_ids += self._object(answer, "import")["task_ids"]
+            task_ids += self._list(self._object(answer, "import").get("task_ids"), "list of new tasks")
         return task_ids
 
     def tasks(self, project_id: int, page_size: int = 100) -> Iterator[dict[str, Any]]:
@@ -122,7 +123,10 @@ class LabelStudio(Api):
         items += [] if last is None else [_item("id", "less_or_equal", "Number", last)]
         items += [_item("predictions_model_versions", "contains", "List", [version])] if version else []
         items += [_item("total_predictions", "greater", "Number", 1)] if several else []
-        return next(pages(self._after(project_id, items, fields="all"), after_task, size, unreadable))
+        found = next(pages(self._after(project_id, items, fields="all"), after_task, size, unreadable))
+        for task in found[0]:
+            self._records(task.get("predictions") or [], "list of predictions")
+        return found
 
     def tasks_being_edited(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
         """Which of at most `FULL_TASKS` tasks are being edited: their annotation is begun and not submitted."""
@@ -139,12 +143,12 @@ class LabelStudio(Api):
             limits = [_item("id", "greater", "Number", after)]
             limits += [] if last is None else [_item("id", "less_or_equal", "Number", last)]
             page = self._page(project_id, size, _all_of(*items, *limits), "tasks:id", **params)
-            return self._list(page.get("tasks"), "list of tasks"), int(page.get("total") or 0)
+            return self._records(page.get("tasks"), "list of tasks"), self._number(page.get("total"), "number of tasks")
 
         return ask
 
     def _tasks(self, project_id: int, size: int, chosen: Mapping[str, Any], order: str, **params: Any) -> list[Any]:
-        return self._list(self._page(project_id, size, chosen, order, **params).get("tasks"), "list of tasks")
+        return self._records(self._page(project_id, size, chosen, order, **params).get("tasks"), "list of tasks")
 
     def _page(self, project_id: int, size: int, chosen: Mapping[str, Any], order: str, **params: Any) -> dict[str, Any]:
         query = json.dumps({"ordering": [order], **chosen})
@@ -163,7 +167,7 @@ class LabelStudio(Api):
         if not predictions:
             return 0
         answer = self.post(f"/api/projects/{project_id}/import/predictions", list(predictions))
-        return int(self._object(answer, "import").get("created") or 0)
+        return self._number(self._object(answer, "import").get("created"), "number of predictions")
 
     def counts_little(self, project_id: int) -> bool:
         """Whether Label Studio counts only predictions of the same tasks after an import, as its feature flag
@@ -191,12 +195,13 @@ class LabelStudio(Api):
 
     def model_versions(self, project_id: int) -> dict[str, int]:
         """The number of predictions of each version in the project."""
-        return self._object(self.get(f"/api/projects/{project_id}/model-versions"), "list of versions")
+        found = self._object(self.get(f"/api/projects/{project_id}/model-versions"), "list of versions")
+        return {name: self._number(count, "number of predictions") for name, count in found.items()}
 
     # ML backends and webhooks
 
     def ml_backends(self, project_id: int) -> list[Any]:
-        return self._list(self.get("/api/ml", project=project_id), "list of ML backends")
+        return self._records(self.get("/api/ml", project=project_id), "list of ML backends")
 
     def create_ml_backend(self, project_id: int, url: str, **fields: Any) -> dict[str, Any]:
         return self._object(self.post("/api/ml", {"project": project_id, "url": url, **fields}), "ML backend")
@@ -208,7 +213,7 @@ class LabelStudio(Api):
         )
 
     def webhooks(self, project_id: int) -> list[Any]:
-        return self._list(self.get("/api/webhooks", project=project_id), "list of webhooks")
+        return self._records(self.get("/api/webhooks", project=project_id), "list of webhooks")
 
     def create_webhook(self, project_id: int, url: str, **fields: Any) -> dict[str, Any]:
         return self._object(self.post("/api/webhooks", {"project": project_id, "url": url, **fields}), "webhook")
@@ -225,13 +230,15 @@ class LabelStudio(Api):
         return enabled if isinstance(enabled, bool) else None
 
     def _pages(self, path: str, key: str, page_size: int, **params: Any) -> Iterator[dict[str, Any]]:
-        seen = 0
+        seen: set[int] = set()
         for page in count(1):
             answer = self._object(self.get(path, page=page, page_size=page_size, **params), "page")
-            yield from answer[key]
-            seen += len(answer[key])
+            found = self._records(answer.get(key), f"list of {key}")
+            yield from found
+            new = {each["id"] for each in found} - seen
+            seen |= new
             # "total" counts tasks, "count" projects; a page beyond the last is answered 404
-            if not answer[key] or seen >= answer.get("total", answer.get("count", 0)):
+            if not new or len(seen) >= self._number(answer.get("total", answer.get("count")), "number"):
                 return
 
     def _object(self, answer: JSON, noun: str) -> dict[str, Any]:
@@ -239,6 +246,15 @@ class LabelStudio(Api):
 
     def _list(self, answer: JSON, noun: str) -> list[Any]:
         return answer if isinstance(answer, list) else self._unexpected(noun)
+
+    def _records(self, answer: JSON, noun: str) -> list[Any]:
+        """A list of objects with an id; what else they have is for who reads it."""
+        found = self._list(answer, noun)
+        whole = all(isinstance(each, dict) and type(each.get("id")) is int for each in found)
+        return found if whole else self._unexpected(noun)
+
+    def _number(self, answer: JSON, noun: str) -> int:
+        return (answer or 0) if answer is None or type(answer) is int else self._unexpected(noun)
 
     def _unexpected(self, noun: str) -> Any:
         raise LabelStudioError(f"Label Studio at {self.url} answered something else than a {noun}; is it version 1.23?")

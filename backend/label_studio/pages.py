@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from backend.domain.errors import LabelStudioRefusalError
+from backend.domain.errors import LabelStudioError, LabelStudioRefusalError
 
 FAILED = 500
 FARTHEST = 2**40  # no gap between two ids is wider
@@ -23,7 +23,12 @@ third is how many at most."""
 
 
 def pages(ask: AskAfter, after: int, size: int, unreadable: set[int]) -> Iterator[Page]:
-    """Pages of the tasks after that id, up to the first without any."""
+    """Pages of the tasks after that id, up to the first without any.
+
+    Raises LabelStudioError where the same ones come again, or it would never end, and where there are said to be tasks
+    and none comes, or they would all be taken for deleted.
+    """
+    begun = False
     doubtful = 0  # one of the next so many tasks cannot be served
     while True:
         most = max(doubtful // 2, 1) if doubtful else size
@@ -37,6 +42,11 @@ def pages(ask: AskAfter, after: int, size: int, unreadable: set[int]) -> Iterato
                 after, doubtful = _next(ask, after, error), 0
                 unreadable.add(after)
             continue
+        if page[0] and page[0][0]["id"] <= after:
+            raise LabelStudioError(f"Label Studio answered task {page[0][0]['id']} to a question for later ones.")
+        if not begun and not page[0] and page[1]:
+            raise LabelStudioError(f"Label Studio answered that there are {page[1]} tasks, and gave none.")
+        begun = True
         yield page
         if not page[0]:
             return
