@@ -28,20 +28,23 @@ def in_stages(
     rows: Sequence[Row], out: Path, stages: Mapping[str, TrainingConfig], device: str = "auto"
 ) -> Iterator[tuple[str, Captioner]]:
     """Each stage's name and the captioner after it; the next stage starts from that one. Checkpoints and features stay
-    in `out`."""
+    in `out`, and what is trained there already is not trained again."""
     captioner: Captioner | None = None
+    is_new = False  # then what was trained from the stage before is of no use
     for name, config in stages.items():
-        with TrainingBar() as bar:
-            folder = train(
-                rows,
-                out / name,
-                config,
-                start_from=captioner,
-                cache_dir=out / "features",
-                progress=bar.update,
-                device=device,
-            )
-        captioner = checkpoint.load(folder, device)
+        is_new = is_new or not _is_trained(rows, out / name, config)
+        if is_new:
+            with TrainingBar() as bar:
+                train(
+                    rows,
+                    out / name,
+                    config,
+                    start_from=captioner,
+                    cache_dir=out / "features",
+                    progress=bar.update,
+                    device=device,
+                )
+        captioner = checkpoint.load(out / name, device)
         yield name, captioner
 
 

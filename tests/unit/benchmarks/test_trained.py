@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import trained as module
-from benchmarks.trained import seconds, trained
+from benchmarks.trained import in_stages, seconds, trained
 from tests.factories import picture
 from training.config import DecoderConfig, TrainingConfig
 from training.data import manifest
@@ -37,3 +37,10 @@ def test_what_is_trained_is_not_trained_again_unless_rows_or_config_are_others(
     checkpoint.write_text(checkpoint.read_text().replace('"distillation"', '"of_an_earlier_release"'))
     trained(rows[1:], out, replace(config, learning_rate=1e-4), cache, "cpu")
     assert len(made) == 4
+    stages = {"first": config, "second": TrainingConfig.rewarded(1)}
+    for _ in range(2):
+        assert [name for name, _ in in_stages(rows, tmp_path / "stages", stages, "cpu")] == ["first", "second"]
+        assert len(made) == 6
+    stages["first"] = replace(config, learning_rate=1e-4)
+    assert [name for name, _ in in_stages(rows, tmp_path / "stages", stages, "cpu")] == ["first", "second"]
+    assert len(made) == 8, "the second stage begins from another first one"
