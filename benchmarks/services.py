@@ -26,7 +26,8 @@ import sqlalchemy as sa
 
 from backend.system.processes import end_with_parent
 
-START_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0
+"""A server starts, or ends when it is told to, within so long."""
 PAUSE_SECONDS = 0.02
 
 
@@ -68,17 +69,21 @@ class _Server:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait()
+            try:
+                self._process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
     def _run(self, argv: list[Any], ready: Callable[[], bool], **options: Any) -> None:
         quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         self._process = subprocess.Popen(argv, preexec_fn=end_with_parent, **quiet, **options)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ServiceError(
-                    f"{Path(argv[0]).name} did not start within {START_SECONDS:.0f} s, or ended at once."
+                    f"{Path(argv[0]).name} did not start within {PATIENCE_SECONDS:.0f} s, or ended at once."
                 )
             time.sleep(PAUSE_SECONDS)
 

@@ -45,6 +45,8 @@ from training.data.scenes import write
 from training.runtime.console import table
 
 SCENES, LEARNED = 1200, 60
+SIDE = 48
+"""Pixels of an image's side, for the captioner."""
 SETTLE_SECONDS = 300.0
 """So long after the last fault all must be as it should be."""
 SPARE_SECONDS = 900.0
@@ -139,12 +141,14 @@ def _started(stack: ExitStack, folder: Path, logs: Path, seed: int, has_small_di
 
 
 def _serve_first(rows: Sequence[manifest.Row], data_dir: Path, store: Store, sharing: Sharing) -> None:
-    """Train a small captioner, and have it serve."""
-    from training.config import TrainingConfig
+    """Train a captioner so small that a retrain takes seconds, and have it serve."""
+    from training.config import DecoderConfig, DecodingConfig, TrainingConfig, TransformConfig
     from training.learning.train import train
 
     folder = data_dir / "models" / "first"
-    train(list(rows), folder, TrainingConfig.starter(epochs=3), cache_dir=data_dir / "features", device="cpu")
+    small = {"decoder": DecoderConfig(embedding=32, hidden=64, heads=4), "decoding": DecodingConfig(beam=2)}
+    config = TrainingConfig.starter(epochs=3, transform=TransformConfig(SIDE), **small)
+    train(list(rows), folder, config, cache_dir=data_dir / "features", device="cpu")
     sharing.share(folder)
     registry = Registry(store)
     registry.register(ModelVersion("first", folder))
@@ -168,6 +172,7 @@ def _run(clients: Clients, schedule: Schedule, seconds: float) -> None:
     left = list(conditions)
     while left and time.monotonic() < deadline:
         world.hosts.supervise()
+        schedule.end()
         schedule.look_for_recovery()
         left = [name for name, holds in conditions.items() if not _holds(holds)]
         time.sleep(0.5)

@@ -30,7 +30,7 @@ PREDICT_SECONDS = 100.0
 WEBHOOK_SECONDS = 30.0
 """Label Studio waits one second; whether an answer comes at all is asked here."""
 THINK_SECONDS = (0.5, 3.0)
-OPERATE_SECONDS = (15.0, 30.0)
+OPERATE_SECONDS = (8.0, 16.0)
 CHANGED, DELETED, ASKED = 0.3, 0.1, 0.02
 FEW = 3
 """The chance that a caption is followed by a change of another, by a deletion, by Start Training. Who has made few
@@ -56,6 +56,7 @@ class Clients:
     rows: Sequence[Row]
     seed: int
     commands: Counter[str] = field(default_factory=Counter)
+    failed_commands: Counter[str] = field(default_factory=Counter)
     sentences: list[str] = field(default_factory=list)
     """What commands that failed said."""
     _captions: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -139,7 +140,7 @@ class Clients:
         self._over.wait(rng.uniform(*OPERATE_SECONDS))
         if self._over.is_set():
             return
-        name = rng.choice(["promote", "promote", "rollback", "preannotate"])
+        name = ("preannotate", "promote", "rollback", "promote")[self.commands.total() % 4]
         arguments = [name, "--project", str(PROJECT)]
         if name == "promote":
             try:
@@ -152,11 +153,11 @@ class Clients:
         done = self.world.hosts.command(*arguments)
         self.commands[name] += 1
         if done is None:
-            self.commands["unfinished"] += 1  # `preannotate` goes on without it
+            self.failed_commands["unfinished"] += 1  # `preannotate` goes on without it
         elif done.returncode:
-            self.commands["refused"] += 1
+            self.failed_commands["refused"] += 1
             self.sentences.append(f"{name}: {done.stderr.strip()[-300:]}")
-            self.commands["tracebacks"] += "Traceback (most" in done.stderr
+            self.failed_commands["traceback"] += "Traceback (most" in done.stderr
 
     def _draft(self, rng: random.Random, tasks: Sequence[dict[str, Any]]) -> None:
         sent = time.time()

@@ -26,6 +26,8 @@ from benchmarks.soak_watch import Watch
 
 RECOVERY_SECONDS = 150.0
 """What is not well again so long after a fault would need a person."""
+PAUSE_SECONDS = 40.0
+"""What is not well again so long after a fault gets time to become so before another begins."""
 RETRY_SECONDS = 35.0
 """What could not be fetched is tried again every 30 s."""
 SETTLE_SECONDS = 1.0
@@ -203,11 +205,15 @@ class Schedule:
         now = time.monotonic()
         if self._acting and now >= self._acting[1] + self._acting[0].seconds:
             self.end()
-        if self._acting is None and now >= self._next:
+        is_late = bool(self._recovering) and now - self._recovering[0][2] > PAUSE_SECONDS
+        if self._acting is None and now >= self._next and not is_late:
             fault = self.draw()
-            print(f"{time.strftime('%H:%M:%S')}  {fault.name}", file=sys.stderr, flush=True)
+            _say(fault.name)
             self._next = now + self.every_seconds
-            self._acting = fault, now, fault.begin(self.world)
+            try:
+                self._acting = fault, now, fault.begin(self.world)
+            except Exception as error:  # such as a database that is not back yet
+                _say(f"{fault.name} could not begin: {error!r}")
         self.look_for_recovery()
 
     def look_for_recovery(self) -> None:
@@ -225,8 +231,12 @@ class Schedule:
         """End the fault that acts."""
         if self._acting:
             fault, begun, end = self._acting
+            try:
+                end()
+            except Exception as error:
+                _say(f"{fault.name} could not end, and is tried again: {error!r}")
+                return
             self._acting = None
-            end()
             self._recovering.append((fault, begun, time.monotonic()))
 
     def close(self) -> None:
@@ -241,6 +251,10 @@ class Schedule:
                 ended = now + (fault.excuses or 0.0)
                 self.windows.append(Window(fault.name, begun + wall, ended + wall, fault.excuses is not None))
         self._recovering.clear()
+
+
+def _say(sentence: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {sentence}", file=sys.stderr, flush=True)
 
 
 def _nothing() -> None:

@@ -99,7 +99,7 @@ def count(clients: Clients, schedule: Schedule) -> tuple[dict[str, float], dict[
     lost = sorted(ledger.acknowledged.keys() - stored.keys())
     differing = differences(store, world.studio.texts())
     logs = world.hosts.logs()
-    commands = clients.commands
+    failed = clients.failed_commands
     figures: dict[str, float] = {
         "faults": sum(each.name != "nothing" for each in schedule.windows),
         "sent": len(ledger.sent),
@@ -116,9 +116,9 @@ def count(clients: Clients, schedule: Schedule) -> tuple[dict[str, float], dict[
         "retrains": sum(each.state == DONE for each in retrains),
         "retrains_failed": sum(each.state == FAILED for each in retrains),
         "stored": world.studio.predicted().total(),
-        "commands": sum(commands[name] for name in ("promote", "rollback", "preannotate")),
-        "commands_failed": commands["refused"] + commands["unfinished"],
-        "tracebacks": commands["tracebacks"] + sum(log.count("Traceback (most recent") for log in logs.values()),
+        "commands": clients.commands.total(),
+        "commands_failed": failed["refused"] + failed["unfinished"],
+        "tracebacks": failed["traceback"] + sum(log.count("Traceback (most recent") for log in logs.values()),
         "killed": world.hosts.killed.total(),
         "restarts": world.hosts.restarts.total(),
         "persons": len(schedule.persons),

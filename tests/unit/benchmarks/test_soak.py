@@ -26,7 +26,7 @@ from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.store import Store
 from benchmarks import soak
 from benchmarks.services import S3
-from benchmarks.soak_faults import FAULTS, RECOVERY_SECONDS, Fault, Schedule
+from benchmarks.soak_faults import FAULTS, PAUSE_SECONDS, RECOVERY_SECONDS, Fault, Schedule
 from benchmarks.soak_hosts import Hosts
 from benchmarks.soak_ledger import (
     MARK,
@@ -230,17 +230,54 @@ def test_a_fault_lasts_until_all_is_well_again(monkeypatch: pytest.MonkeyPatch) 
     assert schedule.persons == []
 
 
-def test_what_is_not_well_long_after_a_fault_needs_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_well_long_after_a_fault_needs_a_person_and_no_other_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    begun: list[float] = []
+
+    def begin(world: Any) -> Any:
+        begun.append(clock.now)
+        return lambda: None
+
     world = _World(1)
-    schedule = _schedule(world, Fault("gone", lambda world: lambda: None))
+    schedule = _schedule(world, Fault("gone", begin))
     schedule.tick()
     world.well = False
     schedule.end()
-    clock.now += RECOVERY_SECONDS + 1
-    schedule.look_for_recovery()
+    for seconds in (PAUSE_SECONDS + 1, RECOVERY_SECONDS - PAUSE_SECONDS - 2):
+        clock.now += seconds
+        schedule.tick()
+    assert (len(begun), schedule.persons) == (1, [])
+    clock.now += 2
+    schedule.tick()
     assert schedule.persons == [f"gone: not well {RECOVERY_SECONDS:.0f} s later"]
+    schedule.tick()
+    assert len(begun) == 2
+
+
+def test_a_fault_that_cannot_begin_or_end_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    failing = iter([RuntimeError("no database"), None])
+
+    def begin(world: Any) -> Any:
+        if error := next(failing):
+            raise error
+        return end
+
+    ends = iter([RuntimeError("not yet"), None])
+
+    def end() -> None:
+        if error := next(ends):
+            raise error
+
+    schedule = _schedule(_World(1), Fault("gone", begin))
+    for _ in range(4):
+        schedule.tick()
+    assert [window.name for window in schedule.windows] == ["gone"]
+    said = capsys.readouterr().err
+    assert "gone could not begin: RuntimeError('no database')" in said
+    assert "gone could not end, and is tried again: RuntimeError('not yet')" in said
 
 
 def test_a_killed_process_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
