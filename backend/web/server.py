@@ -15,6 +15,8 @@ from backend.settings import Settings
 from backend.system import logs
 from backend.system.processes import COUNTED_IN, end_with_parent
 
+MEMORY = "/dev/shm"  # noqa: S108
+"""A folder of Linux that lies in memory; `mkdtemp` takes a name in it that nobody can guess."""
 THREADS = 64
 """Label Studio opens a new connection for each call. Most threads wait for images or for the captioner, and /health
 needs a free one."""
@@ -37,8 +39,10 @@ class _Server(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._arbiter = os.getpid()
-        # Not in the data folder, which machines may share.
-        self._counted = tempfile.mkdtemp(prefix="captioner-metrics-")
+        # Not in the data folder, which machines may share. In memory: processes count in mapped files, and the kernel
+        # kills who writes to one for which the disk has no room.
+        memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+        self._counted = tempfile.mkdtemp(prefix="captioner-metrics-", dir=memory)
         super().__init__()
 
     def load_config(self) -> None:
