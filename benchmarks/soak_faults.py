@@ -262,6 +262,7 @@ def _nothing() -> None:
 
 
 def _kill_below(hosts: Hosts, name: str) -> None:
+    hosts.killed[name] += 1
     with suppress(ProcessLookupError, ValueError):
         os.kill(largest_below(hosts.children[name].pid), signal.SIGKILL)
 

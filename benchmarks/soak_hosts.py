@@ -59,7 +59,6 @@ class Hosts:
         self.restarts: Counter[str] = Counter()
         self.urls: dict[str, str] = {}
         self.children: dict[str, Child] = {}
-        self.since: dict[str, float] = {}
         for number, name in enumerate(WEB, start=1):
             host, port = f"127.0.0.{number}", free_port()
             self.urls[name] = f"http://{host}:{port}"
@@ -77,8 +76,8 @@ class Hosts:
         return Settings.from_env({**mine, **shared, "CAPTIONER_DATA_DIR": str(self.data_dir(name))})
 
     def start(self) -> None:
-        for name in self.children:
-            self._start(name)
+        for child in self.children.values():
+            child.start()
         for name in WEB:
             self.children[name].await_ready(lambda name=name: self.is_ready(name), START_SECONDS)  # type: ignore[misc]
 
@@ -107,7 +106,7 @@ class Hosts:
             elif time.monotonic() >= self._due[name]:
                 del self._due[name]
                 self.restarts[name] += 1
-                self._start(name)
+                child.start()
 
     def is_ready(self, name: str) -> bool:
         try:
@@ -136,10 +135,6 @@ class Hosts:
         return {
             name: child.log.read_text(errors="replace") for name, child in self.children.items() if child.log.exists()
         }
-
-    def _start(self, name: str) -> None:
-        self.since[name] = time.monotonic()
-        self.children[name].start()
 
     def _child(self, name: str, *arguments: str) -> Child:
         argv = [sys.executable, "-P", "-m", "backend.cli", *arguments, "--data-dir", str(self.data_dir(name))]

@@ -24,7 +24,7 @@ ANSWER_SECONDS = 2.0
 READY_SECONDS = 0.5
 SAMPLE_SECONDS = 5.0
 YOUNG_SECONDS = 30.0
-"""A process that began later is still loading."""
+"""A process that was first seen later is still loading."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,19 @@ class Watch:
                 self.ready[name] = asked if self.hosts.is_ready(name) else 0.0
 
     def _sample(self) -> None:
+        seen: dict[str, float] = {}
         while not self._over.wait(SAMPLE_SECONDS):
             for name, child in self.hosts.children.items():
-                if child.alive and time.monotonic() - self.hosts.since[name] > YOUNG_SECONDS:
-                    kind = "web" if name in WEB else "worker"
-                    # what a worker forks for a job ends with it
-                    with suppress(OSError):
-                        pid = largest_below(child.pid) if kind == "web" else child.pid
-                        files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-                        self.samples.append(Sample(time.time(), kind, f"{name} {pid}", resident(pid), files))
+                if not child.alive:
+                    continue
+                kind = "web" if name in WEB else "worker"
+                pid = largest_below(child.pid) if kind == "web" else child.pid  # a job's process ends with the job
+                life = f"{name} {pid}"
+                if time.time() - seen.setdefault(life, time.time()) < YOUNG_SECONDS:
+                    continue
+                with suppress(OSError):
+                    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                    self.samples.append(Sample(time.time(), kind, life, resident(pid), files))
 
 
 def growth(samples: Sequence[Sample], kind: str) -> dict[str, float]:
