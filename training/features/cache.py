@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -26,6 +27,8 @@ from filelock import FileLock
 
 from training.errors import DataError
 from training.runtime.files import atomic_file
+
+_LINE = re.compile(rb"([!-~]+) ([0-9a-f]{8})\n")
 
 
 class DamagedError(Exception):
@@ -64,13 +67,15 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
             with self._lock:
                 about = folder / "shape.json"
-                if not about.exists():
-                    about.write_text(json.dumps(description))
-                if json.loads(about.read_text()) != description:
+                known = _known(about)
+                if known is None:  # what there is of another shape fails its checksums
+                    with atomic_file(about) as unfinished:
+                        unfinished.write_text(json.dumps(description))
+                elif known != description:
                     raise DataError(f"The cache {folder} holds arrays of another shape; delete the folder.")
                 self._read_index()
-        except (OSError, ValueError) as error:
-            raise DataError(f"The cache {folder} cannot be used: {error}; delete the folder.") from error
+        except OSError as error:
+            raise DataError(f"The cache {folder} cannot be used: {error}.") from error
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._positions
@@ -205,11 +210,20 @@ class Cache:
             self._read = self._index.open("rb")
         complete = self._arrays.stat().st_size // self._row_bytes if self._arrays.exists() else 0
         content = self._index.read_bytes()
-        whole = content[self._length : content.rfind(b"\n") + 1].decode("ascii")
-        for line in whole.splitlines(keepends=True)[: complete - len(self._checksums)]:
-            sha256, checksum = line.split()
-            self._positions[sha256] = len(self._checksums)
-            self._checksums.append(int(checksum, 16))
+        lines = content[self._length : content.rfind(b"\n") + 1].splitlines(keepends=True)
+        for line in lines[: complete - len(self._checksums)]:
+            if not (found := _LINE.fullmatch(line)):
+                break
+            self._positions[found[1].decode()] = len(self._checksums)
+            self._checksums.append(int(found[2], 16))
             self._length += len(line)
-        if self._length < len(content):  # a crash cut the last line, or lost the arrays of the last ones
+        if self._length < len(content):  # a crash cut or damaged a line, or lost the arrays of the last ones
             os.truncate(self._index, self._length)
+
+
+def _known(about: Path) -> Any:
+    """What the file says; None where there is none, or none that can be read."""
+    try:
+        return json.loads(about.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -9,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+_LIBC = ctypes.CDLL(None)
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux: renameat2(2)."""
 
 
 @contextmanager
@@ -44,6 +49,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for file in unfinished.rglob("*"):
             if file.is_file():
                 _flush(file)
+        if path.exists() and _exchange(unfinished, path):
+            return
         if path.exists():
             path.rename(replaced)
         try:
@@ -70,6 +77,14 @@ def is_full(error: BaseException | None) -> bool:
 
 _FULL = ("No space left on device", "disk is full", "Disk quota exceeded", "PytorchStreamWriter failed writing")
 """What libraries say that raise errors of their own: safetensors, SQLite and torch, which gives no reason."""
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Give each of two folders the other's name in one step, so that a process that is killed leaves no name without a
+    folder; False where the system or the file system cannot."""
+    if not hasattr(_LIBC, "renameat2"):
+        return False
+    return bool(_LIBC.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def _beside(path: Path) -> Path:

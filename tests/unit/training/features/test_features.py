@@ -71,6 +71,31 @@ def test_a_crash_costs_only_what_was_being_written(tmp_path: Path, harm: str) ->
     assert (Cache(tmp_path, (2, 3), "float16").get(["a", "b", "c"]) == arrays(3)).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "kept"),
+    [
+        ("shape.json", b"", 2),  # as a crash or a power cut may leave them
+        ("shape.json", b'{"shape": [2,', 2),
+        ("index", b"\0" * 30 + b"\n", 0),
+        ("index", b"a 00000000 b\nb 00000000\n", 0),
+        ("index", b"\xff\xfe\n", 0),
+        ("used", b"123", 2),
+        ("arrays", b"123", 0),
+    ],
+)
+def test_a_damaged_file_costs_what_it_had_and_nobody_has_to_mend_it(
+    tmp_path: Path, name: str, content: bytes, kept: int
+) -> None:
+    Cache(tmp_path, (2, 3), "float16").add(["a", "b"], arrays(2))
+    (tmp_path / name).write_bytes(content)
+    cache = Cache(tmp_path, (2, 3), "float16")
+    assert ["a" in cache, "b" in cache] == [kept == 2] * 2
+    cache.touch(["a", "b"])
+    cache.add(["a", "b", "c"], arrays(3))
+    found = Cache.opened(tmp_path)
+    assert (found.get(["a", "b", "c"]) == arrays(3)).all()
+
+
 def test_what_is_dropped_gives_its_space_back_under_a_reader(tmp_path: Path) -> None:
     cache, reader = Cache(tmp_path, (2, 3), "float16"), Cache(tmp_path, (2, 3), "float16")
     cache.add(list("abcde"), arrays(5))

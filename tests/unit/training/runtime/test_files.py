@@ -1,5 +1,7 @@
 """Files and folders appear whole or not at all."""
 
+import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -50,3 +52,23 @@ def test_after_an_error_the_folder_is_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "v1") as unfinished:
         (unfinished / "missing" / "new").touch()
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["v1", "v1/old"]
+
+
+def test_a_process_that_is_killed_while_it_replaces_a_folder_leaves_a_whole_one(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "weights").write_text("old")
+    child = os.fork()
+    if not child:
+        rename = Path.rename
+
+        def renamed(path: Path, target: Path) -> None:
+            rename(path, target)
+            os._exit(9)
+
+        Path.rename = renamed  # type: ignore[assignment, method-assign]
+        shutil.rmtree = lambda *given, **options: os._exit(9)  # type: ignore[assignment]
+        with atomic_folder(tmp_path / "v1") as unfinished:
+            (unfinished / "weights").write_text("new")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (tmp_path / "v1" / "weights").read_text() in {"old", "new"}
