@@ -44,7 +44,8 @@ from training.data import manifest
 from training.data.scenes import write
 from training.runtime.console import table
 
-SCENES, LEARNED = 1200, 60
+SCENES, SCENES_A_MINUTE, LEARNED = 300, 90, 60
+"""Images of tasks, so many that captions are new until the end; and those of the first captioner."""
 SIDE = 48
 """Pixels of an image's side, for the captioner."""
 SETTLE_SECONDS = 300.0
@@ -65,6 +66,7 @@ QUICK_MINUTES, QUICK_EVERY = 0.35, 6.0
 def main(minutes: float, seed: int, every: float, out: Path | None, quick: bool) -> None:
     minutes, every = (QUICK_MINUTES, QUICK_EVERY) if quick else (minutes, every)
     faults = [each for each in FAULTS if each.name in QUICK or not quick]
+    scenes = LEARNED + SCENES + round(SCENES_A_MINUTE * minutes)
     figures: dict[str, float] = {**dict.fromkeys(WANTED_ZERO, 0.0), "aborted": 1.0}
     details: dict[str, Any] = {}
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"
@@ -73,7 +75,8 @@ def main(minutes: float, seed: int, every: float, out: Path | None, quick: bool)
         try:
             with _in_bounded_time(60 * minutes + SPARE_SECONDS), ExitStack() as stack:
                 has_small_disk = stack.enter_context(small_disk(folder / "host2"))  # before there are threads
-                clients = _started(stack, folder, (out or folder) / "logs", seed, has_small_disk)
+                rows = manifest.load(write(folder / "scenes", scenes, seed, world="full", dev_share=0))
+                clients = _started(stack, folder, (out or folder) / "logs", rows, seed, has_small_disk)
                 schedule = Schedule(clients.world, every, faults)
                 try:
                     _run(clients, schedule, 60 * minutes)
@@ -111,9 +114,10 @@ def _in_bounded_time(seconds: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _started(stack: ExitStack, folder: Path, logs: Path, seed: int, has_small_disk: bool) -> Clients:
+def _started(
+    stack: ExitStack, folder: Path, logs: Path, rows: list[manifest.Row], seed: int, has_small_disk: bool
+) -> Clients:
     """Everything, running, and ended by the stack; the clients have not begun."""
-    rows = manifest.load(write(folder / "scenes", SCENES, seed=seed, world="full", dev_share=0))
     s3, redis, postgresql = stack.enter_context(S3()), stack.enter_context(Redis()), stack.enter_context(PostgreSQL())
     studio, pictures = Studio(), Pictures(folder / "scenes")
     for each in (studio, pictures):

@@ -29,7 +29,7 @@ PREDICT_SECONDS = 100.0
 """Label Studio waits so long for drafts."""
 WEBHOOK_SECONDS = 30.0
 """Label Studio waits one second; whether an answer comes at all is asked here."""
-THINK_SECONDS = (0.5, 3.0)
+THINK_SECONDS = (2.0, 6.0)
 OPERATE_SECONDS = (8.0, 16.0)
 CHANGED, DELETED, ASKED = 0.3, 0.1, 0.02
 FEW = 3

@@ -335,6 +335,7 @@ def test_a_run_that_does_not_come_to_its_end_says_so_and_gives_its_figures(
         time.sleep(30)
 
     monkeypatch.setattr(soak, "_started", start)
+    monkeypatch.setattr(soak, "SCENES", -soak.LEARNED)
     monkeypatch.setattr("benchmarks.report.machine", dict)  # imports torch
     monkeypatch.setattr("benchmarks.soak_hosts._mount", lambda folder: False)
     done = CliRunner().invoke(soak.main, ["--quick"])
