@@ -27,7 +27,7 @@ WEB = ("web-1", "web-2")
 WORKERS = {"worker-1": "host3", "worker-2": "host3", "worker-3": "host4"}
 RESTART_SECONDS = (1.0, 3.0)
 """A supervisor starts a process that has ended again after so long."""
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 READY_SECONDS = 2.0
 _NEW_MOUNTS = 0x20000
 TMPFS = "512m"
