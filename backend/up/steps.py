@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
@@ -26,11 +26,16 @@ def step(doing: str, done: str | None = None, spinner: bool = True) -> Iterator[
         else:
             yield
     except BaseException:
-        _console.print(f"[red]✗[/red] {doing} ({time.monotonic() - begun:.1f} s)")
+        _print(f"[red]✗[/red] {doing} ({time.monotonic() - begun:.1f} s)")
         raise
-    _console.print(f"[green]✓[/green] {done or doing} ({time.monotonic() - begun:.1f} s)")
+    _print(f"[green]✓[/green] {done or doing} ({time.monotonic() - begun:.1f} s)")
 
 
 def say(text: str) -> None:
     """Print one line without interpreting markup."""
-    _console.print(text, markup=False, soft_wrap=True)
+    _print(text, markup=False, soft_wrap=True)
+
+
+def _print(text: str, **options: bool) -> None:
+    with suppress(OSError):  # a full disk, or a reader that has gone, must not stop what runs
+        _console.print(text, **options)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import click
 
 from training.commands import answers
 from training.errors import TrainingError
+from training.runtime.files import is_full
 
 
 class Program(click.Group):
@@ -50,6 +51,10 @@ class Program(click.Group):
                 return super().invoke(ctx)
             except self._errors as error:
                 raise click.ClickException(str(error)) from error
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                raise click.ClickException(f"The disk is full: {error}. Free some space and try again.") from error
         except click.ClickException as error:
             answers.answer_error(ctx, error.format_message())
             raise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import requests
 from click.testing import CliRunner
+from rich.console import Console
 from safetensors.numpy import save_file
 
 from backend.cli.main import main
@@ -25,6 +28,7 @@ from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.store import Store
 from backend.system import redis_server
 from backend.system.ports import free_port
+from backend.up import steps
 from labeling_config import shipped
 from tests.factories import checkpoint, correction, picture, saved, settings
 from tests.integration.conftest import ROOT, wait_for
@@ -225,3 +229,26 @@ def test_a_report_that_does_not_fit_is_one_sentence_and_leaves_the_one_before(
     assert "No space left on device" in result.output
     assert "Traceback" not in result.output
     assert {path.name for path in disk.folder.iterdir()} == {"filler"} | ({"out"} if command == "report" else set())
+
+
+@pytest.mark.parametrize("command", [["up", "--no-label-studio"], ["serve"]])
+def test_a_command_that_has_no_room_to_begin_is_one_sentence(
+    disk: Disk, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *given: None)  # those of this process stay
+    disk.fill()
+    place = ["--data-dir", str(disk.folder / "data"), "--port", str(free_port())]
+    result = CliRunner().invoke(main, [*command, *place])
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 1
+    assert re.search(r"^Error: The d.* full.*\.$", result.output.splitlines()[-1])
+    assert "Traceback" not in result.output
+
+
+def test_output_that_cannot_be_written_does_not_stop_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115
+    monkeypatch.setattr(steps, "_console", Console(file=full))
+    with steps.step("Starting"):
+        steps.say("A worker died and was restarted.")
+    with suppress(OSError):  # it is written once more
+        full.close()

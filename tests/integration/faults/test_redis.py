@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +15,10 @@ import pytest
 import redis
 
 from backend.domain.errors import QueueError
-from backend.queue import Queue
+from backend.queue import ANSWER_SECONDS, Queue
 from backend.store.database import now
 from benchmarks.services import Redis
-from tests.factories import settings
+from tests.factories import backend, correction, saved, settings
 from tests.integration.conftest import ROOT, wait_for
 
 PROGRAM = """
@@ -93,3 +95,14 @@ def test_a_worker_outlives_a_redis_that_dies_and_one_that_is_read_only(server: R
     finally:
         worker.kill()
         worker.wait()
+
+
+def test_a_redis_that_says_nothing_keeps_a_webhook_for_half_a_second(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        services = backend(tmp_path, REDIS_URL=address, CAPTIONER_RETRAIN_EVERY="1")
+        began = time.monotonic()
+        receipt = services.inbox.receive(saved(correction(1)))
+        assert time.monotonic() - began < 4 * ANSWER_SECONDS, "Label Studio waits one second; this machine may be slow"
+    assert receipt.job == "retrain-1-1"
+    assert [each.snapshot for each in services.store.queued_retrains()] == ["1-1"]
