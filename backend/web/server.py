@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
 import tempfile
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from backend.domain.errors import DatabaseError
 from backend.settings import Settings
 from backend.system import logs
 from backend.system.processes import COUNTED_IN, end_with_parent
+
+if TYPE_CHECKING:
+    from backend.web.services import Services
+
+log = logging.getLogger(__name__)
 
 MEMORY = "/dev/shm"  # noqa: S108
 """A folder of Linux that lies in memory; `mkdtemp` takes a name in it that nobody can guess."""
@@ -24,6 +32,9 @@ needs a free one."""
 SWITCH_SECONDS = 0.0005
 """How long a thread may compute before another gets its turn. A webhook releases the interpreter at each SQL statement
 and would wait for the captioning thread each time, 5 ms with Python's default."""
+
+RETRY_SECONDS = 2.0
+"""A process that starts while the database is away asks for it again after so long."""
 
 
 class _Log(Logger):
@@ -71,11 +82,25 @@ class _Server(BaseApplication):
         sys.setswitchinterval(SWITCH_SECONDS)
         # In the worker process: threads, connections and CUDA do not survive a fork.
         from backend.web.app import create_app
-        from backend.web.services import build
 
-        services = build(self._settings)
+        services = _built(self._settings)
         services.start()
         return create_app(services)
+
+
+def _built(settings: Settings) -> Services:
+    """The services, once the database is there: gunicorn ends the whole server where a process cannot start."""
+    from backend.web import services
+
+    said = ""
+    while True:
+        try:
+            return services.build(settings)
+        except DatabaseError as error:
+            if str(error) != said:
+                log.warning("The server waits: %s", error)
+            said = str(error)
+            time.sleep(RETRY_SECONDS)
 
 
 def _no_longer_waits(arbiter: object, worker: Any) -> None:
