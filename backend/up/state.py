@@ -22,7 +22,7 @@ def running(data_dir: Path) -> dict[str, Any] | None:
     try:
         state = dict(json.loads(_path(data_dir).read_text()))
         os.kill(state["pid"], 0)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return state
 

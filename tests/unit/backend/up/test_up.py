@@ -215,3 +215,11 @@ def test_the_command_for_status_is_the_one_to_type(tmp_path: Path, monkeypatch: 
     assert f"  status        captioner status --data-dir '{folder}'\n" in state.banner({"backend_url": "x"}, folder)
     monkeypatch.setenv("PATH", "/nowhere")
     assert f"  status        {program} status --data-dir '{folder}'\n" in state.banner({"backend_url": "x"}, folder)
+
+
+@pytest.mark.parametrize("content", ["", '{"pid": ', "5", "null", '["pid"]', '{"pid": "x"}', '{"pid": null}'])
+def test_a_damaged_note_of_a_running_up_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "up.json").write_text(content)
+    assert state.running(tmp_path) is None
+    assert state.forget(tmp_path), "the next one knows that this one was killed"
