@@ -128,7 +128,8 @@ class Reconciliation:
         """List tasks and read in full those whose fingerprint changed; the ids of all that are there."""
         pages = self.client.task_summaries(self.project_id, self.unreadable, since)
         listed = {task.id: task.seen for page in pages for task in self._decoded(wire.task_summaries, page)}
-        known = self.store.fingerprints(self.project_id)
+        store, project_id = self.store, self.project_id
+        known = store.fingerprints(project_id) if since is None else store.fingerprints_of(project_id, sorted(listed))
         for some in chunks([id_ for id_, seen in listed.items() if known.get(id_) != seen], FULL_TASKS):
             asked_at = now()
             self._record_tasks(self.client.full_tasks(self.project_id, some, self.unreadable), asked_at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from math import ceil
 
 import numpy as np
 
@@ -24,7 +25,10 @@ GROWTH = 0.25
 def is_due(store: Store, project_id: int) -> bool:
     """Whether there are enough corrections of drafts with signals that nothing was learned from yet."""
     last = store.newest_calibration(project_id, learned=False)
-    return store.count_answered(project_id) >= max(LEAST, (1 + GROWTH) * last.corrections if last else 0)
+    if last is None:
+        return store.count_answered(project_id, most=LEAST) == LEAST
+    new = max(1, ceil(GROWTH * last.corrections))
+    return store.count_answered(project_id, after_seq=last.seq, most=new) == new
 
 
 def calibrate(store: Store, project_id: int) -> None:

@@ -57,7 +57,8 @@ def _affected(store: Store, reuse: Reuse, project_id: int, version: str, after_s
     images = reuse.alike(project_id, version, sorted({each.image_sha256 for each in changed if each.image_sha256}))
     own: dict[tuple[int, str], Draft] = {}
     once_copied: set[tuple[int, str]] = set()
-    for draft in store.waiting_drafts(project_id, version):
+    tasks = store.tasks_with(project_id, images, sources)
+    for draft in store.waiting_drafts(project_id, version, tasks):
         key = draft.task_id, draft.image
         if draft.from_task is None:
             own.setdefault(key, draft)

@@ -145,9 +145,11 @@ class Reuse:
                     lacking = memory.featureless() & {each.image_sha256 for each in changed}
                     memory.add_features(store.features(project_id, memory.space.encoder, sorted(filter(None, lacking))))
             if kept.seen and memory.space:  # drafts bring new ones, and so does a retrain
-                kept.newest, found = store.new_features(project_id, memory.space.encoder, kept.newest)
-                memory.add_features(found)
-                kept.seen.add(found)
+                encoder = memory.space.encoder
+                while (more := store.new_features(project_id, encoder, kept.newest))[1]:
+                    kept.newest, found = more
+                    memory.add_features(found)
+                    kept.seen.add(found)
         return kept
 
     def _keeping(self, project_id: int, version: str) -> _Kept:

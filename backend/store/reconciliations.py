@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from backend.store.database import Database, now
+from backend.store.database import Database, chunks, now
 from backend.store.tables import corrections, reconciliations, tasks
 
 
@@ -57,6 +58,15 @@ class Reconciliations(Database):
             mine = reconciliations.c.project_id == project_id
             if not connection.execute(reconciliations.update().where(mine).values(**values)).rowcount:
                 connection.execute(reconciliations.insert().values(**vars(ReconciliationState(project_id)) | values))
+
+    def fingerprints_of(self, project_id: int, task_ids: Sequence[int]) -> dict[int, str | None]:
+        """The same of these tasks, where the project has them."""
+        mine, found = (tasks.c.project_id == project_id, ~tasks.c.deleted), dict[int, str | None]()
+        with self.reading() as connection:
+            for some in chunks(task_ids):
+                query = sa.select(tasks.c.id, tasks.c.seen).where(*mine, tasks.c.id.in_(some))
+                found |= {row.id: row.seen for row in connection.execute(query)}
+        return found
 
     def fingerprints(self, project_id: int) -> dict[int, str | None]:
         """Fingerprints by task id of all tasks not known to be deleted, as they were when last read in full.

@@ -17,6 +17,7 @@ from backend.store.database import now
 from backend.store.keeping.paths import FILES, located, named
 from backend.store.store import Store
 from backend.store.tables import alias_moves, model_versions
+from backend.store.totals import newest_versions
 from training.captioner.checkpoint import digest
 
 PASSED, HELD, REJECTED = "passed", "held", "rejected"
@@ -78,25 +79,22 @@ class Registry:
     """Rows of versions and of moves of champion aliases. Loads no model."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-
-    @property
-    def store(self) -> Store:
-        return self._store
+        self.store = store
 
     def register(self, version: ModelVersion) -> ModelVersion:
         """Add a version with the digest of its checkpoint. Raises RegistryError when the name is taken."""
         version = replace(version, digest=digest(version.checkpoint))
-        files = {each: named(getattr(version, each), self._store.data_dir) for each in FILES}
-        with self._store.writing(version.project_id or DEFAULT) as connection:
+        files = {each: named(getattr(version, each), self.store.data_dir) for each in FILES}
+        with self.store.writing(version.project_id or DEFAULT) as connection:
             if _find(connection, version.name) is not None:
                 raise RegistryError(f"There is a version {version.name!r} already; choose another name.")
-            connection.execute(model_versions.insert().values(**vars(version) | files))
+            decision = (version.verdict or {}).get("decision")
+            connection.execute(model_versions.insert().values(**vars(version) | files, decision=decision))
         return version
 
     def get(self, name: str) -> ModelVersion:
         """Raises RegistryError when there is no version of that name."""
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return self._get(connection, name)
 
     def of_snapshot(self, project_id: int, snapshot: str) -> ModelVersion | None:
@@ -105,13 +103,14 @@ class Registry:
 
     def versions(self, project_id: int | None = None, limit: int | None = None, *states: str) -> list[ModelVersion]:
         """Newest first: all versions, or those that may serve a project; of any state, or of these."""
-        query = sa.select(model_versions)
-        if project_id is not None:
-            query = query.where((model_versions.c.project_id == project_id) | model_versions.c.project_id.is_(None))
-        if states:
-            query = query.where(model_versions.c.state.in_(states))
-        newest = query.order_by(model_versions.c.created_at.desc(), model_versions.c.name).limit(limit)
-        with self._store.reading() as connection:
+        found = model_versions.c
+        some: list[sa.ColumnElement[bool]] = [found.state.in_(states)] if states else []
+        if project_id is not None and limit is not None:
+            some = [found.name.in_(newest_versions(project_id, limit, *some))]
+        elif project_id is not None:
+            some.append((found.project_id == project_id) | found.project_id.is_(None))
+        newest = sa.select(model_versions).where(*some).order_by(found.created_at.desc(), found.name).limit(limit)
+        with self.store.reading() as connection:
             return [self._version(row) for row in connection.execute(newest)]
 
     def lineage(self, version: ModelVersion | None) -> Iterator[ModelVersion]:
@@ -123,7 +122,7 @@ class Registry:
     def next_name(self, project_id: int) -> str:
         """`p<project>-v<n>`, the next number not registered yet."""
         prefix = f"p{project_id}-v"
-        numbers = [version.name.removeprefix(prefix) for version in self.versions() if version.name.startswith(prefix)]
+        numbers = [name.removeprefix(prefix) for name in self.store.version_names() if name.startswith(prefix)]
         return f"{prefix}{max((int(number) for number in numbers if number.isdigit()), default=0) + 1}"
 
     def promote(
@@ -140,7 +139,7 @@ class Registry:
         With `instead_of`, only while that version still serves the project, with None only while nobody does. Raises
         RegistryError when there is no such version, it belongs to another project, or another version serves by now.
         """
-        with self._store.writing(project_id) as connection:
+        with self.store.writing(project_id) as connection:
             promoted = self._get(connection, version)
             if promoted.project_id not in (None, project_id):
                 trained_for = f"was trained for project {promoted.project_id} and cannot serve {project_id}"
@@ -162,7 +161,7 @@ class Registry:
 
         A rollback then goes to what served before `to`. Raises RegistryError when another version serves by now.
         """
-        with self._store.writing(project_id) as connection:
+        with self.store.writing(project_id) as connection:
             serving = _champion_name(connection, project_id)
             if serving != version:
                 raise RegistryError(
@@ -180,8 +179,9 @@ class Registry:
 
     def replace_verdict(self, name: str, verdict: dict[str, Any]) -> None:
         """Store a new verdict on the version in place of its earlier one."""
-        with self._store.writing(self.get(name).project_id or DEFAULT) as connection:
-            connection.execute(model_versions.update().where(model_versions.c.name == name).values(verdict=verdict))
+        with self.store.writing(self.get(name).project_id or DEFAULT) as connection:
+            judged = {"verdict": verdict, "decision": verdict.get("decision")}
+            connection.execute(model_versions.update().where(model_versions.c.name == name).values(**judged))
 
     def decide(self, name: str, state: str) -> ModelVersion:
         """Set an operator's decision on a rejected version: RELEASED or DROPPED; either may be changed later.
@@ -189,7 +189,7 @@ class Registry:
         Raises RegistryError when there is no such version or it was not rejected.
         """
         version = self.get(name)
-        with self._store.writing(version.project_id or DEFAULT) as connection:
+        with self.store.writing(version.project_id or DEFAULT) as connection:
             version = self._get(connection, name)
             if version.state not in {REJECTED, RELEASED, DROPPED}:
                 raise RegistryError(f"Version {name!r} was not rejected ({version.state}): nothing is quarantined.")
@@ -202,7 +202,7 @@ class Registry:
         Before a project's first champion of its own, the default one served. Raises RegistryError when the project has
         no champion of its own.
         """
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             current, previous = _moves_to_undo(connection, project_id)
             default = _newest_move(connection, DEFAULT) if project_id != DEFAULT else None
             return current.version, (previous and previous.version) or (default and default.version)
@@ -214,7 +214,7 @@ class Registry:
 
         Raises RegistryError when the project has no champion of its own, or another than `of`.
         """
-        with self._store.writing(project_id) as connection:
+        with self.store.writing(project_id) as connection:
             current, previous = _moves_to_undo(connection, project_id)
             if of not in (None, current.version):
                 raise RegistryError(
@@ -226,7 +226,7 @@ class Registry:
 
     def champion(self, project_id: int) -> ModelVersion | None:
         """The version that should serve the project: its own champion, else the default one, else None."""
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             name = _champion_name(connection, project_id)
             return None if name is None else self._get(connection, name)
 
@@ -236,13 +236,13 @@ class Registry:
         query = sa.select(alias_moves.c.project_id, alias_moves.c.version).where(
             alias_moves.c.id.in_(newest), alias_moves.c.version.is_not(None)
         )
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             return {row.project_id: row.version for row in connection.execute(query)}
 
     def moves(self, project_id: int, limit: int = 20) -> list[Move]:
         """How the project's champion changed, newest first."""
         query = sa.select(alias_moves).where(alias_moves.c.project_id == project_id)
-        with self._store.reading() as connection:
+        with self.store.reading() as connection:
             rows = connection.execute(query.order_by(alias_moves.c.id.desc()).limit(limit)).all()
         return [Move(row.version, row.reason, row.moved_by, row.moved_at) for row in rows]
 
@@ -253,8 +253,8 @@ class Registry:
         return self._version(row)
 
     def _version(self, row: Row[Any]) -> ModelVersion:
-        files = {each: located(getattr(row, each), self._store.data_dir) for each in FILES}
-        return ModelVersion(**{**row._mapping, **files})
+        files = {each: located(getattr(row, each), self.store.data_dir) for each in FILES}
+        return ModelVersion(**{name: row._mapping[name] for name in ModelVersion.__dataclass_fields__} | files)
 
 
 def _moves_to_undo(connection: Connection, project_id: int) -> tuple[Row[Any], Row[Any] | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.domain.corrections import Correction, Draft, DraftFailure, Event, Task
-from backend.store.database import now
+from backend.store.database import chunks, now
 from backend.store.drafts.calibrations import Calibrations
 from backend.store.drafts.changes import ChangesReader
 from backend.store.drafts.chunks import Chunks
@@ -188,12 +188,15 @@ class Store(
 
     def changed_corrections(self, project_id: int, after_seq: int) -> list[Revision]:
         """The newest revision of each annotation that events after that one changed; skipped and deleted ones too."""
-        log, table = correction_revisions.c, corrections
+        log = correction_revisions.c
         changed = sa.select(log.annotation_id).where(log.project_id == project_id, log.event_seq > after_seq)
-        query = _with_images(table).where(table.c.project_id == project_id, table.c.annotation_id.in_(changed))
         with self.reading() as connection:
-            rows = [dict(row) for row in connection.execute(query.order_by(table.c.annotation_id)).mappings()]
-        return [Revision(**vars(_stored_correction(row)), deleted=row["deleted"], newest=True) for row in rows]
+            ids = sorted(set(connection.scalars(changed)))  # apart, or SQLite would read all of the project
+            queries = [_with_images(corrections).where(corrections.c.annotation_id.in_(some)) for some in chunks(ids)]
+            ordered = [query.order_by(corrections.c.annotation_id) for query in queries]
+            rows = [dict(row) for query in ordered for row in connection.execute(query).mappings()]
+        mine = [row for row in rows if row["project_id"] == project_id]
+        return [Revision(**vars(_stored_correction(row)), deleted=row["deleted"], newest=True) for row in mine]
 
     def revisions(self, project_id: int) -> list[Revision]:
         """Every revision of its annotations, by annotation id, oldest first; skipped and deleted ones too."""
@@ -217,12 +220,16 @@ class Store(
         """Set the SHA-256 of images, by reference, on the project's corrections that lack it."""
         if not hashes:
             return
-        with self.writing(project_id, durable=False) as connection:
-            for table in (corrections, correction_revisions):
-                unknown = (table.c.project_id == project_id) & table.c.image_sha256.is_(None)
-                for image, sha256 in hashes.items():
-                    of_image = table.update().where(unknown, table.c.image == image)
-                    connection.execute(of_image.values(image_sha256=sha256))
+        for table in (corrections, correction_revisions):
+            [key], unknown = table.primary_key.columns, table.c.image_sha256.is_(None)
+            with self.reading() as connection:
+                query = sa.select(key, table.c.image).where(table.c.project_id == project_id, unknown)
+                rows = connection.execute(query).all()
+            found = [{"of": of, "shown": image, "sha256": hashes[image]} for of, image in rows if image in hashes]
+            one = table.update().where(key == sa.bindparam("of"), table.c.image == sa.bindparam("shown"), unknown)
+            for some in chunks(found):  # so that no webhook waits for all
+                with self.writing(project_id, durable=False) as connection:
+                    connection.execute(one.values(image_sha256=sa.bindparam("sha256")), some)
 
     def add_drafts(self, project_id: int, served: Sequence[Draft]) -> None:
         """Record versions' own drafts of the project; the first one for a task, version and image stays."""

@@ -78,7 +78,7 @@ def routes(services: Services) -> Blueprint:
     @blueprint.route("/versions", methods=["GET", "POST"])
     def versions() -> dict[str, Any]:
         project_id = wire.project_of(json_object() if request.method == "POST" else request.args)
-        return {"versions": [version.name for version in services.registry.versions(project_id)]}
+        return {"versions": services.store.version_names(project_id)}
 
     @blueprint.get("/serving")
     def serving() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from backend.reports.overview.verdicts import Words, verdict, verdicts
 from backend.reports.status import compared
 from backend.settings import Settings
 from backend.store.drafts.changes import DraftChanges
-from backend.store.registry import DEFAULT, DROPPED, REJECTED, ModelVersion, Registry
+from backend.store.registry import DEFAULT, DROPPED, NEW, REJECTED, ModelVersion, Registry
 from backend.store.totals import Totals
 
 VERSIONS = 20
@@ -134,7 +134,7 @@ def now(settings: Settings, registry: Registry, jobs: Mapping[str, Any], serving
         waiting=totals.waiting,
         behind_seconds=_behind_seconds(totals, champion) if follows(settings) else None,
         held_out=last.verdict["pairs"] if last and last.verdict else None,
-        quarantined=sum(quarantined(each) for each in registry.versions(project_id, None, REJECTED, DROPPED)),
+        quarantined=sum(_new_lines(each) for each in store.manifests_in(project_id, REJECTED, DROPPED)),
         until_retrain=store.corrections_until_retrain(project_id, settings.retrain_every)
         if settings.retrain_every
         else None,
@@ -169,7 +169,12 @@ def queued(queue: Queue) -> dict[str, Any]:
 
 def quarantined(version: ModelVersion) -> int:
     """How many corrected images a rejected version was the first to learn, so that later retrains leave them out."""
-    return _lines(version.new_captions, stamp(version.new_captions)) if version.new_captions else 0
+    return _new_lines(version.manifest) if version.manifest else 0
+
+
+def _new_lines(manifest: Path) -> int:
+    new = manifest.with_name(NEW)
+    return _lines(new, stamp(new))
 
 
 def stamp(path: Path) -> tuple[int, int] | None:

@@ -56,11 +56,14 @@ class Calibrations(Database):
             rows = connection.execute(query.order_by(latest.c.seq, latest.c.annotation_id)).all()
         return [Answered(signals, draft, tuple(texts)) for signals, draft, texts in rows]
 
-    def count_answered(self, project_id: int) -> int:
-        """How many corrections there are of drafts with signals."""
-        query = sa.select(sa.func.count()).select_from(_answered(project_id).subquery())
+    def count_answered(self, project_id: int, after_seq: int = 0, most: int | None = None) -> int:
+        """How many corrections there are of drafts with signals, of those that events after that one changed; counted
+        up to `most`."""
+        mine, own = _conditions(project_id)
+        after = [corrections.c.seq > after_seq] if after_seq else []
+        found = sa.select(corrections.c.seq).where(*mine, *after, sa.exists().where(*own)).limit(most).subquery()
         with self.reading() as connection:
-            return connection.scalar(query) or 0
+            return connection.scalar(sa.select(sa.func.count()).select_from(found)) or 0
 
     def add_calibration(
         self,
@@ -105,13 +108,15 @@ def _of(project_id: int, learned: bool) -> tuple[sa.ColumnElement[bool], ...]:
 def _answered(project_id: int) -> sa.Select[Any]:
     """Usable corrections, by annotation, each with the newest draft of its task that has its draft's words and
     signals. The version is not compared: a selected task shows the same draft under another name."""
+    made, (mine, own) = corrections.c, _conditions(project_id)
+    query = sa.select(made.annotation_id, made.seq, sa.func.max(drafts.c.id).label("draft_id"))
+    return query.join_from(corrections, drafts, sa.and_(*own)).where(*mine).group_by(made.annotation_id, made.seq)
+
+
+def _conditions(project_id: int) -> tuple[tuple[sa.ColumnElement[bool], ...], tuple[sa.ColumnElement[bool], ...]]:
+    """Of corrections, and of the drafts that they began as."""
     made = corrections.c
     mine = made.project_id == project_id, made.usable, made.draft_version.is_not(None), made.draft_text != ""
     of_task = drafts.c.project_id == made.project_id, drafts.c.task_id == made.task_id
     own = drafts.c.text == made.draft_text, drafts.c.from_task.is_(None), drafts.c.signals.is_not(sa.null())
-    query = sa.select(made.annotation_id, made.seq, sa.func.max(drafts.c.id).label("draft_id"))
-    return (
-        query.join_from(corrections, drafts, sa.and_(*of_task, *own))
-        .where(*mine)
-        .group_by(made.annotation_id, made.seq)
-    )
+    return mine, (*of_task, *own)

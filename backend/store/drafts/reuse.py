@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,9 @@ from backend.domain.corrections import Draft
 from backend.store.database import Database, chunks, now
 from backend.store.recording import drafts_of
 from backend.store.tables import correction_revisions, corrections, drafts, features, projects, tasks
+
+AT_ONCE = 5000
+"""Features that are read together: 14 MB of the starter's."""
 
 
 class Reuse(Database):
@@ -43,10 +46,11 @@ class Reuse(Database):
             return {row.image_sha256: row.feature for row in found}
 
     def new_features(self, project_id: int, encoder: str, after: int) -> tuple[int, dict[str, bytes]]:
-        """The features that were added after that number, and the number of the newest one."""
+        """The first AT_ONCE features that were added after that number, and the number of the newest of them."""
         mine = features.c.project_id == project_id, features.c.encoder == encoder, features.c.id > after
+        query = sa.select(features).where(*mine).order_by(features.c.id).limit(AT_ONCE)
         with self.reading() as connection:
-            rows = connection.execute(sa.select(features).where(*mine)).all()
+            rows = connection.execute(query).all()
         return max((row.id for row in rows), default=after), {row.image_sha256: row.feature for row in rows}
 
     def show_instead(self, project_id: int, shown: Sequence[Draft]) -> None:
@@ -58,17 +62,30 @@ class Reuse(Database):
             if other:
                 connection.execute(drafts.insert(), other)
 
-    def waiting_drafts(self, project_id: int, version: str) -> list[Draft]:
-        """Drafts by the version, oldest first, of tasks that nobody has annotated or skipped, of known images."""
+    def tasks_with(self, project_id: int, hashes: Collection[str], copied_from: Collection[int]) -> set[int]:
+        """Tasks with a draft of one of these images, or with one that was copied from one of those tasks."""
+        found = set[int]()
+        with self.reading() as connection:
+            for column, values in ((drafts.c.image_sha256, hashes), (drafts.c.from_task, copied_from)):
+                for some in chunks(sorted(values)):
+                    mine = drafts.c.project_id == project_id, column.in_(some)
+                    found.update(connection.scalars(sa.select(drafts.c.task_id).where(*mine)))
+        return found
+
+    def waiting_drafts(self, project_id: int, version: str, of: Collection[int] | None = None) -> list[Draft]:
+        """Drafts by the version, oldest first, of tasks that nobody has annotated or skipped, of known images; of all
+        such tasks, or of these."""
         of_task = corrections.c.project_id == drafts.c.project_id, corrections.c.task_id == drafts.c.task_id
         annotated = sa.exists().where(*of_task, ~corrections.c.deleted)
         deleted = sa.exists().where(
             tasks.c.project_id == drafts.c.project_id, tasks.c.id == drafts.c.task_id, tasks.c.deleted
         )
         mine = drafts.c.project_id == project_id, drafts.c.version == version, drafts.c.image_sha256.is_not(None)
-        query = sa.select(drafts).where(*mine, ~annotated, ~deleted).order_by(drafts.c.id)
+        query = sa.select(drafts).where(*mine, ~annotated, ~deleted)
+        queries = [query] if of is None else [query.where(drafts.c.task_id.in_(some)) for some in chunks(sorted(of))]
         with self.reading() as connection:
-            return [draft_of(row) for row in connection.execute(query).mappings()]
+            rows = [row for each in queries for row in connection.execute(each).mappings()]
+        return [draft_of(row) for row in sorted(rows, key=lambda row: int(row["id"]))]
 
     def corrected_images(self) -> set[str]:
         """Hashes of all images with a correction that is not deleted, as far as they are known."""

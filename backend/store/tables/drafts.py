@@ -6,6 +6,8 @@ import sqlalchemy as sa
 
 from backend.store.tables.schema import Time, metadata
 
+_COPIED = sa.text("from_task IS NOT NULL")
+
 # Drafts as they were shown, append-only: of a task, version and image the newest row counts. `from_task`: the task
 # whose correction was copied; where it is empty the text is the version's own. `withheld`: the version's own words
 # where the text is empty so that nobody sees them. `signals`: what the score is made of.
@@ -26,6 +28,9 @@ drafts = sa.Table(
     sa.Column("withheld", sa.Text),
     sa.Column("signals", sa.JSON(none_as_null=True)),
     sa.Index(None, "project_id", "task_id", "version", "image_key"),
+    sa.Index(None, "project_id", "id"),
+    sa.Index(None, "project_id", "image_sha256"),
+    sa.Index(None, "project_id", "from_task", sqlite_where=_COPIED, postgresql_where=_COPIED),
 )
 
 # Pooled features of drafted and learned images: halves, in bytes. `encoder` hashes all that decides them.
@@ -38,6 +43,7 @@ features = sa.Table(
     sa.Column("image_sha256", sa.String(64), nullable=False),
     sa.Column("feature", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("project_id", "encoder", "image_sha256"),
+    sa.Index(None, "project_id", "encoder", "id"),
     sqlite_autoincrement=True,
 )
 

@@ -31,6 +31,7 @@ retrains = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# `decision` is the verdict's, which may have hundreds of kilobytes with its examples.
 model_versions = sa.Table(
     "model_versions",
     metadata,
@@ -45,7 +46,8 @@ model_versions = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("created_at", Time, nullable=False),
     sa.Column("digest", sa.String(64)),
-    sa.Index(None, "project_id"),
+    sa.Column("decision", sa.String(16)),
+    sa.Index(None, "project_id", "created_at"),
 )
 
 # Moves of the champion alias, append-only: the newest row of a project says which version is its champion (None: the

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from flask import Blueprint, abort, render_template, send_file, url_for
 from flask.typing import ResponseReturnValue
 
@@ -41,7 +43,7 @@ def add(blueprint: Blueprint, services: Services) -> None:
     @blueprint.get(f"{PROJECT}/versions/<path:name>")
     def version(project_id: int, name: str) -> str:
         found = version_of(services, project_id, name)
-        facts = lineage.facts(registry, found)
+        facts, parents = lineage.facts(registry, found), services.store.version_parents(project_id)
         try:
             verdict = Verdict.from_json(found.verdict) if found.verdict else None
         except TrainingError:  # of another release, which its words say
@@ -54,8 +56,8 @@ def add(blueprint: Blueprint, services: Services) -> None:
             version=found,
             address=lambda other: url_for(f"{NAME}.version", project_id=project_id, name=other),
             standing=_standing(services, project_id, name),
-            ancestors=[each.name for each in registry.lineage(found)][1:],
-            children=[each.name for each in registry.versions(project_id) if each.parent == name][::-1],
+            ancestors=list(_ancestors(parents, name)),
+            children=[each for each, parent in parents.items() if parent == name][::-1],
             facts=[*lineage.origin(facts), *(("champion", term["text"]) for term in facts["champion"])],
             verdict=verdict,
             words=in_words(registry, found),
@@ -73,6 +75,13 @@ def add(blueprint: Blueprint, services: Services) -> None:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "private, max-age=3600"
         return response
+
+
+def _ancestors(parents: Mapping[str, str | None], name: str) -> Iterator[str]:
+    """The version's parent, that one's, and so on."""
+    while parent := parents.get(name):
+        yield parent
+        name = parent
 
 
 def _standing(services: Services, project_id: int, name: str) -> str:

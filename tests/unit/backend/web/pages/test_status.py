@@ -6,6 +6,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from tests import factories
 from tests.factories import correction, draft, promoted, saved, served
 from tests.lively import PAIRS, begin, finish, lively, verdict
 from tests.pages import parsed, texts_of
+from tests.steps import steps
 
 BROWSER = {"Accept": "text/html,*/*;q=0.8"}
 TRAINING = {"phase": "train", "epoch": 3, "epochs": 10, "step": 5, "steps": 10, "loss": 2.3, "phase_seconds": 25.0}
@@ -358,14 +360,8 @@ def test_a_number_that_no_project_can_have_is_no_project(pages: FlaskClient) -> 
         assert pages.get(f"/projects/{2**63}{path}", headers=BROWSER).status_code == 404
 
 
-def steps(services: Services, client: FlaskClient, path: str) -> int:
-    """How many hundred steps SQLite takes for a page."""
-    taken: list[int] = []
-    services.store.close()
-    listen = sa.event.listens_for(services.store.engine, "connect")
-    listen(lambda connection, _: connection.set_progress_handler(lambda: taken.append(1) and None, 100))
+def shown(client: FlaskClient, path: str) -> None:
     assert client.get(path, headers=BROWSER).status_code == 200
-    return len(taken)
 
 
 def test_a_page_takes_no_longer_the_more_corrections_there_are(tmp_path: Path) -> None:
@@ -380,6 +376,7 @@ def test_a_page_takes_no_longer_the_more_corrections_there_are(tmp_path: Path) -
         services.store.record(saved(*(correction(id) for id in range(number))))
         finish(services, begin(services, 1), DONE, "v1 is promoted.")
         for path in ("/", "/projects/1", "/projects/1/now", "/projects/1/versions/v0"):
-            found.setdefault(path, []).append(steps(services, create_app(services).test_client(), path))
+            client = create_app(services).test_client()
+            found.setdefault(path, []).append(steps(services.store, partial(shown, client, path)))
     for path, (few, many) in found.items():
         assert many < 1.2 * few + 5, path
