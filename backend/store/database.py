@@ -61,7 +61,8 @@ class Database:
                 sa.event.listen(self.engine, "connect", _configure_sqlite)
                 sa.event.listen(self.engine, "begin", _begin_sqlite)
             else:
-                limits = {"connect_timeout": _CONNECT_SECONDS, **_SILENT} if self._is_postgresql else {}
+                by_libpq = self.url.get_driver_name() in {"psycopg", "psycopg2"}
+                limits = {"connect_timeout": _CONNECT_SECONDS, **_SILENT} if by_libpq else {}
                 self.engine = sa.create_engine(
                     self.url,
                     connect_args={name: value for name, value in limits.items() if name not in self.url.query},
