@@ -77,6 +77,7 @@ LIGHT = (
     "training.metrics",
     "training.runtime.console",
     "training.runtime.files",
+    "training.runtime.processes",
     "training.selection",
     "training.vocabulary",
 )

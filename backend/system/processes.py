@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from backend.domain.errors import CaptionerError
+from training.runtime.processes import end_with_parent as end_with_parent
 
 RESTARTS_A_MINUTE = 5
 """A child that dies more often is taken to be broken, and `up` stops with an error."""
@@ -21,18 +21,10 @@ COUNTED_IN = "PROMETHEUS_MULTIPROC_DIR"
 parent of these processes may not import it before."""
 
 STOP_SECONDS = 10.0
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class ProcessError(CaptionerError):
     """A child process could not be started or keeps dying."""
-
-
-def end_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
-    """For `preexec_fn`. On Linux the kernel sends this process the signal `how` when its parent dies, however."""
-    if hasattr(_LIBC, "prctl"):
-        _LIBC.prctl(_PR_SET_PDEATHSIG, how)
 
 
 def is_alive(pid: int) -> bool:
