@@ -32,7 +32,8 @@ from training.data import manifest
 from training.data.manifest import Row
 from training.errors import TrainingError, WeightsError
 from training.gate import gate
-from training.learning.train import Progress, train
+from training.learning.elastic.launch import train
+from training.learning.train import Progress
 
 log = logging.getLogger(__name__)
 

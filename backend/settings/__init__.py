@@ -78,7 +78,9 @@ class Settings(BaseModel):
         description="any SQLAlchemy URL; empty: SQLite in the data folder",
         repr=False,
     )
-    device: are.Device = _setting("auto", "`auto` (CUDA when there), `cpu`, `cuda` or `cuda:N`")
+    device: are.Device = _setting(
+        "auto", "`auto` (CUDA when there), `cpu`, `cuda`, `cuda:N`, or GPUs for retrains: `cuda:0,cuda:1`"
+    )
     image_hosts: are.Hosts = _setting(
         "", "private or loopback hosts images may come from: `host` or `host:port`, commas"
     )

@@ -43,6 +43,14 @@ def _matching(pattern: str, otherwise: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _device(text: str) -> str:
+    names = text.split(",")
+    gpus = all(re.fullmatch(r"cuda:\d+", name) for name in names) and len(set(names)) == len(names)
+    if not (text in {"auto", "cuda"} or set(names) == {"cpu"} or gpus):
+        raise ValueError("`auto`, `cpu`, `cuda`, `cuda:N` or several such as `cuda:0,cuda:1` is needed")
+    return text
+
+
 def _hosts(text: str) -> tuple[str, ...]:
     hosts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
     for host in hosts:
@@ -83,5 +91,5 @@ ApiKey = Annotated[str, _matching(r"[!-~]*\Z", "plain ASCII without blanks is ne
 _ASCII = _matching(r"[\0-\x7f]*\Z", "plain ASCII is needed")
 Password = Annotated[str, _ASCII]
 User = Annotated[str, _matching(r"[^:]*\Z", "a name without a colon is needed"), _ASCII]
-Device = Annotated[str, _matching(r"(auto|cpu|cuda(:\d+)?)\Z", "`auto`, `cpu`, `cuda` or `cuda:N` is needed")]
+Device = Annotated[str, AfterValidator(_device)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_hosts)]

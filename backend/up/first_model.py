@@ -54,7 +54,8 @@ def starter(registry: Registry, data_dir: Path, device: str) -> str:
     if not folder.exists():
         say("There is no model yet: a starter captioner is trained on generated scenes, once, in about two minutes.")
         with step("Training the starter captioner", "Starter captioner trained", spinner=False):
-            argv = [*_TRAINING, "train", "--scenes", "--data-dir", str(scenes), "--device", device]
+            first, *_ = device.split(",")  # so small a captioner gains nothing by several
+            argv = [*_TRAINING, "train", "--scenes", "--data-dir", str(scenes), "--device", first]
             done = subprocess.run([*argv, "--out", str(folder)], check=False, preexec_fn=end_with_parent)
             if done.returncode:
                 raise CaptionerError("The starter captioner could not be trained; the message above says why.")

@@ -128,7 +128,7 @@ def train(
     configured = partial(configuration.complete, configuration.merged(in_file, asked), scenes=scenes, start_from=own)
     config = configured()
 
-    from training.learning.train import train as fit
+    from training.learning.elastic.launch import train as fit
     from training.networks import weights
     from training.runtime.device import choose
 

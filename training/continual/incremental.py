@@ -26,7 +26,7 @@ from training.data.manifest import Row
 from training.errors import TrainingError
 from training.features.batches import batches
 from training.features.features import Inputs
-from training.learning.train import train
+from training.learning.elastic.launch import train
 from training.runtime.device import autocast
 from training.vocabulary import UNKNOWN
 

@@ -46,15 +46,20 @@ class Group:
 
 @contextmanager
 def group(device: str) -> Iterator[tuple[Group, str]]:
-    """The group of this process and its device: under `torchrun` each takes the GPU of its local rank."""
+    """The group of this process and its device: under `torchrun` the GPU of its local rank or, where `device` names
+    several, the one in that place."""
     if not distributed.is_torchelastic_launched():
         yield Group(), device
         return
-    cuda = device != "cpu" and torch.cuda.is_available()
+    rank, names = distributed.get_node_local_rank(), device.split(",")
+    cuda = names[0] != "cpu" and torch.cuda.is_available()
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:
+        if len(names) > 1:
+            device = names[rank]
+        elif cuda:
+            device = f"cuda:{rank}"
         if cuda:
-            device = f"cuda:{distributed.get_node_local_rank()}"
             torch.cuda.set_device(device)
         yield Group(distributed.get_rank(), distributed.get_world_size()), device
     finally:

@@ -17,7 +17,11 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def choose(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" is CUDA if available, else the CPU. Raises ConfigError when there is none."""
+    """The device called `name`; "auto" is CUDA if available, else the CPU. Of several, such as "cuda:0,cuda:1", the
+    first: only a training uses all. Raises ConfigError where one of them is not there."""
+    if "," in name:
+        first, *_ = map(choose, name.split(","))
+        return first
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -54,6 +54,19 @@ def test_settings_survive_the_way_to_a_child_process() -> None:
     assert Settings.from_env(settings.to_env()) == settings
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu", "cpu,cpu", "cuda", "cuda:3", "cuda:2,cuda:0"])
+def test_a_device_may_be_several(device: str) -> None:
+    assert Settings.from_env({"CAPTIONER_DEVICE": device}).device == device
+
+
+@pytest.mark.parametrize(
+    "device", ["cuda:0,cuda:0", "cuda,cuda:1", "cpu,cuda:0", "auto,cpu", "cuda:0,", "cuda:0, cuda:1"]
+)
+def test_devices_that_cannot_train_together_are_refused(device: str) -> None:
+    with pytest.raises(SettingsError, match="several such as `cuda:0,cuda:1`"):
+        Settings.from_env({"CAPTIONER_DEVICE": device})
+
+
 @pytest.mark.parametrize(
     ("pasted", "meant"),
     [

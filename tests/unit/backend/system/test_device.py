@@ -11,6 +11,7 @@ from backend.system import device
     [
         ("cpu", True, True, False),
         ("cuda:1", True, True, True),
+        ("cuda:0,cuda:1", True, True, True),
         ("auto", True, True, True),
         ("auto", True, False, False),
         ("auto", False, True, False),

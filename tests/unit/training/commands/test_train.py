@@ -8,11 +8,13 @@ from torch import distributed
 
 from tests.unit.training.commands.conftest import Run
 from training.captioner import checkpoint
+from training.captioner.captioner import Captioner
 from training.commands import train as module
 from training.commands.progress import only_first_process_prints
 from training.config import TrainingConfig
 from training.data import manifest
 from training.data.manifest import Row
+from training.learning.elastic import launch
 
 SMALL = ("--set", "decoder.embedding=16", "--set", "decoder.hidden=32", "--set", "transform.side=32")
 
@@ -203,3 +205,20 @@ def test_scenes_under_torchrun_are_refused(fail: Run, tmp_path: Path, monkeypatc
     monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
     monkeypatch.setattr(distributed, "get_node_local_rank", lambda: 0)
     assert "start it without torchrun" in fail("train", "--scenes", "--out", tmp_path / "out")
+
+
+def test_several_devices_train_together(
+    run: Run, listed: Path, tiny: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "out", []
+
+    def follow(folder: Path, devices: list[str], progress: object) -> None:
+        request = json.loads((folder / "request.json").read_text())
+        seen.append((devices, len(manifest.load(folder / "manifest.jsonl")), request["device"]))
+        checkpoint.save(Path(request["out"]), tiny, {"images": 16, "seconds": 1.0})
+
+    monkeypatch.setattr(launch, "_follow", follow)
+    result = run("train", "--manifest", listed, "--out", out, "--epochs", 1, *SMALL, "--device", "cpu,cpu")
+    assert result.exit_code == 0, result.output
+    assert f"The checkpoint is in {out}: 16 images" in result.output
+    assert seen == [(["cpu", "cpu"], len(manifest.load(listed)), "cpu,cpu")]

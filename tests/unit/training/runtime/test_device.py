@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from training.captioner.captioner import Captioner
+from training.errors import ConfigError
 from training.runtime import device
 
 CPU = torch.device("cpu")
@@ -79,3 +80,9 @@ def test_no_more_threads_than_cores(usual: int, cores: int, expected: int, monke
     monkeypatch.setattr(device, "available_cores", lambda: cores)
     device.limit_threads()
     assert asked == [expected]
+
+
+def test_of_several_devices_all_must_be_there_and_the_first_is_chosen() -> None:
+    assert device.choose("cpu,cpu") == CPU
+    with pytest.raises(ConfigError, match="cuda:99 is not on this machine"):
+        device.choose("cpu,cuda:99")
