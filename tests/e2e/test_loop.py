@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backend.system.ports import is_healthy
 from tests.e2e.conftest import RETRAIN_EVERY
 from tests.e2e.stack import Captioning, Stack, await_true
 
@@ -165,6 +166,18 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(stack: Stack, wor
     assert {row.annotation_id for row in corrections(stack)} == known
     champion = stack.project_status()["champion"]  # it is loaded while /health answers already
     await_true(lambda: stack.project_status()["serving"] == champion, 60, "the champion")
+
+
+def test_a_killed_label_studio_is_started_again_with_all_that_was_submitted(stack: Stack) -> None:
+    task_id = task_ids(stack)[-5]
+    submitted = submit(stack, task_id, "Submitted just before the end.")
+    old = stack.children("label-studio start")
+    stack.kill("label-studio start")
+    await_true(lambda: set(stack.children("label-studio start")) - set(old), 30, "a new Label Studio")
+    await_true(lambda: is_healthy(stack.state["label_studio_url"]), 120, "Label Studio")
+    assert len(task_ids(stack)) == 24
+    stack.captioner("reconcile", "--project", str(stack.project))
+    assert submitted["id"] in {row.annotation_id for row in corrections(stack)}
 
 
 def test_a_retrain_whose_worker_is_killed_is_run_again(stack: Stack) -> None:
