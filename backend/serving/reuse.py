@@ -142,8 +142,8 @@ class Reuse:
                         memory.put(each.annotation_id, correction)
                 kept.seq = seq
                 if kept.seen and memory.space:
-                    lacking = memory.featureless() & {each.image_sha256 for each in changed}
-                    memory.add_features(store.features(project_id, memory.space.encoder, sorted(filter(None, lacking))))
+                    lacking = memory.featureless(each.image_sha256 for each in changed if each.image_sha256)
+                    memory.add_features(store.features(project_id, memory.space.encoder, sorted(lacking)))
             if kept.seen and memory.space:  # drafts bring new ones, and so does a retrain
                 encoder = memory.space.encoder
                 while (more := store.new_features(project_id, encoder, kept.newest))[1]:

@@ -133,13 +133,13 @@ class CorrectionMemory:
                     for array in (self._features, self._signs):
                         array[place] = array[len(self._images)]
 
-    def featureless(self) -> set[str]:
-        """Corrected images without a feature."""
-        return self._of_image.keys() - self._place.keys()
+    def featureless(self, among: Iterable[str]) -> set[str]:
+        """Corrected images without a feature, of these."""
+        return {sha256 for sha256 in among if sha256 in self._of_image and sha256 not in self._place}
 
     def add_features(self, features: Mapping[str, bytes]) -> None:
         """Features, half precision in bytes, by the hashes of their images; those of other images are ignored."""
-        if self.space is None or not (lacking := self.featureless() & features.keys()):
+        if self.space is None or not (lacking := self.featureless(features)):
             return
         new = {sha256: features[sha256] for sha256 in sorted(lacking)}
         first, end = len(self._images), len(self._images) + len(new)

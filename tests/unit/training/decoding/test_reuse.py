@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,13 +101,30 @@ def test_it_is_the_same_whatever_came_and_left_before(space: FeatureSpace) -> No
             there.remove(number)
         else:
             memory.put(number, Correction(f"image {number}", f"caption {number}", 100 + number, at=number))
-            assert memory.featureless() == {f"image {number}"}
+            assert memory.featureless(f"image {each}" for each in range(40)) == {f"image {number}"}
             memory.add_features({f"image {number}": given[number].tobytes(), "of nobody": given[0].tobytes()})
             there.add(number)
     for number in range(40):
         found = memory.match("new", near(given[number], 0.2))
         assert (found and found.caption) == (f"caption {number}" if number in there else None)
     assert 0 < len(there) < 40
+
+
+def test_a_new_feature_is_no_dearer_the_more_there_are() -> None:
+    """Told by memory: a set of all corrected images takes some, whatever the machine does."""
+    space = FeatureSpace("small", np.zeros(64, np.float32), np.ones(64, np.float32))
+    given = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float16)
+    memory = filled(space, given)
+    memory.put(9000, Correction("new", "a caption", 9000, at=1))
+    new = {"new": given[0].tobytes()}
+    tracemalloc.start()
+    try:
+        memory.add_features(new)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 50_000
+    assert memory.featureless(["new"]) == set()
 
 
 def test_features_that_come_later_are_taken_in(space: FeatureSpace) -> None:
