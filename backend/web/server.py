@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MEMORY = "/dev/shm"  # noqa: S108
 """A folder of Linux that lies in memory; `mkdtemp` takes a name in it that nobody can guess."""
+COUNTED, NEW_SECONDS = "captioner-metrics-", 60.0
+"""The beginning of its folders' names, and how long one may not be locked yet."""
 THREADS = 64
 """Label Studio opens a new connection for each call. Most threads wait for images or for the captioner, and /health
 needs a free one."""
@@ -50,10 +55,7 @@ class _Server(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._arbiter = os.getpid()
-        # Not in the data folder, which machines may share. In memory: processes count in mapped files, and the kernel
-        # kills who writes to one for which the disk has no room.
-        memory = MEMORY if os.access(MEMORY, os.W_OK) else None
-        self._counted = tempfile.mkdtemp(prefix="captioner-metrics-", dir=memory)
+        self._counted = _folder_to_count_in()
         super().__init__()
 
     def load_config(self) -> None:
@@ -86,6 +88,27 @@ class _Server(BaseApplication):
         services = _built(self._settings)
         services.start()
         return create_app(services)
+
+
+def _folder_to_count_in() -> str:
+    """A new folder, locked until this process and its children end; those of servers that were killed are removed.
+
+    Not in the data folder, which machines may share. In memory: processes count in mapped files, and the kernel kills
+    who writes to one for which the disk has no room.
+    """
+    place = Path(MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir())
+    for left in place.glob(f"{COUNTED}*"):
+        with suppress(OSError):  # it is in use, or another user's
+            if time.time() - left.stat().st_mtime > NEW_SECONDS:
+                folder = os.open(left, os.O_RDONLY)
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left)
+                finally:
+                    os.close(folder)
+    made = tempfile.mkdtemp(prefix=COUNTED, dir=place)
+    fcntl.flock(os.open(made, os.O_RDONLY), fcntl.LOCK_SH)
+    return made
 
 
 def _built(settings: Settings) -> Services:

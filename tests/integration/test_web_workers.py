@@ -17,6 +17,7 @@ from tests.factories import settings
 from tests.integration.conftest import ROOT, wait_for
 
 PROGRAM = """
+import os
 from backend.settings import Settings
 from backend.web import server
 from tests.fakes import Model
@@ -29,6 +30,7 @@ class Server(server._Server):
         return super().load()
 
 server._Server = Server
+server.MEMORY = os.environ["TMPDIR"]
 server.serve(Settings.from_env())
 """
 
