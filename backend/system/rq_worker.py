@@ -81,6 +81,14 @@ def prepare_children() -> None:
     )
 
 
+def _in_a_sentence(record: logging.LogRecord) -> bool:
+    """Of RQ's lines: says an error of Redis without a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, redis.RedisError):
+        record.msg, record.args, record.exc_info = f"{record.getMessage()}: {error}", (), None
+    return True
+
+
 class Scheduler(RQScheduler):
     """RQ's process that queues jobs when their time has come. It ends with a sentence where Redis cannot be used; the
     worker's maintenance starts another."""
@@ -107,6 +115,7 @@ class Worker(rq.Worker):
 
     def __init__(self, queues: Sequence[str], functions: Set[str], **options: Any) -> None:
         super().__init__(queues, serializer=JSONSerializer, job_class=Job, **options)
+        self.log.addFilter(_in_a_sentence)
         self._functions = functions
         self.trains = False  # whether it has a GPU and takes retrains
         self.left_to_gpus: Set[str] = set()  # queues that it takes from only while no such worker runs

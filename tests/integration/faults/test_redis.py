@@ -83,8 +83,12 @@ def test_a_worker_outlives_a_redis_that_dies_and_one_that_is_read_only(server: R
         server.start()
         works(2)
 
+        queue.schedule_reconcile(4, now())
+        there("begun-4")
         connection = redis.Redis.from_url(server.url)
         connection.replicaof("127.0.0.1", "1")
+        (tmp_path / "end-4").touch()
+        told("failed to persist failure of job reconcile-4")
         with pytest.raises(QueueError, match=r"^Redis cannot be reached \(.*read only.*\); work stays"):
             queue.schedule_reconcile(3, now())
         told("The worker waits for Redis", times=3)
