@@ -7,6 +7,7 @@ values of a dictionary.
 from __future__ import annotations
 
 import copy
+import threading
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,8 @@ OPTIONS = {
     "inception_v3": {"transform_input": True, "init_weights": False},
     "googlenet": {"transform_input": True, "init_weights": False},
 }
+_TRACING = threading.Lock()
+"""Two traces at once would leave the calls of all modules to a tracer that has ended."""
 
 
 class SmallCnn(nn.Module):
@@ -88,7 +91,6 @@ def build(name: str, stages: int = 1) -> nn.Module:
         _check_stages(stages, len(shapes))
         return backbone
     import torchvision
-    from torchvision.models.feature_extraction import create_feature_extractor
 
     if network.library == "ours":
         whole: nn.Module = SmallCnn()
@@ -98,14 +100,49 @@ def build(name: str, stages: int = 1) -> nn.Module:
     nodes = _last_of_each_resolution(whole, network.side)
     _check_stages(stages, len(nodes))
     wanted = {node: str(number) for number, node in enumerate(nodes[-stages:])}
-    return create_feature_extractor(whole, wanted, suppress_diff_warning=True)
+    return _extractor(whole, wanted)
+
+
+def _extractor(network: nn.Module, wanted: dict[str, str]) -> nn.Module:
+    """The network without what does not lead to these layers, whose maps it gives under these names."""
+    from torchvision.models import feature_extraction
+
+    usual: Any = feature_extraction.NodePathTracer
+    with _TRACING:
+        feature_extraction.NodePathTracer = _of_this_thread(usual)
+        try:
+            return feature_extraction.create_feature_extractor(network, wanted, suppress_diff_warning=True)
+        finally:
+            feature_extraction.NodePathTracer = usual
+
+
+def _of_this_thread(usual: Any) -> Any:
+    """A class of tracers that follow one thread: while one traces, torch.fx gives it the calls of all modules, those of
+    captioners that draft in other threads too."""
+    thread = threading.get_ident()
+
+    class Tracer(usual):
+        def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+            if threading.get_ident() != thread:
+                return forward(*args, **kwargs)
+            return super().call_module(m, forward, args, kwargs)
+
+        def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+            if threading.get_ident() != thread:
+                return attr_val
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    return Tracer
 
 
 def fused(backbone: nn.Module) -> nn.Module:
     """A copy for inference with its batch normalisation fused into the convolutions, which saves a fifth of the time;
     the backbone itself where its layers are not known to follow each other in the order in which they are declared."""
     if isinstance(backbone, fx.GraphModule):
-        return fuse(copy.deepcopy(backbone).eval(), inplace=True)
+        traced = copy.deepcopy(backbone).eval()
+        with _TRACING:
+            graph = _of_this_thread(fx.Tracer)().trace(traced)
+        return fuse(fx.GraphModule(traced, graph), inplace=True, no_trace=True)
     if (known := _normalisation(backbone)) is None:
         return backbone
     faster = copy.deepcopy(backbone).eval()

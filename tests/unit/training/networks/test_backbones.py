@@ -1,11 +1,13 @@
 """CNNs of each library, with random weights, on images as small as it takes."""
 
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional
 
 from training.config import EncoderConfig, TrainingConfig
@@ -286,3 +288,29 @@ def test_inception_scales_colours_as_its_weights_were_trained() -> None:
     images = torch.randn(1, 3, 80, 80)
     with torch.inference_mode():
         torch.testing.assert_close(whole.fc(network(images).mean(dim=1)), whole(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", ["built", "fused"])
+def test_what_another_thread_computes_is_left_alone_while_an_encoder_is(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = backbones.build("small_cnn")
+    other = nn.Sequential(nn.Linear(1, 1, bias=False))
+    nn.init.constant_(other[0].weight, 2.0)
+    trace, doubled = fx.Tracer.create_proxy, list[float]()
+
+    def beside(*given: Any, **options: Any) -> Any:
+        thread = threading.Thread(target=lambda: doubled.append(other(torch.ones(1, 1)).item()))
+        thread.start()
+        thread.join()
+        return trace(*given, **options)
+
+    monkeypatch.setattr(fx.Tracer, "create_proxy", beside)
+    if step == "built":
+        backbones.build("small_cnn")
+    else:
+        backbones.fused(backbone)
+    monkeypatch.undo()
+    assert len(doubled) > 5
+    assert set(doubled) == {2.0}
+    assert nn.Module.__call__ is nn.Module._wrapped_call_impl
