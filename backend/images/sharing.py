@@ -88,6 +88,15 @@ class Sharing:
             for name, sha256 in lacking().items():
                 self._fetch(self._remote, folder / name, sha256)
 
+    def fetch_checkpoint(self, folder: Path) -> None:
+        """The same for a checkpoint; raises UnreachableImageError also where no machine has uploaded it yet."""
+        self.fetch(folder)
+        if self._remote is not None and folder.is_relative_to(self._settings.data_dir) and not folder.is_dir():
+            raise UnreachableImageError(
+                f"{folder.name} is not on this machine, and not in {self._remote} yet: a web process on the machine "
+                "that has it uploads it."
+            )
+
     def share_versions(self, registry: Registry) -> None:
         """Upload what this data folder has of versions that are not shared yet: those of `captioner connect` and `up`,
         and those from before there was a store."""

@@ -88,7 +88,7 @@ class Retraining:
     def _contender(self, version: ModelVersion) -> Contender:
         """The version with its captioner, which is loaded once for the whole retrain."""
         if version.name not in self._loaded:
-            self._sharing.fetch(version.checkpoint)
+            self._sharing.fetch_checkpoint(version.checkpoint)
             checkpoint.check_digest(version.checkpoint, version.digest)
             self._loaded[version.name] = checkpoint.load(version.checkpoint, self._settings.device)
         return Contender(version.name, self._loaded[version.name])

@@ -89,7 +89,7 @@ def build(settings: Settings, load: Loader | None = None) -> Services:
     queue = Queue(redis_url)
     images = Images(settings)
     sharing = Sharing(settings, store)
-    champions = Champions(settings.device, load, settings.data_dir / "compiled", sharing.fetch)
+    champions = Champions(settings.device, load, settings.data_dir / "compiled", sharing.fetch_checkpoint)
     reuse = Reuse(store, champions) if settings.reuse == "on" else None
     return Services(
         settings=settings,

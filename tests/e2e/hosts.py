@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Self
 
+from backend.store.keeping.shared import SharedFiles
 from backend.store.registry import ModelVersion, Registry
 from tests.e2e.bare import Bare
-from tests.e2e.stack import FEW_EPOCHS, Captioning
+from tests.e2e.stack import FEW_EPOCHS, Captioning, await_true
 from tests.e2e.studio import Studio
 
 
@@ -26,13 +27,15 @@ class Hosts(Captioning):
         self.state = {**up.state, "settings": self.environ}
         [starter] = (up.data_dir / "models").glob("starter-*")
         self._starter = starter.name
-        own = shutil.copytree(starter, data_dir / "models" / starter.name)
-        Registry(self._bare.store).register(ModelVersion(starter.name, own))
+        self._own = Path(shutil.copytree(starter, data_dir / "models" / starter.name))
+        Registry(self._bare.store).register(ModelVersion(starter.name, self._own))
 
     def __enter__(self) -> Self:
         self._bare.__enter__()
         try:
             project, _ = self._bare.open_project("On services", self._images, self._starter)
+            shared = SharedFiles(self._bare.store)  # until it is there, a retrain on the other host would be postponed
+            await_true(lambda: shared.of(self._own), 60, "the captioner in the store")
         except BaseException:
             self._bare.stop()
             raise

@@ -190,7 +190,7 @@ def _serves_now(serving: str | None, project_id: int) -> str:
 def _problem(services: Services, version: ModelVersion) -> str:
     """Why the version cannot serve, as far as its files show; empty where nothing does."""
     try:
-        services.sharing.fetch(version.checkpoint)
+        services.sharing.fetch_checkpoint(version.checkpoint)
         checkpoint.check_whole(version.checkpoint, version.digest)
     except (CaptionerError, TrainingError) as error:
         return f"{version.name} cannot serve: {error}"

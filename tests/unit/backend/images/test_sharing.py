@@ -65,6 +65,19 @@ def test_a_machine_without_a_checkpoint_gets_it_whole(tmp_path: Path, trainer: M
     checkpoint.check_whole(folder)
 
 
+def test_a_checkpoint_that_nobody_has_uploaded_yet_is_waited_for(tmp_path: Path) -> None:
+    owner, other = machine(tmp_path, "owner"), machine(tmp_path, "other")
+    folder = factories.checkpoint(owner.data / "models" / "starter-v1")
+    owner.registry.register(ModelVersion("starter-v1", folder))
+    owner.sharing.fetch_checkpoint(folder)
+    lacking = other.registry.get("starter-v1").checkpoint
+    with pytest.raises(UnreachableImageError, match=r"^starter-v1 is not on this machine, and not in .*/kept yet: "):
+        other.sharing.fetch_checkpoint(lacking)
+    owner.sharing.share_versions(owner.registry)
+    other.sharing.fetch_checkpoint(lacking)
+    checkpoint.check_whole(lacking)
+
+
 def test_only_what_is_lacking_or_damaged_is_fetched(
     tmp_path: Path, trainer: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +168,7 @@ def test_while_the_store_is_down_the_old_champion_serves_and_it_is_tried_again(
     services = backend(
         tmp_path / "other", DATABASE_URL=f"sqlite:///{tmp_path}/shared.db", CAPTIONER_IMAGES_URL=str(tmp_path / "kept")
     )
-    old = ModelVersion("old", services.settings.data_dir / "models" / "old")
+    old = ModelVersion("old", factories.checkpoint(services.settings.data_dir / "models" / "old"))
     services.registry.register(old)
     services.registry.promote(1, "old", reason="for a test", by="test")
     watcher = Watcher(services)

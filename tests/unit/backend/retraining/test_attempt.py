@@ -75,7 +75,7 @@ def _row(content: bytes, image: Path = Path("x.png"), *references: str, split: s
 def _retrain(configured: Settings, captions: dict[int, tuple[bytes, str]], studio: Host) -> Retraining:
     for number, (content, _) in captions.items():
         studio.answers[f"/data/upload/1/{number}.jpg"] = Answer(body=content)
-    store = Store(configured.database_url)
+    store = Store(configured.database_url, configured.data_dir)
     store.migrate()
     store.record(saved(*(correction(number, text) for number, (_, text) in captions.items())))
     requested = store.request_retrain(1, asked=True, every=50)
@@ -349,6 +349,27 @@ def test_a_retrain_waits_for_a_store_that_cannot_be_reached_and_says_so_in_the_e
         with pytest.raises(UnreachableImageError, match=r"^The store nowhere://bucket .* cannot be reached: "):
             retraining.run()
     assert not trainings.rows
+
+
+def test_a_retrain_waits_for_a_champion_that_another_machine_has_not_uploaded_yet(
+    tmp_path: Path, contents: list[bytes]
+) -> None:
+    with host() as studio:
+        configured = settings(
+            tmp_path / "worker",
+            LABEL_STUDIO_URL=studio.url,
+            DATABASE_URL=f"sqlite:///{tmp_path}/shared.db",
+            CAPTIONER_IMAGES_URL=str(tmp_path / "kept"),
+        )
+        other = Store(configured.database_url, tmp_path / "other")
+        other.migrate()
+        registry = Registry(other)
+        registry.register(ModelVersion("p1-v1", factories.checkpoint(tmp_path / "other" / "models" / "p1-v1"), 1))
+        registry.promote(1, "p1-v1", reason="better", by="gate")
+        captions = {number: (content, "a picture") for number, content in enumerate(contents, start=1)}
+        retraining = _retrain(configured, captions, studio)
+        with pytest.raises(PostponedError, match=r"^p1-v1 is not on this machine, and not in .*/kept yet: "):
+            retraining.run()
 
 
 def test_a_trained_version_waits_for_the_store(
