@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from glob import glob
 from pathlib import Path
@@ -45,7 +46,7 @@ def find(*programs: str) -> str | None:
     return None
 
 
-class _Server:
+class _Server(ABC):
     """A process over a folder of its own, whose path is short, as that of a socket must be."""
 
     def __init__(self, name: str) -> None:
@@ -64,8 +65,8 @@ class _Server:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self) -> None: ...
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
