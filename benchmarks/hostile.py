@@ -172,6 +172,8 @@ def main(number: int, images: int, seed: int, minutes: float, quick: bool) -> No
         if figures["tracebacks"]:
             start = log.index("Traceback (most recent call last)")
             faults.append(log[max(0, start - 400) : start + 3000])
+        if not figures["works_afterwards"]:
+            faults.append(f"The picture was not drafted afterwards: {log[-2000:]}")
     faults += _decoded(images, seed, figures)
     figures["seconds"] = time.monotonic() - begun
     for fault in faults[:20]:
@@ -207,10 +209,15 @@ def _attacked(url: str, pid: int, number: int, seed: int, until: float, figures:
 
 
 def _drafts(url: str, picture: str) -> bool:
-    answer = requests.post(
-        f"{url}/predict", json=predict_request([task(1, picture)]), auth=(USER, PASSWORD), timeout=100
-    )
-    return answer.status_code == 200 and bool(answer.json()["results"][0]["result"])
+    """Whether the picture is drafted in the end: what is still being worked on has no draft yet."""
+    end = time.monotonic() + ANSWER_SECONDS
+    body = predict_request([task(1, picture)])
+    while time.monotonic() < end:
+        answer = requests.post(f"{url}/predict", json=body, auth=(USER, PASSWORD), timeout=ANSWER_SECONDS)
+        if answer.status_code == 200 and (draft := answer.json()["results"][0]):
+            return bool(draft["result"])
+        time.sleep(1)
+    return False
 
 
 def _picture(path: Path) -> None:
