@@ -80,12 +80,13 @@ class Reuse(Database):
         deleted = sa.exists().where(
             tasks.c.project_id == drafts.c.project_id, tasks.c.id == drafts.c.task_id, tasks.c.deleted
         )
-        mine = drafts.c.project_id == project_id, drafts.c.version == version, drafts.c.image_sha256.is_not(None)
+        mine = drafts.c.project_id == project_id, drafts.c.version == version
         query = sa.select(drafts).where(*mine, ~annotated, ~deleted)
         queries = [query] if of is None else [query.where(drafts.c.task_id.in_(some)) for some in chunks(sorted(of))]
         with self.reading() as connection:
             rows = [row for each in queries for row in connection.execute(each).mappings()]
-        return [draft_of(row) for row in sorted(rows, key=lambda row: int(row["id"]))]
+        known = [row for row in rows if row["image_sha256"]]  # SQLite, if asked, reads the project for each chunk
+        return [draft_of(row) for row in sorted(known, key=lambda row: int(row["id"]))]
 
     def corrected_images(self) -> set[str]:
         """Hashes of all images with a correction that is not deleted, as far as they are known."""

@@ -163,3 +163,14 @@ def test_hashes_of_images_are_added_in_a_time_that_grows_with_their_number_alone
         assert [each.image_sha256 for each in store.corrections(1)] == [*hashes.values()]
     few, many = found
     assert many < 2 * MANY / FEW * few
+
+
+def test_waiting_drafts_of_many_tasks_are_read_in_a_time_that_grows_with_their_number_alone(tmp_path: Path) -> None:
+    found = []
+    for number in (2 * FEW, 20 * FEW):  # more and fewer than one query asks for
+        store = made(tmp_path / str(number), number)
+        asked = range(1, number + number // 2 + 1)
+        found.append(steps(store, lambda store=store, asked=asked: store.waiting_drafts(1, "v1", asked)))  # type: ignore[misc]
+        assert len(store.waiting_drafts(1, "v1", asked)) == number // 2
+    few, many = found
+    assert many < 1.5 * 10 * few
