@@ -37,6 +37,8 @@ from training.captioner import bundled
 
 USER, PASSWORD = "label", "studio-of-the-benchmark"
 STRANGER = "127.0.0.66"
+OWN = 1_000_003
+"""A project of the picture that is asked for afterwards."""
 SENDERS = 8
 ANSWER_SECONDS = 100.0
 """As long as Label Studio waits."""
@@ -166,14 +168,15 @@ def main(number: int, images: int, seed: int, minutes: float, quick: bool) -> No
             environ |= {"CAPTIONER_IMAGE_HOSTS": f"127.0.0.1:{port}", "CAPTIONER_BLIND_SHARE": "0"}
             with serving(bundled.starter(), folder / "data", environ, (USER, PASSWORD)) as (url, pid):
                 faults = _attacked(url, pid, number, seed, begun + 60 * minutes, figures)
-                figures["works_afterwards"] = float(_drafts(url, f"http://127.0.0.1:{port}/whole.png"))
+                refusal = _refusal(url, f"http://127.0.0.1:{port}/whole.png")
             log = (folder / "data" / "serve.log").read_text(errors="replace")
         figures["tracebacks"] = log.count("Traceback (most recent call last)")
         if figures["tracebacks"]:
             start = log.index("Traceback (most recent call last)")
             faults.append(log[max(0, start - 400) : start + 3000])
-        if not figures["works_afterwards"]:
-            faults.append(f"The picture was not drafted afterwards: {log[-2000:]}")
+        figures["works_afterwards"] = float(not refusal)
+        if refusal:
+            faults.append(f"The picture was not drafted afterwards, but answered {refusal}: {log[-2000:]}")
     faults += _decoded(images, seed, figures)
     figures["seconds"] = time.monotonic() - begun
     for fault in faults[:20]:
@@ -208,16 +211,18 @@ def _attacked(url: str, pid: int, number: int, seed: int, until: float, figures:
     return sender.faults
 
 
-def _drafts(url: str, picture: str) -> bool:
-    """Whether the picture is drafted in the end: what is still being worked on has no draft yet."""
-    end = time.monotonic() + ANSWER_SECONDS
-    body = predict_request([task(1, picture)])
+def _refusal(url: str, picture: str) -> str:
+    """The answer that has no draft of the picture, or nothing where it is drafted in the end: what is still worked on
+    has none. No hostile request names its project, because who has the password may set up a project as they like."""
+    end, answer = time.monotonic() + ANSWER_SECONDS, ""
+    body = predict_request([task(1, picture) | {"project": OWN}]) | {"project": f"{OWN}.1"}
     while time.monotonic() < end:
-        answer = requests.post(f"{url}/predict", json=body, auth=(USER, PASSWORD), timeout=ANSWER_SECONDS)
-        if answer.status_code == 200 and (draft := answer.json()["results"][0]):
-            return bool(draft["result"])
+        answered = requests.post(f"{url}/predict", json=body, auth=(USER, PASSWORD), timeout=ANSWER_SECONDS)
+        answer = f"{answered.status_code} {answered.text[:600]}"
+        if answered.status_code == 200 and (draft := answered.json()["results"][0]):
+            return "" if draft["result"] else answer
         time.sleep(1)
-    return False
+    return answer
 
 
 def _picture(path: Path) -> None:
