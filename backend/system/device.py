@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from backend.domain.errors import SettingsError
-from backend.system.processes import end_with_parent
+from training.runtime.processes import end_with_parent
 
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY = "0x10de", "0x03"

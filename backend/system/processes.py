@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from backend.domain.errors import CaptionerError
-from training.runtime.processes import end_with_parent as end_with_parent
+from training.runtime.processes import end_with_parent
 
 RESTARTS_A_MINUTE = 5
 """A child that dies more often is taken to be broken, and `up` stops with an error."""

@@ -23,7 +23,7 @@ from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 
 from backend.system import logs, trust
-from backend.system.processes import end_with_parent
+from training.runtime.processes import end_with_parent
 
 log = logging.getLogger(__name__)
 

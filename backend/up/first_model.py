@@ -13,11 +13,11 @@ from PIL import Image
 
 from backend.domain.errors import CaptionerError, RegistryError
 from backend.store.registry import ModelVersion, Registry
-from backend.system.processes import end_with_parent
 from backend.up.steps import say, step
 from training.captioner import bundled
 from training.captioner.checkpoint import check_sums
 from training.runtime.files import atomic_folder
+from training.runtime.processes import end_with_parent
 
 STARTER = "starter-v1"
 """The captioner of generated scenes."""

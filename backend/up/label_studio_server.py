@@ -16,8 +16,9 @@ from filelock import FileLock
 
 from backend.domain.errors import CaptionerError
 from backend.label_studio.client import IMPORT_FLAG
-from backend.system.processes import Child, end_with_parent
+from backend.system.processes import Child
 from training.runtime.files import atomic_file
+from training.runtime.processes import end_with_parent
 
 _HERE = Path(__file__).parent
 VERSION = (_HERE / "label_studio_version.txt").read_text().strip()

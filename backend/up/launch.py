@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from backend.domain.errors import CaptionerError
 from backend.settings import loopback_without_proxy
-from backend.system.processes import end_with_parent
 from backend.up.state import running
+from training.runtime.processes import end_with_parent
 
 READY_SECONDS = 480.0  # a first start installs Label Studio and trains the starter captioner
 STOP_SECONDS = 60.0

@@ -19,7 +19,8 @@ from gunicorn.glogging import Logger
 from backend.domain.errors import DatabaseError
 from backend.settings import Settings
 from backend.system import logs
-from backend.system.processes import COUNTED_IN, end_with_parent
+from backend.system.processes import COUNTED_IN
+from training.runtime.processes import end_with_parent
 
 if TYPE_CHECKING:
     from backend.web.services import Services

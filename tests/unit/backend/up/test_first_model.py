@@ -11,11 +11,11 @@ import pytest
 from backend.domain.errors import CaptionerError
 from backend.store.registry import DEFAULT, ModelVersion, Registry
 from backend.store.store import Store
-from backend.system.processes import end_with_parent
 from backend.up import first_model
 from backend.up.first_model import STARTER, adopt, promote, promote_bundled
 from training.captioner import bundled
 from training.errors import TrainingError
+from training.runtime.processes import end_with_parent
 
 
 @pytest.fixture
