@@ -14,7 +14,7 @@ from backend.domain.errors import CaptionerError
 from training.runtime.processes import end_with_parent
 
 RESTARTS_A_MINUTE = 5
-"""A child that dies more often is taken to be broken, and `up` stops with an error."""
+"""A child that dies more often lacks something, such as a database that is away, and would only take others' cores."""
 
 COUNTED_IN = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which the processes of a server count. prometheus_client reads it when it is imported, so the
@@ -24,7 +24,7 @@ STOP_SECONDS = 10.0
 
 
 class ProcessError(CaptionerError):
-    """A child process could not be started or keeps dying."""
+    """A child process could not be started."""
 
 
 def is_alive(pid: int) -> bool:
@@ -95,14 +95,16 @@ class Child:
                 raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s; {self.log_end()}")
             time.sleep(0.02)
 
-    def revive(self) -> bool:
-        """Restart it if it died; returns whether it had. Raises ProcessError when it keeps dying."""
-        if self.alive:
-            return False
-        if len([at for at in self._starts if time.monotonic() - at < 60]) > RESTARTS_A_MINUTE:
-            raise ProcessError(f"{self.name} keeps dying; {self.log_end()}")
+    def revive(self) -> str:
+        """Restart it if it died, RESTARTS_A_MINUTE times at most. Returns a sentence where something happened."""
+        restarts = len([at for at in self._starts if time.monotonic() - at < 60])
+        if self.alive or restarts > RESTARTS_A_MINUTE:
+            return ""
+        told = f"{self.name} died and was restarted."
+        if restarts == RESTARTS_A_MINUTE:
+            told = f"{self.name} keeps dying and is restarted {RESTARTS_A_MINUTE} times a minute; {self.log_end()}"
         self.start()
-        return True
+        return told
 
     def stop(self) -> None:
         """Send it SIGTERM, wait, then kill its process group."""

@@ -222,8 +222,8 @@ class Up:
     def _watch(self) -> None:
         while True:
             for child in self._children:
-                if child.revive():
-                    say(f"{time.strftime('%H:%M:%S')} {child.name} died and was restarted.")
+                if happened := child.revive():
+                    say(f"{time.strftime('%H:%M:%S')} {happened}")
             time.sleep(0.5)
 
     def _stop(self) -> None:

@@ -46,18 +46,38 @@ def test_a_program_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         Child("The thing", [str(tmp_path / "nothing")], tmp_path / "thing.log").start()
 
 
-def test_a_killed_child_is_started_again_but_not_for_ever(tmp_path: Path) -> None:
+def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
     child = python(tmp_path, "import time; time.sleep(60)")
     child.start()
     assert not child.revive()
-    for _ in range(RESTARTS_A_MINUTE):
-        os.kill(child._process.pid, signal.SIGKILL)
-        await_true(lambda: not child.alive)
-        assert child.revive()
-    os.kill(child._process.pid, signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
     await_true(lambda: not child.alive)
-    with pytest.raises(ProcessError, match="keeps dying"):
-        child.revive()
+    assert child.revive() == "The thing died and was restarted."
+    child.stop()
+
+
+def test_a_child_that_keeps_dying_is_started_a_few_times_a_minute_for_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    database = tmp_path / "database"
+    code = f"import os, time; assert os.path.exists({str(database)!r}), 'no database'; print('found'); time.sleep(60)"
+    child, told = python(tmp_path, code), []
+    child.start()
+    for _ in range(3 * RESTARTS_A_MINUTE):
+        now += 1
+        child._process.wait()  # type: ignore[union-attr]
+        told.append(child.revive())
+    assert sum(map(bool, told)) == RESTARTS_A_MINUTE, "then it waits"
+    assert "keeps dying" in told[RESTARTS_A_MINUTE - 1]
+    assert "no database" in told[RESTARTS_A_MINUTE - 1]
+    database.touch()
+    now += 60
+    assert child.revive(), "it is tried again after a minute"
+    monkeypatch.undo()
+    await_true(lambda: "found" in child.log.read_text())
+    child.stop()
 
 
 def test_a_child_that_ignores_the_signal_is_killed_with_its_children(
