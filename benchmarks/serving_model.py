@@ -20,13 +20,13 @@ from backend.domain.corrections import Task
 from backend.images.cache import Images
 from backend.serving import champions
 from backend.settings import Settings
-from backend.system.processes import end_with_parent
 from training.captioner import checkpoint
 from training.captioner.captioner import BATCH, Captioner
 from training.config import TrainingConfig
 from training.data import transforms
 from training.data.manifest import Row
 from training.networks import engine, weights
+from training.runtime.processes import end_with_parent
 from training.vocabulary import END, Style, Vocabulary
 
 WORDS = 10

@@ -29,9 +29,9 @@ import labeling_config
 from backend.domain.errors import CaptionerError
 from backend.settings import loopback_without_proxy
 from backend.system.ports import free_port
-from backend.system.processes import end_with_parent
 from benchmarks.report import report
 from training.captioner import bundled
+from training.runtime.processes import end_with_parent
 
 STARTS = 5
 POLL_SECONDS, LIMIT_SECONDS, STOP_SECONDS = 0.02, 300.0, 60.0
