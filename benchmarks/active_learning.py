@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from filelock import FileLock, Timeout
 
 from benchmarks import learning_curves
 from benchmarks.adaptation import EPOCHS, base_recipe
+from benchmarks.adaptation_scenarios import mentions
 from benchmarks.labelling import Curve, Plan
 from benchmarks.labelling_calibration import calibrated
 from benchmarks.labelling_pool import LEFT_OUT, SUBJECTS, pool
@@ -38,6 +40,10 @@ MEANINGS = {
     "labels_share": f"labels with which {DEFAULT} comes as far as random ones with all, over these (target: 0.75)",
     "random_edits": "words changed an image after the last random label",
     "base_edits": "words changed an image before the first label",
+    "subject_labels_share": "the same by words changed on images of the subject alone",
+    "subject_base_edits": "words changed on such an image before the first label",
+    "random_subject_edits": "words changed on such an image after the last random label",
+    f"{DEFAULT}_subject_edits": f"after the last label of {DEFAULT}",
     "base_rate": "drafts with at most one word to change",
     "near_base_rate": "drafts with at most a third of the words to change",
     "calibration_counts_near": "1 if calibration is measured on the latter, because the former are under 5 %",
@@ -128,8 +134,11 @@ def figures(found: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, float]:
                 table[f"{prefix}labels_share"] = learning_curves.labels_share(curves[DEFAULT], random)
             table[f"{prefix}base_edits"] = float(random.means[0])
             table[f"{prefix}random_edits"] = float(random.means[-1])
-        for name, ours in curves.items():
-            table |= {f"{prefix}{key}": value for key, value in _of_strategy(name, ours, random).items()}
+        scored = next(iter(found[subject].values()))[0]["scored"]
+        is_shown = np.array([mentions(references, SUBJECTS[subject]) for references in scored])
+        parts = [_of_strategy(name, ours, random) for name, ours in curves.items()]
+        for part in [*parts, _of_subject(curves, is_shown)]:
+            table |= {f"{prefix}{key}": value for key, value in part.items()}
         if kept := found[subject].get(DEFAULT) or next(iter(found[subject].values()), None):
             table |= {f"{prefix}{key}": value for key, value in calibrated(kept)[0].items()}
     return table
@@ -146,6 +155,18 @@ def _table(found: Mapping[str, Mapping[str, list[Any]]]) -> list[dict[str, Any]]
         for kept in several
         for point in kept["points"]
     ]
+
+
+def _of_subject(curves: Mapping[str, Curves], is_shown: np.ndarray) -> dict[str, float]:
+    """Of the scored images (I,) that show the subject: what the base has never seen is learned there or nowhere."""
+    shown = {name: several.only(is_shown) for name, several in curves.items()} if is_shown.any() else {}
+    found = {f"{name.replace('-', '_')}_subject_edits": float(several.means[-1]) for name, several in shown.items()}
+    if (random := shown.get("random")) and (ours := shown.get(DEFAULT)) and ours.labels[-1] == random.labels[-1]:
+        low, high = learning_curves.interval(ours, random)["labels_share"]
+        share = learning_curves.labels_share(ours, random)
+        found |= {"subject_base_edits": float(random.means[0]), "subject_labels_share": share}
+        found |= {"subject_labels_share_low": low, "subject_labels_share_high": high}
+    return found
 
 
 def _of_strategy(name: str, ours: Curves, random: Curves | None) -> dict[str, float]:

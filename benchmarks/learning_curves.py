@@ -31,6 +31,10 @@ class Curves:
         """Word edits an image after each number of labels (P,)."""
         return self.edits.mean(axis=(0, 2))
 
+    def only(self, images: np.ndarray) -> Curves:
+        """Of these images alone: their places, or a mask of all."""
+        return Curves(self.labels, self.edits[:, :, images])
+
     def resampled(self, images: np.ndarray, chance: np.random.Generator) -> Curves:
         """Of these images, and of as many seeds drawn from these."""
         seeds = chance.integers(len(self.edits), size=(len(self.edits),))

@@ -55,6 +55,21 @@ def test_the_figures_of_finished_curves(folder: Path) -> None:
     assert "water_margin_area" not in found, "nothing has been learned yet"
 
 
+def test_images_of_the_subject_are_also_compared_alone(folder: Path) -> None:
+    for path in (folder / "curves").glob("winter-*.json"):
+        curve = json.loads(path.read_text())
+        curve["scored"][0] = ["a dog runs in the snow"]
+        for point, edits in zip(curve["points"], (8, 6, 2) if "random" in path.name else (8, 2, 1), strict=True):
+            point["edits"][0] = edits
+        path.write_text(json.dumps(curve))
+    found = figures(read(folder))
+    assert found["subject_labels_share"] == 0.5
+    assert found["subject_base_edits"] == 8.0
+    assert found["random_subject_edits"] == 2.0
+    assert found["combined_subject_edits"] == 1.0
+    assert not [name for name in found if name.startswith("water") and "subject" in name], "no image there shows water"
+
+
 @pytest.mark.slow
 def test_the_plot_of_curves(folder: Path) -> None:
     pytest.importorskip("matplotlib")
