@@ -179,6 +179,7 @@ def _fill(services: Services, studio: Studio, size: Size, project: int) -> None:
             hashes = [sha256(task) for task in some]
             store.place(project, hashes, services.settings.blind_share)
             store.add_features(project, SPACE.encoder, {each: feature(each) for each in hashes})
+        store.save_reused_seq(project, store.revision(project))  # waiting drafts followed each correction as it came
 
 
 def _mark_as_read(services: Services, studio: Studio, project: int, ids: Sequence[int]) -> None:

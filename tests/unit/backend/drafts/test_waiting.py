@@ -59,9 +59,17 @@ def label_studio(monkeypatch: pytest.MonkeyPatch) -> LabelStudio:
     return made
 
 
-@pytest.fixture
-def services(tmp_path: Path, studio: Host, label_studio: LabelStudio) -> Iterator[Services]:  # noqa: F811
+@pytest.fixture(params=[waiting.MANY, -1], ids=["few", "many"])
+def services(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    studio: Host,  # noqa: F811
+    label_studio: LabelStudio,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Services]:
     """Pictures 1, 2 and 3 are nearly the same, 4 is another; v1 has drafted all."""
+    monkeypatch.setattr(waiting, "MANY", request.param)
+    monkeypatch.setattr(waiting, "_are_fewer", lambda *numbers: True)
     made = process(tmp_path, studio)
     made.store.save_project(1, CONFIG)
     promoted(made, "v1")
