@@ -6,11 +6,13 @@ import pytest
 
 from training.errors import DataError
 from training.selection.calibration import (
+    EXPECTED,
     LEAST,
     LEAST_OF_A_KIND,
     Calibration,
     cross_fitted,
     fit,
+    learned,
     reliability,
 )
 
@@ -27,10 +29,10 @@ def drafts(number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def test_chances_are_those_that_acceptance_depends_on() -> None:
     values, _, accepted = drafts(4000)
-    learned = fit(values, accepted)
-    assert learned
+    calibration = fit(values, accepted)
+    assert calibration
     others, truth, came = drafts(4000, seed=1)
-    found = learned.chances(others)
+    found = calibration.chances(others)
     assert np.abs(found - truth).mean() < 0.02
     measured = reliability(found, came)
     assert measured.ece < 0.04
@@ -39,15 +41,33 @@ def test_chances_are_those_that_acceptance_depends_on() -> None:
     assert measured.auroc > 0.75
 
 
+def test_few_corrections_are_read_by_what_signals_are_worth_elsewhere_and_many_by_themselves() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(4000, len(EXPECTED)))
+    logits = values @ EXPECTED - 3.5  # a twentieth of them is accepted
+    as_elsewhere, otherwise = (random.random(4000) < 1 / (1 + np.exp(-each)) for each in (logits, -logits - 7.0))
+    better, worse = [], []
+    for _ in range(20):
+        yes, no = (random.permutation(np.flatnonzero(kind)) for kind in (as_elsewhere, ~as_elsewhere))
+        few = np.concatenate([yes[:5], no[:75]])
+        for found, expected in ((better, EXPECTED), (worse, ())):
+            chances = learned(values[few], as_elsewhere[few], expected).chances(values)
+            found.append(reliability(chances, as_elsewhere).auroc)
+    assert np.mean(better) > np.mean(worse) + 0.05
+    other = fit(values, otherwise)
+    assert other
+    assert other.weights[0] < -0.4, "here log probabilities are worth the contrary"
+
+
 def test_what_is_reported_is_measured_on_corrections_that_it_was_not_fitted_on() -> None:
     random = np.random.default_rng(2)
     values, accepted = (
         random.normal(size=(60, 30)),
         random.random(60) < 0.5,
     )  # nothing to learn, and much to learn by heart
-    learned = fit(values, accepted)
-    assert learned
-    assert reliability(learned.chances(values), accepted).auroc > 0.85
+    calibration = fit(values, accepted)
+    assert calibration
+    assert reliability(calibration.chances(values), accepted).auroc > 0.85
     assert 0.3 < reliability(cross_fitted(values, accepted), accepted).auroc < 0.7
     assert (cross_fitted(values, accepted) == cross_fitted(values, accepted)).all(), "the same each time"
 
@@ -65,31 +85,31 @@ def test_no_chances_from_too_few_corrections() -> None:
 def test_a_signal_that_is_unknown_counts_as_its_mean() -> None:
     values, _, accepted = drafts(500)
     values[::3, 0], values[:, 2] = math.nan, math.nan
-    learned = fit(values, accepted)
-    assert learned
-    assert np.isfinite(learned.chances(values)).all()
-    known = np.array([*learned.mean])
-    assert learned.chances(np.array([[math.nan] * 3]))[0] == pytest.approx(learned.chances(known[None])[0])
-    assert learned.weights[2] == 0, "nobody knows it"
+    calibration = fit(values, accepted)
+    assert calibration
+    assert np.isfinite(calibration.chances(values)).all()
+    known = np.array([*calibration.mean])
+    assert calibration.chances(np.array([[math.nan] * 3]))[0] == pytest.approx(calibration.chances(known[None])[0])
+    assert calibration.weights[2] == 0, "nobody knows it"
 
 
 def test_signals_beyond_those_of_all_corrections_tell_no_more_than_theirs() -> None:
     values, _, accepted = drafts(500)
-    learned = fit(values, accepted)
-    assert learned
-    near, far = np.array(learned.mean), np.array(learned.mean)
-    near[0] += 3 * learned.spread[0]
-    far[0] += 1000 * learned.spread[0]
-    assert learned.chances(far[None])[0] == pytest.approx(learned.chances(near[None])[0])
+    calibration = fit(values, accepted)
+    assert calibration
+    near, far = np.array(calibration.mean), np.array(calibration.mean)
+    near[0] += 3 * calibration.spread[0]
+    far[0] += 1000 * calibration.spread[0]
+    assert calibration.chances(far[None])[0] == pytest.approx(calibration.chances(near[None])[0])
 
 
 def test_a_calibration_is_kept_as_json() -> None:
     values, _, accepted = drafts(100)
-    learned = fit(values, accepted)
-    assert learned
-    again = Calibration.from_json(json.loads(json.dumps(learned.to_json())))
-    assert again == learned
-    for damaged in (None, {}, {**learned.to_json(), "bias": None}, {**learned.to_json(), "weights": [1.0]}):
+    calibration = fit(values, accepted)
+    assert calibration
+    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    assert again == calibration
+    for damaged in (None, {}, {**calibration.to_json(), "bias": None}, {**calibration.to_json(), "weights": [1.0]}):
         with pytest.raises(DataError):
             Calibration.from_json(damaged)
 
