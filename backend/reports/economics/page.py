@@ -128,7 +128,9 @@ def _reliability(measured: Mapping[str, Any] | None) -> Markup:
             note = f"chance {each['chance']:.0%}: {percent(accepted)} of {each['number']} accepted"
             marks.append(Mark(each["chance"], *accepted, note=note))
     title = Title("reliability", "Accepted drafts, by the chance that was given", "; ".join(m.note for m in marks))
-    given, share = (Axis(what, 0.0, 1.0, percent=True) for what in ("chance that was given", "share accepted"))
+    most = max((max(mark.x, mark.high or mark.y) for mark in marks), default=1.0)
+    end = next(end for end in (0.1, 0.2, 0.5, 1.0) if most <= end or end == 1.0)  # hardly any may be accepted
+    given, share = (Axis(what, 0.0, end, percent=True) for what in ("chance that was given", "share accepted"))
     return charts.reliability(title, given, share, marks)
 
 
