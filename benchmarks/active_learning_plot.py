@@ -50,8 +50,8 @@ def main(folder: Path, out: Path, subject: str) -> None:
         right.errorbar(chances, accepted, yerr=spread, fmt="o", markersize=4, color=COLOURS[DEFAULT], capsize=2)
         limit = 1.1 * max(chances.max(), (accepted + spread).max())
         right.set(xlim=(0, limit), ylim=(0, limit))
-    rule = "at most a third of the words changed" if table["calibration_counts_near"] else "at most one word changed"
-    right.set(xlabel="chance by its score", ylabel="share accepted", title=f"scores: {rule}")
+    rule = "a third of the words" if table["calibration_counts_near"] else "one word"
+    right.set(xlabel="chance by its score", ylabel=f"share with at most {rule} changed", title="reliability of scores")
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.savefig(out, metadata={"Date": None})
