@@ -29,6 +29,7 @@ import click
 import requests
 from PIL import Image
 
+from benchmarks.hostile_health import Health
 from benchmarks.hostile_requests import Sent, all_kinds, each
 from benchmarks.report import percentile, report
 from benchmarks.server import images as host_of
@@ -42,7 +43,6 @@ OWN = 1_000_003
 SENDERS = 8
 ANSWER_SECONDS = 100.0
 """As long as Label Studio waits."""
-HEALTH_PAUSE_SECONDS = 0.05
 MEANINGS = {
     "requests": "hostile requests sent",
     "answered": "of them answered 2xx or 3xx",
@@ -119,34 +119,6 @@ def _bytes(sent: Sent) -> bytes:
 
 def _named(sent: Sent) -> set[str]:
     return {name.lower() for name, _ in sent.headers}
-
-
-class Health:
-    """Asks /health all the time."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        self.milliseconds: list[float] = []
-        self.failed = 0
-
-    def __enter__(self) -> Health:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        while not self._over.wait(HEALTH_PAUSE_SECONDS):
-            begun = time.perf_counter()
-            try:
-                self.failed += requests.get(f"{self._url}/health", timeout=10).status_code != 200
-            except requests.RequestException:
-                self.failed += 1
-            self.milliseconds.append(1000 * (time.perf_counter() - begun))
 
 
 @click.command()
