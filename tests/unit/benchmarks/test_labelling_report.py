@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks.labelling_report import main
 from tests.pages import texts_of
-from tests.unit.backend.reports.test_economics import Project, mean, ratio, tables, wilson
+from tests.unit.backend.reports.test_economics import Project, mean, ratio, tables, wilson, words_of
 from training.decoding.signals import Signals
 from training.metrics.words import word_edits
 
@@ -20,7 +20,7 @@ def curve(strategy: str, labels: int = 120) -> dict[str, object]:
     chance = random.Random(1)
     made = []
     for number in range(labels):
-        caption = " ".join(chance.choices(WORDS, k=8))
+        caption = " ".join(chance.choices(WORDS, k=8)).capitalize() + " ."
         draft = caption if chance.random() < 0.2 else " ".join(chance.choices(WORDS, k=7))
         signals = [round(chance.gauss(0, 1), 5) for _ in Signals._fields]
         made.append(
@@ -39,7 +39,7 @@ def line(name: str, rows: list[dict[str, Any]]) -> list[str]:
     """A line of the table, up to the times, which nobody measured."""
     few = [sum(row["unchanged"] for row in rows), sum(row["edits"] <= 1 for row in rows)]
     means = [mean([row[part] for row in rows]) for part in ("edits", "inserted", "deleted", "replaced")]
-    words = [len(row["caption"].split()) for row in rows]
+    words = [len(words_of(row["caption"])) for row in rows]
     shares = [wilson(each, len(rows)) for each in few]
     return [name, str(len(rows)), *shares, *means, ratio([row["edits"] for row in rows], words)]
 

@@ -110,6 +110,11 @@ def run(data: Path, *arguments: object) -> Result:
 # The same figures in plain Python.
 
 
+def words_of(text: str) -> list[str]:
+    """Lower-case words without the punctuation around them."""
+    return [word for part in text.lower().split() if (word := part.strip(".,;:!?\"'()-"))]
+
+
 def changes(before: Sequence[str], after: Sequence[str]) -> tuple[int, int, int, int]:
     """Edits, replaced, inserted, deleted: the fewest edits, and of those the fewest replaced."""
     table: dict[tuple[int, int], tuple[int, int, int, int]] = {(0, 0): (0, 0, 0, 0)}
@@ -198,7 +203,7 @@ class Project:
         self.drafted = [row for row in self.rows if row["draft_text"] and row["draft_version"]]
         for row in self.drafted:
             text = row["draft_text"]
-            ways = [changes(text.split(), caption.split()) for caption in row["texts"]]
+            ways = [changes(words_of(text), words_of(caption)) for caption in row["texts"]]
             best = min(range(len(ways)), key=lambda number: (ways[number][0], number))
             row["caption"], (row["edits"], row["replaced"], row["inserted"], row["deleted"]) = (
                 row["texts"][best],
@@ -230,7 +235,7 @@ class Project:
             wilson(sum(row["unchanged"] for row in rows), len(rows)),
             wilson(sum(row["edits"] <= 1 for row in rows), len(rows)),
             *(mean([row[part] for row in rows]) for part in ("edits", "inserted", "deleted", "replaced")),
-            ratio([row["edits"] for row in rows], [len(row["caption"].split()) for row in rows]),
+            ratio([row["edits"] for row in rows], [len(words_of(row["caption"])) for row in rows]),
             ratio([row["saved"] for row in rows], [row["characters"] for row in rows], share=True),
             seconds(*middle(row["lead_time_seconds"] for row in rows)),
             *last,
