@@ -137,7 +137,7 @@ def filled(folder: Path, size: Size, server: PostgreSQL | None) -> Iterator[Back
         stack.enter_context(serving(studio))
         environ = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": "a" * 40, "CAPTIONER_BLIND_SHARE": "0.05"}
         if server:
-            environ["DATABASE_URL"] = server.create("scale")
+            environ["DATABASE_URL"] = server.url(server.create("scale"))
         services = stack.enter_context(filling.backend(folder, environ, _load))
         for project in _projects(size):
             _fill(services, studio, size, project)

@@ -30,7 +30,7 @@ from training.config import TrainingConfig
 from training.continual.incremental import RetrainingData, retrain
 from training.data import manifest
 from training.data.manifest import Row
-from training.errors import TrainingError, WeightsError
+from training.errors import DataError, TrainingError, WeightsError
 from training.gate import gate
 from training.learning.elastic.launch import train
 from training.learning.train import Progress
@@ -76,14 +76,22 @@ class Retraining:
             if candidate is None:
                 candidate = self._trained(pairs)
         except UnreachableImageError as error:  # rather later than on fewer pairs
-            if self._retrain.postponed < MAX_POSTPONED:
-                raise snapshot.PostponedError(str(error)) from error
+            self._postpone(error)
+            raise
+        except DataError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # deleted meanwhile; the next attempt fetches it again
+                self._postpone(error)
             raise
         self._heartbeat.report(REGISTER)
         outcome = self._promoted(candidate)
         if self._images_at_once is not None:
             outcome += f" Memory sufficed for {self._images_at_once} images at once only, so micro-batches were used."
         return candidate.name, outcome
+
+    def _postpone(self, error: Exception) -> None:
+        """Raises PostponedError, unless that was done often enough."""
+        if self._retrain.postponed < MAX_POSTPONED:
+            raise snapshot.PostponedError(str(error)) from error
 
     def _contender(self, version: ModelVersion) -> Contender:
         """The version with its captioner, which is loaded once for the whole retrain."""

@@ -26,7 +26,7 @@ from tests.fakes import Answer, Host, host
 from training.config import DecodingConfig, EncoderConfig, TrainingConfig
 from training.continual.incremental import RetrainingData
 from training.continual.mismatch import ImageTextMatch
-from training.data import manifest
+from training.data import manifest, transforms
 from training.data.manifest import DEV, HELD_OUT, TRAIN, Row
 from training.decoding.beam_search import Hypothesis
 from training.gate.gate import Verdict
@@ -349,6 +349,29 @@ def test_a_retrain_waits_for_a_store_that_cannot_be_reached_and_says_so_in_the_e
         with pytest.raises(UnreachableImageError, match=r"^The store nowhere://bucket .* cannot be reached: "):
             retraining.run()
     assert not trainings.rows
+
+
+def test_a_retrain_whose_image_is_deleted_while_it_runs_begins_again_with_the_image(
+    tmp_path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = {n: (content, f"picture {n}") for n, content in enumerate(contents[-20:], start=1)}
+
+    def train(rows: list[Row], *_: Any, **__: Any) -> None:
+        image = rows[0].image
+        image.unlink()
+        transforms.load(image, 32)
+
+    monkeypatch.setattr("backend.retraining.attempt.train", train)
+    with host() as studio:
+        configured = settings(
+            tmp_path / "data", LABEL_STUDIO_URL=studio.url, CAPTIONER_IMAGES_URL=str(tmp_path / "kept")
+        )
+        retraining = _retrain(configured, captions, studio)
+        with pytest.raises(PostponedError, match="cannot be read"):
+            retraining.run()
+        monkeypatch.setattr("backend.retraining.attempt.train", _enough)
+        with pytest.raises(EnoughError):
+            retraining.run()
 
 
 def test_a_retrain_waits_for_a_champion_that_another_machine_has_not_uploaded_yet(
