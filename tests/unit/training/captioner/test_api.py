@@ -62,7 +62,10 @@ def test_an_image_that_pillow_has_opened_stays_as_it_was(
         captions = captioner.caption([opened] * 8)  # several threads read it
         assert opened.size == (200, 100)
         assert opened.getpixel((150, 50)) == (255, 255, 255)
-    assert captions == captioner.caption([path]) * 8, "turned upright as well"
+    [upright] = captioner.caption([path])
+    assert isinstance(upright, Caption)
+    near = pytest.approx(upright.confidence, rel=1e-5)  # processors round a batch of eight as they like
+    assert [(each.text, each.confidence) for each in captions] == [(upright.text, near)] * 8, "turned upright as well"
 
 
 def test_an_error_stands_in_the_place_of_its_image(captioner: ImageCaptioner, picture: Picture, tmp_path: Path) -> None:
