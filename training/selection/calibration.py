@@ -24,7 +24,7 @@ LEAST_OF_A_KIND = 5
 """Of these so many accepted and so many changed, so that each of the folds has one of both kinds."""
 FOLDS = 5
 EXPECTED = Signals(log_probability=0.7, margin=0.4, attention_entropy=0.0, rarity=0.0, image_distance=0.0, length=-0.8)
-"""The mean of the prior of each signal's weight: what was learned, without a prior, from the starter's drafts of
+"""The mean of the prior of each signal's weight: what was learned, with a mean of 0, from the starter's drafts of
 Flickr8k's development images, rounded; accepted were those within two words of a reference."""
 SPREAD = 0.35
 """Standard deviation of the prior of each weight, of signals that are standardised."""
