@@ -17,6 +17,7 @@ from backend.settings import Settings
 from backend.store.database import now
 from backend.store.registry import PASSED, REJECTED, ModelVersion
 from backend.store.retrains import DONE
+from backend.store.store import Store
 from backend.web.services import Services, build
 from training.gate.verdict import Example, Scores, SetVerdict, Verdict
 from training.metrics import Score
@@ -117,7 +118,7 @@ def add_corrections(
             )
         )
         if annotated and (annotated[-1] + 1 - project * APART < corrections or corrections <= AT_ONCE):
-            _retrain(services, project, version)
+            retrained(services.store, project, version)
 
 
 def _draft(project: int, task: int, version: str, sha256: str | None) -> Draft:
@@ -129,10 +130,10 @@ def _correction(project: int, task: int) -> Correction:
     return Correction(task + 1, project, task, texts, now(), typed=texts)
 
 
-def _retrain(services: Services, project: int, version: str) -> None:
-    """One that ends at once, so that what came before it waits no more."""
-    requested = services.store.request_retrain(project, asked=True, every=1)
-    claimed = requested and services.store.claim_retrain(requested.id)
-    frozen = claimed and services.store.freeze_retrain(claimed)
+def retrained(store: Store, project: int, version: str) -> None:
+    """A retrain on all corrections so far that ends at once, so that they wait no more."""
+    requested = store.request_retrain(project, asked=True, every=1)
+    claimed = requested and store.claim_retrain(requested.id)
+    frozen = claimed and store.freeze_retrain(claimed)
     if frozen:
-        services.store.finish_retrain(frozen, state=DONE, outcome="It was promoted.", version=version)
+        store.finish_retrain(frozen, state=DONE, outcome="It was promoted.", version=version)

@@ -25,8 +25,8 @@ from backend.settings import Settings
 from backend.store.database import now
 from backend.store.drafts.selections import Chosen, Order
 from backend.store.registry import ModelVersion, Registry
-from backend.store.retrains import DONE
 from backend.store.store import Store
+from benchmarks.filling import retrained
 
 PROJECT = 1
 
@@ -55,7 +55,7 @@ def filled(folder: Path, kept: Mapping[str, Any]) -> Store:
         version = f"p{PROJECT}-v{number}"
         registry.register(ModelVersion(version, folder / "models" / version, PROJECT))
         if number:
-            _retrain(store, version)
+            retrained(store, PROJECT, version)
         if kept["labels"][begin:end]:
             _label(store, version, kept["labels"][begin:end], begin, kept["strategy"])
     calibrate(store, PROJECT)
@@ -90,16 +90,6 @@ def _label(store: Store, version: str, labels: Sequence[Mapping[str, Any]], firs
     ]
     seen = [Task(each.task_id, PROJECT, each.image, now()) for each in drafts]
     store.record(Event("ANNOTATIONS_CREATED", PROJECT, tuple(corrections), tuple(seen)))
-
-
-def _retrain(store: Store, version: str) -> None:
-    """One on all corrections so far, which ends at once."""
-    requested = store.request_retrain(PROJECT, asked=True, every=1)
-    claimed = requested and store.claim_retrain(requested.id)
-    frozen = claimed and store.freeze_retrain(claimed)
-    if not frozen:
-        raise AssertionError("No retrain began, though there are corrections that none has learned.")
-    store.finish_retrain(frozen, state=DONE, outcome="It was promoted.", version=version)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ def _affected(store: Store, reuse: Reuse, project_id: int, version: str, after_s
     changed = store.changed_corrections(project_id, after_seq)
     sources = {each.task_id for each in changed}
     images = {each.image_sha256 for each in changed if each.image_sha256}
-    waiting = store.waiting_drafts(project_id, version) if len(images) > MANY else []
-    if len(images) > MANY and _are_fewer(len(waiting), len(images)):
+    waiting = store.waiting_drafts(project_id, version) if len(images) > MANY else None
+    if waiting is not None and _are_fewer(len(waiting), len(images)):
         images |= {draft.image_sha256 for draft in waiting if draft.image_sha256}
     else:
         images = reuse.alike(project_id, version, sorted(images))
